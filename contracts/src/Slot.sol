@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {Rental, Status} from "./IEscrow.sol";
+
+/// @notice A rental in one storage word, so that each call reads and writes a single slot. From the top:
+/// deposit u96 | since u40 | settledSecs u32 | contestedSecs u32 | deadline u40 | status u16.
+type Slot is uint256;
+
+using SlotFields for Slot global;
+
+/// @title Reading and changing a packed rental
+library SlotFields {
+    uint256 private constant DEPOSIT = 160;
+    uint256 private constant SINCE = 120;
+    uint256 private constant SETTLED = 88;
+    uint256 private constant CONTESTED = 56;
+    uint256 private constant DEADLINE = 16;
+
+    /// @notice What is left of a rental closed before its `startBy`, so that its id cannot be locked again.
+    Slot internal constant TOMBSTONE = Slot.wrap(uint256(Status.Closed));
+
+    /// @notice A rental locked at `lockedAt`.
+    function locked(uint96 amount, uint40 lockedAt) internal pure returns (Slot) {
+        return Slot.wrap(uint256(amount) << DEPOSIT | uint256(lockedAt) << SINCE | uint256(Status.Locked));
+    }
+
+    /// @notice The locked rental `self`, started at `startedAt`.
+    function started(Slot self, uint40 startedAt) internal pure returns (Slot) {
+        return Slot.wrap(uint256(self.deposit()) << DEPOSIT | uint256(startedAt) << SINCE | uint256(Status.Active));
+    }
+
+    /// @notice `self` with another deposit.
+    function withDeposit(Slot self, uint96 amount) internal pure returns (Slot) {
+        return Slot.wrap(Slot.unwrap(self) << 96 >> 96 | uint256(amount) << DEPOSIT);
+    }
+
+    /// @notice `self` with `secs` paid.
+    function withSettled(Slot self, uint32 secs) internal pure returns (Slot) {
+        uint256 cleared = Slot.unwrap(self) & ~(uint256(type(uint32).max) << SETTLED);
+        return Slot.wrap(cleared | uint256(secs) << SETTLED);
+    }
+
+    function isNone(Slot self) internal pure returns (bool) {
+        return Slot.unwrap(self) == 0;
+    }
+
+    function status(Slot self) internal pure returns (Status) {
+        return Status(uint16(Slot.unwrap(self)));
+    }
+
+    function deposit(Slot self) internal pure returns (uint96) {
+        return uint96(Slot.unwrap(self) >> DEPOSIT);
+    }
+
+    function since(Slot self) internal pure returns (uint40) {
+        return uint40(Slot.unwrap(self) >> SINCE);
+    }
+
+    function settledSecs(Slot self) internal pure returns (uint32) {
+        return uint32(Slot.unwrap(self) >> SETTLED);
+    }
+
+    /// @notice Every field.
+    function unpack(Slot self) internal pure returns (Rental memory r) {
+        r.status = self.status();
+        r.deposit = self.deposit();
+        r.since = self.since();
+        r.settledSecs = self.settledSecs();
+        r.contestedSecs = uint32(Slot.unwrap(self) >> CONTESTED);
+        r.deadline = uint40(Slot.unwrap(self) >> DEADLINE);
+    }
+}

@@ -1,0 +1,111 @@
+//! The edge: request ids, spans, counters, time limits, panics, and the last touch to every error.
+
+use std::{any::Any, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::{Code, Problem, state::AppState};
+
+/// Under which a request is logged; a caller may bring its own.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken from a caller.
+const MAX_REQUEST_ID: usize = 64;
+
+/// Wraps every request, the outermost layer.
+pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = request_id(request.headers());
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    // the pattern, not the path: ids must not become labels
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unknown".to_owned(), |matched| matched.as_str().to_owned());
+    let span = tracing::info_span!(
+        "http.request",
+        request.id = %request_id,
+        http.method = %method,
+        http.route = %route,
+    );
+    let limit = app.config.request_timeout;
+    let response = answer_in(limit, request, next).instrument(span.clone()).await;
+    let mut response = finish(response, &path, &request_id);
+    let status = response.status();
+    let elapsed = started.elapsed();
+    span.in_scope(|| {
+        tracing::debug!(http.status = status.as_u16(), http.elapsed = ?elapsed, "request answered");
+    });
+    metrics::counter!("weir_http_requests_total", "method" => method.to_string(),
+        "route" => route.clone(), "status" => status.as_str().to_owned())
+    .increment(1);
+    metrics::histogram!("weir_http_request_seconds", "route" => route)
+        .record(elapsed.as_secs_f64());
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+async fn answer_in(limit: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::warn!("a request took too long");
+            let detail = format!("there was no answer within {} s", limit.as_secs());
+            Problem::new(Code::TimedOut, detail).into_response()
+        }
+    }
+}
+
+/// Gives an error its body, which names the request it answers.
+fn finish(mut response: Response, path: &str, request_id: &str) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(header::CACHE_CONTROL) && path.starts_with("/v1/") {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    tracing::debug!(request.id = request_id, error.code = problem.code().as_str(), "refused");
+    let body = problem.body(path, request_id).to_string();
+    let (parts, _) = response.into_parts();
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn request_id(headers: &HeaderMap) -> String {
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
+        .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+        .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned)
+}
+
+/// What a handler that panicked is answered with.
+pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let reason = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(reason, "a handler panicked");
+    Problem::new(Code::Internal, "the service could not do this").into_response()
+}
+
+/// Nothing is routed here.
+pub(crate) async fn no_route() -> Problem {
+    Problem::new(Code::NotFound, "no resource has this path; see /docs")
+}
+
+/// The path is routed, the method is not.
+pub(crate) async fn no_method() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "the path does not take this method; see Allow")
+}

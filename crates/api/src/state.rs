@@ -1,0 +1,111 @@
+//! What every handler has at hand.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::HeaderValue;
+use chain::ReadClient;
+use domain::time::{Seconds, UnixSeconds};
+use metrics_exporter_prometheus::PrometheusHandle;
+use store::Store;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::feed::Feed;
+
+/// Settings of the HTTP side.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// Where people and wallets reach the service, such as `http://localhost:8080`; the `uri` of sign-in
+    /// messages. No slash at the end.
+    pub public_url: String,
+    /// The authority that sign-in messages name, such as `localhost:8080`.
+    pub siwe_domain: String,
+    /// EIP-155 chain id that everything is bound to.
+    pub chain_id: u64,
+    /// How long a wallet's session lasts.
+    pub session_ttl: Seconds,
+    /// How long an agent's session lasts.
+    pub agent_session_ttl: Seconds,
+    /// How long a sign-in nonce can be used.
+    pub nonce_ttl: Seconds,
+    /// How long an enrolment token can be used.
+    pub enroll_ttl: Seconds,
+    /// How often an agent should send a heartbeat.
+    pub heartbeat_interval: Seconds,
+    /// A machine that was not heard of for longer counts as offline.
+    pub offline_after: Seconds,
+    /// The largest body that is read, in bytes.
+    pub body_limit: usize,
+    /// How long a request may take before it is answered with an error.
+    pub request_timeout: Duration,
+    /// How long open requests may go on once the service is told to stop.
+    pub drain_timeout: Duration,
+    /// How many event streams may be open at once.
+    pub stream_limit: usize,
+    /// Other web origins that browsers may call from; empty turns CORS off.
+    pub cors_origins: Vec<HeaderValue>,
+}
+
+impl ApiConfig {
+    /// Defaults for a service at `public_url` on the chain with this id.
+    #[must_use]
+    pub fn new(public_url: &str, chain_id: u64) -> Self {
+        let public_url = public_url.trim_end_matches('/').to_owned();
+        let authority = public_url.split_once("://").map_or(public_url.as_str(), |(_, rest)| rest);
+        let siwe_domain = authority.split('/').next().unwrap_or_default().to_owned();
+        Self {
+            siwe_domain,
+            public_url,
+            chain_id,
+            session_ttl: Seconds(24 * 3_600),
+            agent_session_ttl: Seconds(24 * 3_600),
+            nonce_ttl: Seconds(600),
+            enroll_ttl: Seconds(24 * 3_600),
+            heartbeat_interval: Seconds(5),
+            offline_after: Seconds(30),
+            body_limit: 64 * 1_024,
+            request_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            stream_limit: 1_024,
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+/// What every handler has at hand. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The database, the clock and the policy.
+    pub store: Store,
+    /// Asks the chain; cannot send.
+    pub chain: ReadClient,
+    /// Settings.
+    pub config: Arc<ApiConfig>,
+    pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) feed: Feed,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) closing: CancellationToken,
+}
+
+impl AppState {
+    /// Puts the state together and begins to listen for news of rentals, until the last clone is gone.
+    /// Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        chain: ReadClient,
+        config: ApiConfig,
+        metrics: Option<PrometheusHandle>,
+    ) -> Self {
+        let feed = Feed::start(store.clone());
+        let streams = Arc::new(Semaphore::new(config.stream_limit));
+        let closing = CancellationToken::new();
+        Self { store, chain, config: Arc::new(config), metrics, feed, streams, closing }
+    }
+
+    /// The time, in whole seconds.
+    #[must_use]
+    pub fn now(&self) -> UnixSeconds {
+        self.store.now().seconds()
+    }
+}

@@ -1,0 +1,16 @@
+//! RPC, signing, fees and refusals. [`ReadClient`] asks; [`Wire`] sends bytes that somebody stored
+//! before. Neither decides anything.
+
+mod client;
+mod error;
+mod fees;
+mod refusal;
+mod signer;
+
+pub use client::{BlockHeader, ReadClient, TxReceipt};
+pub use error::ChainError;
+pub use fees::{FeePolicy, Fees};
+pub use refusal::{SendOutcome, Refused, classify};
+pub use signer::{SignedTx, Signer, SignerError, TxFields};
+
+pub use client::Wire;

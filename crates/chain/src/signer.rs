@@ -1,0 +1,141 @@
+//! The key that moves money, and what it signs.
+
+use alloy::{
+    consensus::{SignableTransaction, TxEip1559, TxEnvelope},
+    eips::eip2718::Encodable2718,
+    primitives::{Address, B256, Bytes, TxKind, U256},
+    signers::{SignerSync, local::PrivateKeySigner},
+};
+use k256::ecdsa::SigningKey;
+use thiserror::Error;
+
+use crate::Fees;
+
+/// Why a key cannot be used.
+#[derive(Debug, Error)]
+pub enum SignerError {
+    /// The text is no private key. The text itself is never repeated.
+    #[error("not a private key: 64 hex digits are expected, with or without 0x")]
+    Malformed,
+    /// The key did not sign.
+    #[error("signing failed: {0}")]
+    Failed(String),
+}
+
+/// A local secp256k1 key. Its `Debug` shows the address only.
+#[derive(Clone)]
+pub struct Signer {
+    key: PrivateKeySigner,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Signer").field(&self.address()).finish()
+    }
+}
+
+impl std::str::FromStr for Signer {
+    type Err = SignerError;
+
+    fn from_str(text: &str) -> Result<Self, SignerError> {
+        let bytes: B256 = text.trim().parse().map_err(|_| SignerError::Malformed)?;
+        let key = SigningKey::from_slice(bytes.as_slice()).map_err(|_| SignerError::Malformed)?;
+        Ok(Self { key: PrivateKeySigner::from_signing_key(key) })
+    }
+}
+
+/// Everything in a transaction but the signature.
+#[derive(Clone, Debug)]
+pub struct TxFields {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// The signer's nonce.
+    pub nonce: u64,
+    /// The contract.
+    pub to: Address,
+    /// What is called.
+    pub calldata: Bytes,
+    /// Most gas it may use.
+    pub gas_limit: u64,
+    /// What is paid for it.
+    pub fees: Fees,
+}
+
+/// Bytes to store and then to send.
+#[derive(Clone, Debug)]
+pub struct SignedTx {
+    /// The transaction's hash.
+    pub hash: B256,
+    /// EIP-2718 bytes.
+    pub raw: Bytes,
+}
+
+impl Signer {
+    /// The account that pays for gas.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.key.address()
+    }
+
+    /// Signs an EIP-1559 transaction that carries no value. Deterministic (RFC 6979): the same fields
+    /// give the same bytes.
+    ///
+    /// # Errors
+    /// [`SignerError::Failed`].
+    pub fn sign(&self, fields: &TxFields) -> Result<SignedTx, SignerError> {
+        let tx = TxEip1559 {
+            chain_id: fields.chain_id,
+            nonce: fields.nonce,
+            gas_limit: fields.gas_limit,
+            max_fee_per_gas: fields.fees.max_fee,
+            max_priority_fee_per_gas: fields.fees.tip,
+            to: TxKind::Call(fields.to),
+            value: U256::ZERO,
+            access_list: alloy::eips::eip2930::AccessList::default(),
+            input: fields.calldata.clone(),
+        };
+        let signature = self
+            .key
+            .sign_hash_sync(&tx.signature_hash())
+            .map_err(|error| SignerError::Failed(error.to_string()))?;
+        let envelope = TxEnvelope::from(tx.into_signed(signature));
+        Ok(SignedTx { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::{consensus::transaction::SignerRecoverable, eips::eip2718::Decodable2718};
+
+    use super::*;
+
+    // anvil's well-known first test key
+    const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+
+    #[test]
+    fn the_same_fields_give_the_same_bytes_and_recover_the_signer() {
+        let signer: Signer = KEY.parse().unwrap();
+        let fields = TxFields {
+            chain_id: 31337,
+            nonce: 3,
+            to: Address::repeat_byte(9),
+            calldata: Bytes::from_static(&[1, 2, 3]),
+            gas_limit: 50_000,
+            fees: Fees { max_fee: 10, tip: 1 },
+        };
+        let one = signer.sign(&fields).unwrap();
+        assert_eq!(one.raw, signer.sign(&fields).unwrap().raw);
+        let decoded = TxEnvelope::decode_2718(&mut one.raw.as_ref()).unwrap();
+        assert_eq!(decoded.recover_signer().unwrap(), signer.address());
+        assert_eq!(*decoded.tx_hash(), one.hash);
+    }
+
+    #[test]
+    fn a_bad_key_is_refused_without_repeating_it() {
+        for text in ["", "0x12", "zz", &"0".repeat(64), &"f".repeat(64)] {
+            let error = text.parse::<Signer>().unwrap_err().to_string();
+            assert!(error.contains("not a private key"), "{error}");
+        }
+        assert!(!format!("{:?}", KEY.parse::<Signer>().unwrap()).contains("ac0974"));
+    }
+}

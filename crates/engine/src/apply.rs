@@ -1,0 +1,244 @@
+//! What a final event does: its posting in the ledger, its figures on the rental, its step of the state
+//! machine, in one transaction, once.
+
+use alloy::primitives::Address;
+use domain::{
+    id::RentalId,
+    ledger::{
+        ClosedFigures, LedgerAccount, Parties, Posting, close_posting, lock_posting,
+        release_posting, top_up_posting, withdraw_posting,
+    },
+    money::Amount,
+    rental::{CloseOutcome, Party, RentalEvent},
+    time::UnixSeconds,
+};
+use escrow::{EscrowEvent, Outcome};
+use serde_json::json;
+use store::{
+    Connection, Policy, StoreError, TxError,
+    advance::{self, AdvanceError},
+    blocks::{self, SeenEvent},
+    jobs::{self, JobKind},
+    ledger::{self, Sourced},
+    quotes,
+    rentals::{self, MoneyDelta},
+    timeline,
+};
+
+use crate::EngineError;
+
+type Applied = Result<(), TxError<EngineError>>;
+
+/// Everything needed to apply one event.
+struct Scene<'a> {
+    policy: &'a Policy,
+    event: &'a SeenEvent,
+    rental: Option<RentalId>,
+    now: UnixSeconds,
+}
+
+/// Applies a final event, unless it was applied before.
+pub(crate) async fn final_event(
+    tx: &mut Connection,
+    policy: &Policy,
+    event: &SeenEvent,
+    now: UnixSeconds,
+) -> Applied {
+    if !blocks::mark_applied(tx, event).await? {
+        return Ok(());
+    }
+    let body: EscrowEvent =
+        serde_json::from_value(event.body.clone()).map_err(StoreError::corrupt)?;
+    let rental = match event.escrow_id {
+        Some(id) => rentals::id_of(tx, id).await?,
+        None => None,
+    };
+    let scene = Scene { policy, event, rental, now };
+    if let Some(rental) = rental {
+        let detail = json!({
+            "event": event.name,
+            "tx_hash": event.tx_hash,
+            "block": event.block_number,
+            "final": true,
+        });
+        timeline::append(tx, rental, now, "tx", &detail).await?;
+    }
+    match body {
+        EscrowEvent::Locked { deposit, .. } => locked(tx, &scene, deposit).await,
+        EscrowEvent::ToppedUp { amount, .. } => topped_up(tx, &scene, amount).await,
+        EscrowEvent::Started { started_at, .. } => {
+            scene.step(tx, RentalEvent::StartFinal { started_at }).await
+        }
+        EscrowEvent::Released { net, fee, .. } => released(tx, &scene, net, fee).await,
+        EscrowEvent::Closed { outcome, billed, net, fee, refund, pushed, .. } => {
+            let figures = ClosedFigures { net, fee, refund, pushed };
+            closed(tx, &scene, outcome, &figures, billed).await
+        }
+        EscrowEvent::Withdrawn { account, token, amount, .. } => {
+            withdrawn(tx, &scene, account, token, amount).await
+        }
+        // a credit is part of the close it comes with; the rest moves no money
+        EscrowEvent::Credited { .. }
+        | EscrowEvent::Skipped { .. }
+        | EscrowEvent::TreasurySet { .. }
+        | EscrowEvent::Config { .. } => Ok(()),
+    }
+}
+
+/// What the renter was asked to lock.
+pub(crate) async fn quoted_deposit(
+    tx: &mut Connection,
+    rental: RentalId,
+) -> Result<Amount, StoreError> {
+    let rental = rentals::get(tx, rental).await?.ok_or(StoreError::Missing("the rental"))?;
+    let quote = quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
+    Ok(quote.deposit)
+}
+
+async fn locked(tx: &mut Connection, scene: &Scene<'_>, deposit: Amount) -> Applied {
+    let parties = scene.parties(tx).await?;
+    scene.post(tx, lock_posting(&parties, deposit)).await?;
+    let Some(rental) = scene.rental else { return Ok(()) };
+    let delta = MoneyDelta { locked: deposit, ..MoneyDelta::default() };
+    rentals::add_money(tx, rental, &delta).await?;
+    if quoted_deposit(tx, rental).await? > deposit {
+        // Too little for what was ordered: call it off, so that the lock goes back whole.
+        let detail = json!({ "locked": deposit });
+        timeline::append(tx, rental, scene.now, "lock_too_small", &detail).await?;
+        let stop = RentalEvent::StopRequested { by: Party::Operator, now: scene.now };
+        scene.step(tx, stop).await?;
+    }
+    scene.step(tx, RentalEvent::LockFinal { now: scene.now }).await
+}
+
+async fn topped_up(tx: &mut Connection, scene: &Scene<'_>, amount: Amount) -> Applied {
+    let parties = scene.parties(tx).await?;
+    scene.post(tx, top_up_posting(&parties, amount)).await?;
+    let Some(id) = scene.rental else { return Ok(()) };
+    rentals::add_money(tx, id, &MoneyDelta { locked: amount, ..MoneyDelta::default() }).await?;
+    let rental = rentals::get(tx, id).await?.ok_or(StoreError::Missing("the rental"))?;
+    if rental.progress.started_at.is_some() && rental.progress.stopped_at.is_none() {
+        let end = advance::duration_end(tx, &rental).await?;
+        jobs::schedule(tx, id, JobKind::DurationEnd, end).await?;
+    }
+    Ok(())
+}
+
+async fn released(tx: &mut Connection, scene: &Scene<'_>, net: Amount, fee: Amount) -> Applied {
+    let parties = scene.parties(tx).await?;
+    scene.post(tx, release_posting(&parties, net, fee)).await?;
+    let Some(rental) = scene.rental else { return Ok(()) };
+    let delta = MoneyDelta { provider: net, fee, ..MoneyDelta::default() };
+    Ok(rentals::add_money(tx, rental, &delta).await?)
+}
+
+async fn closed(
+    tx: &mut Connection,
+    scene: &Scene<'_>,
+    outcome: Outcome,
+    figures: &ClosedFigures,
+    billed: domain::time::Seconds,
+) -> Applied {
+    let parties = scene.parties(tx).await?;
+    let deposit = LedgerAccount::renter_deposit(parties.escrow_id, parties.token);
+    let held = ledger::balance_of(tx, &deposit).await?;
+    let paid = figures
+        .net
+        .checked_add(figures.fee)
+        .and_then(|sum| sum.checked_add(figures.refund))
+        .unwrap_or(Amount::MAX);
+    if paid != held {
+        return Err(TxError::Refused(EngineError::Broken(format!(
+            "escrow {} paid {paid} of a deposit of {held}",
+            parties.escrow_id
+        ))));
+    }
+    scene.post(tx, close_posting(&parties, figures)).await?;
+    let Some(rental) = scene.rental else { return Ok(()) };
+    let delta = MoneyDelta {
+        locked: Amount::ZERO,
+        provider: figures.net,
+        fee: figures.fee,
+        refund: figures.refund,
+        billed: Some(billed),
+    };
+    rentals::add_money(tx, rental, &delta).await?;
+    scene.step(tx, RentalEvent::ClosedFinal { outcome: close_outcome(outcome) }).await
+}
+
+async fn withdrawn(
+    tx: &mut Connection,
+    scene: &Scene<'_>,
+    owner: Address,
+    token: Address,
+    amount: Amount,
+) -> Applied {
+    let mut balances = Vec::new();
+    for account in LedgerAccount::withdrawable(owner, token) {
+        balances.push((account, ledger::balance_of(tx, &account).await?));
+    }
+    let posting = withdraw_posting(owner, token, amount, &balances)
+        .map_err(|error| TxError::Refused(EngineError::Broken(error.to_string())))?;
+    scene.post(tx, posting).await
+}
+
+impl Scene<'_> {
+    /// Who the money is between, from the lock's own event: it is there for locks that are none of ours.
+    async fn parties(&self, tx: &mut Connection) -> Result<Parties, TxError<EngineError>> {
+        let id = self.event.escrow_id.ok_or(StoreError::Missing("the event's rental"))?;
+        let seen = blocks::events_for(tx, id).await?;
+        let lock = seen.into_iter().find(|event| event.name == "locked");
+        let lock = lock.ok_or(StoreError::Missing("the event's lock"))?;
+        let lock: EscrowEvent = serde_json::from_value(lock.body).map_err(StoreError::corrupt)?;
+        let EscrowEvent::Locked { renter, provider, token, .. } = lock else {
+            return Err(StoreError::corrupt("a lock that is none").into());
+        };
+        Ok(Parties { escrow_id: id, renter, provider, treasury: self.treasury(tx).await?, token })
+    }
+
+    /// Where fees went at the time of the event.
+    async fn treasury(&self, tx: &mut Connection) -> Result<Address, TxError<EngineError>> {
+        let set = blocks::latest_before(tx, "treasury_set", self.event).await?;
+        let set = set.ok_or(StoreError::Missing("the treasury"))?;
+        let set: EscrowEvent = serde_json::from_value(set.body).map_err(StoreError::corrupt)?;
+        let EscrowEvent::TreasurySet { treasury } = set else {
+            return Err(StoreError::corrupt("a treasury that is none").into());
+        };
+        Ok(treasury)
+    }
+
+    async fn post(&self, tx: &mut Connection, posting: Posting) -> Applied {
+        let source = format!("{}:{}", self.event.block_hash, self.event.log_index);
+        let sourced = Sourced { source, at: self.event.at, posting };
+        ledger::post(tx, &[sourced]).await?;
+        Ok(())
+    }
+
+    /// Steps the rental, if it is ours. The money is posted either way: a state that refuses the chain's
+    /// word is an alarm, not a reason to forget the money.
+    async fn step(&self, tx: &mut Connection, event: RentalEvent) -> Applied {
+        let Some(rental) = self.rental else { return Ok(()) };
+        match advance::apply(tx, self.policy, rental, &event, self.now).await {
+            Ok(_) => Ok(()),
+            Err(AdvanceError::Illegal(error)) => {
+                tracing::error!(rental.id = %rental, %error, "a final event does not fit the rental's state");
+                metrics::counter!("weir_final_events_refused_total").increment(1);
+                let detail = json!({ "error": error.to_string() });
+                Ok(timeline::append(tx, rental, self.now, "alarm", &detail).await?)
+            }
+            Err(AdvanceError::Missing) => Err(StoreError::Missing("the rental").into()),
+            Err(AdvanceError::Store(error)) => Err(error.into()),
+        }
+    }
+}
+
+const fn close_outcome(outcome: Outcome) -> CloseOutcome {
+    match outcome {
+        Outcome::Cancelled => CloseOutcome::Cancelled,
+        Outcome::Reclaimed => CloseOutcome::Reclaimed,
+        Outcome::StoppedByRenter => CloseOutcome::StoppedByRenter,
+        Outcome::StoppedByProvider => CloseOutcome::StoppedByProvider,
+        Outcome::Exhausted => CloseOutcome::Exhausted,
+        Outcome::ClosedByOperator => CloseOutcome::ClosedByOperator,
+    }
+}

@@ -1,0 +1,20 @@
+//! The loops that move money: the lane sends, the watcher listens, the conductor keeps time, the
+//! reconciler checks. Each is a `tick()` that can be run alone; [`run`] drives them all.
+
+mod apply;
+mod conductor;
+mod error;
+mod lane;
+mod pause;
+mod reconciler;
+mod run;
+mod site;
+mod watcher;
+
+pub use conductor::Conductor;
+pub use error::EngineError;
+pub use lane::{Lane, LaneSettings};
+pub use reconciler::{Reconciler, Report, TokenReport};
+pub use run::{Engine, EngineSettings, run};
+pub use site::Site;
+pub use watcher::{Watched, Watcher};

@@ -1,0 +1,93 @@
+//! Drives the loops until it is told to stop. A loop whose tick fails waits longer each time, up to a
+//! limit, and says so once per change; it never gives up.
+
+use std::{future::Future, time::Duration};
+
+use chain::{ReadClient, Signer};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher};
+
+/// Pauses between ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineSettings {
+    /// Between two looks at the chain, the queue and the timers.
+    pub poll: Duration,
+    /// Between two reconciliations.
+    pub reconcile: Duration,
+    /// How the lane sends.
+    pub lane: LaneSettings,
+}
+
+/// What the loops work with.
+pub struct Engine {
+    /// The database.
+    pub store: Store,
+    /// The chain.
+    pub client: ReadClient,
+    /// The key that pays for gas and may start and close.
+    pub signer: Signer,
+    /// The contract.
+    pub site: Site,
+    /// Pauses and fees.
+    pub settings: EngineSettings,
+}
+
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Runs all loops until `stop`; each finishes the tick it is in.
+///
+/// # Errors
+/// Only if the signer's account could not be taken over.
+pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineError> {
+    let Engine { store, client, signer, site, settings } = engine;
+    let lane = Lane::new(store.clone(), client.clone(), signer, settings.lane, site.clone());
+    lane.take_over().await?;
+    let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
+    let conductor = Conductor::new(store.clone());
+    let reconciler = Reconciler::new(store, client, site);
+    tokio::join!(
+        keep_going("lane", settings.poll, &stop, || async { lane.tick().await.map(drop) }),
+        keep_going("watcher", settings.poll, &stop, || async { watcher.tick().await.map(drop) }),
+        keep_going("conductor", settings.poll, &stop, || async {
+            conductor.tick().await.map(drop)
+        }),
+        keep_going("reconciler", settings.reconcile, &stop, || async {
+            reconciler.tick().await.map(drop)
+        }),
+    );
+    Ok(())
+}
+
+async fn keep_going<F, T>(name: &'static str, pause: Duration, stop: &CancellationToken, tick: T)
+where
+    T: Fn() -> F,
+    F: Future<Output = Result<(), EngineError>>,
+{
+    let mut failures = 0_u32;
+    while !stop.is_cancelled() {
+        let wait = match tick().await {
+            Ok(()) => {
+                if failures > 0 {
+                    tracing::info!(engine.r#loop = name, "works again");
+                }
+                failures = 0;
+                pause
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                if failures == 1 {
+                    tracing::warn!(engine.r#loop = name, %error, "tick failed; tried again");
+                }
+                metrics::counter!("weir_tick_failures_total", "loop" => name).increment(1);
+                let doubled = pause.saturating_mul(1_u32 << failures.min(6));
+                doubled.min(LONGEST_WAIT)
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Named refusals of the contract, decoded from revert data.
+
+use alloy::{
+    primitives::{Bytes, FixedBytes, hex},
+    sol_types::SolInterface,
+};
+
+use crate::bindings::Escrow::EscrowErrors;
+
+/// Why the contract would not do a call, by what the sender can do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The rental is not, or no longer, in the state that the call needs.
+    WrongState(String),
+    /// The measured second is outside the contract's window: measure again.
+    OutOfWindow(String),
+    /// We may not make this call: a matter for the operator.
+    NotAllowed(String),
+    /// Anything else, by name or raw.
+    Other(String),
+}
+
+impl Refusal {
+    /// Decodes revert data.
+    #[must_use]
+    pub fn decode(data: &Bytes) -> Self {
+        let Ok(error) = EscrowErrors::abi_decode(data) else {
+            return Self::Other(format!("0x{}", hex::encode(data)));
+        };
+        let name = name_of(error.selector());
+        match error {
+            EscrowErrors::NotActive(_) | EscrowErrors::NotLocked(_) | EscrowErrors::IdUsed(_) => {
+                Self::WrongState(name)
+            }
+            EscrowErrors::StartOutOfWindow(_)
+            | EscrowErrors::StopOutOfWindow(_)
+            | EscrowErrors::StartWindowOver(_) => Self::OutOfWindow(name),
+            EscrowErrors::NotOperator(_) | EscrowErrors::NotOperatorOrProvider(_) => {
+                Self::NotAllowed(name)
+            }
+            _ => Self::Other(name),
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::WrongState(name)
+            | Self::OutOfWindow(name)
+            | Self::NotAllowed(name)
+            | Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The name of an error of the contract, or its selector in hex.
+#[must_use]
+pub fn name_of(selector: [u8; 4]) -> String {
+    EscrowErrors::name_by_selector(selector)
+        .map_or_else(|| FixedBytes::from(selector).to_string(), str::to_owned)
+}

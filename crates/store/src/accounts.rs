@@ -1,0 +1,288 @@
+//! Accounts, single-use sign-in nonces, and the sessions they are exchanged for.
+
+use alloy_primitives::Address;
+use domain::{
+    id::{AccountId, MachineId, SessionId},
+    time::UnixSeconds,
+};
+
+use crate::{
+    Connection, StoreError,
+    convert::{address, seconds, ts},
+};
+
+/// Someone known by a wallet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub id: AccountId,
+    /// The wallet.
+    pub address: Address,
+    /// When it first signed in.
+    pub created_at: UnixSeconds,
+}
+
+/// Whose session it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionOwner {
+    /// A wallet's.
+    Account(Account),
+    /// An agent's.
+    Machine(MachineId),
+}
+
+/// A sign-in that is still good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub owner: SessionOwner,
+    /// When it ends by itself.
+    pub expires_at: UnixSeconds,
+}
+
+/// What became of a nonce that was presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonceUse {
+    /// It was good, and is used up now.
+    Accepted,
+    /// It was good once.
+    Expired,
+    /// It was never given out, is forgotten, or was used before.
+    Unknown,
+}
+
+/// How many dead nonces each new one clears away, so that the table stays small without a timer.
+const NONCES_CLEARED: i64 = 20;
+
+/// The account of a wallet, made if this is its first sign-in.
+///
+/// # Errors
+/// The database's.
+pub async fn find_or_create(
+    tx: &mut Connection,
+    id: AccountId,
+    wallet: Address,
+    now: UnixSeconds,
+) -> Result<Account, StoreError> {
+    sqlx::query!(
+        "INSERT INTO accounts (id, address, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (address) DO NOTHING",
+        id.uuid(),
+        wallet.as_slice(),
+        ts(now)?,
+    )
+    .execute(&mut *tx)
+    .await?;
+    let row = sqlx::query!(
+        "SELECT id, created_at FROM accounts WHERE address = $1",
+        wallet.as_slice()
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(Account {
+        id: AccountId::from_uuid(row.id),
+        address: wallet,
+        created_at: seconds(row.created_at)?,
+    })
+}
+
+/// The account with this id.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn get(
+    connection: &mut Connection,
+    id: AccountId,
+) -> Result<Option<Account>, StoreError> {
+    let row = sqlx::query!("SELECT address, created_at FROM accounts WHERE id = $1", id.uuid())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        Ok(Account { id, address: address(&row.address)?, created_at: seconds(row.created_at)? })
+    })
+    .transpose()
+}
+
+/// Stores a nonce that may be used once before `expires_at`, and forgets a few expired ones.
+///
+/// # Errors
+/// The database's.
+pub async fn add_nonce(
+    tx: &mut Connection,
+    nonce: &str,
+    now: UnixSeconds,
+    expires_at: UnixSeconds,
+) -> Result<(), StoreError> {
+    let now = ts(now)?;
+    sqlx::query!(
+        "DELETE FROM sign_in_nonces WHERE nonce IN
+            (SELECT nonce FROM sign_in_nonces WHERE expires_at < $1::timestamptz - interval '1 hour'
+             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        now,
+        NONCES_CLEARED,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO sign_in_nonces (nonce, created_at, expires_at) VALUES ($1, $2, $3)",
+        nonce,
+        now,
+        ts(expires_at)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// True if a nonce could be used now. Only [`use_nonce`] decides.
+///
+/// # Errors
+/// The database's.
+pub async fn nonce_is_open(
+    connection: &mut Connection,
+    nonce: &str,
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM sign_in_nonces
+                          WHERE nonce = $1 AND used_at IS NULL AND expires_at > $2) AS "open!""#,
+        nonce,
+        ts(now)?,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Uses a nonce up. Of any number of concurrent callers one gets [`NonceUse::Accepted`].
+///
+/// # Errors
+/// The database's.
+pub async fn use_nonce(
+    tx: &mut Connection,
+    nonce: &str,
+    now: UnixSeconds,
+) -> Result<NonceUse, StoreError> {
+    let now = ts(now)?;
+    let used = sqlx::query!(
+        "UPDATE sign_in_nonces SET used_at = $2
+         WHERE nonce = $1 AND used_at IS NULL AND expires_at > $2",
+        nonce,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if used.rows_affected() == 1 {
+        return Ok(NonceUse::Accepted);
+    }
+    let expired = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM sign_in_nonces
+                          WHERE nonce = $1 AND used_at IS NULL AND expires_at <= $2) AS "expired!""#,
+        nonce,
+        now,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(if expired { NonceUse::Expired } else { NonceUse::Unknown })
+}
+
+/// A session to be stored. The token itself is never stored, only its SHA-256.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// SHA-256 of the bearer token.
+    pub token_hash: [u8; 32],
+    /// Whose it is; exactly one of the two.
+    pub owner: NewOwner,
+    /// From when.
+    pub now: UnixSeconds,
+    /// Until when.
+    pub expires_at: UnixSeconds,
+}
+
+/// Whose a new session is.
+#[derive(Clone, Copy, Debug)]
+pub enum NewOwner {
+    /// A wallet's.
+    Account(AccountId),
+    /// An agent's.
+    Machine(MachineId),
+}
+
+/// Opens a session.
+///
+/// # Errors
+/// The database's.
+pub async fn open_session(tx: &mut Connection, session: &NewSession) -> Result<(), StoreError> {
+    let (account, machine) = match session.owner {
+        NewOwner::Account(id) => (Some(id.uuid()), None),
+        NewOwner::Machine(id) => (None, Some(id.uuid())),
+    };
+    sqlx::query!(
+        "INSERT INTO sessions (id, token_hash, account_id, machine_id, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        session.id.uuid(),
+        session.token_hash.as_slice(),
+        account,
+        machine,
+        ts(session.now)?,
+        ts(session.expires_at)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The session of a token, unless it has ended.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn find_session(
+    connection: &mut Connection,
+    token_hash: &[u8; 32],
+    now: UnixSeconds,
+) -> Result<Option<Session>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT s.id, s.machine_id, s.expires_at, s.account_id,
+                  a.address AS "address?", a.created_at AS "created_at?"
+           FROM sessions s LEFT JOIN accounts a ON a.id = s.account_id
+           WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2"#,
+        token_hash.as_slice(),
+        ts(now)?,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let owner = match (row.account_id, row.address, row.created_at, row.machine_id) {
+        (Some(id), Some(wallet), Some(created_at), None) => SessionOwner::Account(Account {
+            id: AccountId::from_uuid(id),
+            address: address(&wallet)?,
+            created_at: seconds(created_at)?,
+        }),
+        (None, None, None, Some(id)) => SessionOwner::Machine(MachineId::from_uuid(id)),
+        _ => return Err(StoreError::corrupt("a session without an owner")),
+    };
+    let expires_at = seconds(row.expires_at)?;
+    Ok(Some(Session { id: SessionId::from_uuid(row.id), owner, expires_at }))
+}
+
+/// Ends a session.
+///
+/// # Errors
+/// The database's.
+pub async fn revoke_session(
+    tx: &mut Connection,
+    id: SessionId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+        id.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! The one way a rental's state changes: `domain::rental::step` decides, and everything it asks for is
+//! written in the same transaction.
+
+use domain::{
+    billing::auto_stop_second,
+    id::{CommandId, RentalId},
+    metering::meter,
+    rental::{Effect, Progress, RentalEvent, StepError, step},
+    time::UnixSeconds,
+};
+use serde_json::json;
+use thiserror::Error;
+
+use crate::{
+    Connection, Policy, StoreError, TxError,
+    commands::{self, CommandKind, NewCommand},
+    convert::ts,
+    intents::{self, Call},
+    jobs::{self, JobKind},
+    quotes, readings,
+    rentals::{self, ProgressColumns, Rental},
+    timeline,
+};
+
+/// The oldest measured second that a `close` may name, below the contract's ten minutes so that the
+/// transaction has time to be mined.
+const CLOSE_WINDOW_S: u32 = 540;
+
+/// What an event did.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The rental after it.
+    pub rental: Rental,
+    /// False if the event had taken effect before.
+    pub changed: bool,
+}
+
+/// Why an event was not applied.
+#[derive(Debug, Error)]
+pub enum AdvanceError {
+    /// There is no such rental.
+    #[error("the rental does not exist")]
+    Missing,
+    /// The rental's state refuses the event.
+    #[error(transparent)]
+    Illegal(#[from] StepError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<R: From<StepError>> From<AdvanceError> for TxError<R> {
+    fn from(error: AdvanceError) -> Self {
+        match error {
+            AdvanceError::Missing => Self::Store(StoreError::Missing("the rental")),
+            AdvanceError::Illegal(step) => Self::Refused(step.into()),
+            AdvanceError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Applies an event to a rental: locks its row, steps, saves, writes the effects and the timeline.
+/// An event that has taken effect before changes nothing.
+///
+/// # Errors
+/// [`AdvanceError`].
+pub async fn apply(
+    tx: &mut Connection,
+    policy: &Policy,
+    id: RentalId,
+    event: &RentalEvent,
+    now: UnixSeconds,
+) -> Result<Applied, AdvanceError> {
+    let rental = rentals::lock(tx, id).await?.ok_or(AdvanceError::Missing)?;
+    let before = rental.progress;
+    let step = step(&before, event)?;
+    if step.next == before && step.effects.is_empty() {
+        return Ok(Applied { rental, changed: false });
+    }
+    save(tx, id, &step.next, now).await?;
+    let rental = rentals::lock(tx, id).await?.ok_or(AdvanceError::Missing)?;
+    for effect in &step.effects {
+        write_effect(tx, policy, &rental, *effect, now).await?;
+    }
+    if step.next.state.is_terminal() {
+        jobs::close_all(tx, id, now).await?;
+        intents::drop_queued(tx, id, "the rental has ended").await?;
+    }
+    let detail = json!({
+        "event": event.name(),
+        "state": step.next.state.as_str(),
+        "from": before.state.as_str(),
+        "end": step.next.end.map(domain::rental::EndReason::as_str),
+    });
+    let kind = if step.next.state == before.state { "progress" } else { "state" };
+    timeline::append(tx, id, now, kind, &detail).await?;
+    tracing::info!(
+        rental.id = %id,
+        rental.event = event.name(),
+        rental.state = step.next.state.as_str(),
+        "rental advanced"
+    );
+    Ok(Applied { rental, changed: true })
+}
+
+async fn save(
+    tx: &mut Connection,
+    id: RentalId,
+    progress: &Progress,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let columns = ProgressColumns::write(progress)?;
+    sqlx::query!(
+        "UPDATE rentals
+         SET state = $2, lock_status = $3, agent_status = $4, start_status = $5, ready_at = $6,
+             started_at = $7, interrupted_since = $8, stopped_at = $9, end_reason = $10,
+             version = version + 1, updated_at = $11
+         WHERE id = $1",
+        id.uuid(),
+        columns.state,
+        columns.lock_status,
+        columns.agent_status,
+        columns.start_status,
+        columns.ready_at,
+        columns.started_at,
+        columns.interrupted_since,
+        columns.stopped_at,
+        columns.end_reason,
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn write_effect(
+    tx: &mut Connection,
+    policy: &Policy,
+    rental: &Rental,
+    effect: Effect,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let id = rental.id;
+    match effect {
+        Effect::Provision => provision(tx, rental, now).await,
+        Effect::Deprovision => order(tx, rental, CommandKind::Deprovision, json!({}), now).await,
+        Effect::SendStart { started_at } => {
+            intents::queue(tx, id, &Call::Start { started_at }, now).await
+        }
+        Effect::SendClose => close(tx, rental, now).await,
+        Effect::SendCancel => intents::queue(tx, id, &Call::Cancel, now).await,
+        Effect::FreeGpus => rentals::free_gpus(tx, id, now).await,
+        Effect::ArmFundingDeadline => {
+            let due = now.saturating_plus(policy.funding_ttl);
+            jobs::schedule(tx, id, JobKind::FundingDeadline, due).await
+        }
+        Effect::ArmReadyDeadline => {
+            let due = now.saturating_plus(policy.ready_ttl);
+            jobs::schedule(tx, id, JobKind::ReadyDeadline, due).await
+        }
+        Effect::ArmDurationEnd => {
+            let due = duration_end(tx, rental).await?;
+            jobs::schedule(tx, id, JobKind::DurationEnd, due).await
+        }
+        Effect::ArmStopDeadline => {
+            let due = now.saturating_plus(policy.stop_grace);
+            jobs::schedule(tx, id, JobKind::StopDeadline, due).await
+        }
+        Effect::ArmEvidenceWatch => {
+            let due = now.saturating_plus(policy.evidence_timeout);
+            jobs::schedule(tx, id, JobKind::EvidenceWatch, due).await
+        }
+        Effect::ArmOutageLimit => {
+            let since = rental.progress.interrupted_since.unwrap_or(now);
+            let due = since.saturating_plus(policy.max_outage);
+            jobs::schedule(tx, id, JobKind::OutageLimit, due).await
+        }
+    }
+}
+
+async fn provision(
+    tx: &mut Connection,
+    rental: &Rental,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let gpus = rentals::gpus(tx, rental.id).await?;
+    let uuids: Vec<&str> = gpus.iter().map(|gpu| gpu.vendor_uuid.as_str()).collect();
+    order(tx, rental, CommandKind::Provision, json!({ "gpus": uuids }), now).await
+}
+
+async fn order(
+    tx: &mut Connection,
+    rental: &Rental,
+    kind: CommandKind,
+    payload: serde_json::Value,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let command = NewCommand {
+        id: CommandId::from_uuid(uuid::Uuid::now_v7()),
+        machine: rental.machine,
+        rental: rental.id,
+        kind,
+        payload,
+        now,
+    };
+    commands::push(tx, &command).await
+}
+
+/// The second at which the deposit is used up.
+///
+/// # Errors
+/// [`StoreError::Missing`] without its quote.
+pub async fn duration_end(
+    connection: &mut Connection,
+    rental: &Rental,
+) -> Result<UnixSeconds, StoreError> {
+    let quote = quotes::get(connection, rental.quote_id)
+        .await?
+        .ok_or(StoreError::Missing("the quote"))?;
+    let started =
+        rental.progress.started_at.ok_or_else(|| StoreError::corrupt("not started"))?;
+    Ok(started.saturating_plus(auto_stop_second(rental.locked, quote.rate)))
+}
+
+/// Meters the rental and queues its `close`.
+async fn close(tx: &mut Connection, rental: &Rental, now: UnixSeconds) -> Result<(), StoreError> {
+    let quote =
+        quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
+    let window = rental
+        .progress
+        .billing_window()
+        .ok_or_else(|| StoreError::corrupt("a rental is closed without start or end"))?;
+    let evidence = readings::covered(tx, rental.id).await?;
+    let metered = meter(window, &evidence, auto_stop_second(rental.locked, quote.rate));
+    let earliest = now.saturating_minus(domain::time::Seconds(CLOSE_WINDOW_S));
+    let call = metered
+        .close_call(window.from, earliest)
+        .ok_or_else(|| StoreError::corrupt("the end of billing lies beyond time"))?;
+    let call = Call::Close { stopped_at: call.stopped_at, credit: call.credit };
+    intents::queue(tx, rental.id, &call, now).await
+}

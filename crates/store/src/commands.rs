@@ -1,0 +1,196 @@
+//! Orders for a provider's machine: delivered with every heartbeat until the agent acknowledges them.
+
+use alloy_primitives::B256;
+use domain::{
+    id::{CommandId, MachineId, RentalId},
+    time::UnixSeconds,
+};
+use serde_json::Value;
+
+use crate::{
+    Connection, StoreError,
+    convert::{hash, seconds, ts},
+};
+
+/// What the machine is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandKind {
+    /// Make the rental's GPUs usable for the renter.
+    Provision,
+    /// Take them away again.
+    Deprovision,
+}
+
+impl CommandKind {
+    /// The stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Deprovision => "deprovision",
+        }
+    }
+
+    fn parse(name: &str) -> Result<Self, StoreError> {
+        [Self::Provision, Self::Deprovision]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .ok_or_else(|| StoreError::corrupt(format_args!("command kind {name:?}")))
+    }
+}
+
+/// An order to be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCommand {
+    /// Its id.
+    pub id: CommandId,
+    /// The machine it is for.
+    pub machine: MachineId,
+    /// The rental it is about.
+    pub rental: RentalId,
+    /// What to do.
+    pub kind: CommandKind,
+    /// What the agent needs to know for it.
+    pub payload: Value,
+    /// When it is given.
+    pub now: UnixSeconds,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its id, by which the agent acknowledges it.
+    pub id: CommandId,
+    /// The machine it is for.
+    pub machine: MachineId,
+    /// The rental it is about.
+    pub rental: RentalId,
+    /// The rental's id on the chain, which its readings name.
+    pub escrow_id: B256,
+    /// What to do.
+    pub kind: CommandKind,
+    /// What the agent needs to know for it.
+    pub payload: Value,
+    /// When it was given.
+    pub created_at: UnixSeconds,
+    /// When the agent said that it was done, or when it was overtaken by its opposite.
+    pub acked_at: Option<UnixSeconds>,
+}
+
+/// Gives an order. A `Deprovision` overtakes the rental's open `Provision`, and an order that is still
+/// open is not given twice.
+///
+/// # Errors
+/// The database's.
+pub async fn push(tx: &mut Connection, command: &NewCommand) -> Result<(), StoreError> {
+    let now = ts(command.now)?;
+    if command.kind == CommandKind::Deprovision {
+        sqlx::query!(
+            "UPDATE agent_commands SET acked_at = $2
+             WHERE rental_id = $1 AND kind = 'provision' AND acked_at IS NULL",
+            command.rental.uuid(),
+            now,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    sqlx::query!(
+        "INSERT INTO agent_commands (id, machine_id, rental_id, kind, payload, created_at)
+         SELECT $1, $2, $3, $4, $5, $6
+         WHERE NOT EXISTS (SELECT FROM agent_commands
+                           WHERE rental_id = $3 AND kind = $4 AND acked_at IS NULL)",
+        command.id.uuid(),
+        command.machine.uuid(),
+        command.rental.uuid(),
+        command.kind.as_str(),
+        command.payload,
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: uuid::Uuid,
+    machine_id: uuid::Uuid,
+    rental_id: uuid::Uuid,
+    escrow_id: Vec<u8>,
+    kind: String,
+    payload: Value,
+    created_at: time::OffsetDateTime,
+    acked_at: Option<time::OffsetDateTime>,
+}
+
+impl TryFrom<Row> for Command {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: CommandId::from_uuid(row.id),
+            machine: MachineId::from_uuid(row.machine_id),
+            rental: RentalId::from_uuid(row.rental_id),
+            escrow_id: hash(&row.escrow_id)?,
+            kind: CommandKind::parse(&row.kind)?,
+            payload: row.payload,
+            created_at: seconds(row.created_at)?,
+            acked_at: row.acked_at.map(seconds).transpose()?,
+        })
+    }
+}
+
+/// A machine's open orders, oldest first.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn open(
+    connection: &mut Connection,
+    machine: MachineId,
+    limit: i64,
+) -> Result<Vec<Command>, StoreError> {
+    sqlx::query_as!(
+        Row,
+        "SELECT c.id, c.machine_id, c.rental_id, r.escrow_id, c.kind, c.payload, c.created_at, c.acked_at
+         FROM agent_commands c JOIN rentals r ON r.id = c.rental_id
+         WHERE c.machine_id = $1 AND c.acked_at IS NULL ORDER BY c.id LIMIT $2",
+        machine.uuid(),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Command::try_from)
+    .collect()
+}
+
+/// Takes a machine's acknowledgement. Returns the order as it was before: its `acked_at` says whether
+/// this is a repetition. `None` if the machine has no such order.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn ack(
+    tx: &mut Connection,
+    machine: MachineId,
+    id: CommandId,
+    now: UnixSeconds,
+) -> Result<Option<Command>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        "SELECT c.id, c.machine_id, c.rental_id, r.escrow_id, c.kind, c.payload, c.created_at, c.acked_at
+         FROM agent_commands c JOIN rentals r ON r.id = c.rental_id
+         WHERE c.id = $1 AND c.machine_id = $2 FOR UPDATE OF c",
+        id.uuid(),
+        machine.uuid(),
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(command) = row.map(Command::try_from).transpose()? else {
+        return Ok(None);
+    };
+    if command.acked_at.is_none() {
+        sqlx::query!("UPDATE agent_commands SET acked_at = $2 WHERE id = $1", id.uuid(), ts(now)?)
+            .execute(tx)
+            .await?;
+    }
+    Ok(Some(command))
+}

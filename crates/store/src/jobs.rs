@@ -1,0 +1,216 @@
+//! The work queue: timers of rentals. A job is claimed in a short transaction, run outside it, and
+//! finished only by the holder of the lease number it was claimed with.
+
+use std::time::Duration;
+
+use domain::{
+    id::{JobId, RentalId},
+    time::{UnixMillis, UnixSeconds},
+};
+use time::OffsetDateTime;
+
+use crate::{
+    Connection, StoreError,
+    convert::{ts, ts_millis},
+};
+
+/// What a job looks at when it comes due. At most one of a kind is open per rental.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    /// The lock did not come.
+    FundingDeadline,
+    /// The machine did not become ready.
+    ReadyDeadline,
+    /// The deposit is used up.
+    DurationEnd,
+    /// The stopped machine did not answer.
+    StopDeadline,
+    /// Is the newest reading recent enough?
+    EvidenceWatch,
+    /// Has the outage lasted too long?
+    OutageLimit,
+}
+
+impl JobKind {
+    /// Every kind, in the order of a rental's life.
+    pub const ALL: [Self; 6] = [
+        Self::FundingDeadline,
+        Self::ReadyDeadline,
+        Self::DurationEnd,
+        Self::StopDeadline,
+        Self::EvidenceWatch,
+        Self::OutageLimit,
+    ];
+
+    /// The stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FundingDeadline => "funding_deadline",
+            Self::ReadyDeadline => "ready_deadline",
+            Self::DurationEnd => "duration_end",
+            Self::StopDeadline => "stop_deadline",
+            Self::EvidenceWatch => "evidence_watch",
+            Self::OutageLimit => "outage_limit",
+        }
+    }
+
+    fn parse(name: &str) -> Result<Self, StoreError> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .ok_or_else(|| StoreError::corrupt(format_args!("job kind {name:?}")))
+    }
+}
+
+/// A claimed job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What to look at.
+    pub kind: JobKind,
+    /// Whose timer it is.
+    pub rental: RentalId,
+    /// The lease number to finish it with.
+    pub run_lease: i64,
+    /// How often it was claimed, this time included.
+    pub attempts: i32,
+}
+
+/// Sets the timer of a rental to `due_at`, whether or not one is open. A run in progress loses its
+/// lease, so that it cannot finish the timer that replaced its own.
+///
+/// # Errors
+/// The database's.
+pub async fn schedule(
+    tx: &mut Connection,
+    rental: RentalId,
+    kind: JobKind,
+    due_at: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO jobs (id, kind, rental_id, due_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (rental_id, kind) WHERE done_at IS NULL
+         DO UPDATE SET due_at = EXCLUDED.due_at, leased_until = NULL,
+                       run_lease = jobs.run_lease + 1, attempts = 0",
+        uuid::Uuid::now_v7(),
+        kind.as_str(),
+        rental.uuid(),
+        ts(due_at)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Closes every open timer of a rental that has ended.
+///
+/// # Errors
+/// The database's.
+pub async fn close_all(
+    tx: &mut Connection,
+    rental: RentalId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE jobs SET done_at = $2 WHERE rental_id = $1 AND done_at IS NULL",
+        rental.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes up to `limit` due jobs that nobody holds, for `lease`.
+///
+/// # Errors
+/// The database's.
+pub async fn claim(
+    connection: &mut Connection,
+    now: UnixMillis,
+    lease: Duration,
+    limit: i64,
+) -> Result<Vec<Job>, StoreError> {
+    let now = ts_millis(now)?;
+    let until = now.checked_add(lease.try_into().map_err(StoreError::corrupt)?);
+    let rows = sqlx::query!(
+        "UPDATE jobs SET run_lease = run_lease + 1, leased_until = $2, attempts = attempts + 1
+         WHERE id IN (SELECT id FROM jobs
+                      WHERE done_at IS NULL AND due_at <= $1
+                        AND (leased_until IS NULL OR leased_until < $1)
+                      ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+         RETURNING id, kind, rental_id, run_lease, attempts",
+        now,
+        until,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Job {
+                id: JobId::from_uuid(row.id),
+                kind: JobKind::parse(&row.kind)?,
+                rental: RentalId::from_uuid(row.rental_id),
+                run_lease: row.run_lease,
+                attempts: row.attempts,
+            })
+        })
+        .collect()
+}
+
+/// Marks a job done in the transaction of its effect. False if the lease was lost: then the effect
+/// must not happen either.
+///
+/// # Errors
+/// The database's.
+pub async fn finish(
+    tx: &mut Connection,
+    job: &Job,
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        "UPDATE jobs SET done_at = $3 WHERE id = $1 AND run_lease = $2 AND done_at IS NULL",
+        job.id.uuid(),
+        job.run_lease,
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives a job back, to be taken again at `due_at`.
+///
+/// # Errors
+/// The database's.
+pub async fn retry(
+    connection: &mut Connection,
+    job: &Job,
+    due_at: UnixSeconds,
+    error: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE jobs SET due_at = $3, leased_until = NULL, last_error = $4
+         WHERE id = $1 AND run_lease = $2 AND done_at IS NULL",
+        job.id.uuid(),
+        job.run_lease,
+        ts(due_at)?,
+        error,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// When the next job comes due, if any.
+///
+/// # Errors
+/// The database's.
+pub async fn next_due(connection: &mut Connection) -> Result<Option<OffsetDateTime>, StoreError> {
+    Ok(sqlx::query_scalar!("SELECT min(due_at) FROM jobs WHERE done_at IS NULL")
+        .fetch_one(connection)
+        .await?)
+}

@@ -1,0 +1,296 @@
+//! The ledger: postings of final chain facts, each posted once. Every transfer is one row with a debit
+//! and a credit, so that it balances by construction; balances are sums over the rows of an account.
+
+use std::collections::BTreeSet;
+
+use alloy_primitives::Address;
+use domain::{
+    ledger::{AccountKind, LedgerAccount, Posting},
+    money::Amount,
+    time::UnixSeconds,
+};
+use sqlx::types::BigDecimal;
+use uuid::Uuid;
+
+use crate::{
+    Connection, StoreError,
+    convert::{address, amount, hash, numeric, ts},
+};
+
+/// A posting with the fact that it records.
+#[derive(Clone, Debug)]
+pub struct Sourced {
+    /// The fact's own name, such as `block hash:log index`. A second posting of it changes nothing.
+    pub source: String,
+    /// When the fact happened.
+    pub at: UnixSeconds,
+    /// What moves.
+    pub posting: Posting,
+}
+
+/// An account's balance: credits less debits.
+#[derive(Clone, Debug)]
+pub struct Balance {
+    /// The account.
+    pub account: LedgerAccount,
+    /// Base units of its token; negative only for the outside.
+    pub balance: BigDecimal,
+}
+
+/// Posts all of these facts that were not posted before, in a fixed number of statements whatever their
+/// number. Returns how many were new.
+///
+/// # Errors
+/// The database's; then none is posted.
+pub async fn post(tx: &mut Connection, postings: &[Sourced]) -> Result<u64, StoreError> {
+    let fresh = insert_postings(tx, postings).await?;
+    if fresh.is_empty() {
+        return Ok(0);
+    }
+    let new: Vec<(&Sourced, Uuid)> = postings
+        .iter()
+        .filter_map(|item| {
+            let found = fresh.iter().find(|(source, _)| *source == item.source)?;
+            Some((item, found.1))
+        })
+        .collect();
+    let accounts = resolve_accounts(tx, &new).await?;
+    insert_transfers(tx, &new, &accounts).await?;
+    u64::try_from(fresh.len()).map_err(StoreError::corrupt)
+}
+
+async fn insert_postings(
+    tx: &mut Connection,
+    postings: &[Sourced],
+) -> Result<Vec<(String, Uuid)>, StoreError> {
+    let ids: Vec<Uuid> = postings.iter().map(|_| Uuid::now_v7()).collect();
+    let kinds: Vec<String> =
+        postings.iter().map(|item| item.posting.kind.as_str().to_owned()).collect();
+    let sources: Vec<String> = postings.iter().map(|item| item.source.clone()).collect();
+    let times =
+        postings.iter().map(|item| ts(item.at)).collect::<Result<Vec<_>, StoreError>>()?;
+    let rows = sqlx::query!(
+        "INSERT INTO ledger_postings (id, kind, source, at)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])
+         ON CONFLICT (source) DO NOTHING RETURNING source, id",
+        &ids,
+        &kinds,
+        &sources,
+        &times
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.source, row.id)).collect())
+}
+
+type AccountId = (LedgerAccount, i64);
+
+/// The row ids of every account that the postings touch; accounts are made when first touched.
+async fn resolve_accounts(
+    tx: &mut Connection,
+    postings: &[(&Sourced, Uuid)],
+) -> Result<Vec<AccountId>, StoreError> {
+    let touched: BTreeSet<LedgerAccount> = postings
+        .iter()
+        .flat_map(|(item, _)| &item.posting.transfers)
+        .flat_map(|transfer| [transfer.debit, transfer.credit])
+        .collect();
+    let accounts: Vec<LedgerAccount> = touched.into_iter().collect();
+    let kinds: Vec<String> = accounts.iter().map(|a| a.kind.as_str().to_owned()).collect();
+    let owners: Vec<Option<Vec<u8>>> =
+        accounts.iter().map(|a| a.owner.map(|owner| owner.to_vec())).collect();
+    let escrow_ids: Vec<Option<Vec<u8>>> =
+        accounts.iter().map(|a| a.escrow_id.map(|id| id.to_vec())).collect();
+    let tokens: Vec<Vec<u8>> = accounts.iter().map(|a| a.token.to_vec()).collect();
+    sqlx::query!(
+        "INSERT INTO ledger_accounts (kind, owner, escrow_id, token)
+         SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
+         ON CONFLICT DO NOTHING",
+        &kinds,
+        &owners as &[Option<Vec<u8>>],
+        &escrow_ids as &[Option<Vec<u8>>],
+        &tokens
+    )
+    .execute(&mut *tx)
+    .await?;
+    let rows = sqlx::query!(
+        r#"SELECT a.id, w.at AS "at!"
+           FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
+                WITH ORDINALITY AS w(kind, owner, escrow_id, token, at)
+           JOIN ledger_accounts a ON a.kind = w.kind AND a.token = w.token
+                AND a.owner IS NOT DISTINCT FROM w.owner
+                AND a.escrow_id IS NOT DISTINCT FROM w.escrow_id
+           ORDER BY w.at"#,
+        &kinds,
+        &owners as &[Option<Vec<u8>>],
+        &escrow_ids as &[Option<Vec<u8>>],
+        &tokens
+    )
+    .fetch_all(tx)
+    .await?;
+    if rows.len() != accounts.len() {
+        return Err(StoreError::corrupt("a ledger account could not be made"));
+    }
+    Ok(accounts.into_iter().zip(rows).map(|(account, row)| (account, row.id)).collect())
+}
+
+async fn insert_transfers(
+    tx: &mut Connection,
+    postings: &[(&Sourced, Uuid)],
+    accounts: &[AccountId],
+) -> Result<(), StoreError> {
+    let id_of = |account: &LedgerAccount| {
+        accounts
+            .binary_search_by(|(known, _)| known.cmp(account))
+            .ok()
+            .and_then(|at| accounts.get(at))
+            .map(|(_, id)| *id)
+            .ok_or(StoreError::Missing("the ledger account"))
+    };
+    let (mut ids, mut ordinals) = (Vec::new(), Vec::<i16>::new());
+    let (mut debits, mut credits) = (Vec::new(), Vec::new());
+    let (mut tokens, mut amounts) = (Vec::new(), Vec::new());
+    for (item, posting) in postings {
+        for (ordinal, transfer) in item.posting.transfers.iter().enumerate() {
+            ids.push(*posting);
+            ordinals.push(i16::try_from(ordinal).map_err(StoreError::corrupt)?);
+            debits.push(id_of(&transfer.debit)?);
+            credits.push(id_of(&transfer.credit)?);
+            tokens.push(transfer.debit.token.to_vec());
+            amounts.push(numeric(transfer.amount));
+        }
+    }
+    sqlx::query!(
+        "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, token, amount)
+         SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bytea[],
+                              $6::numeric[])",
+        &ids,
+        &ordinals,
+        &debits,
+        &credits,
+        &tokens,
+        &amounts
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+struct BalanceRow {
+    kind: String,
+    owner: Option<Vec<u8>>,
+    escrow_id: Option<Vec<u8>>,
+    token: Vec<u8>,
+    balance: BigDecimal,
+}
+
+impl TryFrom<BalanceRow> for Balance {
+    type Error = StoreError;
+
+    fn try_from(row: BalanceRow) -> Result<Self, StoreError> {
+        let kind: AccountKind = row.kind.parse().map_err(StoreError::corrupt)?;
+        Ok(Self {
+            account: LedgerAccount {
+                kind,
+                owner: row.owner.as_deref().map(address).transpose()?,
+                escrow_id: row.escrow_id.as_deref().map(hash).transpose()?,
+                token: address(&row.token)?,
+            },
+            balance: row.balance,
+        })
+    }
+}
+
+/// The balances of everything that belongs to an address, in every token; zero balances included.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn balances(
+    connection: &mut Connection,
+    owner: Address,
+) -> Result<Vec<Balance>, StoreError> {
+    sqlx::query_as!(
+        BalanceRow,
+        r#"SELECT a.kind, a.owner, a.escrow_id, a.token,
+                  (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE credit_id = a.id)
+                - (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE debit_id = a.id)
+                  AS "balance!"
+           FROM ledger_accounts a WHERE a.owner = $1 ORDER BY a.kind, a.token"#,
+        owner.as_slice()
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Balance::try_from)
+    .collect()
+}
+
+/// One account's balance, zero if it was never touched.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if a claim on the escrow is negative.
+pub async fn balance_of(
+    connection: &mut Connection,
+    account: &LedgerAccount,
+) -> Result<Amount, StoreError> {
+    let sum = sqlx::query_scalar!(
+        r#"SELECT (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE credit_id = a.id)
+                - (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE debit_id = a.id)
+                  AS "balance!"
+           FROM ledger_accounts a
+           WHERE a.kind = $1 AND a.token = $2 AND a.owner IS NOT DISTINCT FROM $3
+             AND a.escrow_id IS NOT DISTINCT FROM $4"#,
+        account.kind.as_str(),
+        account.token.as_slice(),
+        account.owner.map(|owner| owner.to_vec()),
+        account.escrow_id.map(|id| id.to_vec()),
+    )
+    .fetch_optional(connection)
+    .await?;
+    sum.map_or(Ok(Amount::ZERO), |sum| amount(&sum))
+}
+
+/// What the ledger says of one token as a whole.
+#[derive(Clone, Debug)]
+pub struct TokenTotals {
+    /// The token.
+    pub token: Address,
+    /// All claims on the escrow together.
+    pub claims: BigDecimal,
+    /// Deposits of rentals that are not divided yet.
+    pub deposits: BigDecimal,
+    /// Claims that are below zero: none, unless something is broken.
+    pub overdrawn: i64,
+}
+
+/// The totals of every token that was ever posted.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn totals(connection: &mut Connection) -> Result<Vec<TokenTotals>, StoreError> {
+    sqlx::query!(
+        r#"WITH balances AS (
+               SELECT a.token, a.kind,
+                      (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE credit_id = a.id)
+                    - (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE debit_id = a.id)
+                      AS balance
+               FROM ledger_accounts a)
+           SELECT token,
+                  COALESCE(sum(balance) FILTER (WHERE kind <> 'outside'), 0) AS "claims!",
+                  COALESCE(sum(balance) FILTER (WHERE kind = 'renter_deposit'), 0) AS "deposits!",
+                  count(*) FILTER (WHERE kind <> 'outside' AND balance < 0) AS "overdrawn!"
+           FROM balances GROUP BY token ORDER BY token"#
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| {
+        Ok(TokenTotals {
+            token: address(&row.token)?,
+            claims: row.claims,
+            deposits: row.deposits,
+            overdrawn: row.overdrawn,
+        })
+    })
+    .collect()
+}

@@ -1,0 +1,30 @@
+//! The only SQL in the house. One file per aggregate; functions take `&mut PgConnection`, so that the
+//! caller decides what belongs to one transaction, and only [`Store::write`] may begin one.
+
+pub mod accounts;
+pub mod advance;
+pub mod blocks;
+pub mod commands;
+pub mod convert;
+pub mod deployment;
+pub mod gpu_models;
+pub mod idempotency;
+pub mod intents;
+pub mod jobs;
+pub mod ledger;
+pub mod machines;
+pub mod offers;
+pub mod quotes;
+pub mod readings;
+pub mod rentals;
+pub mod timeline;
+pub mod tokens;
+pub mod txs;
+
+mod error;
+mod policy;
+mod pool;
+
+pub use error::{StoreError, TxError};
+pub use policy::Policy;
+pub use pool::{Connection, MIGRATOR, Store, Unit, check_server};

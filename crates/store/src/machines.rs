@@ -1,0 +1,304 @@
+//! Machines and their GPUs, the enrolment of their agents, and their heartbeats.
+
+use alloy_primitives::Address;
+use domain::{
+    id::{AccountId, GpuId, MachineId},
+    time::UnixSeconds,
+};
+
+use crate::{
+    Connection, StoreError,
+    convert::{address, seconds, ts},
+};
+
+/// What a machine is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// The owner's name for it, 1 to 64 characters.
+    pub name: String,
+    /// Where it stands, such as `de-fra`.
+    pub region: String,
+    /// CPU cores, 1 to 4,096.
+    pub cpu_cores: u32,
+    /// Memory in GB, 1 to 65,536.
+    pub ram_gb: u32,
+    /// Disk in GB, 1 to 1,048,576.
+    pub disk_gb: u32,
+}
+
+/// One GPU in a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its id here.
+    pub id: GpuId,
+    /// The vendor's own UUID for it, unique in the whole market.
+    pub vendor_uuid: String,
+    /// Its model's name.
+    pub model: String,
+}
+
+/// A secret that binds an agent's key to a machine, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrollToken {
+    /// SHA-256 of the token; the token itself is shown once and never stored.
+    pub hash: [u8; 32],
+    /// From this second on it is dead.
+    pub expires_at: UnixSeconds,
+}
+
+/// A machine to be stored.
+#[derive(Clone, Debug)]
+pub struct NewMachine {
+    /// Its id.
+    pub id: MachineId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// What it is made of.
+    pub spec: MachineSpec,
+    /// Its GPUs, in the order of their slots.
+    pub gpus: Vec<Gpu>,
+    /// How its agent gets in.
+    pub enroll: EnrollToken,
+    /// When.
+    pub now: UnixSeconds,
+}
+
+/// A stored machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Its id.
+    pub id: MachineId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// What it is made of.
+    pub spec: MachineSpec,
+    /// Its GPUs, in the order of their slots.
+    pub gpus: Vec<Gpu>,
+    /// The key its agent signs with, once enrolled.
+    pub agent: Option<Address>,
+    /// When its agent was enrolled.
+    pub enrolled_at: Option<UnixSeconds>,
+    /// When its agent was last heard of.
+    pub last_heartbeat_at: Option<UnixSeconds>,
+    /// When it was registered.
+    pub created_at: UnixSeconds,
+}
+
+/// Stores a machine with its GPUs, whose models must exist.
+///
+/// # Errors
+/// [`StoreError::Conflict`] on `gpus_vendor_uuid_key` if one of the GPUs is registered already.
+pub async fn create(tx: &mut Connection, machine: &NewMachine) -> Result<(), StoreError> {
+    let spec = &machine.spec;
+    sqlx::query!(
+        "INSERT INTO machines (id, account_id, name, region, cpu_cores, ram_gb, disk_gb,
+                               enroll_token_hash, enroll_expires_at, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        machine.id.uuid(),
+        machine.account.uuid(),
+        spec.name,
+        spec.region,
+        i32::try_from(spec.cpu_cores).map_err(StoreError::corrupt)?,
+        i32::try_from(spec.ram_gb).map_err(StoreError::corrupt)?,
+        i32::try_from(spec.disk_gb).map_err(StoreError::corrupt)?,
+        machine.enroll.hash.as_slice(),
+        ts(machine.enroll.expires_at)?,
+        ts(machine.now)?,
+    )
+    .execute(&mut *tx)
+    .await?;
+    for (ordinal, gpu) in machine.gpus.iter().enumerate() {
+        sqlx::query!(
+            "INSERT INTO gpus (id, machine_id, vendor_uuid, model, ordinal) VALUES ($1, $2, $3, $4, $5)",
+            gpu.id.uuid(),
+            machine.id.uuid(),
+            gpu.vendor_uuid,
+            gpu.model,
+            i16::try_from(ordinal).map_err(StoreError::corrupt)?,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+struct Row {
+    id: uuid::Uuid,
+    account_id: uuid::Uuid,
+    name: String,
+    region: String,
+    cpu_cores: i32,
+    ram_gb: i32,
+    disk_gb: i32,
+    agent_key: Option<Vec<u8>>,
+    enrolled_at: Option<time::OffsetDateTime>,
+    last_heartbeat_at: Option<time::OffsetDateTime>,
+    created_at: time::OffsetDateTime,
+}
+
+impl TryFrom<Row> for Machine {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: MachineId::from_uuid(row.id),
+            account: AccountId::from_uuid(row.account_id),
+            spec: MachineSpec {
+                name: row.name,
+                region: row.region,
+                cpu_cores: u32::try_from(row.cpu_cores).map_err(StoreError::corrupt)?,
+                ram_gb: u32::try_from(row.ram_gb).map_err(StoreError::corrupt)?,
+                disk_gb: u32::try_from(row.disk_gb).map_err(StoreError::corrupt)?,
+            },
+            gpus: Vec::new(),
+            agent: row.agent_key.as_deref().map(address).transpose()?,
+            enrolled_at: row.enrolled_at.map(seconds).transpose()?,
+            last_heartbeat_at: row.last_heartbeat_at.map(seconds).transpose()?,
+            created_at: seconds(row.created_at)?,
+        })
+    }
+}
+
+/// The machine with this id.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn get(
+    connection: &mut Connection,
+    id: MachineId,
+) -> Result<Option<Machine>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        "SELECT id, account_id, name, region, cpu_cores, ram_gb, disk_gb, agent_key, enrolled_at,
+                last_heartbeat_at, created_at
+         FROM machines WHERE id = $1",
+        id.uuid()
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut machines = [Machine::try_from(row)?];
+    add_gpus(connection, &mut machines).await?;
+    let [machine] = machines;
+    Ok(Some(machine))
+}
+
+/// Up to `limit` machines of an account after the one with id `after`, oldest first.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn list(
+    connection: &mut Connection,
+    account: AccountId,
+    after: Option<MachineId>,
+    limit: i64,
+) -> Result<Vec<Machine>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        "SELECT id, account_id, name, region, cpu_cores, ram_gb, disk_gb, agent_key, enrolled_at,
+                last_heartbeat_at, created_at
+         FROM machines WHERE account_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3",
+        account.uuid(),
+        after.map(MachineId::uuid),
+        limit,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut machines =
+        rows.into_iter().map(Machine::try_from).collect::<Result<Vec<_>, StoreError>>()?;
+    add_gpus(connection, &mut machines).await?;
+    Ok(machines)
+}
+
+async fn add_gpus(
+    connection: &mut Connection,
+    machines: &mut [Machine],
+) -> Result<(), StoreError> {
+    let ids: Vec<_> = machines.iter().map(|machine| machine.id.uuid()).collect();
+    let rows = sqlx::query!(
+        "SELECT id, machine_id, vendor_uuid, model FROM gpus
+         WHERE machine_id = ANY($1) ORDER BY machine_id, ordinal",
+        &ids
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let owner = machines.iter_mut().find(|machine| machine.id.uuid() == row.machine_id);
+        if let Some(machine) = owner {
+            machine.gpus.push(Gpu {
+                id: GpuId::from_uuid(row.id),
+                vendor_uuid: row.vendor_uuid,
+                model: row.model,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Gives a machine that has no agent yet a new enrolment token in place of the old one. False if the
+/// account has no such machine, or if its agent is enrolled already.
+///
+/// # Errors
+/// The database's.
+pub async fn renew_enroll_token(
+    tx: &mut Connection,
+    account: AccountId,
+    id: MachineId,
+    token: &EnrollToken,
+) -> Result<bool, StoreError> {
+    let updated = sqlx::query!(
+        "UPDATE machines SET enroll_token_hash = $3, enroll_expires_at = $4
+         WHERE id = $1 AND account_id = $2 AND agent_key IS NULL",
+        id.uuid(),
+        account.uuid(),
+        token.hash.as_slice(),
+        ts(token.expires_at)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// Binds an agent's key to the machine of an enrolment token, which is used up by that. `None` if the
+/// token is unknown, used or expired.
+///
+/// # Errors
+/// [`StoreError::Conflict`] on `machines_agent_key_key` if the key belongs to another machine.
+pub async fn enroll(
+    tx: &mut Connection,
+    token_hash: &[u8; 32],
+    agent: Address,
+    now: UnixSeconds,
+) -> Result<Option<MachineId>, StoreError> {
+    let id = sqlx::query_scalar!(
+        "UPDATE machines
+         SET agent_key = $2, enrolled_at = $3, enroll_token_hash = NULL, enroll_expires_at = NULL
+         WHERE enroll_token_hash = $1 AND enroll_expires_at > $3
+         RETURNING id",
+        token_hash.as_slice(),
+        agent.as_slice(),
+        ts(now)?,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(id.map(MachineId::from_uuid))
+}
+
+/// Notes that a machine's agent was heard of.
+///
+/// # Errors
+/// The database's.
+pub async fn heartbeat(
+    tx: &mut Connection,
+    id: MachineId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE machines SET last_heartbeat_at = greatest(last_heartbeat_at, $2) WHERE id = $1",
+        id.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

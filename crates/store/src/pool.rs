@@ -1,0 +1,176 @@
+//! The connection pool and the one way to begin a transaction.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use domain::time::{Clock, UnixMillis};
+use sqlx::{
+    Connection as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{Policy, StoreError, TxError};
+
+/// What every query function takes.
+pub type Connection = PgConnection;
+
+/// A boxed unit of work, as [`Store::write`] takes it.
+pub type Unit<'c, T, R> = Pin<Box<dyn Future<Output = Result<T, TxError<R>>> + Send + 'c>>;
+
+/// All migrations, embedded.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// PostgreSQL majors that every test passes on.
+const SUPPORTED: std::ops::RangeInclusive<u32> = 15..=18;
+const CONTENTION_RETRIES: u32 = 8;
+const STATEMENT_TIMEOUT: &str = "10s";
+const LOCK_TIMEOUT: &str = "5s";
+
+/// The database, the clock and the policy that together decide what is written.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+}
+
+impl Store {
+    /// Connects, with at most `connections` connections, waiting at most 5 s for one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the server cannot be reached, [`StoreError::Bug`] if the URL is
+    /// not one of PostgreSQL.
+    pub async fn connect(
+        url: &str,
+        connections: u32,
+        clock: Arc<dyn Clock>,
+        policy: Policy,
+    ) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("lock_timeout", LOCK_TIMEOUT),
+            ("idle_in_transaction_session_timeout", "30s"),
+            ("timezone", "UTC"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(5))
+            // Belt to `write`'s braces: a dropped `begin()` can leave a connection inside a
+            // transaction (sqlx #4393); the next borrower must never write into it.
+            .before_acquire(|connection, _| {
+                Box::pin(async move {
+                    sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+                    Ok(true)
+                })
+            })
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool, clock, policy })
+    }
+
+    /// Wraps a pool that a test made.
+    #[must_use]
+    pub fn from_pool(pool: PgPool, clock: Arc<dyn Clock>, policy: Policy) -> Self {
+        Self { pool, clock, policy }
+    }
+
+    /// Applies all pending migrations.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if an applied migration differs from the one built in.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        MIGRATOR.run(&self.pool).await.map_err(StoreError::corrupt)
+    }
+
+    /// The time, from the clock given at start.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+
+    /// The timeouts and prices that the operator set.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The pool, for reads and for `LISTEN`. Writing goes through [`Store::write`].
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection for reads.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if none comes free in 5 s.
+    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, StoreError> {
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// Runs `work` in one transaction and commits it if it returns `Ok`.
+    ///
+    /// The transaction runs in a task of its own: a caller that goes away (an HTTP client that hangs
+    /// up) neither aborts it half way nor leaves a connection inside a transaction. Serialization
+    /// failures and deadlocks are retried with the same `work`, which therefore must have no effects
+    /// outside the database.
+    ///
+    /// # Errors
+    /// What `work` returned, or the store's own error; nothing is stored in either case.
+    pub async fn write<T, R, F>(&self, name: &'static str, work: F) -> Result<T, TxError<R>>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        F: for<'c> Fn(&'c mut PgConnection) -> Unit<'c, T, R> + Send + Sync + 'static,
+    {
+        let pool = self.pool.clone();
+        let task = tokio::spawn(async move {
+            let mut attempt = 0_u32;
+            loop {
+                attempt = attempt.saturating_add(1);
+                match run(&pool, &work).await {
+                    Err(TxError::Store(error))
+                        if error.is_contention() && attempt < CONTENTION_RETRIES =>
+                    {
+                        metrics::counter!("weir_store_retries_total", "unit" => name).increment(1);
+                        tracing::debug!(unit = name, attempt, %error, "transaction retried");
+                    }
+                    done => return done,
+                }
+            }
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(join) => Err(StoreError::Bug(format!("{name}: {join}")).into()),
+        }
+    }
+}
+
+async fn run<T, R, F>(pool: &PgPool, work: &F) -> Result<T, TxError<R>>
+where
+    F: for<'c> Fn(&'c mut PgConnection) -> Unit<'c, T, R>,
+{
+    let mut connection = pool.acquire().await.map_err(StoreError::from)?;
+    let mut tx = connection.begin().await.map_err(StoreError::from)?;
+    let value = work(&mut tx).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(value)
+}
+
+/// Checks that the server is a supported PostgreSQL and that its settings keep a commit durable.
+///
+/// # Errors
+/// One line that says what was found and what is needed.
+pub async fn check_server(pool: &PgPool) -> Result<u32, StoreError> {
+    let number: String =
+        sqlx::query_scalar("SHOW server_version_num").fetch_one(pool).await.map_err(StoreError::from)?;
+    let major = number.parse::<u32>().map_err(StoreError::corrupt)? / 10_000;
+    if !SUPPORTED.contains(&major) {
+        return Err(StoreError::Bug(format!(
+            "PostgreSQL {major} is not supported; use {} to {}",
+            SUPPORTED.start(),
+            SUPPORTED.end()
+        )));
+    }
+    Ok(major)
+}

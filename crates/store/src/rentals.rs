@@ -1,0 +1,429 @@
+//! Rentals: booking, reading, and the columns of their progress. Their state changes only through
+//! [`crate::advance`].
+
+use alloy_primitives::{Address, B256};
+use domain::{
+    id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
+    money::Amount,
+    rental::{Progress, book as book_step},
+    time::{Seconds, UnixSeconds},
+};
+use sqlx::types::BigDecimal;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Connection, Policy, StoreError,
+    convert::{address, amount, duration, hash, numeric, seconds, ts},
+    jobs::{self, JobKind},
+    timeline,
+};
+
+mod progress;
+pub(crate) use progress::ProgressColumns;
+
+/// A rental as stored.
+#[derive(Clone, Debug)]
+pub struct Rental {
+    /// Its id.
+    pub id: RentalId,
+    /// What was promised.
+    pub quote_id: QuoteId,
+    /// Its id on the chain: the hash of the terms.
+    pub escrow_id: B256,
+    /// Who pays.
+    pub renter: AccountId,
+    /// Who earns.
+    pub provider: AccountId,
+    /// Where it runs.
+    pub machine: MachineId,
+    /// How far it is.
+    pub progress: Progress,
+    /// What final events locked.
+    pub locked: Amount,
+    /// What final events paid the provider.
+    pub paid_provider: Amount,
+    /// What final events paid the platform.
+    pub paid_fee: Amount,
+    /// What final events gave back.
+    pub paid_refund: Amount,
+    /// The seconds that the chain billed, once closed.
+    pub billed: Option<Seconds>,
+    /// Grows with every change.
+    pub version: i64,
+    /// When it was booked.
+    pub created_at: UnixSeconds,
+    /// When it last changed.
+    pub updated_at: UnixSeconds,
+}
+
+/// What a booking needs.
+#[derive(Clone, Debug)]
+pub struct NewRental {
+    /// Its id.
+    pub id: RentalId,
+    /// The quote it accepts.
+    pub quote_id: QuoteId,
+    /// The quote's id on the chain.
+    pub escrow_id: B256,
+    /// Who pays.
+    pub renter: AccountId,
+    /// Who earns.
+    pub provider: AccountId,
+    /// Where it will run.
+    pub machine: MachineId,
+    /// How many of the machine's GPUs.
+    pub gpu_count: u16,
+    /// When.
+    pub now: UnixSeconds,
+}
+
+/// A GPU that a rental holds or held.
+#[derive(Clone, Debug)]
+pub struct HeldGpu {
+    /// Its id.
+    pub gpu: GpuId,
+    /// The vendor's own UUID.
+    pub vendor_uuid: String,
+    /// The model's slug.
+    pub model: String,
+}
+
+/// Whose rentals to list.
+#[derive(Clone, Copy, Debug)]
+pub enum Party {
+    /// Those an account pays for.
+    Renter(AccountId),
+    /// Those an account earns from.
+    Provider(AccountId),
+}
+
+pub(crate) struct Row {
+    id: Uuid,
+    quote_id: Uuid,
+    escrow_id: Vec<u8>,
+    renter_id: Uuid,
+    provider_id: Uuid,
+    machine_id: Uuid,
+    state: String,
+    lock_status: String,
+    agent_status: String,
+    start_status: String,
+    ready_at: Option<OffsetDateTime>,
+    started_at: Option<OffsetDateTime>,
+    interrupted_since: Option<OffsetDateTime>,
+    stopped_at: Option<OffsetDateTime>,
+    end_reason: Option<String>,
+    locked: BigDecimal,
+    paid_provider: BigDecimal,
+    paid_fee: BigDecimal,
+    paid_refund: BigDecimal,
+    billed_s: Option<i64>,
+    version: i64,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl TryFrom<Row> for Rental {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let columns = ProgressColumns {
+            state: row.state,
+            lock_status: row.lock_status,
+            agent_status: row.agent_status,
+            start_status: row.start_status,
+            ready_at: row.ready_at,
+            started_at: row.started_at,
+            interrupted_since: row.interrupted_since,
+            stopped_at: row.stopped_at,
+            end_reason: row.end_reason,
+        };
+        Ok(Self {
+            id: RentalId::from_uuid(row.id),
+            quote_id: QuoteId::from_uuid(row.quote_id),
+            escrow_id: hash(&row.escrow_id)?,
+            renter: AccountId::from_uuid(row.renter_id),
+            provider: AccountId::from_uuid(row.provider_id),
+            machine: MachineId::from_uuid(row.machine_id),
+            progress: columns.read()?,
+            locked: amount(&row.locked)?,
+            paid_provider: amount(&row.paid_provider)?,
+            paid_fee: amount(&row.paid_fee)?,
+            paid_refund: amount(&row.paid_refund)?,
+            billed: row.billed_s.map(duration).transpose()?,
+            version: row.version,
+            created_at: seconds(row.created_at)?,
+            updated_at: seconds(row.updated_at)?,
+        })
+    }
+}
+
+/// Books a quote: the rental awaits its funds and holds its GPUs until it ends.
+///
+/// # Errors
+/// [`StoreError::Conflict`] on `gpu_rented_once` if too few GPUs of the machine are free, on
+/// `rentals_quote_id_key` if the quote is booked already.
+pub async fn book(
+    tx: &mut Connection,
+    policy: &Policy,
+    new: &NewRental,
+) -> Result<Rental, StoreError> {
+    let columns = ProgressColumns::write(&book_step().next)?;
+    let at = ts(new.now)?;
+    sqlx::query!(
+        "INSERT INTO rentals (id, quote_id, escrow_id, renter_id, provider_id, machine_id, state,
+                              lock_status, agent_status, start_status, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+        new.id.uuid(),
+        new.quote_id.uuid(),
+        new.escrow_id.as_slice(),
+        new.renter.uuid(),
+        new.provider.uuid(),
+        new.machine.uuid(),
+        columns.state,
+        columns.lock_status,
+        columns.agent_status,
+        columns.start_status,
+        at,
+    )
+    .execute(&mut *tx)
+    .await?;
+    hold_gpus(tx, new).await?;
+    timeline::append(tx, new.id, new.now, "state", &serde_json::json!({"state": columns.state}))
+        .await?;
+    let deadline = new.now.saturating_plus(policy.funding_ttl);
+    jobs::schedule(tx, new.id, JobKind::FundingDeadline, deadline).await?;
+    get(tx, new.id).await?.ok_or(StoreError::Missing("the rental"))
+}
+
+/// Takes the machine's first free GPUs. The exclusion constraint decides between two bookings that see
+/// the same GPU free.
+async fn hold_gpus(tx: &mut Connection, new: &NewRental) -> Result<(), StoreError> {
+    let held = sqlx::query!(
+        "INSERT INTO rental_gpus (rental_id, gpu_id, during)
+         SELECT $1, g.id, tstzrange($2, NULL) FROM gpus g
+         WHERE g.machine_id = $3
+           AND NOT EXISTS (SELECT FROM rental_gpus h
+                           WHERE h.gpu_id = g.id AND h.during && tstzrange($2, NULL))
+         ORDER BY g.ordinal LIMIT $4",
+        new.id.uuid(),
+        ts(new.now)?,
+        new.machine.uuid(),
+        i64::from(new.gpu_count),
+    )
+    .execute(tx)
+    .await?;
+    if held.rows_affected() == u64::from(new.gpu_count) {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict { constraint: "gpu_rented_once".to_owned() })
+    }
+}
+
+/// Gives the GPUs back. A hold of less than a second is kept as one second, so that the range is not
+/// empty.
+pub(crate) async fn free_gpus(
+    tx: &mut Connection,
+    id: RentalId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE rental_gpus
+         SET during = tstzrange(lower(during), GREATEST($2, lower(during) + interval '1 second'))
+         WHERE rental_id = $1 AND upper_inf(during)",
+        id.uuid(),
+        ts(now)?
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The rental, if it exists.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn get(
+    connection: &mut Connection,
+    id: RentalId,
+) -> Result<Option<Rental>, StoreError> {
+    sqlx::query_as!(
+        Row,
+        "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
+                agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
+                end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
+                created_at, updated_at
+         FROM rentals WHERE id = $1",
+        id.uuid()
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(Rental::try_from)
+    .transpose()
+}
+
+/// The rental with this id on the chain, if it is one of ours.
+///
+/// # Errors
+/// The database's.
+pub async fn id_of(
+    connection: &mut Connection,
+    escrow_id: B256,
+) -> Result<Option<RentalId>, StoreError> {
+    Ok(sqlx::query_scalar!("SELECT id FROM rentals WHERE escrow_id = $1", escrow_id.as_slice())
+        .fetch_optional(connection)
+        .await?
+        .map(RentalId::from_uuid))
+}
+
+/// The rental, locked until the transaction ends.
+pub(crate) async fn lock(
+    tx: &mut Connection,
+    id: RentalId,
+) -> Result<Option<Rental>, StoreError> {
+    sqlx::query_as!(
+        Row,
+        "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
+                agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
+                end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
+                created_at, updated_at
+         FROM rentals WHERE id = $1 FOR UPDATE",
+        id.uuid()
+    )
+    .fetch_optional(tx)
+    .await?
+    .map(Rental::try_from)
+    .transpose()
+}
+
+/// A party's rentals, newest first, after the one given.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn list(
+    connection: &mut Connection,
+    party: Party,
+    after: Option<RentalId>,
+    limit: i64,
+) -> Result<Vec<Rental>, StoreError> {
+    let (renter, provider) = match party {
+        Party::Renter(account) => (Some(account.uuid()), None),
+        Party::Provider(account) => (None, Some(account.uuid())),
+    };
+    sqlx::query_as!(
+        Row,
+        "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
+                agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
+                end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
+                created_at, updated_at
+         FROM rentals
+         WHERE (renter_id = $1 OR provider_id = $2) AND ($3::uuid IS NULL OR id < $3)
+         ORDER BY id DESC LIMIT $4",
+        renter,
+        provider,
+        after.map(RentalId::uuid),
+        limit
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Rental::try_from)
+    .collect()
+}
+
+/// The GPUs of a rental, in the machine's order.
+///
+/// # Errors
+/// The database's.
+pub async fn gpus(connection: &mut Connection, id: RentalId) -> Result<Vec<HeldGpu>, StoreError> {
+    Ok(sqlx::query!(
+        "SELECT g.id, g.vendor_uuid, g.model FROM rental_gpus h JOIN gpus g ON g.id = h.gpu_id
+         WHERE h.rental_id = $1 ORDER BY g.ordinal",
+        id.uuid()
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| HeldGpu {
+        gpu: GpuId::from_uuid(row.id),
+        vendor_uuid: row.vendor_uuid,
+        model: row.model,
+    })
+    .collect())
+}
+
+/// What a final event adds to a rental's money.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MoneyDelta {
+    /// To the deposit.
+    pub locked: Amount,
+    /// To the provider.
+    pub provider: Amount,
+    /// To the platform.
+    pub fee: Amount,
+    /// To the renter.
+    pub refund: Amount,
+    /// The seconds billed, if the event closed the rental.
+    pub billed: Option<Seconds>,
+}
+
+/// Adds a final event's money to the rental. The table's constraints refuse anything that would pay
+/// more than was locked.
+///
+/// # Errors
+/// [`StoreError::Bug`] if a constraint refuses, [`StoreError::Missing`] without the rental.
+pub async fn add_money(
+    tx: &mut Connection,
+    id: RentalId,
+    delta: &MoneyDelta,
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "UPDATE rentals SET locked = locked + $2, paid_provider = paid_provider + $3,
+                paid_fee = paid_fee + $4, paid_refund = paid_refund + $5,
+                billed_s = COALESCE($6, billed_s), version = version + 1
+         WHERE id = $1",
+        id.uuid(),
+        numeric(delta.locked),
+        numeric(delta.provider),
+        numeric(delta.fee),
+        numeric(delta.refund),
+        delta.billed.map(|billed| i64::from(billed.get())),
+    )
+    .execute(tx)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Missing("the rental")) }
+}
+
+/// How many rentals are in each state.
+///
+/// # Errors
+/// The database's.
+pub async fn count_by_state(
+    connection: &mut Connection,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    Ok(sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM rentals GROUP BY state"#)
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(|row| (row.state, row.count))
+        .collect())
+}
+
+/// Per token, the deposits of all rentals less what was paid out of them.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn open_deposits(
+    connection: &mut Connection,
+) -> Result<Vec<(Address, BigDecimal)>, StoreError> {
+    sqlx::query!(
+        r#"SELECT q.token, sum(r.locked - r.paid_provider - r.paid_fee - r.paid_refund) AS "open!"
+           FROM rentals r JOIN quotes q ON q.id = r.quote_id GROUP BY q.token"#
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| Ok((address(&row.token)?, row.open)))
+    .collect()
+}
