@@ -21,8 +21,8 @@ contract Escrow is Vault, EIP712 {
     uint40 public constant CLOSE_WINDOW = 10 minutes;
     /// @notice How far ahead of the lock `startBy` may lie.
     uint40 public constant MAX_START_BY = 24 hours;
-    /// @notice Most items of a batch; 256 closings stay below Polygon's 16,777,216 gas of a transaction.
-    uint256 public constant MAX_BATCH = 256;
+    /// @notice Most items of a batch; so many closings stay below Polygon's 16,777,216 gas of a transaction.
+    uint256 public constant MAX_BATCH = 200;
 
     bytes4 private constant DONE = 0;
     bytes32 private constant TERMS_TYPEHASH = keccak256(
@@ -31,7 +31,12 @@ contract Escrow is Vault, EIP712 {
 
     mapping(bytes32 id => Slot) private _rentals;
 
-    constructor(address owner_, address operator_, address treasury_, address guardian_)
+    constructor(
+        address owner_,
+        address operator_,
+        address treasury_,
+        address guardian_
+    )
         Governed(owner_, operator_, treasury_, guardian_)
         EIP712("Weir Escrow", "1")
     {}
@@ -49,7 +54,12 @@ contract Escrow is Vault, EIP712 {
         uint8 v,
         bytes32 r,
         bytes32 s
-    ) external override nonReentrant returns (bytes32 id) {
+    )
+        external
+        override
+        nonReentrant
+        returns (bytes32 id)
+    {
         // Before the permit is tried, so that no unlisted address is ever called.
         _requireOpen(t.token);
         if (t.token != address(0)) {
@@ -220,7 +230,10 @@ contract Escrow is Vault, EIP712 {
         uint40 stoppedAt,
         uint32 creditSecs,
         Fees memory fees
-    ) private returns (bytes4) {
+    )
+        private
+        returns (bytes4)
+    {
         Slot slot = _rentals[id];
         if (slot.status() != Status.Active) return NotActive.selector;
         uint256 startedAt = slot.since();
@@ -247,14 +260,7 @@ contract Escrow is Vault, EIP712 {
     }
 
     /// @dev Ends an active rental after `secs` billable seconds.
-    function _settle(
-        bytes32 id,
-        Terms calldata t,
-        Slot slot,
-        uint256 secs,
-        Outcome outcome,
-        Fees memory fees
-    ) private {
+    function _settle(bytes32 id, Terms calldata t, Slot slot, uint256 secs, Outcome outcome, Fees memory fees) private {
         uint96 deposit = slot.deposit();
         uint32 settled = slot.settledSecs();
         uint32 billed = Split.billedSecs(deposit, t.pricePerHour, settled, secs);

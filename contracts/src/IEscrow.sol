@@ -109,13 +109,7 @@ interface IEscrow {
     /// @notice `billedSecs` is the total; `net`, `fee` and `refund` are what this call paid, earlier releases not
     /// included. `refundPushed` is false only where the refund was credited because the renter did not take it.
     event Closed(
-        bytes32 indexed id,
-        Outcome outcome,
-        uint32 billedSecs,
-        uint96 net,
-        uint96 fee,
-        uint96 refund,
-        bool refundPushed
+        bytes32 indexed id, Outcome outcome, uint32 billedSecs, uint96 net, uint96 fee, uint96 refund, bool refundPushed
     );
     /// @notice A refund that the renter did not take waits for `withdraw`.
     event Credited(address indexed account, address indexed token, uint96 amount);
@@ -202,7 +196,9 @@ interface IEscrow {
         uint8 v,
         bytes32 r,
         bytes32 s
-    ) external returns (bytes32 id);
+    )
+        external
+        returns (bytes32 id);
 
     /// @notice Adds to a deposit; anyone may, and pays from the own account. While locked: until the start window is
     /// over; while active: until the funded time is over.

@@ -41,6 +41,9 @@ library SlotFields {
         return Slot.wrap(cleared | uint256(secs) << SETTLED);
     }
 
+    // Casts below cut a field out of the word on purpose.
+    // forge-lint: disable-start(unsafe-typecast)
+
     function isNone(Slot self) internal pure returns (bool) {
         return Slot.unwrap(self) == 0;
     }
@@ -70,4 +73,6 @@ library SlotFields {
         r.contestedSecs = uint32(Slot.unwrap(self) >> CONTESTED);
         r.deadline = uint40(Slot.unwrap(self) >> DEADLINE);
     }
+
+    // forge-lint: disable-end(unsafe-typecast)
 }

@@ -32,7 +32,11 @@ library Split {
         uint96 pricePerHour,
         uint32 settledSecs,
         uint256 secs
-    ) internal pure returns (uint32 billed) {
+    )
+        internal
+        pure
+        returns (uint32 billed)
+    {
         billed = _atMost(secs, fundedSecs(deposit, pricePerHour));
         if (billed < settledSecs) billed = settledSecs;
         if (billed == 0) billed = 1;
@@ -44,7 +48,11 @@ library Split {
         uint96 pricePerHour,
         uint32 holdback,
         uint256 secs
-    ) internal pure returns (uint32) {
+    )
+        internal
+        pure
+        returns (uint32)
+    {
         unchecked {
             return secs > holdback ? _atMost(secs - holdback, fundedSecs(deposit, pricePerHour)) : 0;
         }
@@ -58,7 +66,11 @@ library Split {
         uint16 feeBps,
         uint32 fromSecs,
         uint32 toSecs
-    ) internal pure returns (Shares memory due) {
+    )
+        internal
+        pure
+        returns (Shares memory due)
+    {
         unchecked {
             uint96 gross = grossOf(deposit, pricePerHour, toSecs);
             uint96 fee = feeOf(gross, feeBps);

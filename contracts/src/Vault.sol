@@ -66,9 +66,7 @@ abstract contract Vault is Governed, ReentrancyGuardTransient {
     /// receiver or too little gas, holds up nobody else.
     function _push(address token, address to, uint96 amount) internal returns (bool pushed) {
         if (amount == 0) return true;
-        pushed = token == address(0)
-            ? _sendNative(to, amount, NATIVE_PUSH_GAS)
-            : _tryTransfer(token, to, amount);
+        pushed = token == address(0) ? _sendNative(to, amount, NATIVE_PUSH_GAS) : _tryTransfer(token, to, amount);
         if (!pushed) {
             _credit(to, token, amount);
             emit Credited(to, token, amount);

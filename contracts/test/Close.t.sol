@@ -137,7 +137,7 @@ contract CloseTest is Fixture {
         (bool releasedSome,) = address(escrow).call(abi.encodeCall(escrow.release, (t)));
         skip(credit % 1000);
         releasedSome;
-        _close(t, uint40(block.timestamp), credit);
+        _close(t, _now(), credit);
         uint256 paid = escrow.balanceOf(provider, address(usdc)) + escrow.balanceOf(treasury, address(usdc));
         assertEq(paid, usdc.balanceOf(address(escrow)), "the escrow holds what is owed");
         assertEq(usdc.balanceOf(renter), renterHad - paid, "the renter has the rest");

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Escrow} from "../src/Escrow.sol";
-import {Rental, Status, Terms} from "../src/IEscrow.sol";
+import {Status, Terms} from "../src/IEscrow.sol";
 import {TestUSDC} from "./mocks/TestUSDC.sol";
 import {Test} from "forge-std/Test.sol";
 
@@ -30,14 +30,29 @@ abstract contract Fixture is Test {
 
     function setUp() public virtual {
         vm.warp(T0);
-        escrow = new Escrow(owner, operator, treasury, guardian);
-        usdc = new TestUSDC();
+        escrow = Escrow(_deploy("Escrow", abi.encode(owner, operator, treasury, guardian)));
+        usdc = TestUSDC(_deploy("TestUSDC", ""));
         vm.startPrank(owner);
         escrow.listToken(address(usdc), true);
         escrow.listToken(NATIVE, true);
         vm.stopPrank();
         _fund(renter, usdc, 1e12);
         vm.deal(renter, 1e24);
+    }
+
+    /// @dev The folder of the artefacts under test. With ESCROW_ARTIFACTS=out-release the whole suite runs against what is
+    /// deployed, built via IR, and without against what was compiled along with the tests.
+    function _artifacts() internal view virtual returns (string memory) {
+        return vm.envOr("ESCROW_ARTIFACTS", string("out"));
+    }
+
+    function _deploy(string memory name, bytes memory args) internal returns (address) {
+        return vm.deployCode(string.concat(_artifacts(), "/", name, ".sol/", name, ".json"), args);
+    }
+
+    /// @dev Asked of forge, since the optimizer takes `block.timestamp` for constant within a test.
+    function _now() internal view returns (uint40) {
+        return uint40(vm.getBlockTimestamp());
     }
 
     function _fund(address account, TestUSDC token, uint256 amount) internal {
@@ -53,7 +68,7 @@ abstract contract Fixture is Test {
             token: token,
             pricePerHour: PRICE,
             feeBps: FEE_BPS,
-            startBy: uint40(block.timestamp) + START_IN,
+            startBy: _now() + START_IN,
             holdback: 0,
             orderHash: orderHash
         });
@@ -76,7 +91,7 @@ abstract contract Fixture is Test {
     /// @dev Locks and starts at once.
     function _activate(Terms memory t, uint96 deposit) internal returns (bytes32 id) {
         id = _lock(t, deposit);
-        _start(t, uint40(block.timestamp));
+        _start(t, _now());
     }
 
     function _stop(Terms memory t, address by) internal {

@@ -6,8 +6,8 @@ import {Fixture} from "./Fixture.sol";
 import {PriceList} from "./PriceList.sol";
 import {Vm} from "forge-std/Vm.sol";
 
-/// @notice What each transaction costs, kept in test/gas and checked by
-/// `FORGE_SNAPSHOT_CHECK=true FOUNDRY_PROFILE=release forge test`; without the variable the files are written anew.
+/// @notice What each transaction costs with the bytecode that is deployed, kept in test/gas. `npm run gas` writes the
+/// files anew, `npm run gas:check` fails where a figure is another one.
 /// @dev Balances that a running marketplace has (renters', providers', the treasury's) are above 0 before.
 contract GasTest is Fixture, PriceList {
     uint256 private constant BATCH = 100;
@@ -131,6 +131,10 @@ contract GasTest is Fixture, PriceList {
         _measureBatch("closeBatch 100 x 100 native, each", abi.encodeCall(escrow.closeBatch, (_ends)));
     }
 
+    function _artifacts() internal pure override returns (string memory) {
+        return "out-release";
+    }
+
     function _measure(string memory name, address from, bytes memory input) private {
         _measure(name, 1, from, address(escrow), 0, input);
     }
@@ -160,8 +164,8 @@ contract GasTest is Fixture, PriceList {
             if (i < providers) _warm(t.provider, token);
             _lock(t, DEPOSIT);
             _batch.push(t);
-            _starts.push(StartItem(t, uint40(block.timestamp)));
-            _ends.push(CloseItem(t, uint40(block.timestamp) + 1 hours, 60));
+            _starts.push(StartItem(t, _now()));
+            _ends.push(CloseItem(t, _now() + 1 hours, 60));
         }
         vm.recordLogs();
     }
@@ -179,7 +183,7 @@ contract GasTest is Fixture, PriceList {
         Terms memory t = _terms(token, keccak256(abi.encode("warm", account)));
         t.provider = account;
         _activate(t, DEPOSIT);
-        _close(t, uint40(block.timestamp), 0);
+        _close(t, _now(), 0);
         assertGt(escrow.balanceOf(account, token), 0, "warm");
     }
 }

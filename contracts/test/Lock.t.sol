@@ -230,9 +230,8 @@ contract LockTest is Fixture {
     function _permit(address from, uint256 deadline) private view returns (uint8, bytes32, bytes32) {
         bytes32 typehash =
             keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
-        bytes32 permit = keccak256(
-            abi.encode(typehash, from, address(escrow), uint256(DEPOSIT), usdc.nonces(from), deadline)
-        );
+        bytes32 permit =
+            keccak256(abi.encode(typehash, from, address(escrow), uint256(DEPOSIT), usdc.nonces(from), deadline));
         return vm.sign(PERMIT_KEY, keccak256(abi.encodePacked("\x19\x01", usdc.DOMAIN_SEPARATOR(), permit)));
     }
 

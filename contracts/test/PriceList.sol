@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Test} from "forge-std/Test.sol";
 import {VmSafe} from "forge-std/Vm.sol";
 
@@ -29,15 +30,17 @@ abstract contract PriceList is Test {
         address to,
         uint256 value,
         bytes memory input
-    ) internal {
+    )
+        internal
+    {
         uint256 before = vm.snapshotState();
         uint256 stock = _send(from, to, value, input);
         vm.revertToStateAndDelete(before);
         vm.startStateDiffRecording();
         _send(from, to, value, input);
-        int256 polygon = int256(stock) + _difference(vm.stopAndReturnStateDiff());
+        uint256 polygon = SafeCast.toUint256(SafeCast.toInt256(stock) + _difference(vm.stopAndReturnStateDiff()));
         vm.snapshotValue("stock", name, stock / items);
-        vm.snapshotValue("polygon", name, uint256(polygon) / items);
+        vm.snapshotValue("polygon", name, polygon / items);
     }
 
     function _send(address from, address to, uint256 value, bytes memory input) private returns (uint256 gas) {

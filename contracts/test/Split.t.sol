@@ -126,7 +126,13 @@ contract SplitTest is Test {
         c.feeBps = uint16(bound(c.feeBps, 0, MAX_FEE_BPS));
         c.pricePerHour = c.first % 2 == 0
             ? uint96(bound(c.pricePerHour, 1, type(uint96).max))
-            : uint96(bound(c.pricePerHour, c.deposit / 1000 + 1, uint256(c.deposit) + 1 > type(uint96).max ? type(uint96).max : c.deposit + 1));
+            : uint96(
+                bound(
+                    c.pricePerHour,
+                    c.deposit / 1000 + 1,
+                    uint256(c.deposit) + 1 > type(uint96).max ? type(uint96).max : c.deposit + 1
+                )
+            );
         if (c.second % 2 == 0) c.last = uint32(bound(c.last, 0, 1_000_000));
     }
 

@@ -81,7 +81,7 @@ contract StartTest is Fixture {
         Terms memory t = _terms();
         _lock(t, DEPOSIT);
         vm.warp(bound(moment, T0, T0 + 1 hours));
-        startedAt = uint40(bound(startedAt, T0 - 10, block.timestamp + 10));
+        startedAt = uint40(bound(startedAt, T0 - 10, _now() + 10));
         uint256 before = vm.snapshotState();
         vm.prank(operator);
         (bool started,) = address(escrow).call(abi.encodeCall(escrow.start, (t, startedAt)));

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Hooked} from "./HookToken.sol";
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {HookToken, IHooked} from "./HookToken.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 /// @notice A renter that calls back while it is paid, or while it pays. TEST ONLY.
 /// @dev Refuses the money unless its call was turned away by the guard, so that "it was paid" says "it was turned away".
-contract Reenterer is Hooked {
+contract Reenterer is IHooked {
     error NotTurnedAway();
 
     address private immutable TARGET;
@@ -32,15 +31,13 @@ contract Reenterer is Hooked {
         armed = true;
     }
 
-    function disarm() external {
-        armed = false;
-    }
-
-    function approve(IERC20 token) external {
+    /// @notice Lets the escrow take `token`, and asks to be called at its transfers.
+    function approve(HookToken token) external {
         token.approve(TARGET, type(uint256).max);
+        token.listen();
     }
 
-    function call(bytes calldata input, uint256 value) external {
+    function run(bytes calldata input, uint256 value) external {
         (bool success, bytes memory answer) = TARGET.call{value: value}(input);
         if (!success) {
             assembly ("memory-safe") {
@@ -52,12 +49,8 @@ contract Reenterer is Hooked {
     function _attack() private {
         if (!armed) return;
         (bool success, bytes memory answer) = TARGET.call(_input);
+        // forge-lint: disable-next-line(unsafe-typecast)
         bool away = bytes4(answer) == ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector;
-        if (success || !away) {
-            assembly ("memory-safe") {
-                // Not a revert, which a hook's caller may ignore: nothing of the transaction may go on.
-                invalid()
-            }
-        }
+        if (success || !away) revert NotTurnedAway();
     }
 }

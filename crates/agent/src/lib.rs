@@ -1,1 +1,79 @@
-//! agent
+//! The program on a provider's machine.
+//!
+//! It enrols once, signs in with its own key, asks the service with every heartbeat what to do, runs the
+//! rented workloads as real processes, and signs the readings that rentals are billed by. A reading claims
+//! only time in which the agent itself saw the workload run: time in which either of them was away is an
+//! outage, and nobody pays for it.
+//!
+//! # What survives
+//! Everything that matters is in the state folder, written before it is acted on: the key, the machine's
+//! id, and one file per rental. Workloads run in process groups of their own, so that they outlive the
+//! agent: when [`run`] is told to stop it sends a last reading and leaves them alone, and the next start
+//! adopts them (recognised by boot, pid and start time, so that a reused pid is not taken for one). With
+//! [`AgentConfig::stop_workloads_on_exit`] it stops them instead, and the next start begins them anew.
+//!
+//! Linux only: processes are recognised through `/proc`.
+
+mod backoff;
+mod command;
+mod condition;
+mod config;
+mod context;
+mod disk;
+mod error;
+mod evidence;
+mod heartbeat;
+mod http;
+mod join;
+mod key;
+mod process;
+mod record;
+mod rental;
+mod server;
+mod state;
+mod wire;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use config::{AgentConfig, WorkloadCommand};
+pub use error::AgentError;
+pub use reqwest::Url;
+
+use crate::{command::CommandBook, context::Context, http::Http, state::StateDir};
+
+/// Runs the agent until `shutdown` is cancelled. Faults of the network and of the service are waited out,
+/// for ever; what comes back is a fault that waiting does not mend.
+///
+/// After the cancellation it returns within about fifteen seconds.
+///
+/// # Errors
+/// [`AgentError`], all at the start: a state folder that cannot be used, or a refused enrolment.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+    process::require_proc()?;
+    let state = StateDir::open(&config.state_dir)?;
+    let key = key::load_or_make(&state)?;
+    let http = Http::new(&config.server)?;
+    let server = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        server = join::join(&config, &state, key, http) => server?,
+    };
+    let records = record::load_all(&state)?;
+    let context = Context {
+        server,
+        state,
+        workload: config.workload,
+        reading_interval: config.reading_interval,
+        stop_workloads_on_exit: config.stop_workloads_on_exit,
+        book: CommandBook::default(),
+        hurry: tokio::sync::Notify::new(),
+        shutdown,
+    };
+    heartbeat::run(Arc::new(context), records).await;
+    Ok(())
+}

@@ -53,7 +53,10 @@ mod tests {
             ("offers:price", ""),
             ("offers:price", &"A".repeat(300)),
         ] {
-            assert_eq!(read::<2>(list, cursor).unwrap_err().code(), Code::InvalidCursor);
+            assert_eq!(
+                read::<2>(list, cursor).unwrap_err().code(),
+                Code::InvalidCursor
+            );
         }
         assert!(read::<1>("offers:price", &cursor).is_err());
     }

@@ -1,1 +1,30 @@
-//! api
+//! The HTTP side: the public market, renters, providers, agents.
+//!
+//! It holds no key that moves money and sends no transaction. It writes what is wanted into the store,
+//! in the transaction of the request, and answers with what was written. Every refusal is one of
+//! [`Code`]; every body is read strictly; every write runs in `Store::write`, so that a caller who
+//! hangs up leaves nothing half done.
+
+mod agent;
+mod auth;
+mod codes;
+mod cursor;
+mod edge;
+mod extract;
+mod feed;
+mod identity;
+mod market;
+mod openapi;
+mod problem;
+mod provider;
+mod renter;
+mod serve;
+mod siwe;
+mod state;
+mod system;
+mod views;
+
+pub use codes::{Code, markdown};
+pub use problem::{FieldError, Problem};
+pub use serve::{openapi, router, serve};
+pub use state::{ApiConfig, AppState};

@@ -163,34 +163,40 @@ pub async fn open(
     .collect()
 }
 
-/// Takes a machine's acknowledgement. Returns the order as it was before: its `acked_at` says whether
-/// this is a repetition. `None` if the machine has no such order.
+/// A machine's order with this id, open or not.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
-pub async fn ack(
-    tx: &mut Connection,
+pub async fn find(
+    connection: &mut Connection,
     machine: MachineId,
     id: CommandId,
-    now: UnixSeconds,
 ) -> Result<Option<Command>, StoreError> {
-    let row = sqlx::query_as!(
+    sqlx::query_as!(
         Row,
         "SELECT c.id, c.machine_id, c.rental_id, r.escrow_id, c.kind, c.payload, c.created_at, c.acked_at
          FROM agent_commands c JOIN rentals r ON r.id = c.rental_id
-         WHERE c.id = $1 AND c.machine_id = $2 FOR UPDATE OF c",
+         WHERE c.id = $1 AND c.machine_id = $2",
         id.uuid(),
         machine.uuid(),
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(connection)
+    .await?
+    .map(Command::try_from)
+    .transpose()
+}
+
+/// Closes an order; one that is closed stays as it is.
+///
+/// # Errors
+/// The database's.
+pub async fn ack(tx: &mut Connection, id: CommandId, now: UnixSeconds) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE agent_commands SET acked_at = $2 WHERE id = $1 AND acked_at IS NULL",
+        id.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
     .await?;
-    let Some(command) = row.map(Command::try_from).transpose()? else {
-        return Ok(None);
-    };
-    if command.acked_at.is_none() {
-        sqlx::query!("UPDATE agent_commands SET acked_at = $2 WHERE id = $1", id.uuid(), ts(now)?)
-            .execute(tx)
-            .await?;
-    }
-    Ok(Some(command))
+    Ok(())
 }

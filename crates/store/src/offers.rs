@@ -247,6 +247,36 @@ pub async fn get_shared(
         .transpose()
 }
 
+/// The terms of one version of an offer, if there is such a version.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn terms_at(
+    connection: &mut Connection,
+    id: OfferId,
+    version: u32,
+) -> Result<Option<OfferTerms>, StoreError> {
+    let Ok(version) = i32::try_from(version) else { return Ok(None) };
+    let row = sqlx::query!(
+        "SELECT gpu_count, usd_micros_per_hour, min_duration_s, max_duration_s
+         FROM offer_versions WHERE offer_id = $1 AND version = $2",
+        id.uuid(),
+        version,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        let usd = u64::try_from(row.usd_micros_per_hour).map_err(StoreError::corrupt)?;
+        Ok(OfferTerms {
+            price: UsdPerHour(UsdMicros::new(usd)),
+            gpu_count: u16::try_from(row.gpu_count).map_err(StoreError::corrupt)?,
+            min_duration: duration(row.min_duration_s)?,
+            max_duration: duration(row.max_duration_s)?,
+        })
+    })
+    .transpose()
+}
+
 /// The order of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfferSort {
@@ -304,16 +334,16 @@ pub async fn search(
     now: UnixSeconds,
 ) -> Result<Vec<Offer>, StoreError> {
     let now = ts(now)?;
-    let gpu_count =
-        search.gpu_count.map(i16::try_from).transpose().map_err(StoreError::corrupt)?;
-    let min_vram = search.min_vram_gb.map(i32::try_from).transpose().map_err(StoreError::corrupt)?;
-    let micros = |rate: UsdPerHour| i64::try_from(rate.usd().get()).map_err(StoreError::corrupt);
-    let price_lte = search.price_lte.map(micros).transpose()?;
+    // a number too large for its column finds what the largest would find
+    let gpu_count = search.gpu_count.map(|count| i16::try_from(count).unwrap_or(i16::MAX));
+    let min_vram = search.min_vram_gb.map(|vram| i32::try_from(vram).unwrap_or(i32::MAX));
+    let micros = |rate: UsdPerHour| i64::try_from(rate.usd().get()).unwrap_or(i64::MAX);
+    let price_lte = search.price_lte.map(micros);
     let min_duration = search.min_duration_lte.map(|span| i64::from(span.get()));
     let duration = search.duration.map(|span| i64::from(span.get()));
     let provider = search.provider.map(AccountId::uuid);
     let since = search.available_since.map(ts).transpose()?;
-    let after_price = search.after.map(|after| micros(after.price)).transpose()?;
+    let after_price = search.after.map(|after| micros(after.price));
     let after_id = search.after.map(|after| after.id.uuid());
     // one text per order, so that each can walk its index
     macro_rules! page {

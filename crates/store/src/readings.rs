@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     Connection, StoreError,
     convert::{duration, hash, seconds, ts},
+    rentals::{self, Rental},
 };
 
 /// An accepted reading.
@@ -43,6 +44,17 @@ pub struct Evidence {
     pub head: ReadingHead,
     /// Seconds that all readings cover; they never overlap.
     pub covered: Seconds,
+}
+
+/// The rental, so locked that its state and its evidence stay as they are until the transaction ends.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn lock_rental(
+    tx: &mut Connection,
+    id: RentalId,
+) -> Result<Option<Rental>, StoreError> {
+    rentals::lock(tx, id).await
 }
 
 /// Appends a reading, whose place in the chain the caller has checked under the rental's lock.

@@ -1,2 +1,77 @@
-//! weir
-fn main() {}
+//! `weir`: the one binary. `up` runs everything embedded; `serve`, `work` and `agent` are its parts, each
+//! a process of its own, so that the one that answers the internet holds no key that moves money.
+
+mod agent;
+mod clock;
+mod config;
+mod demo;
+mod deploy;
+mod failure;
+mod metrics;
+mod serve;
+mod shutdown;
+mod telemetry;
+mod up;
+mod wallet;
+mod work;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+#[derive(Parser)]
+#[command(name = "weir", version, about = "A GPU rental marketplace whose money sits in an escrow contract")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything embedded, play one rental, and keep serving
+    Up(up::Args),
+    /// Serve the HTTP API (DATABASE_URL, RPC_URL); holds no key
+    Serve,
+    /// Settle rentals on the chain (DATABASE_URL, RPC_URL, WEIR_OPERATOR_KEY)
+    Work,
+    /// Run the agent on a provider's machine
+    Agent(agent::Args),
+    /// Apply pending database migrations and stop
+    Migrate,
+    /// Print every configuration key with its default and meaning
+    Config,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("weir: the runtime could not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("weir: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Serve => serve::run().await,
+        Command::Work => work::run().await,
+        Command::Agent(args) => agent::run(args).await,
+        Command::Migrate => serve::migrate().await,
+        Command::Config => {
+            print!("{}", config::as_markdown());
+            Ok(())
+        }
+    }
+}

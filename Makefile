@@ -1,0 +1,34 @@
+# Each target is one script or one cargo command; see scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test bench sqlx docs deny fmt clean-data
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Check this machine and install the pinned tools
+	@scripts/setup
+
+run: ## Start the whole market here (ONCE=1: one rental from end to end, then stop)
+	@scripts/run
+
+test: ## Everything that must hold: contracts, Rust, lints, committed files
+	@scripts/test
+
+bench: ## Measure
+	@SQLX_OFFLINE=true cargo run --quiet --release --locked -p bench
+
+sqlx: ## Write .sqlx anew after a change of a query or a migration
+	@scripts/sqlx
+
+docs: ## Write the generated pages in docs/ anew
+	@SQLX_OFFLINE=true UPDATE_DOCS=1 cargo test --quiet --locked -p domain -p api -p weir
+
+deny: ## Judge the dependencies: known faults (needs the network), licences, sources
+	@scripts/deny
+
+fmt: ## Format Rust and Solidity
+	@cargo fmt --all
+	@cd contracts && "$${FORGE:-node_modules/.bin/forge}" fmt
+
+clean-data: ## Remove the local market's database and chain
+	@scripts/clean-data

@@ -1,0 +1,84 @@
+//! What an operator sets.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use domain::time::Clock;
+use reqwest::Url;
+
+/// How often each rental sends a reading, unless told otherwise.
+const READING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A stand-in for a renter's container: a process that says every second that it lives.
+const HEARTBEAT_LOOP: &str = "while :; do date +%s > heartbeat; sleep 1; done";
+
+/// The program that is started for a rental.
+///
+/// It gets a folder of its own as working directory and this environment: `WEIR_RENTAL_ID`,
+/// `CUDA_VISIBLE_DEVICES` and `NVIDIA_VISIBLE_DEVICES` with the rented GPUs, and of the agent's own
+/// variables only `PATH`, `HOME`, `LANG`, `TZ` and `LD_LIBRARY_PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadCommand {
+    /// A path, or a name that is looked up in `PATH`.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+impl Default for WorkloadCommand {
+    /// A shell loop that writes the time to a file `heartbeat` each second.
+    fn default() -> Self {
+        Self {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), HEARTBEAT_LOOP.into()],
+        }
+    }
+}
+
+/// Everything that [`run`](crate::run) needs.
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// The service's base address, to which `/v1/...` is appended.
+    pub server: Url,
+    /// Where key, identity, rentals and logs are kept; made if missing. One agent per folder.
+    pub state_dir: PathBuf,
+    /// The one-time token shown when the machine was registered; needed until the agent has enrolled.
+    pub enroll_token: Option<String>,
+    /// What is started for a rental.
+    pub workload: WorkloadCommand,
+    /// How often each rental sends a reading.
+    pub reading_interval: Duration,
+    /// Stop the workloads when the agent stops, rather than leave them to be adopted by the next start.
+    pub stop_workloads_on_exit: bool,
+    /// Where the time comes from. It needs not be right: the service's own time is followed.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl AgentConfig {
+    /// The defaults: the workload of [`WorkloadCommand::default`], a reading every two seconds, workloads
+    /// that outlive the agent, no enrolment token.
+    #[must_use]
+    pub fn new(server: Url, state_dir: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            server,
+            state_dir,
+            enroll_token: None,
+            workload: WorkloadCommand::default(),
+            reading_interval: READING_INTERVAL,
+            stop_workloads_on_exit: false,
+            clock,
+        }
+    }
+}
+
+impl std::fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentConfig")
+            .field("server", &self.server.as_str())
+            .field("state_dir", &self.state_dir)
+            .field("enroll_token", &self.enroll_token.as_ref().map(|_| "***"))
+            .field("workload", &self.workload)
+            .field("reading_interval", &self.reading_interval)
+            .field("stop_workloads_on_exit", &self.stop_workloads_on_exit)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+//! The heartbeat: tells the service that we live, and hands what it wants to the rentals.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use domain::{id::RentalId, rental::FailReason};
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::{
+    backoff::Backoff,
+    command::{Delivery, Taken},
+    condition::Condition,
+    context::Context,
+    http::CallError,
+    record::Record,
+    rental::{Mail, Rental},
+    wire::{Ack, Command, CommandKind, Heartbeat, Orders},
+};
+
+/// The most rentals that run at once on one machine; the service takes no longer list.
+const MAX_RENTALS: usize = 64;
+/// What a rental may be told before it has listened.
+const MAILBOX: usize = 16;
+/// The service says when to come again, within these bounds.
+const WAIT_S: std::ops::RangeInclusive<u32> = 1..=60;
+
+/// Beats until the agent is told to stop, and waits for the rentals to take their leave.
+pub(crate) async fn run(context: Arc<Context>, records: Vec<Record>) {
+    let shutdown = context.shutdown.clone();
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+    let mut condition = Condition::new("the connection to the service");
+    let mut desk = Desk::new(context);
+    for record in records {
+        desk.resume(record);
+    }
+    while !shutdown.is_cancelled() {
+        match desk.beat().await {
+            Ok(wait) => {
+                backoff.worked();
+                condition.well();
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = desk.context.hurry.notified() => {}
+                    () = sleep(wait) => {}
+                }
+            }
+            Err(CallError::Stopping) => {}
+            Err(error) => {
+                condition.ill(error.kind(), &error);
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = sleep(backoff.failed()) => {}
+                }
+            }
+        }
+    }
+    desk.close().await;
+}
+
+/// A rental's task as seen from here.
+struct Handle {
+    mailbox: mpsc::Sender<Mail>,
+    running: watch::Receiver<bool>,
+}
+
+/// The rentals, by id.
+struct Desk {
+    context: Arc<Context>,
+    handles: HashMap<RentalId, Handle>,
+    tasks: JoinSet<()>,
+}
+
+impl Desk {
+    fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            handles: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    fn resume(&mut self, record: Record) {
+        let id = record.rental_id;
+        self.open(id, Rental::resume(Arc::clone(&self.context), record));
+    }
+
+    fn open(&mut self, id: RentalId, rental: Rental) -> mpsc::Sender<Mail> {
+        let (mailbox, mail) = mpsc::channel(MAILBOX);
+        let running = rental.running();
+        self.tasks.spawn(rental.run(mail));
+        self.handles.insert(
+            id,
+            Handle {
+                mailbox: mailbox.clone(),
+                running,
+            },
+        );
+        mailbox
+    }
+
+    /// One heartbeat; returns when the next is due.
+    async fn beat(&mut self) -> Result<Duration, CallError> {
+        self.clear_ended();
+        let beat = Heartbeat {
+            running: self.running(),
+        };
+        let orders: Orders = self.context.post("v1/agent/heartbeats", &beat).await?;
+        self.context.server.learn_time(orders.now_unix);
+        for standing in orders.evidence {
+            let id = standing.rental_id;
+            if let Some(handle) = self.handles.get(&id)
+                && handle.mailbox.try_send(Mail::Standing(standing)).is_err()
+            {
+                tracing::debug!(rental.id = %id, "the rental is busy; it is told next time");
+            }
+        }
+        for command in orders.commands {
+            self.deliver(command).await;
+        }
+        Ok(Duration::from_secs(u64::from(
+            orders.next_in_s.clamp(*WAIT_S.start(), *WAIT_S.end()),
+        )))
+    }
+
+    fn running(&self) -> Vec<RentalId> {
+        let mut running: Vec<RentalId> = self
+            .handles
+            .iter()
+            .filter(|(_, handle)| *handle.running.borrow())
+            .map(|(id, _)| *id)
+            .collect();
+        running.sort();
+        running
+    }
+
+    /// Hands a command to its rental, once.
+    async fn deliver(&mut self, command: Command) {
+        let id = command.id;
+        if command.kind == CommandKind::Unknown {
+            tracing::warn!(command.id = %id, "a command that only a newer agent understands");
+            return;
+        }
+        match self.context.book.take(command) {
+            Delivery::New(taken) => self.hand_over(taken).await,
+            Delivery::InHand => {}
+            Delivery::Done(ack) => {
+                self.context.acknowledge(id, &ack).await;
+            }
+        }
+    }
+
+    async fn hand_over(&mut self, taken: Taken) {
+        let (rental, escrow_id) = (taken.command().rental_id, taken.command().escrow_id);
+        let open = self
+            .handles
+            .get(&rental)
+            .map(|handle| handle.mailbox.clone());
+        let mailbox = match open.filter(|mailbox| !mailbox.is_closed()) {
+            Some(mailbox) => mailbox,
+            None if self.handles.len() >= MAX_RENTALS => {
+                let ack = Ack::failed(FailReason::Resources);
+                self.context.acknowledge(taken.command().id, &ack).await;
+                return;
+            }
+            None => self.open(
+                rental,
+                Rental::new(Arc::clone(&self.context), rental, escrow_id),
+            ),
+        };
+        match mailbox.try_send(Mail::Command(taken)) {
+            Ok(()) => {}
+            // given back by being dropped: it comes again with the next heartbeat
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                tracing::debug!(rental.id = %rental, "the rental is busy");
+            }
+        }
+    }
+
+    fn clear_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a rental's task failed");
+            }
+        }
+        self.handles.retain(|_, handle| !handle.mailbox.is_closed());
+    }
+
+    async fn close(mut self) {
+        self.handles.clear();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a rental's task failed");
+            }
+        }
+    }
+}

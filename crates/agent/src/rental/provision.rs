@@ -1,0 +1,148 @@
+//! Starting and stopping the workload.
+
+use std::time::Duration;
+
+use domain::rental::FailReason;
+
+use super::Rental;
+use crate::{
+    command::Taken,
+    evidence::Evidence,
+    process::Process,
+    record::Stage,
+    wire::{Ack, AckOutcome},
+    workload::{Order, StartError, Workload, stop_group},
+};
+
+/// How long the last reading may take when the rental ends.
+const LAST_READING: Duration = Duration::from_secs(5);
+
+impl Rental {
+    /// Starts the workload, unless it runs: then the service has not heard of it and is told again.
+    pub(super) async fn provision(&mut self, taken: Taken) {
+        let ack = if self.record.stage.runs() && self.is_alive() {
+            Ack::OK
+        } else {
+            self.record.gpus = taken.command().gpus();
+            self.start_first()
+                .await
+                .map_or_else(|error| self.not_started(&error), |()| Ack::OK)
+        };
+        let failed = ack.outcome == AckOutcome::Failed;
+        if !self.acknowledge(taken, ack).await {
+            return;
+        }
+        if failed {
+            self.forget();
+        } else if self.record.stage == Stage::Started {
+            self.record.stage = Stage::Acked;
+            self.save_or_log();
+            self.turn().await;
+        }
+    }
+
+    fn not_started(&mut self, error: &StartError) -> Ack {
+        tracing::warn!(rental.id = %self.record.rental_id, %error, "not provisioned");
+        self.record.stage = Stage::Stopped;
+        self.running.send_replace(false);
+        Ack::failed(error.reason())
+    }
+
+    async fn start_first(&mut self) -> Result<(), StartError> {
+        self.evidence = Evidence::new(self.record.rental_id, self.record.escrow_id);
+        self.record.head = None;
+        self.record.stage = Stage::Starting;
+        self.start_workload().await?;
+        self.record.stage = Stage::Started;
+        if let Err(error) = self.save() {
+            self.stop_workload().await;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Starts the process. That it is about to be started is on the disk before, so that a crash in
+    /// between leaves a process that is looked for.
+    async fn start_workload(&mut self) -> Result<(), StartError> {
+        self.record.process = None;
+        self.save()?;
+        let folder = self.context.state.workload(self.record.rental_id);
+        let order = Order {
+            command: &self.context.workload,
+            folder: &folder,
+            rental: self.record.rental_id,
+            gpus: &self.record.gpus,
+        };
+        let workload = Workload::start(&order).await?;
+        tracing::info!(rental.id = %self.record.rental_id, process.pid = workload.process().pid, "workload started");
+        self.record.process = Some(workload.process().clone());
+        self.record.started = Some(self.context.server.now());
+        self.workload = Some(workload);
+        Ok(())
+    }
+
+    /// The workload has ended by itself: what it left is cleared and it is started anew, under the same
+    /// rental. The time in between is an outage.
+    pub(super) async fn restart_workload(&mut self) {
+        if !self.restart.is_due() {
+            return;
+        }
+        self.restart.failed();
+        tracing::warn!(rental.id = %self.record.rental_id, "the workload has ended; restarting it");
+        if !self.stop_workload().await {
+            return;
+        }
+        match self.start_workload().await {
+            Ok(()) => self.save_or_log(),
+            Err(error) => {
+                self.condition.ill("restart", &error);
+            }
+        }
+    }
+
+    /// Ends what runs for this rental. False if something of it is left.
+    pub(super) async fn stop_workload(&mut self) -> bool {
+        let id = self.record.rental_id;
+        let left = [self.record.process.take(), Process::leader_for(id)];
+        for process in left.into_iter().flatten() {
+            if !stop_group(&process, id).await {
+                self.record.process = Some(process);
+                return false;
+            }
+        }
+        self.workload = None;
+        self.save_or_log();
+        true
+    }
+
+    /// Sends the last reading, stops the workload and clears the rental away.
+    pub(super) async fn deprovision(&mut self, taken: Taken) {
+        self.send_last_reading(LAST_READING).await;
+        if !self.stop_workload().await {
+            // not done: the service hears of it, and its order comes again
+            let ack = Ack::failed(FailReason::Internal);
+            self.context.acknowledge(taken.command().id, &ack).await;
+            return;
+        }
+        self.record.stage = Stage::Stopped;
+        self.save_or_log();
+        if self.acknowledge(taken, Ack::OK).await {
+            self.forget();
+        }
+    }
+
+    async fn acknowledge(&self, taken: Taken, ack: Ack) -> bool {
+        let heard = self.context.acknowledge(taken.command().id, &ack).await;
+        if heard {
+            taken.finish(ack);
+        }
+        heard
+    }
+
+    fn forget(&mut self) {
+        if let Err(error) = self.record.forget(&self.context.state) {
+            tracing::error!(rental.id = %self.record.rental_id, %error, "the rental is not cleared away");
+        }
+        self.over = true;
+    }
+}

@@ -1,0 +1,197 @@
+//! The fake's answers.
+
+use alloy::primitives::{Address, B256, Signature, hex};
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    http::{HeaderMap, StatusCode},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use domain::id::{CommandId, MachineId, RentalId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{CHAIN, ENROLL_TOKEN, ESCROW_ID, Fake, World, readings::readings};
+use crate::tests::{hex as unique_hex, machine};
+
+pub(super) fn router(fake: Fake) -> Router {
+    Router::new()
+        .route("/v1/deployment", get(deployment))
+        .route("/v1/agent/enroll", post(enroll))
+        .route("/v1/agent/challenge", post(challenge))
+        .route("/v1/agent/session", post(session))
+        .route("/v1/agent/heartbeats", post(heartbeats))
+        .route("/v1/agent/commands/{id}/ack", post(ack))
+        .route("/v1/agent/rentals/{id}/ready", post(ready))
+        .route("/v1/agent/readings", post(readings))
+        .layer(middleware::from_fn_with_state(fake.clone(), disturb))
+        .with_state(fake)
+}
+
+pub(super) type Answer = Result<Json<Value>, Box<Response>>;
+
+pub(super) fn problem(status: u16, code: &'static str, extra: Value) -> Box<Response> {
+    let mut body = json!({ "code": code, "detail": "as the test wants it", "status": status });
+    body.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().cloned().unwrap_or_default());
+    Box::new((StatusCode::from_u16(status).unwrap(), Json(body)).into_response())
+}
+
+pub(super) fn refused(status: u16, code: &'static str) -> Box<Response> {
+    problem(status, code, json!({}))
+}
+
+async fn disturb(State(fake): State<Fake>, request: Request, next: Next) -> Response {
+    let fault = fake.world().faults.pop_front();
+    match fault {
+        Some(status) => status.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+async fn deployment() -> Json<Value> {
+    Json(json!({ "chain_id": CHAIN, "escrow": Address::repeat_byte(9), "more": "is added later" }))
+}
+
+fn signer(text: &str, signature: &str) -> Address {
+    let signature = Signature::from_raw(&hex::decode(signature).unwrap()).unwrap();
+    signature.recover_address_from_msg(text.as_bytes()).unwrap()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnrollBody {
+    enroll_token: String,
+    agent_address: Address,
+    signature: String,
+}
+
+async fn enroll(State(fake): State<Fake>, Json(body): Json<EnrollBody>) -> Answer {
+    let mut world = fake.world();
+    if body.enroll_token != ENROLL_TOKEN || world.agent.is_some() {
+        return Err(refused(401, "enroll-invalid"));
+    }
+    let text = format!("weir-enroll:{CHAIN}:{ENROLL_TOKEN}");
+    assert_eq!(signer(&text, &body.signature), body.agent_address);
+    let machine = machine();
+    world.agent = Some(body.agent_address);
+    world.machine = Some(machine);
+    world.enrolments += 1;
+    Ok(Json(json!({ "machine_id": machine })))
+}
+
+async fn challenge(State(fake): State<Fake>) -> Json<Value> {
+    let nonce = unique_hex();
+    fake.world().nonce = Some(nonce.clone());
+    Json(json!({ "nonce": nonce }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionBody {
+    machine_id: MachineId,
+    nonce: String,
+    signature: String,
+}
+
+async fn session(State(fake): State<Fake>, Json(body): Json<SessionBody>) -> Answer {
+    let mut world = fake.world();
+    let text = format!("weir-agent:{CHAIN}:{}:{}", body.machine_id, body.nonce);
+    if world.nonce.take().as_ref() != Some(&body.nonce)
+        || world.machine != Some(body.machine_id)
+        || world.agent != Some(signer(&text, &body.signature))
+    {
+        return Err(refused(401, "agent-invalid"));
+    }
+    let token = unique_hex();
+    world.token = Some(token.clone());
+    world.sign_ins += 1;
+    Ok(Json(json!({ "token": token })))
+}
+
+pub(super) fn signed_in(world: &World, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let given = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
+    let wanted = world.token.as_ref().map(|token| format!("Bearer {token}"));
+    if wanted.is_some() && given == wanted.as_deref() {
+        return Ok(());
+    }
+    Err(refused(401, "unauthenticated"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeartbeatBody {
+    running: Vec<RentalId>,
+}
+
+async fn heartbeats(
+    State(fake): State<Fake>,
+    headers: HeaderMap,
+    Json(body): Json<HeartbeatBody>,
+) -> Answer {
+    let now = fake.now();
+    let mut world = fake.world();
+    signed_in(&world, &headers)?;
+    let standing = |rental: &RentalId| {
+        json!({
+            "rental_id": rental, "escrow_id": ESCROW_ID, "state": "active",
+            "not_before": world.started_at, "not_after": world.stopped_at,
+            "seq": world.head.map_or(0, |head| head.seq), "to": world.head.map(|head| head.to),
+            "hash": world.head.map_or(B256::ZERO, |head| head.hash),
+        })
+    };
+    let evidence: Vec<Value> = body.running.iter().map(standing).collect();
+    let command = |(id, kind, rental): &(CommandId, &str, RentalId)| {
+        let payload = json!({ "gpus": ["GPU-1"] });
+        json!({ "id": id, "kind": kind, "rental_id": rental, "escrow_id": ESCROW_ID, "payload": payload })
+    };
+    let commands: Vec<Value> = world.open.iter().map(command).collect();
+    world.running.push(body.running);
+    Ok(Json(json!({
+        "commands": commands, "now": "2026-01-31T12:00:00Z", "now_unix": now, "next_in_s": 1,
+        "evidence": evidence,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AckBody {
+    outcome: String,
+    reason: Option<domain::rental::FailReason>,
+}
+
+async fn ack(
+    State(fake): State<Fake>,
+    Path(id): Path<CommandId>,
+    headers: HeaderMap,
+    Json(body): Json<AckBody>,
+) -> Answer {
+    let mut world = fake.world();
+    signed_in(&world, &headers)?;
+    world.acks.push((
+        id,
+        json!({ "outcome": body.outcome, "reason": body.reason }),
+    ));
+    if world.lose_acks > 0 {
+        world.lose_acks -= 1;
+        return Err(refused(500, "internal"));
+    }
+    world.open.retain(|(open, _, _)| *open != id);
+    Ok(Json(
+        json!({ "acknowledged": true, "state": "provisioning" }),
+    ))
+}
+
+async fn ready(State(fake): State<Fake>, Path(_id): Path<RentalId>, headers: HeaderMap) -> Answer {
+    let mut world = fake.world();
+    signed_in(&world, &headers)?;
+    world.readies += 1;
+    Ok(Json(
+        json!({ "acknowledged": true, "state": "provisioning" }),
+    ))
+}

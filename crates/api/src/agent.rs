@@ -1,0 +1,16 @@
+//! What the program on a provider's machine does.
+
+mod commands;
+mod enroll;
+mod readings;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::AppState;
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(enroll::routes())
+        .merge(commands::routes())
+        .merge(readings::routes())
+}

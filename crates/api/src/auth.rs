@@ -1,0 +1,244 @@
+//! Signing in with a wallet.
+
+use alloy::primitives::{Address, B256, Bytes, eip191_hash_message, hex};
+use axum::{Json, extract::State, http::StatusCode};
+use domain::id::{AccountId, SessionId};
+use escrow::reading::recover_hash;
+use serde::{Deserialize, Serialize};
+use store::accounts::{self, Account, NewOwner, NewSession, NonceUse};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    AppState, Code, Problem,
+    extract::Body,
+    identity::{self, Secret, Wallet},
+    problem::refuse,
+    siwe::{self, STATEMENT},
+    views::Time,
+};
+
+/// The longest signature that is taken; contract wallets have long ones.
+const MAX_SIGNATURE: usize = 4_096;
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(nonce))
+        .routes(routes!(verify))
+        .routes(routes!(logout))
+        .routes(routes!(me))
+}
+
+/// What a sign-in message must say.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NonceAnswer {
+    /// Once and before `expires_at`.
+    #[schema(example = "3f0c9a1de2b84c77a9d05e61f2b83c4d")]
+    nonce: String,
+    #[schema(example = "localhost:8080")]
+    domain: String,
+    #[schema(example = "http://localhost:8080")]
+    uri: String,
+    #[schema(example = 31337)]
+    chain_id: u64,
+    /// The message's statement.
+    statement: &'static str,
+    expires_at: Time,
+}
+
+/// Gives out a nonce and the values that the ERC-4361 message must hold.
+#[utoipa::path(post, path = "/v1/auth/siwe/nonce", tag = "account",
+    responses((status = 201, body = NonceAnswer)))]
+async fn nonce(State(app): State<AppState>) -> Result<(StatusCode, Json<NonceAnswer>), Problem> {
+    let nonce = identity::nonce()?;
+    let now = app.now();
+    let expires_at = now.saturating_plus(app.config.nonce_ttl);
+    store_nonce(&app, nonce.clone()).await?;
+    let answer = NonceAnswer {
+        nonce,
+        domain: app.config.siwe_domain.clone(),
+        uri: app.config.public_url.clone(),
+        chain_id: app.config.chain_id,
+        statement: STATEMENT,
+        expires_at: Time(expires_at),
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// Stores a nonce that wallets or agents may use once.
+pub(crate) async fn store_nonce(app: &AppState, nonce: String) -> Result<(), Problem> {
+    let now = app.now();
+    let expires_at = now.saturating_plus(app.config.nonce_ttl);
+    app.store
+        .write("auth.nonce", move |tx| {
+            let nonce = nonce.clone();
+            Box::pin(async move { Ok(accounts::add_nonce(tx, &nonce, now, expires_at).await?) })
+        })
+        .await
+        .map_err(Problem::from)
+}
+
+/// A signed sign-in message.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifyRequest {
+    /// The ERC-4361 message, exactly as it was signed.
+    #[schema(
+        example = "localhost:8080 wants you to sign in with your Ethereum account:\n0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n\nSign in to Weir. This costs nothing and allows nothing to be spent.\n\nURI: http://localhost:8080\nVersion: 1\nChain ID: 31337\nNonce: 3f0c9a1de2b84c77a9d05e61f2b83c4d\nIssued At: 2026-01-31T12:00:00Z"
+    )]
+    message: String,
+    /// The wallet's EIP-191 signature in hex, or a contract wallet's by EIP-1271.
+    #[schema(example = "0x0a1b2c")]
+    signature: String,
+}
+
+/// An account.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AccountView {
+    #[schema(value_type = String, example = "acc_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    id: AccountId,
+    #[schema(value_type = String, example = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266")]
+    address: Address,
+    created_at: Time,
+}
+
+impl From<Account> for AccountView {
+    fn from(account: Account) -> Self {
+        Self {
+            id: account.id,
+            address: account.address,
+            created_at: Time(account.created_at),
+        }
+    }
+}
+
+/// A session.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SessionAnswer {
+    /// To be sent as `Authorization: Bearer`; shown once.
+    #[schema(example = "pZ4m0s3x1v5u7w9y2A4C6E8G0I2K4M6O8Q0S2U4W6Y8")]
+    token: String,
+    expires_at: Time,
+    account: AccountView,
+}
+
+/// Exchanges a signed sign-in message for a session. The account is made at the first sign-in.
+#[utoipa::path(post, path = "/v1/auth/siwe/verify", tag = "account", request_body = VerifyRequest,
+    responses((status = 201, body = SessionAnswer)))]
+async fn verify(
+    State(app): State<AppState>,
+    Body(request): Body<VerifyRequest>,
+) -> Result<(StatusCode, Json<SessionAnswer>), Problem> {
+    let now = app.now();
+    let claim = siwe::check(&request.message, &app.config, now)?;
+    let signature = hex::decode(&request.signature)
+        .ok()
+        .filter(|bytes| bytes.len() <= MAX_SIGNATURE)
+        .ok_or_else(|| invalid("the signature is not hex").at("/signature", "expected hex"))?;
+    let hash = eip191_hash_message(request.message.as_bytes());
+    if recover_hash(&hash, &signature).ok() != Some(claim.wallet) {
+        check_contract(&app, &claim, hash, signature).await?;
+    }
+    let secret = Secret::new()?;
+    let expires_at = now.saturating_plus(app.config.session_ttl);
+    let (token_hash, wallet, nonce) = (secret.hash, claim.wallet, claim.nonce);
+    let account = app
+        .store
+        .write("auth.verify", move |tx| {
+            let nonce = nonce.clone();
+            Box::pin(async move {
+                spend_nonce(accounts::use_nonce(tx, &nonce, now).await?).or_else(refuse)?;
+                let id = AccountId::from_uuid(Uuid::now_v7());
+                let account = accounts::find_or_create(tx, id, wallet, now).await?;
+                let id = SessionId::from_uuid(Uuid::now_v7());
+                let owner = NewOwner::Account(account.id);
+                let session = NewSession {
+                    id,
+                    token_hash,
+                    owner,
+                    now,
+                    expires_at,
+                };
+                accounts::open_session(tx, &session).await?;
+                Ok(account)
+            })
+        })
+        .await
+        .map_err(Problem::from)?;
+    let answer = SessionAnswer {
+        token: secret.text,
+        expires_at: Time(expires_at),
+        account: account.into(),
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(Code::SiweInvalid, detail)
+}
+
+fn spend_nonce(outcome: NonceUse) -> Result<(), Problem> {
+    match outcome {
+        NonceUse::Accepted => Ok(()),
+        NonceUse::Expired => Err(Problem::new(Code::SiweExpired, "the nonce has expired")),
+        NonceUse::Unknown => Err(invalid("the nonce is unknown or was used before")),
+    }
+}
+
+/// Asks a contract wallet (EIP-1271), for an open nonce only: each nonce is worth two calls at most.
+async fn check_contract(
+    app: &AppState,
+    claim: &siwe::Claim,
+    hash: B256,
+    signature: Vec<u8>,
+) -> Result<(), Problem> {
+    let mut connection = app.store.read().await?;
+    if !accounts::nonce_is_open(&mut connection, &claim.nonce, app.now()).await? {
+        return Err(invalid("the nonce is unknown or was used before"));
+    }
+    drop(connection);
+    let refused = || invalid("the signature is not by the wallet that the message names");
+    let offline = |error: chain::ChainError| {
+        tracing::warn!(%error, "the chain could not be asked about a wallet");
+        let detail = "the signature is not by the wallet's key, and the chain could not be asked \
+                      whether it is by a contract wallet";
+        Problem::new(Code::ChainUnavailable, detail)
+    };
+    if app
+        .chain
+        .code_hash(claim.wallet)
+        .await
+        .map_err(offline)?
+        .is_none()
+    {
+        return Err(refused());
+    }
+    let valid = app
+        .chain
+        .is_valid_signature_1271(claim.wallet, hash, Bytes::from(signature))
+        .await
+        .map_err(offline)?;
+    if valid { Ok(()) } else { Err(refused()) }
+}
+
+/// Ends the session.
+#[utoipa::path(post, path = "/v1/auth/logout", tag = "account", security(("bearer" = [])),
+    responses((status = 204, description = "The token is dead.")))]
+async fn logout(State(app): State<AppState>, wallet: Wallet) -> Result<StatusCode, Problem> {
+    let (session, now) = (wallet.session, app.now());
+    app.store
+        .write("auth.logout", move |tx| {
+            Box::pin(async move { Ok(accounts::revoke_session(tx, session, now).await?) })
+        })
+        .await
+        .map_err(Problem::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who is signed in.
+#[utoipa::path(get, path = "/v1/me", tag = "account", security(("bearer" = [])),
+    responses((status = 200, body = AccountView)))]
+async fn me(wallet: Wallet) -> Json<AccountView> {
+    Json(wallet.account.into())
+}

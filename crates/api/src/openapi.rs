@@ -1,0 +1,90 @@
+//! The API's own description (OpenAPI 3.1), finished from what the handlers say.
+
+use utoipa::openapi::{
+    Components, ContentBuilder, HttpMethod, Info, License, OpenApi, Ref, ResponseBuilder, Tag,
+    path::PathItem,
+    security::{Http, HttpAuthScheme, SecurityScheme},
+    tag::TagBuilder,
+};
+use utoipa::{PartialSchema as _, ToSchema};
+
+use crate::problem::{FieldError, MEDIA_TYPE, ProblemBody};
+
+const TAGS: [(&str, &str); 6] = [
+    ("account", "Sign in with a wallet."),
+    ("market", "What anyone may see."),
+    (
+        "renter",
+        "Ask for a price, book it, follow the rental, stop it, read what it came to.",
+    ),
+    (
+        "provider",
+        "Register machines, offer them, see what they earn.",
+    ),
+    ("agent", "For the program on a provider's machine."),
+    ("system", "Health, metrics and the meaning of errors."),
+];
+
+/// Adds to every operation what all of them share: the answer in case of an error.
+pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
+    let mut info = Info::new("Weir", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "GPU rental with the money in an escrow contract. Errors are RFC 9457 problems, listed at \
+         /errors. Money is never a JSON number."
+            .to_owned(),
+    );
+    info.license = Some(License::new("Apache-2.0"));
+    api.info = info;
+    api.tags = Some(TAGS.iter().map(|(name, about)| tag(name, about)).collect());
+    let components = api.components.get_or_insert_with(Components::new);
+    components.security_schemes.insert(
+        "bearer".to_owned(),
+        SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)).into(),
+    );
+    components
+        .schemas
+        .insert(ProblemBody::name().into_owned(), ProblemBody::schema());
+    components
+        .schemas
+        .insert(FieldError::name().into_owned(), FieldError::schema());
+    for item in api.paths.paths.values_mut() {
+        for (_, operation) in operations(item) {
+            let problem = ResponseBuilder::new()
+                .description("An error; `code` says which of those at /errors.")
+                .content(
+                    MEDIA_TYPE,
+                    ContentBuilder::new()
+                        .schema(Some(Ref::from_schema_name(ProblemBody::name())))
+                        .build(),
+                )
+                .build();
+            operation
+                .responses
+                .responses
+                .insert("default".to_owned(), problem.into());
+        }
+    }
+    api
+}
+
+fn tag(name: &str, about: &str) -> Tag {
+    TagBuilder::new()
+        .name(name)
+        .description(Some(about))
+        .build()
+}
+
+/// The operations of a path.
+pub(crate) fn operations(
+    item: &mut PathItem,
+) -> impl Iterator<Item = (HttpMethod, &mut utoipa::openapi::path::Operation)> {
+    [
+        (HttpMethod::Get, item.get.as_mut()),
+        (HttpMethod::Post, item.post.as_mut()),
+        (HttpMethod::Patch, item.patch.as_mut()),
+        (HttpMethod::Delete, item.delete.as_mut()),
+        (HttpMethod::Put, item.put.as_mut()),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| operation.map(|operation| (method, operation)))
+}

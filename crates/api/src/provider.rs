@@ -1,0 +1,19 @@
+//! What a provider does: register machines, offer them, see what they earn.
+
+mod earnings;
+mod machines;
+mod offers;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::AppState;
+
+pub(crate) use earnings::CallView;
+pub(crate) use machines::{PageParams, is_online, is_region};
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(machines::routes())
+        .merge(offers::routes())
+        .merge(earnings::routes())
+}

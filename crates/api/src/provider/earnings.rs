@@ -1,0 +1,85 @@
+//! What a provider has earned and can take out.
+
+use alloy::primitives::{Address, Bytes};
+use axum::{Json, extract::State};
+use domain::{ledger::AccountKind, money::Amount};
+use escrow::calldata;
+use serde::Serialize;
+use store::{deployment, ledger, tokens};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    AppState, Problem,
+    identity::Wallet,
+    market::deployed,
+    problem::internal,
+    views::{TokenAmount, Unit},
+};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(earnings))
+}
+
+/// A balance in the contract, as final events have made it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BalanceView {
+    /// `provider_earnings`, or `renter_credit` for a refund that could not be pushed.
+    #[schema(example = "provider_earnings")]
+    kind: &'static str,
+    balance: TokenAmount,
+    /// The call that takes it all out to the wallet itself.
+    withdraw: CallView,
+}
+
+/// A call for a wallet to send.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CallView {
+    /// The contract.
+    #[schema(value_type = String)]
+    pub(crate) to: Address,
+    /// What to call, encoded.
+    #[schema(value_type = String, example = "0x")]
+    pub(crate) calldata: Bytes,
+}
+
+/// All balances.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Earnings {
+    balances: Vec<BalanceView>,
+}
+
+/// The caller's balances in the escrow contract, by final events only.
+#[utoipa::path(get, path = "/v1/provider/earnings", tag = "provider", security(("bearer" = [])),
+    responses((status = 200, body = Earnings)))]
+async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Earnings>, Problem> {
+    let owner = wallet.account.address;
+    let mut connection = app.store.read().await?;
+    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let known = tokens::list(&mut connection).await?;
+    let mut balances = Vec::new();
+    for entry in ledger::balances(&mut connection, owner).await? {
+        // the world outside the contract is the other side of every sum, not a balance of theirs
+        if entry.account.kind == AccountKind::Outside {
+            continue;
+        }
+        let base_units = store::convert::amount(&entry.balance)?;
+        if base_units.is_zero() {
+            continue;
+        }
+        let token = known
+            .iter()
+            .find(|token| token.address == entry.account.token)
+            .ok_or_else(|| internal("a balance of an unknown token"))?;
+        let data = calldata::withdraw(token.address, owner, Amount::ZERO);
+        balances.push(BalanceView {
+            kind: entry.account.kind.as_str(),
+            withdraw: CallView {
+                to: contract.escrow,
+                calldata: Bytes::from(data),
+            },
+            balance: Unit::new(token.clone(), app.config.chain_id).amount(base_units),
+        });
+    }
+    Ok(Json(Earnings { balances }))
+}

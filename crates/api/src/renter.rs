@@ -1,0 +1,25 @@
+//! What a renter does: ask for a price, book it, follow the rental, stop it, read what it came to.
+
+mod book;
+mod cost;
+mod events;
+mod quotes;
+mod readings;
+mod receipt;
+mod rentals;
+mod stop;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::AppState;
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(quotes::routes())
+        .merge(book::routes())
+        .merge(rentals::routes())
+        .merge(stop::routes())
+        .merge(receipt::routes())
+        .merge(readings::routes())
+        .merge(events::routes())
+}

@@ -1,0 +1,336 @@
+//! Booking a quote: the GPUs are held, and the renter is told how to lock the deposit.
+
+use std::time::Duration;
+
+use alloy::primitives::{Address, Bytes, U256};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use domain::{
+    id::{QuoteId, RentalId},
+    money::Amount,
+    offer::OfferState,
+    time::UnixSeconds,
+};
+use escrow::{
+    calldata,
+    typed_data::{self, Permit},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use store::{
+    StoreError, TxError,
+    deployment::{self, Deployment},
+    idempotency::{self, Claim},
+    offers,
+    quotes::Quote,
+    rentals::{self, NewRental},
+};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    quotes::{changed, owned, terms_of, unit_of},
+    rentals::{RentalView, rental_view},
+};
+use crate::{
+    AppState, Code, Problem,
+    extract::{Body, IdempotencyKey},
+    identity::Wallet,
+    market::deployed,
+    problem::{internal, refuse},
+    provider::CallView,
+    views::{Time, json_of},
+};
+
+/// How long the chain may take to tell a permit nonce; without it the renter approves by a transaction.
+const PERMIT_PATIENCE: Duration = Duration::from_secs(2);
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(create))
+}
+
+/// The quote that is booked.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BookingRequest {
+    #[schema(value_type = String, example = "quo_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    quote_id: QuoteId,
+}
+
+/// Typed data for the renter's wallet.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TypedDataView {
+    /// The terms, for showing: their hash is the `escrow_id`.
+    terms: Value,
+    /// The token's approval by signature (EIP-2612), for the contract's `lockWithPermit` in place of
+    /// `approve` and `lock`; null if the token has none or the chain did not tell the nonce.
+    permit: Option<Value>,
+}
+
+/// How the deposit is locked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FundingView {
+    /// The escrow contract.
+    #[schema(value_type = String)]
+    to: Address,
+    /// `lock(terms, deposit)`, encoded.
+    #[schema(value_type = String, example = "0x")]
+    calldata: Bytes,
+    /// Native coin to send with it, in wei.
+    #[schema(value_type = String, example = "0")]
+    value: Amount,
+    #[schema(example = 31337)]
+    chain_id: u64,
+    /// After that the booking expires and the GPUs go back to the market.
+    deadline: Time,
+    /// To be sent before, unless the permit is signed; null for the native coin.
+    approve: Option<CallView>,
+    typed_data: TypedDataView,
+}
+
+/// A booking.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BookingView {
+    rental: RentalView,
+    funding: FundingView,
+}
+
+/// Everything that makes a request the same request.
+pub(super) fn request_hash(what: &str, body: &Value) -> [u8; 32] {
+    Sha256::digest(format!("{what}\n{body}").as_bytes()).into()
+}
+
+/// The refusal of a key that was used for something else.
+pub(super) fn other_request() -> Problem {
+    Problem::new(
+        Code::IdempotencyMismatch,
+        "this Idempotency-Key came with another request before",
+    )
+}
+
+/// An answer with its status, marked if it was given before.
+pub(super) fn answered(status: u16, body: Value, replayed: bool) -> Result<Response, Problem> {
+    let status = StatusCode::from_u16(status).map_err(internal)?;
+    let id = body
+        .pointer("/rental/id")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let location = HeaderValue::from_str(&format!("/v1/rentals/{id}")).map_err(internal)?;
+    let mut response = (status, Json(body)).into_response();
+    if status == StatusCode::CREATED {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    if replayed {
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Books a quote. Its GPUs are held from now on; which ones they are is fixed here.
+#[utoipa::path(post, path = "/v1/rentals", tag = "renter", security(("bearer" = [])),
+    params(("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries")),
+    request_body = BookingRequest,
+    responses((status = 201, body = BookingView, headers(
+        ("Location", description = "the rental"),
+        ("Idempotent-Replayed", description = "`true` if this answer was given before")))))]
+async fn create(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    IdempotencyKey(key): IdempotencyKey,
+    Body(request): Body<BookingRequest>,
+) -> Result<Response, Problem> {
+    let mut connection = app.store.read().await?;
+    let quote = owned(&mut connection, &wallet, request.quote_id).await?;
+    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let permit_domain = unit_of(&mut connection, quote.token, contract.chain_id)
+        .await?
+        .token()
+        .permit
+        .clone();
+    drop(connection);
+    let deadline = app.now().saturating_plus(app.store.policy().funding_ttl);
+    let permit = match permit_domain {
+        Some(domain) => permit(&app, &quote, &contract, domain, deadline).await,
+        None => None,
+    };
+    let hash = request_hash("POST /v1/rentals", &json!({"quote_id": request.quote_id}));
+    let booking = Booking {
+        app: app.clone(),
+        key,
+        hash,
+        quote,
+        contract,
+        permit,
+        deadline,
+    };
+    let booking = std::sync::Arc::new(booking);
+    let (status, body, replayed) = app
+        .store
+        .write("rentals.book", move |tx| {
+            let booking = booking.clone();
+            Box::pin(async move { booking.commit(tx).await })
+        })
+        .await
+        .map_err(in_flight)?;
+    answered(status, body, replayed)
+}
+
+/// A twin that still runs has locked the key for longer than a lock is waited for.
+pub(super) fn in_flight(error: TxError<Problem>) -> Problem {
+    match error {
+        TxError::Store(StoreError::Unavailable(reason)) if reason.contains("lock timeout") => {
+            Problem::new(
+                Code::IdempotencyInFlight,
+                "a request with this key is still running",
+            )
+        }
+        TxError::Store(_) | TxError::Refused(_) => error.into(),
+    }
+}
+
+/// The permit to be signed, or `None` if the chain does not tell its nonce in time.
+async fn permit(
+    app: &AppState,
+    quote: &Quote,
+    contract: &Deployment,
+    (name, version): (String, String),
+    deadline: UnixSeconds,
+) -> Option<Value> {
+    let asked = app.chain.erc20_permit_nonce(quote.token, quote.renter);
+    let nonce: U256 = match tokio::time::timeout(PERMIT_PATIENCE, asked).await {
+        Ok(Ok(nonce)) => nonce,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no permit nonce; the renter is told to approve instead");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    Some(typed_data::permit(&Permit {
+        token: quote.token,
+        name: &name,
+        version: &version,
+        chain_id: contract.chain_id,
+        owner: quote.renter,
+        spender: contract.escrow,
+        value: quote.deposit,
+        nonce,
+        deadline,
+    }))
+}
+
+/// Everything the unit of work needs.
+struct Booking {
+    app: AppState,
+    key: String,
+    hash: [u8; 32],
+    quote: Quote,
+    contract: Deployment,
+    permit: Option<Value>,
+    deadline: UnixSeconds,
+}
+
+impl Booking {
+    async fn commit(
+        &self,
+        tx: &mut store::Connection,
+    ) -> Result<(u16, Value, bool), TxError<Problem>> {
+        let (account, now) = (self.quote.account, self.app.now());
+        match idempotency::claim(tx, account, &self.key, &self.hash, now).await? {
+            Claim::Fresh => {}
+            Claim::Replay { status, response } => return Ok((status, response, true)),
+            Claim::OtherRequest => return refuse(other_request()),
+        }
+        let rental = self.book(tx, now).await?;
+        let view = rental_view(tx, &self.app, &rental, &self.quote, account)
+            .await
+            .map_err(TxError::Refused)?;
+        let answer = BookingView {
+            rental: view,
+            funding: self.funding(),
+        };
+        let body = json_of(&answer).map_err(TxError::Refused)?;
+        let status = StatusCode::CREATED.as_u16();
+        idempotency::finish(tx, account, &self.key, status, &body).await?;
+        Ok((status, body, false))
+    }
+
+    async fn book(
+        &self,
+        tx: &mut store::Connection,
+        now: UnixSeconds,
+    ) -> Result<rentals::Rental, TxError<Problem>> {
+        let quote = &self.quote;
+        if quote.expires_at <= now {
+            let text = Time(quote.expires_at).text().unwrap_or_default();
+            return refuse(Problem::new(
+                Code::QuoteExpired,
+                format!("it expired at {text}"),
+            ));
+        }
+        let offer = offers::get_shared(tx, quote.offer, now)
+            .await?
+            .ok_or(StoreError::Missing("the quote's offer"))?;
+        if offer.state != OfferState::Listed || offer.version != quote.offer_version {
+            let before = Some(quote.usd_per_hour.usd());
+            return refuse(changed(&self.app, &offer, before).map_err(TxError::Refused)?);
+        }
+        let new = NewRental {
+            id: RentalId::from_uuid(Uuid::now_v7()),
+            quote_id: quote.id,
+            escrow_id: quote.escrow_id,
+            renter: quote.account,
+            provider: offer.account,
+            machine: quote.machine,
+            gpu_count: quote.gpu_count,
+            now,
+        };
+        match rentals::book(tx, self.app.store.policy(), &new).await {
+            Err(error) if error.is_conflict_on("gpu_rented_once") => refuse(Problem::new(
+                Code::OfferTaken,
+                "somebody booked these GPUs first",
+            )),
+            Err(error)
+                if error.is_conflict_on("rentals_quote_id_key")
+                    || error.is_conflict_on("rentals_escrow_id_key") =>
+            {
+                refuse(Problem::new(
+                    Code::AlreadyExists,
+                    "this quote is booked already",
+                ))
+            }
+            done => Ok(done?),
+        }
+    }
+
+    fn funding(&self) -> FundingView {
+        let (quote, contract) = (&self.quote, &self.contract);
+        let terms = terms_of(quote);
+        let domain = escrow::domain(contract.chain_id, contract.escrow);
+        let native = quote.token.is_zero();
+        let approve = (!native).then(|| CallView {
+            to: quote.token,
+            calldata: calldata::approve(contract.escrow, quote.deposit).into(),
+        });
+        FundingView {
+            to: contract.escrow,
+            calldata: calldata::lock(&terms, quote.deposit).into(),
+            value: if native { quote.deposit } else { Amount::ZERO },
+            chain_id: contract.chain_id,
+            deadline: Time(self.deadline),
+            approve,
+            typed_data: TypedDataView {
+                terms: typed_data::terms(&terms, &domain),
+                permit: self.permit.clone(),
+            },
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a rental has cost so far.
+
+use domain::{
+    billing::{auto_stop_second, split},
+    metering::{Interval, meter},
+    rental::RentalState,
+    time::{Seconds, UnixSeconds},
+};
+use serde::Serialize;
+use store::{Connection, quotes::Quote, readings, rentals::Rental};
+use utoipa::ToSchema;
+
+use super::quotes::{RateView, rate_view};
+use crate::{
+    Problem,
+    problem::internal,
+    views::{Time, TokenAmount, Unit, Usd, usd_of},
+};
+
+/// The cost of a rental up to now. While it runs this is a preview by the evidence so far; once it is
+/// settled, what the chain has paid.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CostView {
+    as_of: Time,
+    /// Seconds that are billed: of the time since the start, those that signed readings cover.
+    #[schema(value_type = u32, example = 1800)]
+    seconds_billed: Seconds,
+    /// What they cost.
+    accrued: TokenAmount,
+    accrued_usd: Usd,
+    /// What is left of the deposit.
+    remaining: TokenAmount,
+    /// When the deposit is used up, if nothing stops it before.
+    exhausts_at: Option<Time>,
+    rate: RateView,
+}
+
+/// The cost of a rental at `now`.
+///
+/// # Errors
+/// The store's, or [`Code::Internal`](crate::Code::Internal) for figures out of range.
+pub(super) async fn cost(
+    connection: &mut Connection,
+    rental: &Rental,
+    quote: &Quote,
+    unit: &Unit,
+    now: UnixSeconds,
+) -> Result<CostView, Problem> {
+    let deposit = rental.locked;
+    let paid = rental.paid_provider.checked_add(rental.paid_fee);
+    let closed = matches!(
+        rental.progress.state,
+        RentalState::Settled | RentalState::Refunded
+    );
+    let (seconds_billed, accrued) = if closed {
+        let billed = rental.billed.unwrap_or(Seconds::ZERO);
+        (billed, paid.ok_or_else(|| internal("paid too much"))?)
+    } else {
+        let billed = billed_by(connection, rental, quote, now).await?;
+        let parts = split(deposit, quote.rate, quote.fee, billed).map_err(internal)?;
+        (
+            billed,
+            parts
+                .gross()
+                .ok_or_else(|| internal("a gross out of range"))?,
+        )
+    };
+    let remaining = deposit.checked_sub(accrued);
+    let auto_stop = auto_stop_second(deposit, quote.rate);
+    let runs = rental.progress.stopped_at.is_none() && !rental.progress.state.is_terminal();
+    let started = rental.progress.started_at.filter(|_| runs);
+    Ok(CostView {
+        as_of: Time(now),
+        seconds_billed,
+        accrued_usd: usd_of(accrued, quote)?,
+        accrued: unit.amount(accrued),
+        remaining: unit.amount(remaining.ok_or_else(|| internal("accrued too much"))?),
+        exhausts_at: started.map(|at| Time(at.saturating_plus(auto_stop))),
+        rate: rate_view(quote, unit),
+    })
+}
+
+/// The seconds that would be billed if the rental ended now; zero before the start.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn billed_by(
+    connection: &mut Connection,
+    rental: &Rental,
+    quote: &Quote,
+    now: UnixSeconds,
+) -> Result<Seconds, Problem> {
+    let Some(started) = rental.progress.started_at else {
+        return Ok(Seconds::ZERO);
+    };
+    let window = Interval::new(
+        started,
+        rental.progress.stopped_at.unwrap_or(now).max(started),
+    );
+    let auto_stop = auto_stop_second(rental.locked, quote.rate);
+    let Some(evidence) = readings::evidence(connection, rental.id).await? else {
+        return Ok(meter(window, &[], auto_stop).billed);
+    };
+    let funded = started.saturating_plus(auto_stop);
+    // readings never overlap: where all of them lie in the time that counts, their sum is the answer,
+    // and the chain need not be read
+    if evidence.first_from >= started && evidence.head.to <= window.to.min(funded) {
+        return Ok(evidence.covered.max(Seconds::ONE));
+    }
+    let covered = readings::covered(connection, rental.id).await?;
+    Ok(meter(window, &covered, auto_stop).billed)
+}

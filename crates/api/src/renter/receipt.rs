@@ -1,0 +1,240 @@
+//! What a rental came to, in a form that can be checked without trusting the service.
+
+use alloy::primitives::{Address, B256};
+use axum::{Json, extract::State};
+use domain::{
+    billing::auto_stop_second, id::RentalId, metering::meter, money::Amount, rental::RentalState,
+    time::Seconds,
+};
+use serde::Serialize;
+use serde_json::Value;
+use store::{
+    Connection, blocks, deployment, intents, machines, quotes::Quote, readings, rentals::Rental,
+};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    quotes::{terms_of, unit_of},
+    rentals::{RentalView, of_party, rental_view},
+};
+use crate::{
+    AppState, Code, Problem,
+    extract::Id,
+    identity::Wallet,
+    market::deployed,
+    views::{Time, TokenAmount, Unit, Usd, usd_of},
+};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(read))
+}
+
+/// A share of the deposit.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ShareView {
+    amount: TokenAmount,
+    /// At the rate that the quote fixed, rounded down.
+    usd: Usd,
+}
+
+/// Who got what; together it is the deposit, to the base unit.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SplitView {
+    provider: ShareView,
+    fee: ShareView,
+    refund: ShareView,
+}
+
+/// The evidence in a word.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EvidenceView {
+    /// How many readings there are.
+    count: u64,
+    /// The hash of the last one, which by naming the one before covers all; zero without any.
+    #[schema(value_type = String)]
+    root: B256,
+    /// Who signed them.
+    #[schema(value_type = Option<String>)]
+    agent: Option<Address>,
+}
+
+/// A stretch of time that was not billed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OutageView {
+    from: Time,
+    to: Time,
+    #[schema(value_type = u32)]
+    seconds: Seconds,
+}
+
+/// An event of the contract.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ChainEventView {
+    #[schema(example = "closed")]
+    name: String,
+    #[schema(value_type = String)]
+    tx_hash: B256,
+    block: u64,
+    at: Time,
+    /// Whether its block is final.
+    is_final: bool,
+    body: Value,
+}
+
+/// A transaction that the platform sent.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ChainTxView {
+    /// `start`, `close` or `cancel`.
+    #[schema(example = "close")]
+    purpose: String,
+    state: String,
+    #[schema(value_type = Option<String>)]
+    tx_hash: Option<B256>,
+    block: Option<u64>,
+}
+
+/// A receipt.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReceiptView {
+    rental: RentalView,
+    /// The terms whose EIP-712 hash is the `escrow_id`.
+    terms: Value,
+    deposit: TokenAmount,
+    /// By the chain.
+    #[schema(value_type = u32)]
+    seconds_billed: Seconds,
+    /// The time of the rental that was not covered by readings.
+    outages: Vec<OutageView>,
+    readings: EvidenceView,
+    split: SplitView,
+    events: Vec<ChainEventView>,
+    txs: Vec<ChainTxView>,
+    /// How to check all of it.
+    verify: &'static str,
+}
+
+const VERIFY: &str = "1. Hash `terms` by EIP-712 with the domain of /v1/deployment: it is the rental's \
+    escrow_id. 2. Fetch /v1/rentals/{id}/readings: each is signed by `readings.agent`, names the hash of \
+    the one before, and the last hash is `readings.root`. 3. The seconds that they cover between \
+    `started_at` and `stopped_at`, at least 1, are `seconds_billed`. 4. gross = min(deposit, \
+    floor(seconds_billed * pricePerHour / 3600)); fee = floor(gross * feeBps / 10000); provider = gross - \
+    fee; refund = deposit - gross. 5. The contract's Closed event of `events` says the same, in a final \
+    block.";
+
+/// The receipt of a rental that is settled or given back. Only its renter and its provider see it.
+#[utoipa::path(get, path = "/v1/rentals/{id}/receipt", tag = "renter", security(("bearer" = [])),
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
+    responses((status = 200, body = ReceiptView)))]
+async fn read(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<RentalId>,
+) -> Result<Json<ReceiptView>, Problem> {
+    let account = wallet.account.id;
+    let mut connection = app.store.read().await?;
+    let (rental, quote) = of_party(&mut connection, account, id).await?;
+    let state = rental.progress.state;
+    if !matches!(state, RentalState::Settled | RentalState::Refunded) {
+        let detail = format!("the rental is {state}; there is a receipt once money has moved");
+        return Err(Problem::new(Code::ReceiptNotReady, detail));
+    }
+    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
+    let domain = escrow::domain(contract.chain_id, contract.escrow);
+    Ok(Json(ReceiptView {
+        terms: escrow::typed_data::terms(&terms_of(&quote), &domain),
+        deposit: unit.amount(rental.locked),
+        seconds_billed: rental.billed.unwrap_or(Seconds::ZERO),
+        outages: outages(&mut connection, &rental, &quote).await?,
+        readings: evidence(&mut connection, &rental).await?,
+        split: split_view(&rental, &quote, &unit)?,
+        events: events(&mut connection, &rental).await?,
+        txs: transactions(&mut connection, id).await?,
+        rental: rental_view(&mut connection, &app, &rental, &quote, account).await?,
+        verify: VERIFY,
+    }))
+}
+
+fn split_view(rental: &Rental, quote: &Quote, unit: &Unit) -> Result<SplitView, Problem> {
+    let share = |amount: Amount| {
+        Ok::<_, Problem>(ShareView {
+            amount: unit.amount(amount),
+            usd: usd_of(amount, quote)?,
+        })
+    };
+    Ok(SplitView {
+        provider: share(rental.paid_provider)?,
+        fee: share(rental.paid_fee)?,
+        refund: share(rental.paid_refund)?,
+    })
+}
+
+async fn outages(
+    connection: &mut Connection,
+    rental: &Rental,
+    quote: &Quote,
+) -> Result<Vec<OutageView>, Problem> {
+    let Some(window) = rental.progress.billing_window() else {
+        return Ok(Vec::new());
+    };
+    let covered = readings::covered(connection, rental.id).await?;
+    let metered = meter(
+        window,
+        &covered,
+        auto_stop_second(rental.locked, quote.rate),
+    );
+    Ok(metered
+        .outages
+        .into_iter()
+        .map(|outage| OutageView {
+            from: Time(outage.from),
+            to: Time(outage.to),
+            seconds: outage.seconds(),
+        })
+        .collect())
+}
+
+async fn evidence(connection: &mut Connection, rental: &Rental) -> Result<EvidenceView, Problem> {
+    let head = readings::head(connection, rental.id).await?;
+    let machine = machines::get(connection, rental.machine).await?;
+    Ok(EvidenceView {
+        count: head.map_or(0, |head| head.seq),
+        root: head.map_or(B256::ZERO, |head| head.hash),
+        agent: machine.and_then(|machine| machine.agent),
+    })
+}
+
+async fn events(
+    connection: &mut Connection,
+    rental: &Rental,
+) -> Result<Vec<ChainEventView>, Problem> {
+    let seen = blocks::events_for(connection, rental.escrow_id).await?;
+    Ok(seen
+        .into_iter()
+        .map(|event| ChainEventView {
+            name: event.name,
+            tx_hash: event.tx_hash,
+            block: event.block_number,
+            at: Time(event.at),
+            is_final: event.is_final,
+            body: event.body,
+        })
+        .collect())
+}
+
+async fn transactions(
+    connection: &mut Connection,
+    id: RentalId,
+) -> Result<Vec<ChainTxView>, Problem> {
+    let steps = intents::for_rental(connection, id).await?;
+    Ok(steps
+        .into_iter()
+        .map(|step| ChainTxView {
+            purpose: step.purpose,
+            state: step.state,
+            tx_hash: step.tx_hash,
+            block: step.block,
+        })
+        .collect())
+}

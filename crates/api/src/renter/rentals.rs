@@ -1,0 +1,262 @@
+//! Reading rentals.
+
+use alloy::primitives::{Address, B256};
+use axum::{Json, extract::State};
+use domain::{
+    id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
+    rental::{AgentStatus, EndReason, LockStatus, RentalState},
+};
+use serde::{Deserialize, Serialize};
+use store::{
+    Connection, StoreError,
+    quotes::{self, Quote},
+    rentals::{self, Party, Rental},
+};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    cost::{CostView, cost},
+    quotes::unit_of,
+};
+use crate::{
+    AppState, Problem, cursor,
+    extract::{Id, Parameters, Params},
+    identity::Wallet,
+    views::{Time, TokenAmount, page_limit},
+};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(read))
+}
+
+/// On which side of a rental the caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// Pays.
+    Renter,
+    /// Earns.
+    Provider,
+}
+
+/// A GPU of a rental.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RentedGpu {
+    #[schema(value_type = String, example = "gpu_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    id: GpuId,
+    /// The vendor's UUID, fixed at the booking.
+    #[schema(example = "GPU-5f0c2a86-0f7d-4a1e-9c53-8f1d2b7a6e40")]
+    uuid: String,
+    model: String,
+}
+
+/// What a rental and its entry in a list share.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RentalSummary {
+    #[schema(value_type = String, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    id: RentalId,
+    #[schema(value_type = String, example = "quo_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    quote_id: QuoteId,
+    /// Its id on the chain.
+    #[schema(value_type = String)]
+    escrow_id: B256,
+    /// On which side the caller is.
+    role: Role,
+    /// See `docs/FLOW.md`.
+    #[schema(value_type = String, example = "active")]
+    state: RentalState,
+    /// What the chain says of the lock: `none`, `included`, `final`.
+    #[schema(value_type = String, example = "final")]
+    lock: LockStatus,
+    /// What the agent says: `idle`, `acked`, `ready`, `stopped`.
+    #[schema(value_type = String, example = "ready")]
+    agent: AgentStatus,
+    /// Why it ended.
+    #[schema(example = "renter_stop")]
+    end_reason: Option<&'static str>,
+    #[schema(value_type = String, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    machine_id: MachineId,
+    ready_at: Option<Time>,
+    /// The start of billing.
+    started_at: Option<Time>,
+    interrupted_since: Option<Time>,
+    /// The end of billing.
+    stopped_at: Option<Time>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+/// A rental.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RentalView {
+    #[serde(flatten)]
+    summary: RentalSummary,
+    #[schema(value_type = String)]
+    renter: Address,
+    #[schema(value_type = String)]
+    provider: Address,
+    gpu_model: String,
+    gpu_count: u16,
+    gpus: Vec<RentedGpu>,
+    /// What the renter locks.
+    deposit: TokenAmount,
+    /// What final events have locked.
+    locked: TokenAmount,
+    cost: CostView,
+}
+
+pub(super) fn summary(rental: &Rental, account: AccountId) -> RentalSummary {
+    let progress = &rental.progress;
+    RentalSummary {
+        id: rental.id,
+        quote_id: rental.quote_id,
+        escrow_id: rental.escrow_id,
+        role: if rental.renter == account {
+            Role::Renter
+        } else {
+            Role::Provider
+        },
+        state: progress.state,
+        lock: progress.lock,
+        agent: progress.agent,
+        end_reason: progress.end.map(EndReason::as_str),
+        machine_id: rental.machine,
+        ready_at: progress.ready_at.map(Time),
+        started_at: progress.started_at.map(Time),
+        interrupted_since: progress.interrupted_since.map(Time),
+        stopped_at: progress.stopped_at.map(Time),
+        created_at: Time(rental.created_at),
+        updated_at: Time(rental.updated_at),
+    }
+}
+
+/// A rental as one of its parties sees it.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn rental_view(
+    connection: &mut Connection,
+    app: &AppState,
+    rental: &Rental,
+    quote: &Quote,
+    account: AccountId,
+) -> Result<RentalView, Problem> {
+    let unit = unit_of(connection, quote.token, app.config.chain_id).await?;
+    let gpus = rentals::gpus(connection, rental.id)
+        .await?
+        .into_iter()
+        .map(|held| RentedGpu {
+            id: held.gpu,
+            uuid: held.vendor_uuid,
+            model: held.model,
+        })
+        .collect();
+    Ok(RentalView {
+        summary: summary(rental, account),
+        renter: quote.renter,
+        provider: quote.provider,
+        gpu_model: quote.model.clone(),
+        gpu_count: quote.gpu_count,
+        gpus,
+        deposit: unit.amount(quote.deposit),
+        locked: unit.amount(rental.locked),
+        cost: cost(connection, rental, quote, &unit, app.now()).await?,
+    })
+}
+
+/// The rental and its quote, for one of its parties. To anyone else it does not exist.
+pub(super) async fn of_party(
+    connection: &mut Connection,
+    account: AccountId,
+    id: RentalId,
+) -> Result<(Rental, Quote), Problem> {
+    let rental = rentals::get(connection, id)
+        .await?
+        .filter(|rental| rental.renter == account || rental.provider == account)
+        .ok_or_else(|| Problem::not_found("rental"))?;
+    let quote = quotes::get(connection, rental.quote_id)
+        .await?
+        .ok_or(StoreError::Missing("the rental's quote"))?;
+    Ok((rental, quote))
+}
+
+/// Which rentals.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// `renter` (the default) or `provider`.
+    #[param(inline)]
+    role: Option<Role>,
+    /// 1 to 200; 50 if left out.
+    limit: Option<u16>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl Parameters for ListParams {
+    const NAMES: &'static [&'static str] = &["role", "limit", "cursor"];
+}
+
+/// A page of rentals.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RentalPage {
+    data: Vec<RentalSummary>,
+    next_cursor: Option<String>,
+}
+
+/// The caller's rentals, newest first.
+#[utoipa::path(get, path = "/v1/rentals", tag = "renter", security(("bearer" = [])),
+    params(ListParams), responses((status = 200, body = RentalPage)))]
+async fn list(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Params(params): Params<ListParams>,
+) -> Result<Json<RentalPage>, Problem> {
+    let account = wallet.account.id;
+    let limit = page_limit(params.limit)?;
+    let (party, name) = match params.role {
+        None | Some(Role::Renter) => (Party::Renter(account), "rentals:renter"),
+        Some(Role::Provider) => (Party::Provider(account), "rentals:provider"),
+    };
+    let after = match &params.cursor {
+        Some(text) => {
+            let [id] = cursor::read::<1>(name, text)?;
+            Some(id.parse().map_err(|_| cursor::invalid())?)
+        }
+        None => None,
+    };
+    let mut connection = app.store.read().await?;
+    let found = rentals::list(&mut connection, party, after, i64::from(limit)).await?;
+    let full = found.len() >= usize::from(limit);
+    let last = found
+        .last()
+        .filter(|_| full)
+        .map(|rental| rental.id.to_string());
+    let next_cursor = last.map(|id| cursor::write(name, &[id]));
+    let data = found
+        .iter()
+        .map(|rental| summary(rental, account))
+        .collect();
+    Ok(Json(RentalPage { data, next_cursor }))
+}
+
+/// A rental, with what it has cost so far. Only its renter and its provider see it.
+#[utoipa::path(get, path = "/v1/rentals/{id}", tag = "renter", security(("bearer" = [])),
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
+    responses((status = 200, body = RentalView)))]
+async fn read(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<RentalId>,
+) -> Result<Json<RentalView>, Problem> {
+    let mut connection = app.store.read().await?;
+    let account = wallet.account.id;
+    let (rental, quote) = of_party(&mut connection, account, id).await?;
+    Ok(Json(
+        rental_view(&mut connection, &app, &rental, &quote, account).await?,
+    ))
+}

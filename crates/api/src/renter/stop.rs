@@ -1,0 +1,119 @@
+//! Ending a rental, by either side.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use domain::{
+    billing::split,
+    id::{AccountId, RentalId},
+    rental::{Party, RentalEvent},
+    time::Seconds,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use store::{
+    TxError, advance,
+    idempotency::{self, Claim},
+};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    book::{answered, in_flight, other_request, request_hash},
+    cost::billed_by,
+    quotes::unit_of,
+    rentals::{RentalView, of_party, rental_view},
+};
+use crate::{
+    AppState, Problem,
+    extract::{Id, IdempotencyKey},
+    identity::Wallet,
+    problem::{internal, refuse},
+    views::{TokenAmount, json_of},
+};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(stop))
+}
+
+/// How the deposit would be divided by the evidence so far.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PreviewView {
+    #[schema(value_type = u32)]
+    seconds_billed: Seconds,
+    provider: TokenAmount,
+    fee: TokenAmount,
+    refund: TokenAmount,
+}
+
+/// A rental that is ending.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StopView {
+    rental: RentalView,
+    /// Not final: readings on their way may add to it, and the contract decides.
+    preview: PreviewView,
+}
+
+/// Ends a rental now. Before the start everything goes back; after it, the seconds so far are billed.
+#[utoipa::path(post, path = "/v1/rentals/{id}/stop", tag = "renter", security(("bearer" = [])),
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
+           ("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries")),
+    responses((status = 202, body = StopView, headers(
+        ("Idempotent-Replayed", description = "`true` if this answer was given before")))))]
+async fn stop(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<RentalId>,
+    IdempotencyKey(key): IdempotencyKey,
+) -> Result<Response, Problem> {
+    let account = wallet.account.id;
+    let store = app.store.clone();
+    let (status, body, replayed) = store
+        .write("rentals.stop", move |tx| {
+            let (app, key) = (app.clone(), key.clone());
+            Box::pin(async move { commit(tx, &app, account, id, &key).await })
+        })
+        .await
+        .map_err(in_flight)?;
+    answered(status, body, replayed)
+}
+
+async fn commit(
+    tx: &mut store::Connection,
+    app: &AppState,
+    account: AccountId,
+    id: RentalId,
+    key: &str,
+) -> Result<(u16, Value, bool), TxError<Problem>> {
+    let (rental, quote) = of_party(tx, account, id).await.map_err(TxError::Refused)?;
+    let now = app.now();
+    let hash = request_hash(&format!("POST /v1/rentals/{id}/stop"), &json!({}));
+    match idempotency::claim(tx, account, key, &hash, now).await? {
+        Claim::Fresh => {}
+        Claim::Replay { status, response } => return Ok((status, response, true)),
+        Claim::OtherRequest => return refuse(other_request()),
+    }
+    let by = if rental.renter == account {
+        Party::Renter
+    } else {
+        Party::Provider
+    };
+    let event = RentalEvent::StopRequested { by, now };
+    let policy = app.store.policy();
+    let rental = advance::apply(tx, policy, id, &event, now).await?.rental;
+    let answer = async {
+        let billed = billed_by(tx, &rental, &quote, now).await?;
+        let parts = split(rental.locked, quote.rate, quote.fee, billed).map_err(internal)?;
+        let unit = unit_of(tx, quote.token, app.config.chain_id).await?;
+        let preview = PreviewView {
+            seconds_billed: billed,
+            provider: unit.amount(parts.provider),
+            fee: unit.amount(parts.fee),
+            refund: unit.amount(parts.refund),
+        };
+        let rental = rental_view(tx, app, &rental, &quote, account).await?;
+        json_of(&StopView { rental, preview })
+    };
+    let body = answer.await.map_err(TxError::Refused)?;
+    let status = StatusCode::ACCEPTED.as_u16();
+    idempotency::finish(tx, account, key, status, &body).await?;
+    Ok((status, body, false))
+}

@@ -1,0 +1,115 @@
+//! All routes together, and the server.
+
+use std::{future::IntoFuture as _, io};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, Method, header},
+    middleware,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::{
+    AppState, agent, auth, edge, market, openapi as description, provider, renter, system,
+};
+
+fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(auth::routes())
+        .merge(market::routes())
+        .merge(renter::routes())
+        .merge(provider::routes())
+        .merge(agent::routes())
+        .merge(system::routes())
+}
+
+/// The API's description.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    description::finish(routes().into_openapi())
+}
+
+/// Every route of the service.
+pub fn router(app: AppState) -> Router {
+    let (router, api) = routes().split_for_parts();
+    let documents = SwaggerUi::new("/docs").url("/openapi.json", description::finish(api));
+    let router = router
+        .merge(documents)
+        .fallback(edge::no_route)
+        .method_not_allowed_fallback(edge::no_method)
+        .layer(CatchPanicLayer::custom(edge::panicked))
+        .layer(DefaultBodyLimit::max(app.config.body_limit))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::wrap));
+    let router = match cors(&app) {
+        Some(layer) => router.layer(layer),
+        None => router,
+    };
+    router
+        .layer(SetSensitiveRequestHeadersLayer::new([
+            header::AUTHORIZATION,
+        ]))
+        .with_state(app)
+}
+
+/// Browsers of these origins may call; nobody else's, which is the default.
+fn cors(app: &AppState) -> Option<CorsLayer> {
+    let origins = app.config.cors_origins.clone();
+    if origins.is_empty() {
+        return None;
+    }
+    let key = HeaderName::from_static("idempotency-key");
+    let last = HeaderName::from_static("last-event-id");
+    Some(
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_headers([
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                header::IF_MATCH,
+                header::IF_NONE_MATCH,
+                key,
+                last,
+            ])
+            .expose_headers([header::ETAG, header::LOCATION, edge::REQUEST_ID]),
+    )
+}
+
+/// Serves until `shutdown`, then lets open requests finish for a while; event streams end at once.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    app: AppState,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let closing = app.closing.clone();
+    let drain = app.config.drain_timeout;
+    let stop = shutdown.clone();
+    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
+        stop.cancelled().await;
+        closing.cancel();
+    });
+    let out_of_patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        done = server.into_future() => done,
+        () = out_of_patience => {
+            tracing::warn!("requests were still open at the end of the drain time");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Health, metrics, the API's description and the pages about errors.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use serde::Serialize;
+use store::{StoreError, deployment};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{AppState, Code, Problem, extract::Id};
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .routes(routes!(errors))
+        .routes(routes!(error))
+}
+
+/// A word about the service.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Whether the process answers. It says nothing of the database or the chain.
+#[utoipa::path(get, path = "/healthz", tag = "system", responses((status = 200, body = Health)))]
+async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Whether the service can do its work: the database answers and is migrated, and an escrow contract is
+/// recorded.
+#[utoipa::path(get, path = "/readyz", tag = "system", responses((status = 200, body = Health)))]
+async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
+    let mut connection = app.store.read().await?;
+    match deployment::get(&mut connection).await {
+        Ok(Some(_)) => Ok(Json(Health { status: "ready" })),
+        Ok(None) => Err(Problem::new(
+            Code::NotReady,
+            "no escrow contract is recorded yet",
+        )),
+        Err(StoreError::Bug(_)) => {
+            Err(Problem::new(Code::NotReady, "the database is not migrated"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Counters and timings in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "system",
+    responses((status = 200, content_type = "text/plain", body = String)))]
+async fn metrics(State(app): State<AppState>) -> Result<Response, Problem> {
+    let Some(handle) = &app.metrics else {
+        return Err(Problem::new(
+            Code::NotFound,
+            "this process does not keep metrics",
+        ));
+    };
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    Ok((content_type, handle.render()).into_response())
+}
+
+/// A kind of error.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct ErrorView {
+    #[schema(example = "offer-taken")]
+    code: &'static str,
+    #[schema(example = 409)]
+    status: u16,
+    #[schema(example = "The GPUs are rented")]
+    title: &'static str,
+    /// What to do about it.
+    help: &'static str,
+    /// Whether the same request may succeed later.
+    retryable: bool,
+}
+
+impl From<Code> for ErrorView {
+    fn from(code: Code) -> Self {
+        Self {
+            code: code.as_str(),
+            status: code.status().as_u16(),
+            title: code.title(),
+            help: code.help(),
+            retryable: code.retryable(),
+        }
+    }
+}
+
+/// All kinds of errors.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ErrorList {
+    data: Vec<ErrorView>,
+}
+
+/// Every kind of error that the service answers with.
+#[utoipa::path(get, path = "/errors", tag = "system", responses((status = 200, body = ErrorList)))]
+async fn errors() -> Json<ErrorList> {
+    Json(ErrorList {
+        data: Code::ALL.iter().copied().map(ErrorView::from).collect(),
+    })
+}
+
+/// The page that the `type` of an error leads to: HTML for browsers, JSON for everyone else.
+#[utoipa::path(get, path = "/errors/{code}", tag = "system",
+    params(("code" = String, Path, example = "offer-taken")),
+    responses((status = 200, content(
+        (ErrorView = "application/json"), (String = "text/html")))))]
+async fn error(Id(code): Id<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let found = Code::ALL
+        .iter()
+        .copied()
+        .find(|known| known.as_str() == code);
+    let view = ErrorView::from(found.ok_or_else(|| Problem::not_found("error code"))?);
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        return Ok(Html(page(view)).into_response());
+    }
+    Ok((StatusCode::OK, Json(view)).into_response())
+}
+
+/// The table's own texts only: nothing of the request gets into the page.
+fn page(view: ErrorView) -> String {
+    let ErrorView {
+        code,
+        status,
+        title,
+        help,
+        retryable,
+    } = view;
+    let retry = if retryable {
+        "may succeed"
+    } else {
+        "will fail again"
+    };
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code}</title>\
+         <body><h1>{title}</h1><p><code>{code}</code>, HTTP {status}. The same request later {retry}.</p>\
+         <p>{help}</p><p><a href=\"/errors\">all errors</a>, <a href=\"/docs/\">the API</a></p>\n"
+    )
+}

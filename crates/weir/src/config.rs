@@ -1,0 +1,211 @@
+//! Configuration: environment variables, each with its default and meaning in one table, from which
+//! `weir config` and docs/CONFIG.md are made.
+
+use std::{str::FromStr, time::Duration};
+
+use chain::FeePolicy;
+use domain::{money::FeeBps, time::Seconds};
+use engine::{EngineSettings, LaneSettings};
+use store::Policy;
+
+use crate::failure::Failure;
+
+/// One variable.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) meaning: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, default, meaning }
+}
+
+/// Every variable that the program reads.
+pub(crate) const KEYS: &[Key] = &[
+    key("DATABASE_URL", "", "PostgreSQL (15 to 18) to use; with `weir up`, empty means an embedded one"),
+    key("RPC_URL", "", "the chain's HTTP RPC; with `weir up`, empty means an embedded anvil"),
+    key("WEIR_LISTEN", "127.0.0.1:8080", "address and port of the HTTP API"),
+    key("WEIR_PUBLIC_URL", "", "where people reach the API; empty means http:// and WEIR_LISTEN"),
+    key("WEIR_OPERATOR_KEY", "", "private key that starts and closes rentals; only `weir work` reads it"),
+    key("WEIR_LOG", "info", "log filter, as tracing's EnvFilter takes it"),
+    key("WEIR_LOG_FORMAT", "text", "`text` or `json`"),
+    key("WEIR_DB_CONNECTIONS", "16", "most database connections of one process"),
+    key("WEIR_METRICS_LISTEN", "", "where `weir work` serves /metrics; empty means nowhere"),
+    key("WEIR_FEE_BPS", "1200", "the platform's share of the provider's gross, 1000 to 1500 basis points"),
+    key("WEIR_QUOTE_TTL_S", "300", "seconds a quote can be booked"),
+    key("WEIR_FUNDING_TTL_S", "120", "seconds a booking waits for its lock"),
+    key("WEIR_READY_TTL_S", "120", "seconds a machine may take to be ready once the lock was seen"),
+    key("WEIR_EVIDENCE_TIMEOUT_S", "10", "evidence older than this means an outage"),
+    key("WEIR_MAX_OUTAGE_S", "900", "an outage longer than this ends the rental at its last good second"),
+    key("WEIR_STOP_GRACE_S", "10", "seconds a stopped machine may take for its last reading"),
+    key("WEIR_HOLDBACK_S", "3600", "newest seconds that `release` on the chain leaves alone; above WEIR_MAX_OUTAGE_S"),
+    key("WEIR_START_SLACK_S", "600", "seconds between the latest expected start and the contract's startBy"),
+    key("WEIR_HEARTBEAT_S", "5", "seconds between two heartbeats of an agent"),
+    key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain, queue and timers"),
+    key("WEIR_RECONCILE_S", "5", "seconds between two reconciliations"),
+    key("WEIR_RESEND_S", "6", "seconds after which unmined bytes are sent again"),
+    key("WEIR_TIP_FLOOR_GWEI", "25", "never tip less per gas"),
+    key("WEIR_MAX_FEE_GWEI", "2000", "never pay more per gas"),
+];
+
+/// The configuration of one process.
+pub(crate) struct Config {
+    pub(crate) database_url: Option<String>,
+    pub(crate) rpc_url: Option<String>,
+    pub(crate) listen: String,
+    pub(crate) public_url: String,
+    pub(crate) operator_key: Option<String>,
+    pub(crate) metrics_listen: Option<String>,
+    pub(crate) connections: u32,
+    pub(crate) heartbeat: Seconds,
+    pub(crate) policy: Policy,
+    pub(crate) engine: EngineSettings,
+}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// Names the first variable that makes no sense, and what would.
+    pub(crate) fn from_env() -> Result<Self, Failure> {
+        let listen = text("WEIR_LISTEN");
+        let public_url =
+            optional("WEIR_PUBLIC_URL").unwrap_or_else(|| format!("http://{listen}"));
+        let fee: u16 = number("WEIR_FEE_BPS")?;
+        let policy = Policy {
+            fee: FeeBps::quotable(fee).map_err(Failure::during("WEIR_FEE_BPS"))?,
+            quote_ttl: seconds("WEIR_QUOTE_TTL_S")?,
+            funding_ttl: seconds("WEIR_FUNDING_TTL_S")?,
+            ready_ttl: seconds("WEIR_READY_TTL_S")?,
+            evidence_timeout: seconds("WEIR_EVIDENCE_TIMEOUT_S")?,
+            max_outage: seconds("WEIR_MAX_OUTAGE_S")?,
+            stop_grace: seconds("WEIR_STOP_GRACE_S")?,
+            holdback: seconds("WEIR_HOLDBACK_S")?,
+            start_slack: seconds("WEIR_START_SLACK_S")?,
+        };
+        if policy.holdback <= policy.max_outage {
+            return Err(Failure::new(
+                "WEIR_HOLDBACK_S must be above WEIR_MAX_OUTAGE_S: what is released cannot be credited back",
+            ));
+        }
+        if policy.start_window() > Seconds(24 * 3_600) {
+            return Err(Failure::new(
+                "quote, funding, ready and slack together must stay below 24 hours, the contract's limit",
+            ));
+        }
+        Ok(Self {
+            database_url: optional("DATABASE_URL"),
+            rpc_url: optional("RPC_URL"),
+            public_url,
+            listen,
+            operator_key: optional("WEIR_OPERATOR_KEY"),
+            metrics_listen: optional("WEIR_METRICS_LISTEN"),
+            connections: number("WEIR_DB_CONNECTIONS")?,
+            heartbeat: seconds("WEIR_HEARTBEAT_S")?,
+            policy,
+            engine: engine_settings()?,
+        })
+    }
+
+    /// The database's URL.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn database(&self) -> Result<&str, Failure> {
+        self.database_url
+            .as_deref()
+            .ok_or_else(|| Failure::new("DATABASE_URL is not set; it names the PostgreSQL to use"))
+    }
+
+    /// The chain's URL.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn rpc(&self) -> Result<&str, Failure> {
+        self.rpc_url
+            .as_deref()
+            .ok_or_else(|| Failure::new("RPC_URL is not set; it names the chain's HTTP RPC"))
+    }
+}
+
+fn engine_settings() -> Result<EngineSettings, Failure> {
+    const GWEI: u128 = 1_000_000_000;
+    let gwei = |name| number::<u32>(name).map(|value| u128::from(value).saturating_mul(GWEI));
+    Ok(EngineSettings {
+        poll: Duration::from_millis(number::<u64>("WEIR_POLL_MS")?.max(10)),
+        reconcile: Duration::from_secs(number::<u64>("WEIR_RECONCILE_S")?.max(1)),
+        lane: LaneSettings {
+            fees: FeePolicy {
+                tip_floor: gwei("WEIR_TIP_FLOOR_GWEI")?,
+                max_fee_ceiling: gwei("WEIR_MAX_FEE_GWEI")?,
+            },
+            resend_after: Duration::from_secs(number::<u64>("WEIR_RESEND_S")?.max(1)),
+            batch: 64,
+        },
+    })
+}
+
+/// A variable, or its default from the table.
+pub(crate) fn text(name: &str) -> String {
+    let default = KEYS.iter().find(|key| key.name == name).map_or("", |key| key.default);
+    std::env::var(name)
+        .ok()
+        .map(|value| value.trim().to_owned())
+        .filter(|value| !value.is_empty())
+        .unwrap_or_else(|| default.to_owned())
+}
+
+fn optional(name: &str) -> Option<String> {
+    Some(text(name)).filter(|value| !value.is_empty())
+}
+
+fn number<N: FromStr>(name: &str) -> Result<N, Failure> {
+    let value = text(name);
+    value
+        .parse()
+        .map_err(|_| Failure::new(format!("{name}={value:?} is not a whole number in range")))
+}
+
+fn seconds(name: &str) -> Result<Seconds, Failure> {
+    let value: u32 = number(name)?;
+    if value == 0 {
+        return Err(Failure::new(format!("{name} must be at least 1 second")));
+    }
+    Ok(Seconds(value))
+}
+
+/// The table, as docs/CONFIG.md shows it.
+pub(crate) fn as_markdown() -> String {
+    let mut out = String::from(
+        "# Configuration\n\nEnvironment variables. This page is what `weir config` prints; a test keeps it so.\n\n\
+         | variable | default | meaning |\n|---|---|---|\n",
+    );
+    for key in KEYS {
+        let default = if key.default.is_empty() { "(none)" } else { key.default };
+        out.push_str(&format!("| `{}` | {default} | {} |\n", key.name, key.meaning));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_keys_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/CONFIG.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, as_markdown()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(page, as_markdown(), "run UPDATE_DOCS=1 cargo test -p weir");
+    }
+
+    #[test]
+    fn the_defaults_make_a_configuration() {
+        let config = Config::from_env().unwrap();
+        assert_eq!(config.policy.fee.get(), 1_200);
+        assert!(config.policy.holdback > config.policy.max_outage);
+    }
+}

@@ -1,0 +1,195 @@
+//! Deploys the escrow and a test token to a local chain, and records both. A public chain's deployment
+//! is a matter for `deploy/`.
+
+use std::time::Duration;
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    primitives::{Address, Bytes, U256},
+    sol_types::{SolCall, SolConstructor},
+};
+use chain::ReadClient;
+use domain::{
+    money::{Decimals, UsdMicros},
+    time::UnixSeconds,
+};
+use escrow::bindings::{Escrow, TestUSDC};
+use store::{
+    Store, StoreError, TxError,
+    deployment::{self, Deployment},
+    tokens::{self, Token},
+};
+use testkit::anvil::DEV_KEYS;
+
+use crate::{failure::Failure, wallet::Wallet};
+
+/// The roles that anvil's well-known test accounts play on a local chain.
+pub(crate) struct Roles;
+
+impl Roles {
+    /// Owns the contract.
+    pub(crate) const OWNER: &'static str = DEV_KEYS[0];
+    /// Starts and closes rentals.
+    pub(crate) const OPERATOR: &'static str = DEV_KEYS[1];
+    /// Earns the fees.
+    pub(crate) const TREASURY: &'static str = DEV_KEYS[2];
+    /// May pause a token for new locks.
+    pub(crate) const GUARDIAN: &'static str = DEV_KEYS[3];
+    /// Rents.
+    pub(crate) const RENTER: &'static str = DEV_KEYS[4];
+    /// Lists a machine.
+    pub(crate) const PROVIDER: &'static str = DEV_KEYS[5];
+}
+
+/// What one whole native coin is worth on a local chain, in millionths of a dollar.
+const LOCAL_POL: UsdMicros = UsdMicros::new(250_000);
+/// The test dollars that the renter starts with.
+const TEST_DOLLARS: u64 = 10_000_000_000;
+
+/// Deploys unless the database knows a deployment that the chain confirms.
+///
+/// # Errors
+/// If the chain is not local, or is not the one that the database belongs to.
+pub(crate) async fn ensure(
+    store: &Store,
+    client: &ReadClient,
+    rpc_url: &str,
+) -> Result<Deployment, Failure> {
+    let known = {
+        let mut connection = store.read().await.map_err(Failure::during("the database"))?;
+        deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
+    };
+    if let Some(known) = known {
+        engine::Site::check(client, &known).await.map_err(Failure::during("the chain"))?;
+        return Ok(known);
+    }
+    let owner = Wallet::open(Roles::OWNER, rpc_url).await?;
+    let funds = client.balance(owner.address()).await.map_err(Failure::during("the chain"))?;
+    if funds.is_zero() {
+        return Err(Failure::new(
+            "the chain of RPC_URL has no funded test accounts, so the escrow cannot be deployed there by \
+             `weir up`; use a local anvil, or deploy as deploy/README.md says",
+        ));
+    }
+    let deployed = deploy(&owner, client, rpc_url).await?;
+    record(store, &deployed).await?;
+    Ok(deployed.deployment)
+}
+
+struct Deployed {
+    deployment: Deployment,
+    usdc: Address,
+    usdc_domain: (String, String),
+    at: UnixSeconds,
+}
+
+async fn deploy(
+    owner: &Wallet,
+    client: &ReadClient,
+    rpc_url: &str,
+) -> Result<Deployed, Failure> {
+    let of = |key: &'static str| async move {
+        Wallet::open(key, rpc_url).await.map(|wallet| wallet.address())
+    };
+    let renter = of(Roles::RENTER).await?;
+    let constructor = Escrow::constructorCall {
+        owner_: owner.address(),
+        operator_: of(Roles::OPERATOR).await?,
+        treasury_: of(Roles::TREASURY).await?,
+        guardian_: of(Roles::GUARDIAN).await?,
+    };
+    let (escrow, block) =
+        owner.deploy(with_arguments(&Escrow::BYTECODE, constructor.abi_encode())).await?;
+    let (usdc, _) = owner.deploy(TestUSDC::BYTECODE.clone()).await?;
+    for token in [Address::ZERO, usdc] {
+        let list = Escrow::listTokenCall { token, listed: true }.abi_encode();
+        owner.send(escrow, list, U256::ZERO).await?;
+    }
+    let mint = TestUSDC::mintCall { to: renter, amount: U256::from(TEST_DOLLARS) }.abi_encode();
+    owner.send(usdc, mint, U256::ZERO).await?;
+
+    let genesis = client
+        .header(BlockNumberOrTag::Earliest)
+        .await
+        .map_err(Failure::during("the chain"))?
+        .ok_or_else(|| Failure::new("the chain has no first block"))?;
+    let code_hash = client
+        .code_hash(escrow)
+        .await
+        .map_err(Failure::during("the chain"))?
+        .ok_or_else(|| Failure::new("the deployed contract has no code"))?;
+    let head = client.head().await.map_err(Failure::during("the chain"))?;
+    Ok(Deployed {
+        deployment: Deployment {
+            chain_id: client.chain_id().await.map_err(Failure::during("the chain"))?,
+            genesis_hash: genesis.hash,
+            escrow,
+            code_hash,
+            deployed_block: block,
+        },
+        usdc,
+        usdc_domain: permit_domain(client, usdc).await?,
+        at: head.timestamp,
+    })
+}
+
+fn with_arguments(code: &Bytes, arguments: Vec<u8>) -> Bytes {
+    let mut code = code.to_vec();
+    code.extend(arguments);
+    code.into()
+}
+
+/// The token's EIP-712 name and version, as the token itself says.
+async fn permit_domain(
+    client: &ReadClient,
+    token: Address,
+) -> Result<(String, String), Failure> {
+    let data = client
+        .call(token, TestUSDC::eip712DomainCall {}.abi_encode())
+        .await
+        .map_err(Failure::during("the token's domain"))?;
+    let domain = TestUSDC::eip712DomainCall::abi_decode_returns(&data)
+        .map_err(Failure::during("the token's domain"))?;
+    Ok((domain.name, domain.version))
+}
+
+async fn record(store: &Store, deployed: &Deployed) -> Result<(), Failure> {
+    let decimals = |places| Decimals::new(places).map_err(Failure::during("decimals"));
+    let native = Token {
+        address: Address::ZERO,
+        symbol: "POL".to_owned(),
+        decimals: decimals(18)?,
+        usd: LOCAL_POL,
+        price_source: "fixed for the local chain".to_owned(),
+        priced_at: deployed.at,
+        permit: None,
+    };
+    let usdc = Token {
+        address: deployed.usdc,
+        symbol: "USDC".to_owned(),
+        decimals: decimals(6)?,
+        usd: UsdMicros::new(1_000_000),
+        price_source: "a US dollar by definition".to_owned(),
+        priced_at: deployed.at,
+        permit: Some(deployed.usdc_domain.clone()),
+    };
+    let site = deployed.deployment.clone();
+    let recorded = store
+        .write("record deployment", move |tx| {
+            let (site, listed) = (site.clone(), [native.clone(), usdc.clone()]);
+            Box::pin(async move {
+                deployment::record(tx, &site).await?;
+                for token in &listed {
+                    tokens::upsert(tx, token).await?;
+                }
+                Ok::<_, TxError<StoreError>>(())
+            })
+        })
+        .await;
+    recorded.map_err(Failure::during("recording the deployment"))?;
+    tracing::info!(escrow = %deployed.deployment.escrow, "escrow deployed");
+    Ok(())
+}
+
+/// How long a deployment may take; more means that the chain makes no blocks.
+pub(crate) const DEPLOY_WITHIN: Duration = Duration::from_secs(90);

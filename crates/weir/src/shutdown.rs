@@ -1,0 +1,41 @@
+//! When to stop: Ctrl-C, SIGTERM, or the death of the process that started us.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+const PARENT_CHECK: Duration = Duration::from_millis(250);
+
+/// A token that is cancelled on the first Ctrl-C or SIGTERM and, if `WEIR_PARENT` names our parent's
+/// process id, as soon as that process is gone.
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub(crate) fn token() -> Result<CancellationToken, Failure> {
+    let token = CancellationToken::new();
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(Failure::during("signals cannot be heard"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(Failure::during("signals cannot be heard"))?;
+    let parent = std::env::var("WEIR_PARENT").ok().and_then(|pid| pid.parse::<u32>().ok());
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = orphaned(parent) => tracing::warn!("our parent process is gone; stopping"),
+        }
+        stop.cancel();
+    });
+    Ok(token)
+}
+
+async fn orphaned(parent: Option<u32>) {
+    let Some(parent) = parent else { return std::future::pending().await };
+    while std::os::unix::process::parent_id() == parent {
+        tokio::time::sleep(PARENT_CHECK).await;
+    }
+}
