@@ -51,9 +51,12 @@ CREATE TABLE machines (
     agent_key           bytea UNIQUE CHECK (octet_length(agent_key) = 20),
     enrolled_at         timestamptz,
     last_heartbeat_at   timestamptz,
+    -- since when heartbeats have come without a gap longer than the evidence timeout
+    contact_since       timestamptz,
     created_at          timestamptz NOT NULL,
     CHECK ((enroll_token_hash IS NULL) = (enroll_expires_at IS NULL)),
-    CHECK ((agent_key IS NULL) = (enrolled_at IS NULL))
+    CHECK ((agent_key IS NULL) = (enrolled_at IS NULL)),
+    CHECK ((last_heartbeat_at IS NULL) = (contact_since IS NULL))
 );
 CREATE INDEX machines_by_account ON machines (account_id, id);
 

@@ -30,8 +30,7 @@ abstract contract Fixture is Test {
 
     function setUp() public virtual {
         vm.warp(T0);
-        escrow = Escrow(_deploy("Escrow", abi.encode(owner, operator, treasury, guardian)));
-        usdc = TestUSDC(_deploy("TestUSDC", ""));
+        _deploy();
         vm.startPrank(owner);
         escrow.listToken(address(usdc), true);
         escrow.listToken(NATIVE, true);
@@ -40,13 +39,23 @@ abstract contract Fixture is Test {
         vm.deal(renter, 1e24);
     }
 
-    /// @dev The folder of the artefacts under test. With ESCROW_ARTIFACTS=out-release the whole suite runs against what is
-    /// deployed, built via IR, and without against what was compiled along with the tests.
+    /// @dev The folder of the artefacts under test; none for what was compiled along with the tests. With
+    /// ESCROW_ARTIFACTS=out-release the whole suite runs against what is deployed, built via IR.
     function _artifacts() internal view virtual returns (string memory) {
-        return vm.envOr("ESCROW_ARTIFACTS", string("out"));
+        return vm.envOr("ESCROW_ARTIFACTS", string(""));
     }
 
-    function _deploy(string memory name, bytes memory args) internal returns (address) {
+    function _deploy() private {
+        if (bytes(_artifacts()).length == 0) {
+            escrow = new Escrow(owner, operator, treasury, guardian);
+            usdc = new TestUSDC();
+        } else {
+            escrow = Escrow(_deploy("Escrow", abi.encode(owner, operator, treasury, guardian)));
+            usdc = TestUSDC(_deploy("TestUSDC", ""));
+        }
+    }
+
+    function _deploy(string memory name, bytes memory args) private returns (address) {
         return vm.deployCode(string.concat(_artifacts(), "/", name, ".sol/", name, ".json"), args);
     }
 

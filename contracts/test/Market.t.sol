@@ -66,6 +66,7 @@ contract MarketTest is Fixture {
     }
 
     /// @dev I8: from wherever a market stands, time alone lets anybody close every rental, and all balances leave.
+    /// forge-config: ci.fuzz.runs = 1000
     function testFuzz_EverythingEnds(uint256 seed) public {
         _play(seed, 40);
         vm.prank(guardian);
@@ -87,6 +88,7 @@ contract MarketTest is Fixture {
     }
 
     /// @dev I11: events alone rebuild every slot and every balance.
+    /// forge-config: ci.fuzz.runs = 1000
     function testFuzz_EventReplay(uint256 seed) public {
         Replay replay = new Replay(treasury);
         vm.recordLogs();

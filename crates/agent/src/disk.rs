@@ -1,4 +1,4 @@
-//! Small JSON files that are there whole or not at all.
+//! Small JSON files that are there whole or not at all. Synchronous: each is a few hundred bytes.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -57,10 +57,10 @@ impl Http {
     /// [`AgentError::Http`] if the address cannot be used or the client not be made.
     pub(crate) fn new(server: &Url) -> Result<Self, AgentError> {
         let failed = |reason: &dyn std::fmt::Display| AgentError::Http(reason.to_string());
-        if server.cannot_be_a_base() || server.host_str().is_none() {
-            return Err(failed(&format_args!(
-                "{server} is not an address of a service"
-            )));
+        if server.scheme() != "http" || server.host_str().is_none() {
+            // this build has no TLS: an https address would only ever be "unreachable"
+            let reason = format_args!("{server} is not of the form http://host:port");
+            return Err(failed(&reason));
         }
         let mut base = server.clone();
         base.set_path(&format!("{}/", server.path().trim_end_matches('/')));
@@ -205,8 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn addresses_without_a_host_are_refused() {
-        for bad in ["mailto:a@b", "data:,x"] {
+    fn addresses_that_cannot_work_are_refused() {
+        for bad in ["mailto:a@b", "data:,x", "https://example.com"] {
             assert!(Http::new(&bad.parse().unwrap()).is_err(), "{bad}");
         }
         let http = Http::new(&"http://127.0.0.1:1/base".parse().unwrap()).unwrap();

@@ -12,7 +12,12 @@
 //! adopts them (recognised by boot, pid and start time, so that a reused pid is not taken for one). With
 //! [`AgentConfig::stop_workloads_on_exit`] it stops them instead, and the next start begins them anew.
 //!
-//! Linux only: processes are recognised through `/proc`.
+//! # What it does not do
+//! It does not shut a workload in: that is the business of the program it is told to start, for example a
+//! container runtime. A workload that runs as the agent's own user without one could read the agent's key.
+//!
+//! Linux only: processes are recognised through `/proc`. HTTP only: over an open network it needs a proxy
+//! that speaks TLS beside it.
 
 mod backoff;
 mod command;

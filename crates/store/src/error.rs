@@ -54,8 +54,9 @@ impl From<sqlx::Error> for StoreError {
             return match code.as_str() {
                 "40001" | "40P01" => Self::Unavailable(format!("{CONTENTION}{}", db.message())),
                 "23505" | "23P01" => Self::Conflict { constraint },
-                // shutting down, starting up, out of connections, disk or memory full, query cancelled
-                "57P01" | "57P02" | "57P03" | "53100" | "53200" | "53300" | "57014" => {
+                // shutting down, starting up, out of connections, disk or memory full, query cancelled,
+                // a lock that did not come free in time
+                "57P01" | "57P02" | "57P03" | "53100" | "53200" | "53300" | "57014" | "55P03" => {
                     Self::Unavailable(db.message().to_owned())
                 }
                 _ => Self::Bug(format!("{} ({code}, {constraint})", db.message())),

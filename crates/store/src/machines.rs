@@ -3,7 +3,7 @@
 use alloy_primitives::Address;
 use domain::{
     id::{AccountId, GpuId, MachineId},
-    time::UnixSeconds,
+    time::{Seconds, UnixSeconds},
 };
 
 use crate::{
@@ -284,7 +284,8 @@ pub async fn enroll(
     Ok(id.map(MachineId::from_uuid))
 }
 
-/// Notes that a machine's agent was heard of.
+/// Notes that a machine's agent was heard of. After a silence of more than `timeout` a new stretch of
+/// contact begins.
 ///
 /// # Errors
 /// The database's.
@@ -292,13 +293,41 @@ pub async fn heartbeat(
     tx: &mut Connection,
     id: MachineId,
     now: UnixSeconds,
+    timeout: Seconds,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE machines SET last_heartbeat_at = greatest(last_heartbeat_at, $2) WHERE id = $1",
+        "UPDATE machines
+         SET contact_since = CASE WHEN last_heartbeat_at >= $3 THEN contact_since ELSE $2 END,
+             last_heartbeat_at = greatest(last_heartbeat_at, $2)
+         WHERE id = $1",
         id.uuid(),
         ts(now)?,
+        ts(now.saturating_minus(timeout))?,
     )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Since when the machine has been in contact without a silence of more than `timeout`, up to `now`;
+/// `None` if it is out of contact. What it says of earlier time is not believed.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn contact_since(
+    connection: &mut Connection,
+    id: MachineId,
+    now: UnixSeconds,
+    timeout: Seconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    sqlx::query_scalar!(
+        "SELECT contact_since FROM machines WHERE id = $1 AND last_heartbeat_at >= $2",
+        id.uuid(),
+        ts(now.saturating_minus(timeout))?,
+    )
+    .fetch_optional(connection)
+    .await?
+    .flatten()
+    .map(seconds)
+    .transpose()
 }

@@ -1,24 +1,28 @@
 //! anvil, the local development chain.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use alloy::providers::{Provider as _, RootProvider};
-use alloy::transports::{RpcError, TransportErrorKind};
+use alloy::transports::TransportErrorKind;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::port;
 use crate::server::{Server, telling_line};
-use crate::tools::{ToolMissing, anvil_bin};
+use crate::tools::anvil_bin;
 
+mod error;
 mod keys;
+mod options;
+
+pub use error::AnvilError;
+use error::io_error;
 pub use keys::{DEV_ADDRESSES, DEV_KEYS};
+pub use options::AnvilOptions;
 
 /// How long anvil may take to answer. Loading a state of 10,000 blocks took 0.4 s.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -26,109 +30,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// A call that a live anvil does not answer in this time has failed.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-
-/// Why there is no anvil, in one line that also says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum AnvilError {
-    /// No binary.
-    #[error(transparent)]
-    Missing(#[from] ToolMissing),
-    /// Something else listens there.
-    #[error(
-        "port {port} is taken: stop the program that listens on it, or choose another port for the chain"
-    )]
-    PortTaken {
-        /// The port that was asked for.
-        port: u16,
-    },
-    /// The state file is cut off or not anvil's.
-    #[error("the chain's state {} cannot be read ({why}): run `make clean-data` to start anew (chain and database go together)", path.display())]
-    BrokenState {
-        /// The file.
-        path: PathBuf,
-        /// anvil's own words.
-        why: String,
-    },
-    /// It ended instead of serving.
-    #[error("anvil ended at its start: {why}")]
-    Ended {
-        /// Its last telling line.
-        why: String,
-    },
-    /// It lives and does not serve.
-    #[error("anvil did not answer within {seconds} s; its log is {}", log.display())]
-    Silent {
-        /// The limit.
-        seconds: u64,
-        /// Its log.
-        log: PathBuf,
-    },
-    /// Another chain answers.
-    #[error("the chain has id {found}, {expected} was asked for")]
-    WrongChain {
-        /// Asked for.
-        expected: u64,
-        /// Answered.
-        found: String,
-    },
-    /// A call was refused or lost.
-    #[error("anvil refused {method}: {source}")]
-    Call {
-        /// JSON-RPC method.
-        method: &'static str,
-        /// The refusal.
-        source: RpcError<TransportErrorKind>,
-    },
-    /// The operating system refused.
-    #[error("cannot {doing}: {source}")]
-    Io {
-        /// What was tried.
-        doing: String,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-/// How to start anvil. `Default`: a free port, chain 31337, a block per transaction, no state
-/// file, ten accounts, `finalized` two blocks behind the head.
-#[derive(Debug, Clone)]
-pub struct AnvilOptions {
-    /// Port on 127.0.0.1; `None` lets the system choose.
-    pub port: Option<u16>,
-    /// Chain id.
-    pub chain_id: u64,
-    /// Time between blocks, to the millisecond; `None` mines one for each transaction.
-    pub block_time: Option<Duration>,
-    /// Where the chain is kept over restarts; `None` forgets it.
-    pub state_file: Option<PathBuf>,
-    /// How often the state is written meanwhile, whole seconds, at least 1. The file grows by
-    /// about 1.7 kB per block, and each writing writes it whole.
-    pub state_interval: Duration,
-    /// `safe` lies this many blocks behind the head, `finalized` twice as many.
-    pub slots_in_an_epoch: u32,
-    /// How many of the development accounts have money.
-    pub accounts: u8,
-    /// The program; `None`: `ANVIL`, else the pinned npm package.
-    pub bin: Option<PathBuf>,
-    /// Where its output goes; `None`: nowhere that stays.
-    pub log_file: Option<PathBuf>,
-}
-
-impl Default for AnvilOptions {
-    fn default() -> Self {
-        Self {
-            port: None,
-            chain_id: crate::chain::TEST_CHAIN_ID,
-            block_time: None,
-            state_file: None,
-            state_interval: Duration::from_secs(1),
-            slots_in_an_epoch: 1,
-            accounts: 10,
-            bin: None,
-            log_file: None,
-        }
-    }
-}
 
 /// A running anvil. Dropped, it is stopped (in order when it has a state file).
 #[derive(Debug)]
@@ -175,7 +76,7 @@ impl Anvil {
         } else {
             (Signal::KILL, STOP_LIMIT)
         };
-        let server = Server::spawn(command(&bin, &options), &log.path, farewell)
+        let server = Server::spawn(options.command(&bin), &log.path, farewell)
             .map_err(io_error("start anvil"))?;
         if let Some(pid_file) = &pid_file {
             fs::write(pid_file, server.pid().to_string()).map_err(io_error("note anvil's pid"))?;
@@ -321,38 +222,6 @@ impl Anvil {
     }
 }
 
-fn command(bin: &Path, options: &AnvilOptions) -> Command {
-    let mut command = Command::new(bin);
-    let mut set = |name: &str, value: String| {
-        command.arg(name).arg(value);
-    };
-    set("--host", "127.0.0.1".into());
-    set("--port", options.port.unwrap_or_default().to_string());
-    set("--chain-id", options.chain_id.to_string());
-    set("--slots-in-an-epoch", options.slots_in_an_epoch.to_string());
-    set("--accounts", options.accounts.to_string());
-    // The default follows the newest fork; a newer anvil must not change the rules under us.
-    set("--hardfork", "prague".into());
-    if let Some(span) = options.block_time {
-        set(
-            "--block-time",
-            format!("{}.{:03}", span.as_secs(), span.subsec_millis()),
-        );
-    }
-    if let Some(state) = &options.state_file {
-        set("--state", state.display().to_string());
-        set(
-            "--state-interval",
-            options.state_interval.as_secs().max(1).to_string(),
-        );
-    }
-    if options.port.is_some() {
-        // It logs each call otherwise. Without a port asked for, its one useful line tells which.
-        command.arg("--silent");
-    }
-    command
-}
-
 /// The log of one start; a nameless one is removed once anvil is up.
 struct Log {
     path: PathBuf,
@@ -428,9 +297,4 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
 fn make_parent(path: &Path) -> Result<(), AnvilError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(io_error(format!("create {}", parent.display())))
-}
-
-fn io_error(doing: impl Into<String>) -> impl FnOnce(io::Error) -> AnvilError {
-    let doing = doing.into();
-    move |source| AnvilError::Io { doing, source }
 }

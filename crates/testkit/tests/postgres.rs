@@ -11,16 +11,32 @@ use sqlx::{Connection as _, PgConnection};
 use testkit::tools::postgres_bin;
 use testkit::{Cluster, ClusterOptions};
 
-/// A folder for one test, made anew.
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("postgres")
-        .join(name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).unwrap();
+/// A folder for one test, made anew, and removed unless the test fails.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("postgres")
+            .join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
     }
-    fs::create_dir_all(&folder).unwrap();
-    folder
+
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
 }
 
 async fn connect(cluster: &Cluster) -> PgConnection {
@@ -60,7 +76,8 @@ fn signal(pid: u32, name: &str) {
 
 #[tokio::test]
 async fn rows_survive_a_stop_and_a_kill() {
-    let data = folder("keeps").join("data");
+    let folder = Folder::new("keeps");
+    let data = folder.data();
     let cluster = Cluster::start(ClusterOptions::durable(&data))
         .await
         .unwrap();
@@ -91,7 +108,8 @@ async fn rows_survive_a_stop_and_a_kill() {
 async fn a_taken_port_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut options = ClusterOptions::throwaway(folder("port").join("data"));
+    let folder = Folder::new("port");
+    let mut options = ClusterOptions::throwaway(folder.data());
     options.port = Some(port);
     let message = refusal(options).await;
     assert!(
@@ -102,9 +120,10 @@ async fn a_taken_port_is_named() {
 
 #[tokio::test]
 async fn a_folder_of_other_files_is_left_alone() {
-    let data = folder("foreign");
+    let folder = Folder::new("foreign");
+    let data = &folder.0;
     fs::write(data.join("thesis.txt"), "mine").unwrap();
-    let message = refusal(ClusterOptions::throwaway(&data)).await;
+    let message = refusal(ClusterOptions::throwaway(data)).await;
     assert!(
         message.contains("no PG_VERSION") && message.contains("clean-data"),
         "{message}"
@@ -114,7 +133,8 @@ async fn a_folder_of_other_files_is_left_alone() {
 
 #[tokio::test]
 async fn a_damaged_folder_is_named() {
-    let data = folder("damaged").join("data");
+    let folder = Folder::new("damaged");
+    let data = folder.data();
     Cluster::start(ClusterOptions::throwaway(&data))
         .await
         .unwrap()
@@ -131,7 +151,8 @@ async fn a_damaged_folder_is_named() {
 
 #[tokio::test]
 async fn missing_programs_are_named() {
-    let mut options = ClusterOptions::throwaway(folder("missing").join("data"));
+    let folder = Folder::new("missing");
+    let mut options = ClusterOptions::throwaway(folder.data());
     options.bin_dir = Some("no/such/folder".into());
     let message = refusal(options).await;
     assert_eq!(
@@ -142,7 +163,8 @@ async fn missing_programs_are_named() {
 
 #[test]
 fn an_owner_that_is_killed_leaves_no_server_and_loses_no_row() {
-    let data = folder("killed");
+    let folder = Folder::new("killed");
+    let data = &folder.0;
     let note = data.join("note");
     let script = format!(
         "echo $DATABASE_URL > {0}.new; mv {0}.new {0}; exec sleep 60",
@@ -150,7 +172,7 @@ fn an_owner_that_is_killed_leaves_no_server_and_loses_no_row() {
     );
     let mut owner = Command::new(env!("CARGO_BIN_EXE_with-servers"))
         .arg("--data")
-        .arg(&data)
+        .arg(data)
         .args(["--", "sh", "-c", &script])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -89,6 +89,13 @@ impl Config {
                 "WEIR_HOLDBACK_S must be above WEIR_MAX_OUTAGE_S: what is released cannot be credited back",
             ));
         }
+        let heartbeat = seconds("WEIR_HEARTBEAT_S")?;
+        if policy.evidence_timeout <= heartbeat.saturating_add(Seconds::ONE) {
+            return Err(Failure::new(
+                "WEIR_EVIDENCE_TIMEOUT_S must be more than a second above WEIR_HEARTBEAT_S: a machine that \
+                 sends its heartbeats on time would count as out of contact",
+            ));
+        }
         if policy.start_window() > Seconds(24 * 3_600) {
             return Err(Failure::new(
                 "quote, funding, ready and slack together must stay below 24 hours, the contract's limit",
@@ -102,7 +109,7 @@ impl Config {
             operator_key: optional("WEIR_OPERATOR_KEY"),
             metrics_listen: optional("WEIR_METRICS_LISTEN"),
             connections: number("WEIR_DB_CONNECTIONS")?,
-            heartbeat: seconds("WEIR_HEARTBEAT_S")?,
+            heartbeat,
             policy,
             engine: engine_settings()?,
         })

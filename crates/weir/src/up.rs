@@ -60,6 +60,8 @@ const LOCAL: &[(&str, &str)] = &[
     ("WEIR_RESEND_S", "3"),
 ];
 const BLOCK_TIME: Duration = Duration::from_secs(1);
+/// Long enough for services whose parent was killed to end.
+const PORT_FREE_WITHIN: Duration = Duration::from_secs(5);
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The servers that are ours to stop; absent where the user brought their own.
@@ -82,8 +84,8 @@ pub(crate) struct Place {
 /// Brings everything up and down again.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let config = Config::from_env()?;
-    check_port(&config.listen)?;
     let folder = Folder::open(&args.data)?;
+    check_port(&config.listen).await?;
     let stop = shutdown::token()?;
     let since = Instant::now();
     let note = |what: &str| println!("{:>6.1} s  {what}", since.elapsed().as_secs_f32());
@@ -149,12 +151,25 @@ async fn perform(
     std::future::pending().await
 }
 
-fn check_port(listen: &str) -> Result<(), Failure> {
-    std::net::TcpListener::bind(listen).map(drop).map_err(|error| {
-        Failure::new(format!(
-            "{listen} cannot be listened on ({error}); stop what uses it, or set WEIR_LISTEN=127.0.0.1:PORT"
-        ))
-    })
+/// A predecessor that was killed may take a moment to let the port go.
+async fn check_port(listen: &str) -> Result<(), Failure> {
+    let since = Instant::now();
+    loop {
+        match std::net::TcpListener::bind(listen) {
+            Ok(_) => return Ok(()),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && since.elapsed() < PORT_FREE_WITHIN =>
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => {
+                return Err(Failure::new(format!(
+                    "{listen} cannot be listened on ({error}); stop what uses it, or set \
+                     WEIR_LISTEN=127.0.0.1:PORT"
+                )));
+            }
+        }
+    }
 }
 
 async fn start_servers(

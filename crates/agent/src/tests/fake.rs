@@ -22,11 +22,6 @@ mod routes;
 pub(super) const CHAIN: u64 = 31337;
 pub(super) const ENROLL_TOKEN: &str = "one-time-token";
 pub(super) const ESCROW_ID: B256 = B256::repeat_byte(7);
-const RULES: ReadingRules = ReadingRules {
-    max_span: Seconds(60),
-    max_lag: Seconds(30),
-    max_skew: Seconds(2),
-};
 
 /// Four seconds pass in one, so that tests are short; can be moved on.
 pub(super) struct FastClock {

@@ -116,9 +116,10 @@ async fn heartbeat(
         ));
     }
     let now = app.now();
+    let timeout = app.store.policy().evidence_timeout;
     app.store
         .write::<(), Problem, _>("agent.heartbeat", move |tx| {
-            Box::pin(async move { Ok(machines::heartbeat(tx, machine, now).await?) })
+            Box::pin(async move { Ok(machines::heartbeat(tx, machine, now, timeout).await?) })
         })
         .await?;
     let mut connection = app.store.read().await?;

@@ -192,6 +192,7 @@ async fn accept(
     }
     check_state(&rental, reading.span).or_else(refuse)?;
     check_place(app, head.as_ref(), reading).or_else(refuse)?;
+    check_contact(tx, app, rental.machine, reading).await?;
     readings::append(tx, reading).await?;
     let now = reading.received_at;
     let policy = app.store.policy();
@@ -243,6 +244,24 @@ fn check_state(rental: &Rental, span: Interval) -> Result<(), Problem> {
         return Err(invalid(detail).with("not_after", stopped.get()));
     }
     Ok(())
+}
+
+/// Whether the machine was in contact for the time that it speaks of. A machine that was away cannot
+/// come back and claim the time: it begins anew.
+async fn check_contact(
+    tx: &mut store::Connection,
+    app: &AppState,
+    machine: MachineId,
+    reading: &Reading,
+) -> Result<(), TxError<Problem>> {
+    let now = reading.received_at;
+    let timeout = app.store.policy().evidence_timeout;
+    let since = machines::contact_since(tx, machine, now, timeout).await?.unwrap_or(now);
+    if reading.span.from >= since {
+        return Ok(());
+    }
+    let detail = format!("the machine was out of contact before {since}: begin there or later");
+    refuse(Problem::new(Code::ReadingTooLate, detail).with("not_before", since.get()))
 }
 
 /// Whether the reading follows the one before it, in time to be believed.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     CHAIN, ESCROW_ID, Fake, World,
-    routes::{Answer, problem, refused, signed_in},
+    routes::{Answer, Refused, refused, signed_in},
 };
 
 const RULES: ReadingRules = ReadingRules {
@@ -24,7 +24,7 @@ const RULES: ReadingRules = ReadingRules {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ReadingBody {
+pub(super) struct ReadingBody {
     rental_id: RentalId,
     seq: u64,
     from: UnixSeconds,
@@ -51,9 +51,9 @@ pub(super) async fn readings(
         world.repeated += 1;
         return Ok(answer);
     }
-    if let Err((status, code, extra)) = judged(&world, &body, now) {
-        world.refusals.push(code);
-        return Err(problem(status, code, extra));
+    if let Err(refusal) = judged(&world, &body, now) {
+        world.refusals.push(refusal.1);
+        return Err(refusal);
     }
     world.head = Some(ReadingHead {
         seq: body.seq,
@@ -91,22 +91,26 @@ fn verified(body: &ReadingBody, agent: Option<Address>) -> B256 {
 }
 
 /// The real service's order of checks.
-fn judged(
-    world: &World,
-    body: &ReadingBody,
-    now: UnixSeconds,
-) -> Result<(), (u16, &'static str, Value)> {
+fn judged(world: &World, body: &ReadingBody, now: UnixSeconds) -> Result<(), Refused> {
     if world.head.is_some_and(|head| body.seq <= head.seq) {
-        return Err((409, "reading-conflict", json!({})));
+        return Err(refused(409, "reading-conflict"));
     }
     let Some(started) = world.started_at else {
-        return Err((409, "state-conflict", json!({})));
+        return Err(refused(409, "state-conflict"));
     };
     if body.from < started {
-        return Err((422, "reading-invalid", json!({ "not_before": started })));
+        return Err(Refused(
+            422,
+            "reading-invalid",
+            json!({ "not_before": started }),
+        ));
     }
     if let Some(stopped) = world.stopped_at.filter(|stopped| body.to > *stopped) {
-        return Err((422, "reading-invalid", json!({ "not_after": stopped })));
+        return Err(Refused(
+            422,
+            "reading-invalid",
+            json!({ "not_after": stopped }),
+        ));
     }
     let claim = ReadingClaim {
         seq: body.seq,
@@ -116,20 +120,20 @@ fn judged(
     };
     check_reading(world.head.as_ref(), &claim, now, &RULES).map_err(|error| match error {
         ReadingError::Gap { expected_seq } => {
-            (409, "reading-gap", json!({ "expected_seq": expected_seq }))
+            Refused(409, "reading-gap", json!({ "expected_seq": expected_seq }))
         }
-        ReadingError::Duplicate | ReadingError::BrokenChain => (409, "reading-conflict", json!({})),
+        ReadingError::Duplicate | ReadingError::BrokenChain => refused(409, "reading-conflict"),
         ReadingError::TooLate { not_before } => {
-            (422, "reading-too-late", json!({ "not_before": not_before }))
+            Refused(422, "reading-too-late", json!({ "not_before": not_before }))
         }
         ReadingError::Overlaps { not_before } => {
-            (422, "reading-invalid", json!({ "not_before": not_before }))
+            Refused(422, "reading-invalid", json!({ "not_before": not_before }))
         }
         ReadingError::FromFuture { not_after } => {
-            (422, "reading-invalid", json!({ "not_after": not_after }))
+            Refused(422, "reading-invalid", json!({ "not_after": not_after }))
         }
         ReadingError::TooLong { .. } | ReadingError::EmptyInterval => {
-            (422, "reading-invalid", json!({}))
+            refused(422, "reading-invalid")
         }
     })
 }

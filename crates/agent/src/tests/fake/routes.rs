@@ -6,7 +6,7 @@ use axum::{
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode},
     middleware::{self, Next},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use domain::id::{CommandId, MachineId, RentalId};
@@ -30,18 +30,24 @@ pub(super) fn router(fake: Fake) -> Router {
         .with_state(fake)
 }
 
-pub(super) type Answer = Result<Json<Value>, Box<Response>>;
+pub(super) type Answer = Result<Json<Value>, Refused>;
 
-pub(super) fn problem(status: u16, code: &'static str, extra: Value) -> Box<Response> {
-    let mut body = json!({ "code": code, "detail": "as the test wants it", "status": status });
-    body.as_object_mut()
-        .unwrap()
-        .extend(extra.as_object().cloned().unwrap_or_default());
-    Box::new((StatusCode::from_u16(status).unwrap(), Json(body)).into_response())
+/// An error on its way out.
+pub(super) struct Refused(pub(super) u16, pub(super) &'static str, pub(super) Value);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self(status, code, extra) = self;
+        let mut body = json!({ "code": code, "detail": "as the test wants it", "status": status });
+        body.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().cloned().unwrap_or_default());
+        (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+    }
 }
 
-pub(super) fn refused(status: u16, code: &'static str) -> Box<Response> {
-    problem(status, code, json!({}))
+pub(super) fn refused(status: u16, code: &'static str) -> Refused {
+    Refused(status, code, json!({}))
 }
 
 async fn disturb(State(fake): State<Fake>, request: Request, next: Next) -> Response {
@@ -112,7 +118,7 @@ async fn session(State(fake): State<Fake>, Json(body): Json<SessionBody>) -> Ans
     Ok(Json(json!({ "token": token })))
 }
 
-pub(super) fn signed_in(world: &World, headers: &HeaderMap) -> Result<(), Box<Response>> {
+pub(super) fn signed_in(world: &World, headers: &HeaderMap) -> Result<(), Refused> {
     let given = headers
         .get("authorization")
         .and_then(|value| value.to_str().ok());

@@ -85,10 +85,7 @@ async fn a_workload_that_dies_is_an_outage_and_is_restarted() {
     let agent = scene.start();
     scene.rent().await;
     let first = scene.process().unwrap();
-    let killed = std::process::Command::new("/bin/sh")
-        .args(["-c", "kill -s KILL -- \"-$0\"", &first.pid.to_string()])
-        .status();
-    assert!(killed.unwrap().success());
+    kill(&first);
     scene
         .fake
         .until("not back", |world| gaps(&world.covered()) == 1)

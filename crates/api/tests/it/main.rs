@@ -1,0 +1,23 @@
+//! The API over real PostgreSQL, request by request.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "tests"
+)]
+
+mod agent;
+mod auth;
+mod booking;
+mod docs;
+mod edge;
+mod events;
+mod fixture;
+mod market;
+mod money;
+mod provider;
+mod readings;
+mod rpc;

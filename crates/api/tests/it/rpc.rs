@@ -1,0 +1,49 @@
+//! A node that knows just enough: which accounts have code, a permit nonce, and one contract wallet.
+
+use axum::{Json, Router, routing::post};
+use serde_json::{Value, json};
+use testkit::free_port;
+
+/// The wallet that has code.
+pub const CONTRACT_WALLET: &str = "0x00000000000000000000000000000000c0ffee00";
+/// The signature that it accepts.
+pub const ACCEPTED: &str = "0xc0ffee";
+
+/// Starts one and returns its URL.
+pub async fn start() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let router = Router::new().route("/", post(answer));
+        axum::serve(listener, router).await.unwrap();
+    });
+    url
+}
+
+/// The URL of a node that does not answer.
+pub fn dead() -> String {
+    format!("http://127.0.0.1:{}", free_port().unwrap())
+}
+
+async fn answer(Json(request): Json<Value>) -> Json<Value> {
+    let result = match request["method"].as_str().unwrap() {
+        "eth_chainId" => json!("0x7a69"),
+        "eth_getCode" => {
+            let has_code = request["params"][0].as_str().unwrap() == CONTRACT_WALLET;
+            json!(if has_code { "0x6001" } else { "0x" })
+        }
+        "eth_call" => {
+            let call = &request["params"][0];
+            let data = call["input"].as_str().or_else(|| call["data"].as_str()).unwrap();
+            if call["to"].as_str().unwrap() == CONTRACT_WALLET {
+                let good = data.contains("c0ffee0000");
+                let word = if good { "1626ba7e" } else { "ffffffff" };
+                json!(format!("0x{word}{}", "0".repeat(56)))
+            } else {
+                json!(format!("0x{:064x}", 5))
+            }
+        }
+        other => panic!("unexpected {other}"),
+    };
+    Json(json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
+}
