@@ -126,3 +126,23 @@ pub(crate) async fn no_method() -> Problem {
         "the path does not take this method; see Allow",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::to_bytes, http::StatusCode};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_its_words_stay_inside() {
+        let response = finish(panicked(Box::new("secret".to_owned())), "/v1/x", "r-1");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(response.into_body(), 4_096).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["code"], &body["request_id"]),
+            (&"internal".into(), &"r-1".into())
+        );
+        assert!(!body.to_string().contains("secret"));
+    }
+}

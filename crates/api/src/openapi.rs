@@ -1,8 +1,8 @@
 //! The API's own description (OpenAPI 3.1), finished from what the handlers say.
 
 use utoipa::openapi::{
-    Components, ContentBuilder, HttpMethod, Info, License, OpenApi, Ref, ResponseBuilder, Tag,
-    path::PathItem,
+    Components, ContentBuilder, Info, License, OpenApi, Ref, ResponseBuilder, Tag,
+    path::{Operation, PathItem},
     security::{Http, HttpAuthScheme, SecurityScheme},
     tag::TagBuilder,
 };
@@ -47,8 +47,9 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     components
         .schemas
         .insert(FieldError::name().into_owned(), FieldError::schema());
-    for item in api.paths.paths.values_mut() {
-        for (_, operation) in operations(item) {
+    for (path, item) in &mut api.paths.paths {
+        for (method, operation) in operations(item) {
+            operation.operation_id = Some(operation_id(method, path));
             let problem = ResponseBuilder::new()
                 .description("An error; `code` says which of those at /errors.")
                 .content(
@@ -74,16 +75,25 @@ fn tag(name: &str, about: &str) -> Tag {
         .build()
 }
 
-/// The operations of a path.
-pub(crate) fn operations(
-    item: &mut PathItem,
-) -> impl Iterator<Item = (HttpMethod, &mut utoipa::openapi::path::Operation)> {
+/// `post_rentals_id_stop`: the handlers' names say little outside of their modules.
+fn operation_id(method: &str, path: &str) -> String {
+    let parts = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != "v1");
+    parts.fold(method.to_owned(), |id, part| {
+        let name = part.trim_matches(['{', '}']).replace(['-', '.'], "_");
+        format!("{id}_{name}")
+    })
+}
+
+/// The operations of a path, each with its method's name.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     [
-        (HttpMethod::Get, item.get.as_mut()),
-        (HttpMethod::Post, item.post.as_mut()),
-        (HttpMethod::Patch, item.patch.as_mut()),
-        (HttpMethod::Delete, item.delete.as_mut()),
-        (HttpMethod::Put, item.put.as_mut()),
+        ("get", item.get.as_mut()),
+        ("post", item.post.as_mut()),
+        ("patch", item.patch.as_mut()),
+        ("delete", item.delete.as_mut()),
+        ("put", item.put.as_mut()),
     ]
     .into_iter()
     .filter_map(|(method, operation)| operation.map(|operation| (method, operation)))

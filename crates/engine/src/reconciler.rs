@@ -1,7 +1,10 @@
 //! The reconciler: three independent ways to the same figure, compared to the base unit at one final
 //! block: what the contract holds, what its events add up to, and what the ledger says is owed.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use alloy::{
     eips::BlockId,
@@ -21,6 +24,8 @@ pub struct Reconciler {
     store: Store,
     client: ReadClient,
     site: Site,
+    /// The figures that were last said, so that each is said once.
+    said: Mutex<Vec<TokenReport>>,
 }
 
 /// One token's figures, in base units.
@@ -68,7 +73,7 @@ impl Reconciler {
     /// A reconciler of the site's contract.
     #[must_use]
     pub const fn new(store: Store, client: ReadClient, site: Site) -> Self {
-        Self { store, client, site }
+        Self { store, client, site, said: Mutex::new(Vec::new()) }
     }
 
     /// Compares everything at the newest final block whose events are all applied. `None` while events
@@ -119,8 +124,34 @@ impl Reconciler {
                 && total.is_none_or(|total| total.overdrawn == 0);
         }
         let report = Report { block: block.number, tokens: reports, deposits_agree };
-        publish(&report);
+        self.publish(&report);
         Ok(Some(report))
+    }
+
+    /// One metric always; one line when a figure changed or something differs.
+    fn publish(&self, report: &Report) {
+        let agrees = report.agrees();
+        metrics::gauge!("weir_reconciled").set(if agrees { 1 } else { 0 });
+        metrics::gauge!("weir_reconciled_block").set(u32::try_from(report.block).unwrap_or(u32::MAX));
+        if !agrees {
+            tracing::error!(block.number = report.block, ?report, "RECONCILIATION FAILED; see the runbook");
+            metrics::counter!("weir_reconciliation_failures_total").increment(1);
+            return;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != report.tokens {
+            let figures: Vec<String> = report
+                .tokens
+                .iter()
+                .map(|token| format!("{} of {}", token.contract, token.token))
+                .collect();
+            tracing::info!(
+                block.number = report.block,
+                "reconciled: contract = events = ledger: {}",
+                figures.join(", ")
+            );
+            said.clone_from(&report.tokens);
+        }
     }
 
     /// Adds up the contract's final events, without looking at the ledger.
@@ -223,16 +254,4 @@ fn units(amount: Amount) -> I256 {
 
 fn signed(value: &impl std::fmt::Display) -> Result<I256, StoreError> {
     value.to_string().parse().map_err(StoreError::corrupt)
-}
-
-fn publish(report: &Report) {
-    let agrees = report.agrees();
-    metrics::gauge!("weir_reconciled").set(if agrees { 1 } else { 0 });
-    metrics::gauge!("weir_reconciled_block").set(u32::try_from(report.block).unwrap_or(u32::MAX));
-    if agrees {
-        tracing::debug!(block.number = report.block, "reconciled: contract = events = ledger");
-    } else {
-        tracing::error!(block.number = report.block, ?report, "RECONCILIATION FAILED; see the runbook");
-        metrics::counter!("weir_reconciliation_failures_total").increment(1);
-    }
 }

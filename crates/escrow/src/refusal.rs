@@ -28,16 +28,10 @@ impl Refusal {
             return Self::Other(format!("0x{}", hex::encode(data)));
         };
         let name = name_of(error.selector());
-        match error {
-            EscrowErrors::NotActive(_) | EscrowErrors::NotLocked(_) | EscrowErrors::IdUsed(_) => {
-                Self::WrongState(name)
-            }
-            EscrowErrors::StartOutOfWindow(_)
-            | EscrowErrors::StopOutOfWindow(_)
-            | EscrowErrors::StartWindowOver(_) => Self::OutOfWindow(name),
-            EscrowErrors::NotOperator(_) | EscrowErrors::NotOperatorOrProvider(_) => {
-                Self::NotAllowed(name)
-            }
+        match name.as_str() {
+            "NotActive" | "NotLocked" | "IdUsed" => Self::WrongState(name),
+            "StartOutOfWindow" | "StopOutOfWindow" | "StartWindowOver" => Self::OutOfWindow(name),
+            "NotOperator" | "NotOperatorOrProvider" => Self::NotAllowed(name),
             _ => Self::Other(name),
         }
     }
@@ -59,4 +53,27 @@ impl std::fmt::Display for Refusal {
 pub fn name_of(selector: [u8; 4]) -> String {
     EscrowErrors::name_by_selector(selector)
         .map_or_else(|| FixedBytes::from(selector).to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::sol_types::SolError;
+
+    use super::*;
+    use crate::bindings::Escrow;
+
+    #[test]
+    fn the_contracts_errors_are_known_by_what_can_be_done() {
+        let decode = |selector: [u8; 4]| Refusal::decode(&Bytes::copy_from_slice(&selector));
+        assert!(matches!(decode(Escrow::NotActive::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::NotLocked::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::IdUsed::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::StartOutOfWindow::SELECTOR), Refusal::OutOfWindow(_)));
+        assert!(matches!(decode(Escrow::StopOutOfWindow::SELECTOR), Refusal::OutOfWindow(_)));
+        assert!(matches!(decode(Escrow::StartWindowOver::SELECTOR), Refusal::OutOfWindow(_)));
+        assert!(matches!(decode(Escrow::NotOperator::SELECTOR), Refusal::NotAllowed(_)));
+        assert!(matches!(decode(Escrow::NotOperatorOrProvider::SELECTOR), Refusal::NotAllowed(_)));
+        assert_eq!(decode(Escrow::ZeroAmount::SELECTOR), Refusal::Other("ZeroAmount".to_owned()));
+        assert_eq!(decode([1, 2, 3, 4]), Refusal::Other("0x01020304".to_owned()));
+    }
 }

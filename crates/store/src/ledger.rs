@@ -97,18 +97,21 @@ async fn resolve_accounts(
         .collect();
     let accounts: Vec<LedgerAccount> = touched.into_iter().collect();
     let kinds: Vec<String> = accounts.iter().map(|a| a.kind.as_str().to_owned()).collect();
-    let owners: Vec<Option<Vec<u8>>> =
-        accounts.iter().map(|a| a.owner.map(|owner| owner.to_vec())).collect();
-    let escrow_ids: Vec<Option<Vec<u8>>> =
-        accounts.iter().map(|a| a.escrow_id.map(|id| id.to_vec())).collect();
+    // arrays of a column type cannot hold nulls here: empty stands for none
+    let owners: Vec<Vec<u8>> =
+        accounts.iter().map(|a| a.owner.map_or_else(Vec::new, |owner| owner.to_vec())).collect();
+    let escrow_ids: Vec<Vec<u8>> =
+        accounts.iter().map(|a| a.escrow_id.map_or_else(Vec::new, |id| id.to_vec())).collect();
     let tokens: Vec<Vec<u8>> = accounts.iter().map(|a| a.token.to_vec()).collect();
     sqlx::query!(
         "INSERT INTO ledger_accounts (kind, owner, escrow_id, token)
-         SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
+         SELECT kind, NULLIF(owner, ''::bytea), NULLIF(escrow_id, ''::bytea), token
+         FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
+              AS w(kind, owner, escrow_id, token)
          ON CONFLICT DO NOTHING",
         &kinds,
-        &owners as &[Option<Vec<u8>>],
-        &escrow_ids as &[Option<Vec<u8>>],
+        &owners,
+        &escrow_ids,
         &tokens
     )
     .execute(&mut *tx)
@@ -118,12 +121,12 @@ async fn resolve_accounts(
            FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
                 WITH ORDINALITY AS w(kind, owner, escrow_id, token, at)
            JOIN ledger_accounts a ON a.kind = w.kind AND a.token = w.token
-                AND a.owner IS NOT DISTINCT FROM w.owner
-                AND a.escrow_id IS NOT DISTINCT FROM w.escrow_id
+                AND a.owner IS NOT DISTINCT FROM NULLIF(w.owner, ''::bytea)
+                AND a.escrow_id IS NOT DISTINCT FROM NULLIF(w.escrow_id, ''::bytea)
            ORDER BY w.at"#,
         &kinds,
-        &owners as &[Option<Vec<u8>>],
-        &escrow_ids as &[Option<Vec<u8>>],
+        &owners,
+        &escrow_ids,
         &tokens
     )
     .fetch_all(tx)

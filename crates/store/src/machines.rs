@@ -260,7 +260,8 @@ pub async fn renew_enroll_token(
 }
 
 /// Binds an agent's key to the machine of an enrolment token, which is used up by that. `None` if the
-/// token is unknown, used or expired.
+/// token is unknown, used or expired; but a key that is bound already gets its machine again, so that an
+/// agent whose answer was lost is not locked out. The caller has proved that the agent holds the key.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] on `machines_agent_key_key` if the key belongs to another machine.
@@ -279,8 +280,16 @@ pub async fn enroll(
         agent.as_slice(),
         ts(now)?,
     )
-    .fetch_optional(tx)
+    .fetch_optional(&mut *tx)
     .await?;
+    let id = match id {
+        Some(id) => Some(id),
+        None => {
+            sqlx::query_scalar!("SELECT id FROM machines WHERE agent_key = $1", agent.as_slice())
+                .fetch_optional(tx)
+                .await?
+        }
+    };
     Ok(id.map(MachineId::from_uuid))
 }
 

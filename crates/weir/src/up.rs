@@ -14,7 +14,6 @@ use std::{
 use chain::ReadClient;
 use clap::Args as ClapArgs;
 use store::Store;
-use tokio_util::sync::CancellationToken;
 use testkit::{Anvil, AnvilOptions, Cluster, ClusterOptions};
 
 use crate::{
@@ -70,6 +69,23 @@ struct Servers {
     chain: Option<Anvil>,
 }
 
+impl Servers {
+    /// Waits until a server that is ours ends by itself.
+    async fn end_of_one(&mut self, folder: &Folder) -> Failure {
+        loop {
+            if self.database.as_mut().is_some_and(Cluster::has_ended) {
+                let log = folder.path("postgres.log");
+                return Failure::new(format!("PostgreSQL ended by itself; its log is {}", log.display()));
+            }
+            if self.chain.as_mut().is_some_and(Anvil::has_ended) {
+                let log = folder.log("anvil");
+                return Failure::new(format!("the chain ended by itself; its log is {}", log.display()));
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
 /// Where everything is.
 pub(crate) struct Place {
     pub(crate) api: String,
@@ -90,8 +106,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let since = Instant::now();
     let note = |what: &str| println!("{:>6.1} s  {what}", since.elapsed().as_secs_f32());
 
-    let (servers, place) = start_servers(&args, &config, &folder, &note).await?;
-    let outcome = operate(&args, &config, &folder, &place, since, &stop).await;
+    let (mut servers, place) = start_servers(&args, &config, &folder, &note).await?;
+    let outcome = operate(&args, &config, &folder, &place, since, async {
+        tokio::select! {
+            failure = servers.end_of_one(&folder) => Err(failure),
+            () = stop.cancelled() => Ok(()),
+        }
+    })
+    .await;
     println!("\nstopping chain and database; everything that lasts is in {}", args.data.display());
     let stopped = stop_servers(servers).await;
     outcome.and(stopped)
@@ -104,14 +126,14 @@ async fn operate(
     folder: &Folder,
     place: &Place,
     since: Instant,
-    stop: &CancellationToken,
+    end: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let worker = Service::start(worker(config, folder, place))?;
     let server = Service::start(server(config, folder, place))?;
     let agent = demo::AgentSlot::default();
     let outcome = tokio::select! {
         outcome = perform(args, folder, place, since, agent.clone()) => outcome,
-        () = stop.cancelled() => Ok(()),
+        ended = end => ended,
     };
     // the agent first, so that it can hand its last reading in
     if let Some(agent) = agent.lock().await.take() {
@@ -200,6 +222,8 @@ async fn start_servers(
                 port: Some(args.chain_port).filter(|port| *port != 0),
                 block_time: Some(BLOCK_TIME),
                 state_file: Some(folder.path("chain.json")),
+                // written whole each time; an orderly stop writes it anyway
+                state_interval: Duration::from_secs(10),
                 log_file: Some(folder.log("anvil")),
                 ..AnvilOptions::default()
             };

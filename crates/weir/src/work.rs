@@ -1,8 +1,11 @@
 //! `weir work`: the engine. The only process that holds the operator's key.
 
+use std::time::Duration;
+
 use chain::{ReadClient, Signer};
 use engine::{Engine, Site};
 use store::deployment;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
@@ -10,6 +13,9 @@ use crate::{
     serve::{no_deployment, open_store},
     shutdown, telemetry,
 };
+
+/// A tick takes milliseconds; one that waits for a slow chain takes a few seconds.
+const FINISH_WITHIN: Duration = Duration::from_secs(8);
 
 /// Works until told to stop.
 pub(crate) async fn run() -> Result<(), Failure> {
@@ -33,5 +39,17 @@ pub(crate) async fn run() -> Result<(), Failure> {
     }
     tracing::info!(signer = %signer.address(), escrow = %site.escrow, "working");
     let engine = Engine { store, client, signer, site, settings: config.engine };
-    engine::run(engine, stop).await.map_err(Failure::during("working"))
+    tokio::select! {
+        done = engine::run(engine, stop.clone()) => done.map_err(Failure::during("working")),
+        // a tick that hangs must not keep us: all of its writes are whole or not there
+        () = overdue(&stop) => {
+            tracing::warn!("a loop did not finish in time; stopping all the same");
+            Ok(())
+        }
+    }
+}
+
+async fn overdue(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FINISH_WITHIN).await;
 }

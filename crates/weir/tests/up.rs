@@ -1,6 +1,8 @@
 //! `weir up` as a stranger runs it: whole rentals on a real chain and a real database, with processes
 //! killed in the middle.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test stops at the first surprise
+
 use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
@@ -196,6 +198,33 @@ fn child_of(parent: u32, argument: &str) -> String {
         .find(|words| words[1] == parent.to_string() && words.last() == Some(&argument))
         .map(|words| words[0].to_owned())
         .expect("the worker's process")
+}
+
+#[test]
+fn own_servers_replace_the_embedded_ones() {
+    let market = Market::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (cluster, chain) = runtime.block_on(async {
+        let options = testkit::ClusterOptions::throwaway(market.path().join("own"));
+        let cluster = testkit::Cluster::start(options).await.unwrap();
+        cluster.ensure_database("market").await.unwrap();
+        let options = testkit::AnvilOptions {
+            block_time: Some(Duration::from_secs(1)),
+            ..testkit::AnvilOptions::default()
+        };
+        (cluster, testkit::Anvil::start(options).await.unwrap())
+    });
+    let output = market
+        .command(&["--outage", "0", "--run-for", "1"])
+        .env("DATABASE_URL", cluster.url("market"))
+        .env("RPC_URL", chain.url())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_adds_up(output.status, &text);
+    assert!(!text.contains("PostgreSQL on") && !text.contains("anvil"), "nothing embedded was started");
+    assert!(!market.path().join("postgres").exists() && !market.path().join("chain.json").exists());
+    drop((cluster, chain));
 }
 
 #[test]

@@ -256,7 +256,9 @@ async fn check_contact(
 ) -> Result<(), TxError<Problem>> {
     let now = reading.received_at;
     let timeout = app.store.policy().evidence_timeout;
-    let since = machines::contact_since(tx, machine, now, timeout).await?.unwrap_or(now);
+    let since = machines::contact_since(tx, machine, now, timeout)
+        .await?
+        .unwrap_or(now);
     if reading.span.from >= since {
         return Ok(());
     }

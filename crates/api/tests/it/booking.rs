@@ -30,14 +30,34 @@ async fn a_quote_says_everything_that_a_renter_pays_by() {
     assert_eq!(quote["lines"][0]["max"]["amount"], "1.300000");
     assert_eq!(quote["expires_at"], "2027-01-15T08:02:00Z");
     assert_eq!(quote["eip712"]["message"]["pricePerHour"], "1300000");
-    assert_eq!(quote["eip712"]["domain"]["verifyingContract"], format!("{ESCROW:#x}"));
+    assert_eq!(
+        quote["eip712"]["domain"]["verifyingContract"],
+        format!("{ESCROW:#x}")
+    );
     let path = format!("/v1/quotes/{}", quote["id"].as_str().unwrap());
-    assert_eq!(world.get(&path).auth(&renter.token).send().await.ok(200), quote);
-    world.get(&path).auth(&rig.provider.token).send().await.problem(404, "not-found");
+    assert_eq!(
+        world.get(&path).auth(&renter.token).send().await.ok(200),
+        quote
+    );
+    world
+        .get(&path)
+        .auth(&rig.provider.token)
+        .send()
+        .await
+        .problem(404, "not-found");
     // the same order again is another rental on the chain
-    assert_ne!(world.quote(&renter, &rig).await["escrow_id"], quote["escrow_id"]);
+    assert_ne!(
+        world.quote(&renter, &rig).await["escrow_id"],
+        quote["escrow_id"]
+    );
     let body = json!({"offer_id": rig.offer, "duration_s": 60, "token": "POL"});
-    let native = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await.ok(201);
+    let native = world
+        .post("/v1/quotes")
+        .auth(&renter.token)
+        .json(&body)
+        .send()
+        .await
+        .ok(201);
     // 1.30 dollars an hour at 0.50 a coin, for a minute, rounded up
     assert_eq!(native["deposit"]["base_units"], "43333333333333334");
 }
@@ -47,14 +67,24 @@ async fn what_cannot_be_had_is_not_quoted() {
     let world = World::new().await;
     let rig = world.rig(1, 1, "0.65").await;
     let renter = world.sign_in(9).await;
-    let good = json!({"offer_id": rig.offer, "offer_version": 1, "duration_s": 3_600, "token": "USDC"});
+    let good =
+        json!({"offer_id": rig.offer, "offer_version": 1, "duration_s": 3_600, "token": "USDC"});
     let ask = |edit: Value| {
         let mut body = good.clone();
-        body.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
-        world.post("/v1/quotes").auth(&renter.token).json(&body).send()
+        body.as_object_mut()
+            .unwrap()
+            .extend(edit.as_object().unwrap().clone());
+        world
+            .post("/v1/quotes")
+            .auth(&renter.token)
+            .json(&body)
+            .send()
     };
     for (edit, pointer) in [
-        (json!({"offer_id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"}), "/offer_id"),
+        (
+            json!({"offer_id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"}),
+            "/offer_id",
+        ),
         (json!({"duration_s": 59}), "/duration_s"),
         (json!({"duration_s": 86_401}), "/duration_s"),
         (json!({"token": "DOGE"}), "/token"),
@@ -64,9 +94,19 @@ async fn what_cannot_be_had_is_not_quoted() {
     }
     let cheap = json!({"max_price": {"amount": "0.649999", "currency": "USD"}});
     ask(cheap).await.problem(422, "price-above-max");
-    ask(json!({"max_price": {"amount": "0.65", "currency": "USD"}})).await.ok(201);
-    let own = world.post("/v1/quotes").auth(&rig.provider.token).json(&good).send().await;
-    assert_eq!(own.problem(422, "validation-failed")["errors"][0]["pointer"], "/offer_id");
+    ask(json!({"max_price": {"amount": "0.65", "currency": "USD"}}))
+        .await
+        .ok(201);
+    let own = world
+        .post("/v1/quotes")
+        .auth(&rig.provider.token)
+        .json(&good)
+        .send()
+        .await;
+    assert_eq!(
+        own.problem(422, "validation-failed")["errors"][0]["pointer"],
+        "/offer_id"
+    );
     world.pass(31);
     ask(json!({})).await.problem(409, "machine-offline");
     world.heartbeat(&rig.agent, &[]).await;
@@ -84,24 +124,47 @@ async fn a_changed_offer_is_neither_quoted_nor_booked_as_it_was() {
     let path = format!("/v1/offers/{}", rig.offer);
     let patch = async |body: Value| {
         let tag = world.get(&path).send().await.header("etag").to_owned();
-        let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
+        let call = world
+            .call("PATCH", &path)
+            .auth(&rig.provider.token)
+            .header("if-match", &tag);
         call.json(&body).send().await.ok(200);
     };
     patch(json!({"price": {"amount": "0.70", "currency": "USD"}})).await;
-    let body = world.book(&renter, &quote, "k").await.problem(409, "offer-changed");
+    let body = world
+        .book(&renter, &quote, "k")
+        .await
+        .problem(409, "offer-changed");
     assert_eq!(body["offer"]["version"], 2);
     assert_eq!(body["price_difference"]["direction"], "higher");
-    assert_eq!(body["price_difference"]["usd_per_hour"]["amount"], "0.100000");
+    assert_eq!(
+        body["price_difference"]["usd_per_hour"]["amount"],
+        "0.100000"
+    );
     let ask = json!({"offer_id": rig.offer, "offer_version": 1, "duration_s": 60, "token": "USDC"});
-    let reply = world.post("/v1/quotes").auth(&renter.token).json(&ask).send().await;
+    let reply = world
+        .post("/v1/quotes")
+        .auth(&renter.token)
+        .json(&ask)
+        .send()
+        .await;
     let body = reply.problem(409, "offer-changed");
-    assert_eq!(body["price_difference"]["usd_per_hour"]["amount"], "0.100000");
+    assert_eq!(
+        body["price_difference"]["usd_per_hour"]["amount"],
+        "0.100000"
+    );
     patch(json!({"price": {"amount": "0.50", "currency": "USD"}})).await;
-    let body = world.book(&renter, &quote, "k").await.problem(409, "offer-changed");
+    let body = world
+        .book(&renter, &quote, "k")
+        .await
+        .problem(409, "offer-changed");
     assert_eq!(body["price_difference"]["direction"], "lower");
     let fresh = world.quote(&renter, &rig).await;
     patch(json!({"state": "paused"})).await;
-    let body = world.book(&renter, &fresh, "k").await.problem(409, "offer-changed");
+    let body = world
+        .book(&renter, &fresh, "k")
+        .await
+        .problem(409, "offer-changed");
     assert_eq!(body["offer"]["state"], "paused");
     patch(json!({"state": "listed"})).await;
     // the refusals have not used the key up, and the pause has not changed the terms
@@ -118,21 +181,33 @@ async fn a_booking_says_how_to_lock_and_is_made_once() {
     let keyless = keyless.json(&json!({"quote_id": quote["id"]})).send().await;
     keyless.problem(400, "idempotency-key-missing");
     for key in ["", " ", &"k".repeat(256)] {
-        world.book(&renter, &quote, key).await.problem(400, "idempotency-key-missing");
+        world
+            .book(&renter, &quote, key)
+            .await
+            .problem(400, "idempotency-key-missing");
     }
     let first = world.book(&renter, &quote, "k1").await;
     assert_eq!(first.header("idempotent-replayed"), "");
     let location = first.header("location").to_owned();
     let booking = first.ok(201);
     let rental = &booking["rental"];
-    assert_eq!(location, format!("/v1/rentals/{}", rental["id"].as_str().unwrap()));
-    assert_eq!((&rental["state"], &rental["role"]), (&json!("awaiting_funds"), &json!("renter")));
+    assert_eq!(
+        location,
+        format!("/v1/rentals/{}", rental["id"].as_str().unwrap())
+    );
+    assert_eq!(
+        (&rental["state"], &rental["role"]),
+        (&json!("awaiting_funds"), &json!("renter"))
+    );
     assert_eq!(rental["gpus"].as_array().unwrap().len(), 2);
     assert_eq!(rental["escrow_id"], quote["escrow_id"]);
     let funding = &booking["funding"];
     assert_eq!(funding["to"], format!("{ESCROW:#x}"));
     assert_eq!(funding["approve"]["to"], format!("{USDC:#x}"));
-    assert_eq!((&funding["value"], &funding["deadline"]), (&json!("0"), &json!("2027-01-15T08:02:00Z")));
+    assert_eq!(
+        (&funding["value"], &funding["deadline"]),
+        (&json!("0"), &json!("2027-01-15T08:02:00Z"))
+    );
     assert_eq!(funding["typed_data"]["terms"], quote["eip712"]);
     let permit = &funding["typed_data"]["permit"];
     assert_eq!(permit["message"]["nonce"], "5");
@@ -144,13 +219,25 @@ async fn a_booking_says_how_to_lock_and_is_made_once() {
     assert_eq!(replay.header("idempotent-replayed"), "true");
     assert_eq!(replay.header("location"), location);
     assert_eq!(replay.ok(201), booking);
-    world.book(&renter, &quote, "k2").await.problem(409, "already-exists");
+    world
+        .book(&renter, &quote, "k2")
+        .await
+        .problem(409, "already-exists");
     let other = json!({"quote_id": world_quote(&world, &renter, 3).await["id"]});
-    let reply = world.post("/v1/rentals").auth(&renter.token).key("k1").json(&other).send().await;
+    let reply = world
+        .post("/v1/rentals")
+        .auth(&renter.token)
+        .key("k1")
+        .json(&other)
+        .send()
+        .await;
     reply.problem(422, "idempotency-mismatch");
     // keys are an account's own
     let stranger = world.sign_in(20).await;
-    world.book(&stranger, &quote, "k1").await.problem(404, "not-found");
+    world
+        .book(&stranger, &quote, "k1")
+        .await
+        .problem(404, "not-found");
 }
 
 async fn world_quote(world: &World, renter: &crate::fixture::Person, seed: u8) -> Value {
@@ -170,7 +257,13 @@ async fn the_native_coin_is_sent_and_a_silent_chain_costs_the_permit_only() {
     assert!(funding["typed_data"]["permit"].is_null() && funding["approve"].is_object());
     let rig = world.rig(3, 1, "0.50").await;
     let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "POL"});
-    let quote = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await.ok(201);
+    let quote = world
+        .post("/v1/quotes")
+        .auth(&renter.token)
+        .json(&body)
+        .send()
+        .await
+        .ok(201);
     let funding = world.book(&renter, &quote, "b").await.ok(201)["funding"].clone();
     assert_eq!(funding["value"], "1000000000000000000");
     assert!(funding["approve"].is_null() && funding["typed_data"]["permit"].is_null());
@@ -185,7 +278,10 @@ async fn an_expired_quote_is_not_booked() {
     world.pass(119);
     let last = world.quote(&renter, &world.rig(3, 1, "0.65").await).await;
     world.pass(1);
-    world.book(&renter, &quote, "k").await.problem(410, "quote-expired");
+    world
+        .book(&renter, &quote, "k")
+        .await
+        .problem(410, "quote-expired");
     world.book(&renter, &last, "l").await.ok(201);
 }
 
@@ -199,7 +295,9 @@ async fn of_64_bookings_of_one_gpu_one_is_made() {
         let quote = world.quote(&renter, &rig).await;
         quotes.push((renter, quote));
     }
-    let bookings = quotes.iter().map(|(renter, quote)| world.book(renter, quote, "k"));
+    let bookings = quotes
+        .iter()
+        .map(|(renter, quote)| world.book(renter, quote, "k"));
     let replies = futures_util::future::join_all(bookings).await;
     let (mut made, mut taken) = (0, 0);
     for reply in replies {
@@ -221,7 +319,10 @@ async fn of_16_twins_all_get_the_one_answer() {
     let quote = world.quote(&renter, &rig).await;
     let twins = (0..16).map(|_| world.book(&renter, &quote, "same"));
     let replies = futures_util::future::join_all(twins).await;
-    let fresh = replies.iter().filter(|reply| reply.header("idempotent-replayed") != "true").count();
+    let fresh = replies
+        .iter()
+        .filter(|reply| reply.header("idempotent-replayed") != "true")
+        .count();
     assert_eq!(fresh, 1);
     let bodies: Vec<Value> = replies.into_iter().map(|reply| reply.ok(201)).collect();
     assert!(bodies.iter().all(|body| *body == bodies[0]));
@@ -232,7 +333,9 @@ async fn a_twin_does_not_wait_for_ever() {
     let db = TestDb::new(Some(&store::MIGRATOR)).await.unwrap();
     let clock = Arc::new(ManualClock::new(NOW.millis()));
     // as the service connects: with limits on waiting for locks
-    let store = Store::connect(&db.url, 8, clock.clone(), policy()).await.unwrap();
+    let store = Store::connect(&db.url, 8, clock.clone(), policy())
+        .await
+        .unwrap();
     let world = World::over(store, clock, &rpc::start().await, |_| {}).await;
     let rig = world.rig(1, 1, "0.65").await;
     let renter = world.sign_in(9).await;
@@ -245,7 +348,10 @@ async fn a_twin_does_not_wait_for_ever() {
     .execute(&mut *tx)
     .await
     .unwrap();
-    world.book(&renter, &quote, "k").await.problem(409, "idempotency-in-flight");
+    world
+        .book(&renter, &quote, "k")
+        .await
+        .problem(409, "idempotency-in-flight");
     sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await.unwrap();
     world.book(&renter, &quote, "k").await.ok(201);
 }
@@ -259,18 +365,37 @@ async fn either_side_stops_a_rental_and_nobody_else() {
     let id = booking["rental"]["id"].as_str().unwrap();
     let path = format!("/v1/rentals/{id}");
     let stop = |token: &str, key: &str| {
-        world.post(&format!("{path}/stop")).auth(token).key(key).send()
+        world
+            .post(&format!("{path}/stop"))
+            .auth(token)
+            .key(key)
+            .send()
     };
     let stranger = world.sign_in(10).await;
     stop(&stranger.token, "x").await.problem(404, "not-found");
-    world.get(&path).auth(&stranger.token).send().await.problem(404, "not-found");
+    world
+        .get(&path)
+        .auth(&stranger.token)
+        .send()
+        .await
+        .problem(404, "not-found");
     for view in ["receipt", "readings", "events"] {
-        let reply = world.get(&format!("{path}/{view}")).auth(&stranger.token).send().await;
+        let reply = world
+            .get(&format!("{path}/{view}"))
+            .auth(&stranger.token)
+            .send()
+            .await;
         reply.problem(404, "not-found");
     }
-    let keyless = world.post(&format!("{path}/stop")).auth(&renter.token).send().await;
+    let keyless = world
+        .post(&format!("{path}/stop"))
+        .auth(&renter.token)
+        .send()
+        .await;
     keyless.problem(400, "idempotency-key-missing");
-    stop(&renter.token, "start").await.problem(422, "idempotency-mismatch");
+    stop(&renter.token, "start")
+        .await
+        .problem(422, "idempotency-mismatch");
 
     world.pass(10);
     let first = stop(&rig.provider.token, "p").await.ok(202);
@@ -301,14 +426,32 @@ async fn rentals_are_listed_by_side_in_pages() {
     let mut path = "/v1/rentals?limit=2".to_owned();
     loop {
         let page = world.get(&path).auth(&renter.token).send().await.ok(200);
-        seen.extend(page["data"].as_array().unwrap().iter().map(|rental| rental["id"].clone()));
-        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        seen.extend(
+            page["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|rental| rental["id"].clone()),
+        );
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
         path = format!("/v1/rentals?limit=2&cursor={cursor}");
         let other = format!("/v1/rentals?role=provider&cursor={cursor}");
-        world.get(&other).auth(&renter.token).send().await.problem(400, "invalid-cursor");
+        world
+            .get(&other)
+            .auth(&renter.token)
+            .send()
+            .await
+            .problem(400, "invalid-cursor");
     }
     assert_eq!(seen, booked);
-    let none = world.get("/v1/rentals?role=provider").auth(&renter.token).send().await.ok(200);
+    let none = world
+        .get("/v1/rentals?role=provider")
+        .auth(&renter.token)
+        .send()
+        .await
+        .ok(200);
     assert_eq!(none["data"], json!([]));
     assert_eq!(policy().quote_ttl, Seconds(120));
 }

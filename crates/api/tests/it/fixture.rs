@@ -17,7 +17,7 @@ use domain::{
     id::RentalId,
     money::{Amount, Decimals, FeeBps, UsdMicros},
     rental::RentalEvent,
-    time::{Clock as _, Seconds, UnixMillis, UnixSeconds},
+    time::{Clock as _, Seconds, UnixSeconds},
 };
 use serde_json::{Value, json};
 use store::{
@@ -69,7 +69,9 @@ pub struct Reply {
 impl Reply {
     /// The header with this name, or nothing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// Asserts success and returns the body.
@@ -82,7 +84,11 @@ impl Reply {
     /// Asserts that it is this error, whole and well formed, and returns the body.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
-        assert_eq!((self.status.as_u16(), self.body["code"].as_str()), (status, Some(code)), "{self:?}");
+        assert_eq!(
+            (self.status.as_u16(), self.body["code"].as_str()),
+            (status, Some(code)),
+            "{self:?}"
+        );
         assert_eq!(self.header("content-type"), "application/problem+json");
         let body = &self.body;
         assert_eq!(body["type"], format!("/errors/{code}"));
@@ -136,7 +142,11 @@ impl Call<'_> {
         let bytes = to_bytes(body, 4 << 20).await.unwrap();
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Reply { status: parts.status, headers: parts.headers, body }
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
     }
 }
 
@@ -187,12 +197,21 @@ impl World {
         let chain = ReadClient::connect(rpc).unwrap();
         let state = AppState::new(store.clone(), chain, config, None);
         let router = api::router(state.clone());
-        Self { store, clock, state, router }
+        Self {
+            store,
+            clock,
+            state,
+            router,
+        }
     }
 
     pub fn call(&self, method: &str, path: &str) -> Call<'_> {
         let request = Request::builder().method(method).uri(path);
-        Call { world: self, request, body: Body::empty() }
+        Call {
+            world: self,
+            request,
+            body: Body::empty(),
+        }
     }
 
     pub fn get(&self, path: &str) -> Call<'_> {
@@ -209,10 +228,6 @@ impl World {
 
     pub fn pass(&self, seconds: u32) {
         self.clock.advance(Seconds(seconds));
-    }
-
-    pub fn set_millis(&self, millis: u64) {
-        self.clock.set(UnixMillis(millis));
     }
 
     /// The sign-in message for a wallet, from a fresh nonce.
@@ -234,7 +249,8 @@ impl World {
 
     pub fn rfc3339(&self) -> String {
         let at = time::OffsetDateTime::from_unix_timestamp(self.now().get() as i64).unwrap();
-        at.format(&time::format_description::well_known::Rfc3339).unwrap()
+        at.format(&time::format_description::well_known::Rfc3339)
+            .unwrap()
     }
 
     pub async fn verify(&self, message: &str, signature: &str) -> Reply {
@@ -246,7 +262,10 @@ impl World {
         let key = key(seed);
         let message = self.message(key.address()).await;
         let said = self.verify(&message, &sign(&key, &message)).await.ok(201);
-        Person { key, token: said["token"].as_str().unwrap().to_owned() }
+        Person {
+            key,
+            token: said["token"].as_str().unwrap().to_owned(),
+        }
     }
 
     pub async fn machine(&self, provider: &Person, gpus: usize) -> Value {
@@ -256,7 +275,12 @@ impl World {
             .collect();
         let body = json!({"name": "rack", "region": "de-fra", "cpu_cores": 16, "ram_gb": 64,
                           "disk_gb": 500, "gpus": gpus});
-        self.post("/v1/machines").auth(&provider.token).json(&body).send().await.ok(201)
+        self.post("/v1/machines")
+            .auth(&provider.token)
+            .json(&body)
+            .send()
+            .await
+            .ok(201)
     }
 
     pub async fn enroll(&self, agent: &PrivateKeySigner, token: &str) -> Reply {
@@ -287,7 +311,11 @@ impl World {
     pub async fn list(&self, provider: &Person, machine: &str, gpus: usize, price: &str) -> Reply {
         let body = json!({"machine_id": machine, "price": {"amount": price, "currency": "USD"},
                           "gpu_count": gpus, "min_duration_s": 60, "max_duration_s": 86_400});
-        self.post("/v1/offers").auth(&provider.token).json(&body).send().await
+        self.post("/v1/offers")
+            .auth(&provider.token)
+            .json(&body)
+            .send()
+            .await
     }
 
     /// A provider with a machine that is online and listed. Seeds `n` and `n + 1` are used.
@@ -296,17 +324,32 @@ impl World {
         let said = self.machine(&provider, gpus).await;
         let machine = said["machine"]["id"].as_str().unwrap().to_owned();
         let agent = key(n + 1);
-        self.enroll(&agent, said["enroll_token"].as_str().unwrap()).await.ok(201);
+        self.enroll(&agent, said["enroll_token"].as_str().unwrap())
+            .await
+            .ok(201);
         let token = self.agent_session(&agent, &machine).await.ok(201)["token"].clone();
-        let agent = Person { key: agent, token: token.as_str().unwrap().to_owned() };
+        let agent = Person {
+            key: agent,
+            token: token.as_str().unwrap().to_owned(),
+        };
         self.heartbeat(&agent, &[]).await;
         let offer = self.list(&provider, &machine, gpus, price).await.ok(201)["id"].clone();
-        Rig { provider, agent, machine, offer: offer.as_str().unwrap().to_owned() }
+        Rig {
+            provider,
+            agent,
+            machine,
+            offer: offer.as_str().unwrap().to_owned(),
+        }
     }
 
     pub async fn quote(&self, renter: &Person, rig: &Rig) -> Value {
         let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC"});
-        self.post("/v1/quotes").auth(&renter.token).json(&body).send().await.ok(201)
+        self.post("/v1/quotes")
+            .auth(&renter.token)
+            .json(&body)
+            .send()
+            .await
+            .ok(201)
     }
 
     pub async fn book(&self, renter: &Person, quote: &Value, key: &str) -> Reply {
@@ -325,12 +368,8 @@ impl World {
             .write("test.advance", move |tx| {
                 let policy = policy.clone();
                 Box::pin(async move {
-                    advance::apply(tx, &policy, id, &event, now).await.map_err(
-                        |error| match error {
-                            advance::AdvanceError::Store(error) => TxError::Store(error),
-                            other => TxError::Refused(other.to_string()),
-                        },
-                    )?;
+                    let applied = advance::apply(tx, &policy, id, &event, now).await;
+                    applied.map_err(|error| TxError::Refused(error.to_string()))?;
                     Ok(())
                 })
             })
@@ -355,10 +394,21 @@ impl World {
         let booking = self.book(renter, &quote, "start").await.ok(201);
         let id = booking["rental"]["id"].as_str().unwrap();
         self.advance(id, RentalEvent::LockIncluded).await;
-        let deposit: Amount =
-            quote["deposit"]["base_units"].as_str().unwrap().parse().unwrap();
-        self.pay(id, MoneyDelta { locked: deposit, ..MoneyDelta::default() }).await;
-        self.advance(id, RentalEvent::LockFinal { now: self.now() }).await;
+        let deposit: Amount = quote["deposit"]["base_units"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        self.pay(
+            id,
+            MoneyDelta {
+                locked: deposit,
+                ..MoneyDelta::default()
+            },
+        )
+        .await;
+        self.advance(id, RentalEvent::LockFinal { now: self.now() })
+            .await;
         self.advance(id, RentalEvent::AgentAcked).await;
         let path = format!("/v1/agent/rentals/{id}/ready");
         let said = self.post(&path).auth(&rig.agent.token).send().await.ok(200);

@@ -1,0 +1,208 @@
+//! The API's description, the pages about errors, metrics, and the server itself.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use api::Code;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::fixture::World;
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_covers_every_route_and_every_error() {
+    let world = World::new().await;
+    let api = world.get("/openapi.json").send().await.ok(200);
+    assert!(api["openapi"].as_str().unwrap().starts_with("3.1"));
+    let schemas = api["components"]["schemas"].as_object().unwrap();
+    let mut ids = BTreeSet::new();
+    let mut references = Vec::new();
+    collect_references(&api, &mut references);
+    for reference in references {
+        let name = reference.strip_prefix("#/components/schemas/").unwrap();
+        assert!(schemas.contains_key(name), "{name} is described nowhere");
+    }
+    let mut paths = 0;
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for method in METHODS {
+            let Some(operation) = item.get(method) else {
+                continue;
+            };
+            paths += 1;
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{id} twice");
+            assert!(
+                operation["summary"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+                "{path}"
+            );
+            assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{path}");
+            let problem = &operation["responses"]["default"]["content"]["application/problem+json"];
+            assert_eq!(
+                problem["schema"]["$ref"], "#/components/schemas/Problem",
+                "{method} {path}"
+            );
+            for part in path.split('/').filter_map(|part| part.strip_prefix('{')) {
+                let name = part.trim_end_matches('}');
+                let parameters = operation["parameters"].as_array().unwrap();
+                assert!(
+                    parameters
+                        .iter()
+                        .any(|p| p["name"] == name && p["in"] == "path")
+                );
+            }
+            // and the route is there: it refuses, if it does, by a rule of its own
+            let concrete = path
+                .replace("{id}", "nonsense")
+                .replace("{code}", "nonsense");
+            let reply = world.call(&method.to_uppercase(), &concrete).send().await;
+            assert_ne!(reply.body["code"], "method-not-allowed", "{method} {path}");
+            let routed = reply.body["detail"] != "no resource has this path; see /docs";
+            assert!(routed, "{method} {path}");
+            let needs_session = operation.get("security").is_some();
+            if needs_session {
+                reply.problem(401, "unauthenticated");
+            }
+        }
+    }
+    assert!(paths >= 30, "{paths}");
+}
+
+fn collect_references(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member.as_str() {
+                    Some(reference) if name == "$ref" => into.push(reference.to_owned()),
+                    _ => collect_references(member, into),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_can_be_tried_without_the_internet() {
+    let world = World::new().await;
+    assert_eq!(world.get("/docs").send().await.header("location"), "/docs/");
+    let page = world.get("/docs/").send().await.ok(200);
+    let page = page.as_str().unwrap();
+    assert!(page.contains("swagger-ui-bundle.js"));
+    assert!(
+        !page.contains("https://"),
+        "nothing is fetched from elsewhere"
+    );
+    let script = world.get("/docs/swagger-ui-bundle.js").send().await;
+    assert_eq!(script.status, 200);
+    assert!(script.body.as_str().unwrap().len() > 100_000);
+    let start = world
+        .get("/docs/swagger-initializer.js")
+        .send()
+        .await
+        .ok(200);
+    assert!(start.as_str().unwrap().contains("/openapi.json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_code_has_a_page() {
+    let world = World::new().await;
+    let all = world.get("/errors").send().await.ok(200);
+    assert_eq!(all["data"].as_array().unwrap().len(), Code::ALL.len());
+    for code in Code::ALL {
+        let path = format!("/errors/{}", code.as_str());
+        let entry = world.get(&path).send().await.ok(200);
+        assert_eq!(entry["status"], code.status().as_u16());
+        let page = world
+            .get(&path)
+            .header("accept", "text/html,*/*")
+            .send()
+            .await;
+        assert!(page.header("content-type").starts_with("text/html"));
+        assert!(page.ok(200).as_str().unwrap().contains(code.help()));
+    }
+    world
+        .get("/errors/nonsense")
+        .send()
+        .await
+        .problem(404, "not-found");
+}
+
+#[test]
+fn codes_are_unique_and_written_down() {
+    let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(names.len(), Code::ALL.len());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/ERRORS.md");
+    let page = api::markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        stored == page,
+        "docs/ERRORS.md is stale: UPDATE_DOCS=1 cargo test -p api"
+    );
+}
+
+/// Every code is provoked by a request in these tests, or there is a reason why not.
+#[test]
+fn every_code_is_reached() {
+    let sources = [
+        include_str!("agent.rs"),
+        include_str!("auth.rs"),
+        include_str!("booking.rs"),
+        include_str!("edge.rs"),
+        include_str!("events.rs"),
+        include_str!("market.rs"),
+        include_str!("money.rs"),
+        include_str!("provider.rs"),
+        include_str!("readings.rs"),
+    ];
+    for code in Code::ALL {
+        // needs a bug or a damaged row: the edge's own test makes a handler panic
+        if *code == Code::Internal {
+            continue;
+        }
+        let literal = format!("\"{}\"", code.as_str());
+        assert!(
+            sources.iter().any(|source| source.contains(&literal)),
+            "{literal} is not tested"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_metrics_says_so() {
+    let world = World::new().await;
+    world.get("/metrics").send().await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_answers_and_stops_with_streams_open() {
+    let world = World::new().await;
+    let running = crate::readings::Running::new(&world).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn(api::serve(listener, world.state.clone(), shutdown.clone()));
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET /v1/rentals/{}/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        running.id, running.renter.token
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = vec![0; 512];
+    let read = tokio::time::timeout(Duration::from_secs(5), socket.read(&mut seen));
+    let read = read.await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&seen[..read]).starts_with("HTTP/1.1 200"));
+    shutdown.cancel();
+    let stopped = tokio::time::timeout(Duration::from_secs(5), server).await;
+    stopped
+        .expect("streams end when the service closes")
+        .unwrap()
+        .unwrap();
+}

@@ -1,0 +1,201 @@
+//! Following a rental.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, BodyDataStream},
+    http::{Request, StatusCode},
+};
+use domain::rental::RentalEvent;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::{fixture::World, readings::Running};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One event of a stream.
+#[derive(Debug)]
+struct Seen {
+    id: Option<i64>,
+    name: String,
+    data: Value,
+}
+
+struct Stream {
+    body: BodyDataStream,
+    text: String,
+}
+
+impl Stream {
+    async fn open(world: &World, id: &str, token: &str, last: Option<i64>) -> Self {
+        let mut request = Request::get(format!("/v1/rentals/{id}/events"))
+            .header("authorization", format!("Bearer {token}"));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last.to_string());
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let response = world.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            body: response.into_body().into_data_stream(),
+            text: String::new(),
+        }
+    }
+
+    /// The next event, or `None` at the end.
+    async fn next(&mut self) -> Option<Seen> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                if !block.starts_with(':') {
+                    return Some(parse(&block));
+                }
+                continue;
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.body.next())
+                .await
+                .expect("an event");
+            self.text
+                .push_str(std::str::from_utf8(&chunk?.unwrap()).unwrap());
+        }
+    }
+
+    /// The next event with this name.
+    async fn named(&mut self, name: &str) -> Seen {
+        loop {
+            let seen = self.next().await.expect("the stream goes on");
+            if seen.name == name {
+                return seen;
+            }
+        }
+    }
+}
+
+fn parse(block: &str) -> Seen {
+    let line = |name: &str| {
+        block
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|rest| rest.trim().to_owned())
+    };
+    Seen {
+        id: line("id:").map(|id| id.parse().unwrap()),
+        name: line("event:").unwrap(),
+        data: serde_json::from_str(&line("data:").unwrap()).unwrap(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_the_past_the_present_and_the_end() {
+    let world = World::new().await;
+    let mut running = Running::new(&world).await;
+    let mut stream = Stream::open(&world, &running.id, &running.renter.token, None).await;
+    let mut states = Vec::new();
+    let mut last = 0;
+    while states.last().is_none_or(|state| state != "active") {
+        let seen = stream.named("state").await;
+        assert!(seen.id.unwrap() > last, "ids grow");
+        last = seen.id.unwrap();
+        states.push(seen.data["state"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(states.first().unwrap(), "awaiting_funds");
+
+    let cost = stream.named("cost").await;
+    assert_eq!(
+        (cost.id, &cost.data["seconds_billed"]),
+        (None, &Value::from(1))
+    );
+    world.pass(20);
+    running.append(&world, 0, 20).await;
+    while stream.named("cost").await.data["seconds_billed"] != 20 {}
+
+    let stop = world.post(&format!("/v1/rentals/{}/stop", running.id));
+    stop.auth(&running.renter.token)
+        .key("s")
+        .send()
+        .await
+        .ok(202);
+    assert_eq!(stream.named("state").await.data["state"], "stopping");
+    world.advance(&running.id, RentalEvent::AgentStopped).await;
+    assert_eq!(stream.named("state").await.data["state"], "settling");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_resumes_after_the_last_event_and_ends_with_the_rental() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let renter = world.sign_in(9).await;
+    let quote = world.quote(&renter, &rig).await;
+    let booking = world.book(&renter, &quote, "k").await.ok(201);
+    let id = booking["rental"]["id"].as_str().unwrap();
+    let mut stream = Stream::open(&world, id, &renter.token, None).await;
+    let first = stream.next().await.unwrap();
+    assert_eq!(first.data["state"], "awaiting_funds");
+    drop(stream);
+
+    world.advance(id, RentalEvent::LockIncluded).await;
+    world.advance(id, RentalEvent::LockDropped).await;
+    let stop = world
+        .post(&format!("/v1/rentals/{id}/stop"))
+        .auth(&renter.token)
+        .key("s");
+    stop.send().await.ok(202);
+    let mut missed = Vec::new();
+    let mut stream = Stream::open(&world, id, &renter.token, first.id).await;
+    while let Some(seen) = stream.next().await {
+        missed.push(seen.data["state"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(missed, ["awaiting_funds", "awaiting_funds", "cancelled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_stream_hears_at_once() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let renter = world.sign_in(9).await;
+    let quote = world.quote(&renter, &rig).await;
+    let booking = world.book(&renter, &quote, "k").await.ok(201);
+    let id = booking["rental"]["id"].as_str().unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = Stream::open(&world, id, &renter.token, None).await;
+        stream.next().await.unwrap();
+        streams.push(stream);
+    }
+    // long enough for all to have looked and to wait
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = tokio::time::Instant::now();
+    world.advance(id, RentalEvent::LockIncluded).await;
+    for stream in &mut streams {
+        assert_eq!(stream.next().await.unwrap().data["event"], "lock_included");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "heard, not polled for"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_counted_and_their_resumption_is_checked() {
+    let world = World::with(|config| config.stream_limit = 1).await;
+    let running = Running::new(&world).await;
+    let path = format!("/v1/rentals/{}/events", running.id);
+    let token = &running.renter.token;
+    for bad in ["x", "-1", "99999999999999999999"] {
+        let call = world.get(&path).auth(token).header("last-event-id", bad);
+        call.send().await.problem(400, "invalid-request");
+    }
+    let stream = Stream::open(&world, &running.id, token, None).await;
+    world
+        .get(&path)
+        .auth(token)
+        .send()
+        .await
+        .problem(503, "unavailable");
+    drop(stream);
+    Stream::open(&world, &running.id, token, None).await;
+}
