@@ -82,6 +82,8 @@ CREATE TABLE sessions (
     CHECK (expires_at > created_at)
 );
 
+CREATE INDEX sessions_expiry ON sessions (expires_at);
+
 CREATE TABLE offers (
     id          uuid PRIMARY KEY,
     machine_id  uuid NOT NULL REFERENCES machines,

@@ -186,7 +186,7 @@ fn spend_nonce(outcome: NonceUse) -> Result<(), Problem> {
     }
 }
 
-/// Asks a contract wallet (EIP-1271), for an open nonce only: each nonce is worth two calls at most.
+/// Asks a contract wallet (EIP-1271), for an open nonce only: an invented message costs the chain no call.
 async fn check_contract(
     app: &AppState,
     claim: &siwe::Claim,

@@ -1,7 +1,8 @@
 //! The API's own description (OpenAPI 3.1), finished from what the handlers say.
 
+use axum::http::StatusCode;
 use utoipa::openapi::{
-    Components, ContentBuilder, Info, License, OpenApi, Ref, ResponseBuilder, Tag,
+    Components, ContentBuilder, Info, License, OpenApi, Ref, RefOr, ResponseBuilder, Tag,
     path::{Operation, PathItem},
     security::{Http, HttpAuthScheme, SecurityScheme},
     tag::TagBuilder,
@@ -50,6 +51,7 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
             operation.operation_id = Some(operation_id(method, path));
+            describe(operation);
             let problem = ResponseBuilder::new()
                 .description("An error; `code` says which of those at /errors.")
                 .content(
@@ -73,6 +75,22 @@ fn tag(name: &str, about: &str) -> Tag {
         .name(name)
         .description(Some(about))
         .build()
+}
+
+/// A response needs a description; where the handler gives none, its status says enough.
+fn describe(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        if response.description.is_empty() {
+            let status = status.parse::<StatusCode>().ok();
+            let reason = status
+                .and_then(|status| status.canonical_reason())
+                .unwrap_or("Done");
+            response.description = format!("{reason}.");
+        }
+    }
 }
 
 /// `post_rentals_id_stop`: the handlers' names say little outside of their modules.

@@ -36,8 +36,10 @@ impl FeePolicy {
     #[must_use]
     pub fn replacement(&self, old: Fees, today: Fees) -> Option<Fees> {
         let bump = |fee: u128| fee.saturating_add(fee.div_ceil(8));
-        let fees =
-            Fees { max_fee: bump(old.max_fee).max(today.max_fee), tip: bump(old.tip).max(today.tip) };
+        let fees = Fees {
+            max_fee: bump(old.max_fee).max(today.max_fee),
+            tip: bump(old.tip).max(today.tip),
+        };
         (fees.max_fee <= self.max_fee_ceiling).then_some(fees)
     }
 }
@@ -47,20 +49,50 @@ mod tests {
     use super::*;
 
     const GWEI: u128 = 1_000_000_000;
-    const POLICY: FeePolicy = FeePolicy { tip_floor: 25 * GWEI, max_fee_ceiling: 500 * GWEI };
+    const POLICY: FeePolicy = FeePolicy {
+        tip_floor: 25 * GWEI,
+        max_fee_ceiling: 500 * GWEI,
+    };
 
     #[test]
     fn the_floor_and_the_ceiling_hold() {
-        assert_eq!(POLICY.fees(100 * GWEI, 1), Fees { max_fee: 225 * GWEI, tip: 25 * GWEI });
+        assert_eq!(
+            POLICY.fees(100 * GWEI, 1),
+            Fees {
+                max_fee: 225 * GWEI,
+                tip: 25 * GWEI
+            }
+        );
         assert_eq!(POLICY.fees(400 * GWEI, 30 * GWEI).max_fee, 500 * GWEI);
     }
 
     #[test]
     fn a_replacement_raises_both_fees_by_an_eighth() {
-        let old = Fees { max_fee: 81, tip: 9 };
-        let new = FeePolicy { tip_floor: 0, max_fee_ceiling: 1_000 }
-            .replacement(old, Fees { max_fee: 1, tip: 1 });
-        assert_eq!(new, Some(Fees { max_fee: 92, tip: 11 }));
-        assert_eq!(POLICY.replacement(Fees { max_fee: 490 * GWEI, tip: 1 }, old), None);
+        let old = Fees {
+            max_fee: 81,
+            tip: 9,
+        };
+        let new = FeePolicy {
+            tip_floor: 0,
+            max_fee_ceiling: 1_000,
+        }
+        .replacement(old, Fees { max_fee: 1, tip: 1 });
+        assert_eq!(
+            new,
+            Some(Fees {
+                max_fee: 92,
+                tip: 11
+            })
+        );
+        assert_eq!(
+            POLICY.replacement(
+                Fees {
+                    max_fee: 490 * GWEI,
+                    tip: 1
+                },
+                old
+            ),
+            None
+        );
     }
 }

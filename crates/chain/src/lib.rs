@@ -10,7 +10,7 @@ mod signer;
 pub use client::{BlockHeader, ReadClient, TxReceipt};
 pub use error::ChainError;
 pub use fees::{FeePolicy, Fees};
-pub use refusal::{SendOutcome, Refused, classify};
+pub use refusal::{Refused, SendOutcome, classify};
 pub use signer::{SignedTx, Signer, SignerError, TxFields};
 
 pub use client::Wire;

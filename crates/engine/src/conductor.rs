@@ -112,14 +112,20 @@ async fn look(
     job: &Job,
     now: UnixSeconds,
 ) -> Result<Due, StoreError> {
-    let Some(rental) = rentals::get(tx, job.rental).await? else { return Ok(Due::Settled) };
+    let Some(rental) = rentals::get(tx, job.rental).await? else {
+        return Ok(Due::Settled);
+    };
     Ok(match job.kind {
         JobKind::FundingDeadline => funding(tx, policy, rental.created_at, now).await?,
         JobKind::ReadyDeadline => Due::Event(RentalEvent::ReadyDeadline),
         JobKind::StopDeadline => Due::Event(RentalEvent::StopDeadline),
         JobKind::DurationEnd => {
             let at = advance::duration_end(tx, &rental).await?;
-            if now < at { Due::Later(at) } else { Due::Event(RentalEvent::DurationEnd { at }) }
+            if now < at {
+                Due::Later(at)
+            } else {
+                Due::Event(RentalEvent::DurationEnd { at })
+            }
         }
         JobKind::EvidenceWatch => {
             let newest = readings::head(tx, rental.id).await?.map(|head| head.to);
@@ -152,7 +158,9 @@ fn evidence(
     newest: Option<UnixSeconds>,
     now: UnixSeconds,
 ) -> Due {
-    let Some(started) = progress.started_at else { return Due::Settled };
+    let Some(started) = progress.started_at else {
+        return Due::Settled;
+    };
     let last_good = newest.map_or(started, |to| to.max(started));
     let limit = last_good.saturating_plus(policy.evidence_timeout);
     if now < limit {

@@ -68,7 +68,14 @@ impl Lane {
         site: Site,
     ) -> Self {
         let wire = Wire::new(client.clone());
-        Self { store, client, wire, signer, settings, site }
+        Self {
+            store,
+            client,
+            wire,
+            signer,
+            settings,
+            site,
+        }
     }
 
     /// Takes the key's account over: its nonces are ours from the chain's present one on.
@@ -108,10 +115,16 @@ impl Lane {
         }
         let fees = self.fees().await?;
         for intent in queued {
-            let Some(terms) = self.terms(&intent).await? else { continue };
+            let Some(terms) = self.terms(&intent).await? else {
+                continue;
+            };
             let data = encode(&intent.call, &Terms::from(&terms));
             let from = self.signer.address();
-            match self.client.estimate_gas(from, self.site.escrow, data.clone()).await {
+            match self
+                .client
+                .estimate_gas(from, self.site.escrow, data.clone())
+                .await
+            {
                 Ok(gas) => self.sign(&intent, data, gas, fees).await?,
                 Err(ChainError::Reverts { data }) => {
                     self.refused(&intent, &data, terms.start_by).await?;
@@ -140,7 +153,9 @@ impl Lane {
         let Some(rental) = rentals::get(&mut connection, intent.rental).await? else {
             return Ok(None);
         };
-        Ok(quotes::get(&mut connection, rental.quote_id).await?.map(|quote| quote.terms()))
+        Ok(quotes::get(&mut connection, rental.quote_id)
+            .await?
+            .map(|quote| quote.terms()))
     }
 
     /// Number, row, signed bytes and the intent's new state: one commit.
@@ -252,7 +267,9 @@ impl Lane {
                 let (policy, reason) = (policy.clone(), reason.clone());
                 Box::pin(async move {
                     if intents::refuse(tx, id, &reason).await? {
-                        advance::apply(tx, &policy, rental, &event, now).await.map_err(broken)?;
+                        advance::apply(tx, &policy, rental, &event, now)
+                            .await
+                            .map_err(broken)?;
                     }
                     Ok(())
                 })
@@ -265,7 +282,13 @@ impl Lane {
         let due = {
             let mut connection = self.store.read().await?;
             let signer = self.signer.address();
-            txs::due_to_send(&mut connection, signer, self.store.now(), self.settings.batch).await?
+            txs::due_to_send(
+                &mut connection,
+                signer,
+                self.store.now(),
+                self.settings.batch,
+            )
+            .await?
         };
         for outgoing in &due {
             let outcome = self.wire.send(&outgoing.raw).await;
@@ -345,7 +368,9 @@ fn sign(
 
 /// A quarter more than estimated: slots can turn cold between the estimate and the block.
 fn with_headroom(gas: u64) -> u64 {
-    gas.saturating_add(gas / 4).saturating_add(10_000).min(GAS_CAP)
+    gas.saturating_add(gas / 4)
+        .saturating_add(10_000)
+        .min(GAS_CAP)
 }
 
 fn later(now: UnixMillis, wait: Duration) -> UnixMillis {
@@ -357,6 +382,8 @@ fn broken(error: advance::AdvanceError) -> TxError<EngineError> {
     match error {
         advance::AdvanceError::Store(error) => TxError::Store(error),
         advance::AdvanceError::Missing => TxError::Store(StoreError::Missing("the rental")),
-        advance::AdvanceError::Illegal(step) => TxError::Refused(EngineError::Broken(step.to_string())),
+        advance::AdvanceError::Illegal(step) => {
+            TxError::Refused(EngineError::Broken(step.to_string()))
+        }
     }
 }

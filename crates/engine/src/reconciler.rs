@@ -73,7 +73,12 @@ impl Reconciler {
     /// A reconciler of the site's contract.
     #[must_use]
     pub const fn new(store: Store, client: ReadClient, site: Site) -> Self {
-        Self { store, client, site, said: Mutex::new(Vec::new()) }
+        Self {
+            store,
+            client,
+            site,
+            said: Mutex::new(Vec::new()),
+        }
     }
 
     /// Compares everything at the newest final block whose events are all applied. `None` while events
@@ -83,7 +88,9 @@ impl Reconciler {
     /// The database's or the chain's. A difference is no error but a report.
     pub async fn tick(&self) -> Result<Option<Report>, EngineError> {
         let mut connection = self.store.read().await?;
-        let Some(block) = blocks::final_tip(&mut connection).await? else { return Ok(None) };
+        let Some(block) = blocks::final_tip(&mut connection).await? else {
+            return Ok(None);
+        };
         // one snapshot: all figures are of the same moment
         let (events, ledger_totals, rentals_open) = {
             if !blocks::unapplied(&mut connection, 1).await?.is_empty() {
@@ -94,11 +101,18 @@ impl Reconciler {
             let open = rentals::open_deposits(&mut connection).await?;
             (events, totals, open)
         };
-        if blocks::final_tip(&mut connection).await?.map(|tip| tip.number) != Some(block.number) {
+        if blocks::final_tip(&mut connection)
+            .await?
+            .map(|tip| tip.number)
+            != Some(block.number)
+        {
             return Ok(None);
         }
-        let mut listed: Vec<Address> =
-            tokens::list(&mut connection).await?.into_iter().map(|token| token.address).collect();
+        let mut listed: Vec<Address> = tokens::list(&mut connection)
+            .await?
+            .into_iter()
+            .map(|token| token.address)
+            .collect();
         listed.extend(events.held.keys());
         listed.sort_unstable();
         listed.dedup();
@@ -106,13 +120,26 @@ impl Reconciler {
         let mut deposits_agree = true;
         for token in listed {
             let at = BlockId::number(block.number);
-            let contract = self.client.token_balance(token, self.site.escrow, at).await?;
+            let contract = self
+                .client
+                .token_balance(token, self.site.escrow, at)
+                .await?;
             let total = ledger_totals.iter().find(|total| total.token == token);
-            let owed = total.map(|total| signed(&total.claims)).transpose()?.unwrap_or_default();
+            let owed = total
+                .map(|total| signed(&total.claims))
+                .transpose()?
+                .unwrap_or_default();
             let events_sum = events.held.get(&token).copied().unwrap_or_default();
-            reports.push(TokenReport { token, contract, events: events_sum, ledger: owed });
-            let deposits =
-                total.map(|total| signed(&total.deposits)).transpose()?.unwrap_or_default();
+            reports.push(TokenReport {
+                token,
+                contract,
+                events: events_sum,
+                ledger: owed,
+            });
+            let deposits = total
+                .map(|total| signed(&total.deposits))
+                .transpose()?
+                .unwrap_or_default();
             let ours = rentals_open
                 .iter()
                 .find(|(open, _)| *open == token)
@@ -123,7 +150,11 @@ impl Reconciler {
             deposits_agree &= deposits == ours.saturating_add(foreign)
                 && total.is_none_or(|total| total.overdrawn == 0);
         }
-        let report = Report { block: block.number, tokens: reports, deposits_agree };
+        let report = Report {
+            block: block.number,
+            tokens: reports,
+            deposits_agree,
+        };
         self.publish(&report);
         Ok(Some(report))
     }
@@ -132,9 +163,14 @@ impl Reconciler {
     fn publish(&self, report: &Report) {
         let agrees = report.agrees();
         metrics::gauge!("weir_reconciled").set(if agrees { 1 } else { 0 });
-        metrics::gauge!("weir_reconciled_block").set(u32::try_from(report.block).unwrap_or(u32::MAX));
+        metrics::gauge!("weir_reconciled_block")
+            .set(u32::try_from(report.block).unwrap_or(u32::MAX));
         if !agrees {
-            tracing::error!(block.number = report.block, ?report, "RECONCILIATION FAILED; see the runbook");
+            tracing::error!(
+                block.number = report.block,
+                ?report,
+                "RECONCILIATION FAILED; see the runbook"
+            );
             metrics::counter!("weir_reconciliation_failures_total").increment(1);
             return;
         }
@@ -160,7 +196,9 @@ impl Reconciler {
         let mut after = (0_u64, -1_i64);
         loop {
             let page = blocks::final_events(connection, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(replay) };
+            let Some(last) = page.last() else {
+                return Ok(replay);
+            };
             after = (last.block_number, i64::from(last.log_index));
             for seen in &page {
                 let event: EscrowEvent =
@@ -187,7 +225,9 @@ struct Replay {
 impl Replay {
     fn add(&mut self, event: &EscrowEvent, ours: bool) -> Result<(), EngineError> {
         match event {
-            EscrowEvent::Locked { id, token, deposit, .. } => {
+            EscrowEvent::Locked {
+                id, token, deposit, ..
+            } => {
                 self.token_of.insert(*id, *token);
                 self.move_in(*token, *deposit, ours);
             }
@@ -199,7 +239,14 @@ impl Replay {
                 let token = self.token(id)?;
                 self.divide(token, &[*net, *fee], ours);
             }
-            EscrowEvent::Closed { id, net, fee, refund, pushed, .. } => {
+            EscrowEvent::Closed {
+                id,
+                net,
+                fee,
+                refund,
+                pushed,
+                ..
+            } => {
                 let token = self.token(id)?;
                 self.divide(token, &[*net, *fee, *refund], ours);
                 if *pushed {

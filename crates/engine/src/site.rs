@@ -35,10 +35,7 @@ impl Site {
     ///
     /// # Errors
     /// [`EngineError::WrongChain`] with what differs.
-    pub async fn check(
-        client: &ReadClient,
-        deployment: &Deployment,
-    ) -> Result<Self, EngineError> {
+    pub async fn check(client: &ReadClient, deployment: &Deployment) -> Result<Self, EngineError> {
         let chain_id = client.chain_id().await?;
         if chain_id != deployment.chain_id {
             return Err(EngineError::WrongChain(format!(
@@ -47,7 +44,9 @@ impl Site {
                 deployment.chain_id
             )));
         }
-        let genesis = client.header(alloy::eips::BlockNumberOrTag::Earliest).await?;
+        let genesis = client
+            .header(alloy::eips::BlockNumberOrTag::Earliest)
+            .await?;
         if genesis.map(|block| block.hash) != Some(deployment.genesis_hash) {
             return Err(EngineError::WrongChain(
                 "the RPC serves another chain with the same id (its first block differs); this \

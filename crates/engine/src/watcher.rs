@@ -58,7 +58,11 @@ impl Watcher {
     /// A watcher of the site's contract.
     #[must_use]
     pub const fn new(store: Store, client: ReadClient, site: Site) -> Self {
-        Self { store, client, site }
+        Self {
+            store,
+            client,
+            site,
+        }
     }
 
     /// Reads new blocks, rewinds forks, marks what is final and applies it.
@@ -87,7 +91,9 @@ impl Watcher {
         let Some(tip) = tip else {
             let number = self.site.deployed_block;
             let first = self.client.header(BlockNumberOrTag::Number(number)).await?;
-            let Some(first) = first else { return Ok(Next::Nothing) };
+            let Some(first) = first else {
+                return Ok(Next::Nothing);
+            };
             self.append(first).await?;
             return Ok(Next::Appended);
         };
@@ -99,7 +105,10 @@ impl Watcher {
             return Ok(Next::Appended);
         }
         // No child of our tip: either there is none yet, or our tip has left the chain.
-        let still = self.client.header(BlockNumberOrTag::Number(tip.number)).await?;
+        let still = self
+            .client
+            .header(BlockNumberOrTag::Number(tip.number))
+            .await?;
         if still.is_some_and(|block| block.hash == tip.hash) {
             return Ok(Next::Nothing);
         }
@@ -159,14 +168,16 @@ impl Watcher {
             timestamp: header.timestamp,
             is_final: false,
         };
-        Ok(Page { block, events, decoded, mined })
+        Ok(Page {
+            block,
+            events,
+            decoded,
+            mined,
+        })
     }
 
     /// Our own transactions in the block; asked for only while some are open.
-    async fn mined_in(
-        &self,
-        header: &BlockHeader,
-    ) -> Result<Vec<(TxId, txs::Mined)>, EngineError> {
+    async fn mined_in(&self, header: &BlockHeader) -> Result<Vec<(TxId, txs::Mined)>, EngineError> {
         let mut connection = self.store.read().await?;
         if !txs::any_open(&mut connection).await? {
             return Ok(Vec::new());
@@ -174,7 +185,10 @@ impl Watcher {
         let receipts = self.client.receipts(header.hash).await?;
         let hashes: Vec<B256> = receipts.iter().map(|receipt| receipt.hash).collect();
         let ours = txs::ours(&mut connection, &hashes).await?;
-        let block = BlockRef { number: header.number, hash: header.hash };
+        let block = BlockRef {
+            number: header.number,
+            hash: header.hash,
+        };
         Ok(ours
             .into_iter()
             .filter_map(|(hash, id)| {
@@ -203,14 +217,21 @@ impl Watcher {
             })
             .await?;
         let depth = tip.number.saturating_sub(fork);
-        tracing::warn!(block.number = fork, depth, dropped, "the chain reorganised; rewound");
+        tracing::warn!(
+            block.number = fork,
+            depth,
+            dropped,
+            "the chain reorganised; rewound"
+        );
         metrics::counter!("weir_watcher_reorgs_total").increment(1);
         Ok(())
     }
 
     /// The newest block that we and the chain share.
     async fn fork_below(&self, number: u64) -> Result<u64, EngineError> {
-        let lowest = number.saturating_sub(DEEPEST_FORK).max(self.site.deployed_block);
+        let lowest = number
+            .saturating_sub(DEEPEST_FORK)
+            .max(self.site.deployed_block);
         let mut at = number;
         while at > lowest {
             at = at.saturating_sub(1);
@@ -230,13 +251,17 @@ impl Watcher {
     }
 
     async fn finalise(&self) -> Result<(), EngineError> {
-        let Some(final_block) = self.client.finalized().await? else { return Ok(()) };
+        let Some(final_block) = self.client.finalized().await? else {
+            return Ok(());
+        };
         let now = self.store.now();
         let policy = self.store.policy().clone();
         // If we have not read that far, the newest block we have read decides.
         let (number, hash) = {
             let mut connection = self.store.read().await?;
-            let Some(tip) = blocks::tip(&mut connection).await? else { return Ok(()) };
+            let Some(tip) = blocks::tip(&mut connection).await? else {
+                return Ok(());
+            };
             if tip.number < final_block.number {
                 (tip.number, tip.hash)
             } else {
@@ -319,7 +344,9 @@ async fn included(
     tx_hash: B256,
     now: domain::time::UnixSeconds,
 ) -> Result<(), TxError<EngineError>> {
-    let EscrowEvent::Locked { id, deposit, .. } = event else { return Ok(()) };
+    let EscrowEvent::Locked { id, deposit, .. } = event else {
+        return Ok(());
+    };
     let Some(rental) = rentals::id_of(tx, *id).await? else {
         tracing::info!(escrow.id = %id, tx.hash = %tx_hash, "a lock of terms we never quoted; ignored");
         return Ok(());
@@ -337,8 +364,12 @@ async fn excluded(
     event: &SeenEvent,
     now: domain::time::UnixSeconds,
 ) -> Result<(), TxError<EngineError>> {
-    let (true, Some(id)) = (event.name == "locked", event.escrow_id) else { return Ok(()) };
-    let Some(rental) = rentals::id_of(tx, id).await? else { return Ok(()) };
+    let (true, Some(id)) = (event.name == "locked", event.escrow_id) else {
+        return Ok(());
+    };
+    let Some(rental) = rentals::id_of(tx, id).await? else {
+        return Ok(());
+    };
     lenient(advance::apply(tx, policy, rental, &RentalEvent::LockDropped, now).await)
 }
 
@@ -350,9 +381,12 @@ async fn reverted(
     now: domain::time::UnixSeconds,
 ) -> Result<(), TxError<EngineError>> {
     for intent in carried {
-        let rental = rentals::get(tx, intent.rental).await?.ok_or(StoreError::Missing("the rental"))?;
-        let quote =
-            quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
+        let rental = rentals::get(tx, intent.rental)
+            .await?
+            .ok_or(StoreError::Missing("the rental"))?;
+        let quote = quotes::get(tx, rental.quote_id)
+            .await?
+            .ok_or(StoreError::Missing("the quote"))?;
         let event = match intent.call {
             Call::Start { .. } if now > quote.start_by => RentalEvent::StartExpired { now },
             Call::Start { .. } => RentalEvent::StartRefused { now },
@@ -364,9 +398,7 @@ async fn reverted(
 }
 
 /// What the chain shows before it is final may come in any order; a state that refuses it is logged.
-fn lenient(
-    applied: Result<advance::Applied, AdvanceError>,
-) -> Result<(), TxError<EngineError>> {
+fn lenient(applied: Result<advance::Applied, AdvanceError>) -> Result<(), TxError<EngineError>> {
     match applied {
         Ok(_) => Ok(()),
         Err(AdvanceError::Illegal(error)) => {

@@ -17,25 +17,41 @@ use crate::{
 /// `lock(terms, deposit)`: sent by the renter. With the native coin the value is the deposit.
 #[must_use]
 pub fn lock(terms: &Terms, deposit: Amount) -> Vec<u8> {
-    Escrow::lockCall { t: terms.clone(), deposit: uint96(deposit) }.abi_encode()
+    Escrow::lockCall {
+        t: terms.clone(),
+        deposit: uint96(deposit),
+    }
+    .abi_encode()
 }
 
 /// `approve(spender, amount)` of an ERC-20.
 #[must_use]
 pub fn approve(spender: Address, amount: Amount) -> Vec<u8> {
-    TestUSDC::approveCall { spender, value: U256::from(amount.get()) }.abi_encode()
+    TestUSDC::approveCall {
+        spender,
+        value: U256::from(amount.get()),
+    }
+    .abi_encode()
 }
 
 /// `topUp(terms, amount)`.
 #[must_use]
 pub fn top_up(terms: &Terms, amount: Amount) -> Vec<u8> {
-    Escrow::topUpCall { t: terms.clone(), amount: uint96(amount) }.abi_encode()
+    Escrow::topUpCall {
+        t: terms.clone(),
+        amount: uint96(amount),
+    }
+    .abi_encode()
 }
 
 /// `start(terms, startedAt)`: operator only.
 #[must_use]
 pub fn start(terms: &Terms, started_at: UnixSeconds) -> Vec<u8> {
-    Escrow::startCall { t: terms.clone(), startedAt: uint40(started_at) }.abi_encode()
+    Escrow::startCall {
+        t: terms.clone(),
+        startedAt: uint40(started_at),
+    }
+    .abi_encode()
 }
 
 /// `close(terms, stoppedAt, creditSecs)`: operator only.
@@ -70,5 +86,10 @@ pub fn reclaim(terms: &Terms) -> Vec<u8> {
 /// `withdraw(token, to, amount)`: amount zero takes the whole balance.
 #[must_use]
 pub fn withdraw(token: Address, to: Address, amount: Amount) -> Vec<u8> {
-    Escrow::withdrawCall { token, to, amount: uint96(amount) }.abi_encode()
+    Escrow::withdrawCall {
+        token,
+        to,
+        amount: uint96(amount),
+    }
+    .abi_encode()
 }

@@ -197,17 +197,22 @@ pub fn decode_event(log: &LogData) -> Result<EscrowEvent, EventError> {
             to: e.to,
             amount: amount(e.amount)?,
         },
-        EscrowEvents::Skipped(e) => {
-            EscrowEvent::Skipped { id: e.id, reason: crate::refusal::name_of(e.reason.0) }
-        }
-        EscrowEvents::TreasurySet(e) => EscrowEvent::TreasurySet { treasury: e.treasury },
+        EscrowEvents::Skipped(e) => EscrowEvent::Skipped {
+            id: e.id,
+            reason: crate::refusal::name_of(e.reason.0),
+        },
+        EscrowEvents::TreasurySet(e) => EscrowEvent::TreasurySet {
+            treasury: e.treasury,
+        },
         EscrowEvents::EIP712DomainChanged(_)
         | EscrowEvents::GuardianSet(_)
         | EscrowEvents::OperatorSet(_)
         | EscrowEvents::OwnershipTransferStarted(_)
         | EscrowEvents::OwnershipTransferred(_)
         | EscrowEvents::TokenListed(_)
-        | EscrowEvents::TokenPaused(_) => EscrowEvent::Config { name: "config".to_owned() },
+        | EscrowEvents::TokenPaused(_) => EscrowEvent::Config {
+            name: "config".to_owned(),
+        },
     })
 }
 

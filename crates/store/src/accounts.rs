@@ -53,8 +53,9 @@ pub enum NonceUse {
     Unknown,
 }
 
-/// How many dead nonces each new one clears away, so that the table stays small without a timer.
-const NONCES_CLEARED: i64 = 20;
+/// How many dead nonces or sessions each new one clears away, so that the tables stay small without a
+/// timer.
+const CLEARED: i64 = 20;
 
 /// The account of a wallet, made if this is its first sign-in.
 ///
@@ -96,11 +97,18 @@ pub async fn get(
     connection: &mut Connection,
     id: AccountId,
 ) -> Result<Option<Account>, StoreError> {
-    let row = sqlx::query!("SELECT address, created_at FROM accounts WHERE id = $1", id.uuid())
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query!(
+        "SELECT address, created_at FROM accounts WHERE id = $1",
+        id.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
     row.map(|row| {
-        Ok(Account { id, address: address(&row.address)?, created_at: seconds(row.created_at)? })
+        Ok(Account {
+            id,
+            address: address(&row.address)?,
+            created_at: seconds(row.created_at)?,
+        })
     })
     .transpose()
 }
@@ -121,7 +129,7 @@ pub async fn add_nonce(
             (SELECT nonce FROM sign_in_nonces WHERE expires_at < $1::timestamptz - interval '1 hour'
              ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
         now,
-        NONCES_CLEARED,
+        CLEARED,
     )
     .execute(&mut *tx)
     .await?;
@@ -184,7 +192,11 @@ pub async fn use_nonce(
     )
     .fetch_one(tx)
     .await?;
-    Ok(if expired { NonceUse::Expired } else { NonceUse::Unknown })
+    Ok(if expired {
+        NonceUse::Expired
+    } else {
+        NonceUse::Unknown
+    })
 }
 
 /// A session to be stored. The token itself is never stored, only its SHA-256.
@@ -211,11 +223,20 @@ pub enum NewOwner {
     Machine(MachineId),
 }
 
-/// Opens a session.
+/// Opens a session, and forgets a few that ended long ago.
 ///
 /// # Errors
 /// The database's.
 pub async fn open_session(tx: &mut Connection, session: &NewSession) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM sessions WHERE id IN
+            (SELECT id FROM sessions WHERE expires_at < $1::timestamptz - interval '7 days'
+             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ts(session.now)?,
+        CLEARED,
+    )
+    .execute(&mut *tx)
+    .await?;
     let (account, machine) = match session.owner {
         NewOwner::Account(id) => (Some(id.uuid()), None),
         NewOwner::Machine(id) => (None, Some(id.uuid())),
@@ -265,7 +286,11 @@ pub async fn find_session(
         _ => return Err(StoreError::corrupt("a session without an owner")),
     };
     let expires_at = seconds(row.expires_at)?;
-    Ok(Some(Session { id: SessionId::from_uuid(row.id), owner, expires_at }))
+    Ok(Some(Session {
+        id: SessionId::from_uuid(row.id),
+        owner,
+        expires_at,
+    }))
 }
 
 /// Ends a session.

@@ -53,7 +53,9 @@ pub async fn record(tx: &mut Connection, deployment: &Deployment) -> Result<(), 
         return if known == *deployment {
             Ok(())
         } else {
-            Err(StoreError::Conflict { constraint: "deployment_pkey".to_owned() })
+            Err(StoreError::Conflict {
+                constraint: "deployment_pkey".to_owned(),
+            })
         };
     }
     sqlx::query!(

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::{Connection, StoreError, convert::ts};
 
+/// How many old keys each new one clears away, so that the table stays small without a timer.
+const KEYS_CLEARED: i64 = 20;
+
 /// What a key is known for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -45,6 +48,7 @@ pub async fn claim(
     .execute(&mut *tx)
     .await?;
     if inserted.rows_affected() == 1 {
+        forget_old(tx, now).await?;
         return Ok(Claim::Fresh);
     }
     let row = sqlx::query!(
@@ -58,7 +62,25 @@ pub async fn claim(
         return Ok(Claim::OtherRequest);
     }
     let status = u16::try_from(row.status).map_err(StoreError::corrupt)?;
-    Ok(Claim::Replay { status, response: row.response })
+    Ok(Claim::Replay {
+        status,
+        response: row.response,
+    })
+}
+
+/// A key is remembered for 30 days at least: longer than anybody repeats a request.
+async fn forget_old(tx: &mut Connection, now: UnixSeconds) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM idempotency_keys WHERE (account_id, key) IN
+            (SELECT account_id, key FROM idempotency_keys
+             WHERE created_at < $1::timestamptz - interval '30 days'
+             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ts(now)?,
+        KEYS_CLEARED,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Stores the answer under a key that this transaction claimed.
@@ -82,26 +104,9 @@ pub async fn finish(
     )
     .execute(tx)
     .await?;
-    if updated.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Missing("the claimed key")) }
-}
-
-/// Forgets up to `limit` keys older than `before`. Returns how many there were.
-///
-/// # Errors
-/// The database's.
-pub async fn forget(
-    tx: &mut Connection,
-    before: UnixSeconds,
-    limit: i64,
-) -> Result<u64, StoreError> {
-    let deleted = sqlx::query!(
-        "DELETE FROM idempotency_keys WHERE (account_id, key) IN
-            (SELECT account_id, key FROM idempotency_keys WHERE created_at < $1
-             ORDER BY created_at LIMIT $2)",
-        ts(before)?,
-        limit,
-    )
-    .execute(tx)
-    .await?;
-    Ok(deleted.rows_affected())
+    if updated.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Missing("the claimed key"))
+    }
 }

@@ -168,11 +168,7 @@ pub async fn defer(
 ///
 /// # Errors
 /// The database's.
-pub async fn refuse(
-    tx: &mut Connection,
-    intent: Uuid,
-    error: &str,
-) -> Result<bool, StoreError> {
+pub async fn refuse(tx: &mut Connection, intent: Uuid, error: &str) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "UPDATE chain_intents SET state = 'refused', last_error = $2 WHERE id = $1 AND state = 'queued'",
         intent,

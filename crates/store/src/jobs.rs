@@ -166,11 +166,7 @@ pub async fn claim(
 ///
 /// # Errors
 /// The database's.
-pub async fn finish(
-    tx: &mut Connection,
-    job: &Job,
-    now: UnixSeconds,
-) -> Result<bool, StoreError> {
+pub async fn finish(tx: &mut Connection, job: &Job, now: UnixSeconds) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "UPDATE jobs SET done_at = $3 WHERE id = $1 AND run_lease = $2 AND done_at IS NULL",
         job.id.uuid(),
@@ -210,7 +206,9 @@ pub async fn retry(
 /// # Errors
 /// The database's.
 pub async fn next_due(connection: &mut Connection) -> Result<Option<OffsetDateTime>, StoreError> {
-    Ok(sqlx::query_scalar!("SELECT min(due_at) FROM jobs WHERE done_at IS NULL")
-        .fetch_one(connection)
-        .await?)
+    Ok(
+        sqlx::query_scalar!("SELECT min(due_at) FROM jobs WHERE done_at IS NULL")
+            .fetch_one(connection)
+            .await?,
+    )
 }

@@ -204,16 +204,15 @@ pub async fn list(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let mut machines =
-        rows.into_iter().map(Machine::try_from).collect::<Result<Vec<_>, StoreError>>()?;
+    let mut machines = rows
+        .into_iter()
+        .map(Machine::try_from)
+        .collect::<Result<Vec<_>, StoreError>>()?;
     add_gpus(connection, &mut machines).await?;
     Ok(machines)
 }
 
-async fn add_gpus(
-    connection: &mut Connection,
-    machines: &mut [Machine],
-) -> Result<(), StoreError> {
+async fn add_gpus(connection: &mut Connection, machines: &mut [Machine]) -> Result<(), StoreError> {
     let ids: Vec<_> = machines.iter().map(|machine| machine.id.uuid()).collect();
     let rows = sqlx::query!(
         "SELECT id, machine_id, vendor_uuid, model FROM gpus
@@ -223,7 +222,9 @@ async fn add_gpus(
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let owner = machines.iter_mut().find(|machine| machine.id.uuid() == row.machine_id);
+        let owner = machines
+            .iter_mut()
+            .find(|machine| machine.id.uuid() == row.machine_id);
         if let Some(machine) = owner {
             machine.gpus.push(Gpu {
                 id: GpuId::from_uuid(row.id),
@@ -285,9 +286,12 @@ pub async fn enroll(
     let id = match id {
         Some(id) => Some(id),
         None => {
-            sqlx::query_scalar!("SELECT id FROM machines WHERE agent_key = $1", agent.as_slice())
-                .fetch_optional(tx)
-                .await?
+            sqlx::query_scalar!(
+                "SELECT id FROM machines WHERE agent_key = $1",
+                agent.as_slice()
+            )
+            .fetch_optional(tx)
+            .await?
         }
     };
     Ok(id.map(MachineId::from_uuid))

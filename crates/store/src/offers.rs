@@ -121,7 +121,9 @@ pub async fn change(
     let next = if expected.terms == *terms {
         version
     } else {
-        version.checked_add(1).ok_or_else(|| StoreError::corrupt("2^31 versions"))?
+        version
+            .checked_add(1)
+            .ok_or_else(|| StoreError::corrupt("2^31 versions"))?
     };
     let updated = sqlx::query!(
         "UPDATE offers SET state = $4, version = $5, updated_at = $6
@@ -136,7 +138,9 @@ pub async fn change(
     .execute(&mut *tx)
     .await?;
     if updated.rows_affected() != 1 {
-        return Err(StoreError::Conflict { constraint: "offer_version".to_owned() });
+        return Err(StoreError::Conflict {
+            constraint: "offer_version".to_owned(),
+        });
     }
     if next != version {
         add_version(tx, expected.id, next, &expected.model, terms, now).await?;
@@ -256,7 +260,9 @@ pub async fn terms_at(
     id: OfferId,
     version: u32,
 ) -> Result<Option<OfferTerms>, StoreError> {
-    let Ok(version) = i32::try_from(version) else { return Ok(None) };
+    let Ok(version) = i32::try_from(version) else {
+        return Ok(None);
+    };
     let row = sqlx::query!(
         "SELECT gpu_count, usd_micros_per_hour, min_duration_s, max_duration_s
          FROM offer_versions WHERE offer_id = $1 AND version = $2",
@@ -335,8 +341,12 @@ pub async fn search(
 ) -> Result<Vec<Offer>, StoreError> {
     let now = ts(now)?;
     // a number too large for its column finds what the largest would find
-    let gpu_count = search.gpu_count.map(|count| i16::try_from(count).unwrap_or(i16::MAX));
-    let min_vram = search.min_vram_gb.map(|vram| i32::try_from(vram).unwrap_or(i32::MAX));
+    let gpu_count = search
+        .gpu_count
+        .map(|count| i16::try_from(count).unwrap_or(i16::MAX));
+    let min_vram = search
+        .min_vram_gb
+        .map(|vram| i32::try_from(vram).unwrap_or(i32::MAX));
     let micros = |rate: UsdPerHour| i64::try_from(rate.usd().get()).unwrap_or(i64::MAX);
     let price_lte = search.price_lte.map(micros);
     let min_duration = search.min_duration_lte.map(|span| i64::from(span.get()));
@@ -349,8 +359,20 @@ pub async fn search(
     macro_rules! page {
         ($tail:literal) => {
             offers!(
-                $tail, now, &search.models, gpu_count, min_vram, search.region, price_lte,
-                min_duration, duration, provider, since, after_price, after_id, search.limit,
+                $tail,
+                now,
+                &search.models,
+                gpu_count,
+                min_vram,
+                search.region,
+                price_lte,
+                min_duration,
+                duration,
+                provider,
+                since,
+                after_price,
+                after_id,
+                search.limit,
             )
             .fetch_all(connection)
             .await?

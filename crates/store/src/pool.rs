@@ -65,13 +65,21 @@ impl Store {
             })
             .connect_with(options)
             .await?;
-        Ok(Self { pool, clock, policy })
+        Ok(Self {
+            pool,
+            clock,
+            policy,
+        })
     }
 
     /// Wraps a pool that a test made.
     #[must_use]
     pub fn from_pool(pool: PgPool, clock: Arc<dyn Clock>, policy: Policy) -> Self {
-        Self { pool, clock, policy }
+        Self {
+            pool,
+            clock,
+            policy,
+        }
     }
 
     /// Applies all pending migrations.
@@ -162,8 +170,10 @@ where
 /// # Errors
 /// One line that says what was found and what is needed.
 pub async fn check_server(pool: &PgPool) -> Result<u32, StoreError> {
-    let number: String =
-        sqlx::query_scalar("SHOW server_version_num").fetch_one(pool).await.map_err(StoreError::from)?;
+    let number: String = sqlx::query_scalar("SHOW server_version_num")
+        .fetch_one(pool)
+        .await
+        .map_err(StoreError::from)?;
     let major = number.parse::<u32>().map_err(StoreError::corrupt)? / 10_000;
     if !SUPPORTED.contains(&major) {
         return Err(StoreError::Bug(format!(

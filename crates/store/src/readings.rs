@@ -50,10 +50,7 @@ pub struct Evidence {
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
-pub async fn lock_rental(
-    tx: &mut Connection,
-    id: RentalId,
-) -> Result<Option<Rental>, StoreError> {
+pub async fn lock_rental(tx: &mut Connection, id: RentalId) -> Result<Option<Rental>, StoreError> {
     rentals::lock(tx, id).await
 }
 
@@ -124,7 +121,9 @@ pub async fn head(
     connection: &mut Connection,
     rental: RentalId,
 ) -> Result<Option<ReadingHead>, StoreError> {
-    Ok(evidence(connection, rental).await?.map(|evidence| evidence.head))
+    Ok(evidence(connection, rental)
+        .await?
+        .map(|evidence| evidence.head))
 }
 
 /// The stretches of time that a rental's readings cover, in order; readings that touch are one stretch.

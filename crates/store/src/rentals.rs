@@ -190,11 +190,19 @@ pub async fn book(
     .execute(&mut *tx)
     .await?;
     hold_gpus(tx, new).await?;
-    timeline::append(tx, new.id, new.now, "state", &serde_json::json!({"state": columns.state}))
-        .await?;
+    timeline::append(
+        tx,
+        new.id,
+        new.now,
+        "state",
+        &serde_json::json!({"state": columns.state}),
+    )
+    .await?;
     let deadline = new.now.saturating_plus(policy.funding_ttl);
     jobs::schedule(tx, new.id, JobKind::FundingDeadline, deadline).await?;
-    get(tx, new.id).await?.ok_or(StoreError::Missing("the rental"))
+    get(tx, new.id)
+        .await?
+        .ok_or(StoreError::Missing("the rental"))
 }
 
 /// Takes the machine's first free GPUs. The exclusion constraint decides between two bookings that see
@@ -217,7 +225,9 @@ async fn hold_gpus(tx: &mut Connection, new: &NewRental) -> Result<(), StoreErro
     if held.rows_affected() == u64::from(new.gpu_count) {
         Ok(())
     } else {
-        Err(StoreError::Conflict { constraint: "gpu_rented_once".to_owned() })
+        Err(StoreError::Conflict {
+            constraint: "gpu_rented_once".to_owned(),
+        })
     }
 }
 
@@ -244,10 +254,7 @@ pub(crate) async fn free_gpus(
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
-pub async fn get(
-    connection: &mut Connection,
-    id: RentalId,
-) -> Result<Option<Rental>, StoreError> {
+pub async fn get(connection: &mut Connection, id: RentalId) -> Result<Option<Rental>, StoreError> {
     sqlx::query_as!(
         Row,
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
@@ -271,17 +278,17 @@ pub async fn id_of(
     connection: &mut Connection,
     escrow_id: B256,
 ) -> Result<Option<RentalId>, StoreError> {
-    Ok(sqlx::query_scalar!("SELECT id FROM rentals WHERE escrow_id = $1", escrow_id.as_slice())
-        .fetch_optional(connection)
-        .await?
-        .map(RentalId::from_uuid))
+    Ok(sqlx::query_scalar!(
+        "SELECT id FROM rentals WHERE escrow_id = $1",
+        escrow_id.as_slice()
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(RentalId::from_uuid))
 }
 
 /// The rental, locked until the transaction ends.
-pub(crate) async fn lock(
-    tx: &mut Connection,
-    id: RentalId,
-) -> Result<Option<Rental>, StoreError> {
+pub(crate) async fn lock(tx: &mut Connection, id: RentalId) -> Result<Option<Rental>, StoreError> {
     sqlx::query_as!(
         Row,
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
@@ -392,22 +399,26 @@ pub async fn add_money(
     )
     .execute(tx)
     .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Missing("the rental")) }
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Missing("the rental"))
+    }
 }
 
 /// How many rentals are in each state.
 ///
 /// # Errors
 /// The database's.
-pub async fn count_by_state(
-    connection: &mut Connection,
-) -> Result<Vec<(String, i64)>, StoreError> {
-    Ok(sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM rentals GROUP BY state"#)
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(|row| (row.state, row.count))
-        .collect())
+pub async fn count_by_state(connection: &mut Connection) -> Result<Vec<(String, i64)>, StoreError> {
+    Ok(
+        sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM rentals GROUP BY state"#)
+            .fetch_all(connection)
+            .await?
+            .into_iter()
+            .map(|row| (row.state, row.count))
+            .collect(),
+    )
 }
 
 /// Per token, the deposits of all rentals less what was paid out of them.

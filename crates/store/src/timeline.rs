@@ -93,7 +93,10 @@ impl Listener {
             if let Ok(id) = notification.payload().parse() {
                 return Ok(Heard::Rental(RentalId::from_uuid(id)));
             }
-            tracing::warn!(payload = notification.payload(), "a notification that is no rental id");
+            tracing::warn!(
+                payload = notification.payload(),
+                "a notification that is no rental id"
+            );
         }
     }
 }
@@ -118,8 +121,12 @@ pub async fn append(
     )
     .execute(&mut *tx)
     .await?;
-    sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, rental.uuid().simple().to_string())
-        .execute(tx)
-        .await?;
+    sqlx::query!(
+        "SELECT pg_notify($1, $2)",
+        CHANNEL,
+        rental.uuid().simple().to_string()
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }

@@ -108,11 +108,7 @@ pub async fn register_signer(
 ///
 /// # Errors
 /// [`StoreError::Missing`] if the signer is not registered.
-pub async fn number(
-    tx: &mut Connection,
-    new: &NewTx,
-    now: UnixMillis,
-) -> Result<u64, StoreError> {
+pub async fn number(tx: &mut Connection, new: &NewTx, now: UnixMillis) -> Result<u64, StoreError> {
     // The lock is a statement of its own: the next one must see what the previous holder wrote.
     sqlx::query_scalar!(
         "SELECT first_nonce FROM chain_signers WHERE address = $1 FOR UPDATE",
@@ -217,9 +213,13 @@ pub async fn broadcast(
     let next = ts_millis(now)?
         .checked_add(again.try_into().map_err(StoreError::corrupt)?)
         .ok_or_else(|| StoreError::corrupt("the next send lies beyond time"))?;
-    sqlx::query!("UPDATE chain_txs SET next_send_at = $2 WHERE id = $1", id.uuid(), next)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "UPDATE chain_txs SET next_send_at = $2 WHERE id = $1",
+        id.uuid(),
+        next
+    )
+    .execute(&mut *tx)
+    .await?;
     advance(tx, id, TxEvent::Broadcast, now).await
 }
 
@@ -331,10 +331,16 @@ pub async fn finalise(
     let mut done = Vec::with_capacity(rows.len());
     for row in rows {
         let id = TxId::from_uuid(row.id);
-        let event =
-            if row.succeeded { TxEvent::FinaliseOk } else { TxEvent::FinaliseReverted };
+        let event = if row.succeeded {
+            TxEvent::FinaliseOk
+        } else {
+            TxEvent::FinaliseReverted
+        };
         advance(tx, id, event, now).await?;
-        done.push(Finalised { id, succeeded: row.succeeded });
+        done.push(Finalised {
+            id,
+            succeeded: row.succeeded,
+        });
     }
     Ok(done)
 }
@@ -400,15 +406,15 @@ async fn state_of(tx: &mut Connection, id: TxId) -> Result<TxState, StoreError> 
 ///
 /// # Errors
 /// The database's.
-pub async fn count_by_state(
-    connection: &mut Connection,
-) -> Result<Vec<(String, i64)>, StoreError> {
-    Ok(sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM chain_txs GROUP BY state"#)
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(|row| (row.state, row.count))
-        .collect())
+pub async fn count_by_state(connection: &mut Connection) -> Result<Vec<(String, i64)>, StoreError> {
+    Ok(
+        sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM chain_txs GROUP BY state"#)
+            .fetch_all(connection)
+            .await?
+            .into_iter()
+            .map(|row| (row.state, row.count))
+            .collect(),
+    )
 }
 
 /// When the oldest transaction that still flies was made.

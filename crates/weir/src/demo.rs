@@ -17,12 +17,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use crate::{
-    deploy::Roles,
-    failure::Failure,
-    up::{Place, Service},
-    wallet::Wallet,
-};
+use crate::{deploy::Roles, failure::Failure, place::Place, services::Service, wallet::Wallet};
 
 use chain::Eyes;
 use client::Api;

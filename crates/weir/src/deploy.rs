@@ -56,15 +56,25 @@ pub(crate) async fn ensure(
     rpc_url: &str,
 ) -> Result<Deployment, Failure> {
     let known = {
-        let mut connection = store.read().await.map_err(Failure::during("the database"))?;
-        deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
+        let mut connection = store
+            .read()
+            .await
+            .map_err(Failure::during("the database"))?;
+        deployment::get(&mut connection)
+            .await
+            .map_err(Failure::during("the database"))?
     };
     if let Some(known) = known {
-        engine::Site::check(client, &known).await.map_err(Failure::during("the chain"))?;
+        engine::Site::check(client, &known)
+            .await
+            .map_err(Failure::during("the chain"))?;
         return Ok(known);
     }
     let owner = Wallet::open(Roles::OWNER, rpc_url).await?;
-    let funds = client.balance(owner.address()).await.map_err(Failure::during("the chain"))?;
+    let funds = client
+        .balance(owner.address())
+        .await
+        .map_err(Failure::during("the chain"))?;
     if funds.is_zero() {
         return Err(Failure::new(
             "the chain of RPC_URL has no funded test accounts, so the escrow cannot be deployed there by \
@@ -83,13 +93,11 @@ struct Deployed {
     at: UnixSeconds,
 }
 
-async fn deploy(
-    owner: &Wallet,
-    client: &ReadClient,
-    rpc_url: &str,
-) -> Result<Deployed, Failure> {
+async fn deploy(owner: &Wallet, client: &ReadClient, rpc_url: &str) -> Result<Deployed, Failure> {
     let of = |key: &'static str| async move {
-        Wallet::open(key, rpc_url).await.map(|wallet| wallet.address())
+        Wallet::open(key, rpc_url)
+            .await
+            .map(|wallet| wallet.address())
     };
     let renter = of(Roles::RENTER).await?;
     let constructor = Escrow::constructorCall {
@@ -98,14 +106,23 @@ async fn deploy(
         treasury_: of(Roles::TREASURY).await?,
         guardian_: of(Roles::GUARDIAN).await?,
     };
-    let (escrow, block) =
-        owner.deploy(with_arguments(&Escrow::BYTECODE, constructor.abi_encode())).await?;
+    let (escrow, block) = owner
+        .deploy(with_arguments(&Escrow::BYTECODE, constructor.abi_encode()))
+        .await?;
     let (usdc, _) = owner.deploy(TestUSDC::BYTECODE.clone()).await?;
     for token in [Address::ZERO, usdc] {
-        let list = Escrow::listTokenCall { token, listed: true }.abi_encode();
+        let list = Escrow::listTokenCall {
+            token,
+            listed: true,
+        }
+        .abi_encode();
         owner.send(escrow, list, U256::ZERO).await?;
     }
-    let mint = TestUSDC::mintCall { to: renter, amount: U256::from(TEST_DOLLARS) }.abi_encode();
+    let mint = TestUSDC::mintCall {
+        to: renter,
+        amount: U256::from(TEST_DOLLARS),
+    }
+    .abi_encode();
     owner.send(usdc, mint, U256::ZERO).await?;
 
     let genesis = client
@@ -121,7 +138,10 @@ async fn deploy(
     let head = client.head().await.map_err(Failure::during("the chain"))?;
     Ok(Deployed {
         deployment: Deployment {
-            chain_id: client.chain_id().await.map_err(Failure::during("the chain"))?,
+            chain_id: client
+                .chain_id()
+                .await
+                .map_err(Failure::during("the chain"))?,
             genesis_hash: genesis.hash,
             escrow,
             code_hash,
@@ -140,10 +160,7 @@ fn with_arguments(code: &Bytes, arguments: Vec<u8>) -> Bytes {
 }
 
 /// The token's EIP-712 name and version, as the token itself says.
-async fn permit_domain(
-    client: &ReadClient,
-    token: Address,
-) -> Result<(String, String), Failure> {
+async fn permit_domain(client: &ReadClient, token: Address) -> Result<(String, String), Failure> {
     let data = client
         .call(token, TestUSDC::eip712DomainCall {}.abi_encode())
         .await

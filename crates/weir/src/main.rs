@@ -8,7 +8,9 @@ mod demo;
 mod deploy;
 mod failure;
 mod metrics;
+mod place;
 mod serve;
+mod services;
 mod shutdown;
 mod telemetry;
 mod up;
@@ -22,7 +24,11 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 
 #[derive(Parser)]
-#[command(name = "weir", version, about = "A GPU rental marketplace whose money sits in an escrow contract")]
+#[command(
+    name = "weir",
+    version,
+    about = "A GPU rental marketplace whose money sits in an escrow contract"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,7 +52,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("weir: the runtime could not start: {error}");

@@ -20,7 +20,9 @@ pub(crate) fn token() -> Result<CancellationToken, Failure> {
         signal(SignalKind::terminate()).map_err(Failure::during("signals cannot be heard"))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(Failure::during("signals cannot be heard"))?;
-    let parent = std::env::var("WEIR_PARENT").ok().and_then(|pid| pid.parse::<u32>().ok());
+    let parent = std::env::var("WEIR_PARENT")
+        .ok()
+        .and_then(|pid| pid.parse::<u32>().ok());
     let stop = token.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -34,7 +36,9 @@ pub(crate) fn token() -> Result<CancellationToken, Failure> {
 }
 
 async fn orphaned(parent: Option<u32>) {
-    let Some(parent) = parent else { return std::future::pending().await };
+    let Some(parent) = parent else {
+        return std::future::pending().await;
+    };
     while std::os::unix::process::parent_id() == parent {
         tokio::time::sleep(PARENT_CHECK).await;
     }

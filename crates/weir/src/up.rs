@@ -2,7 +2,6 @@
 //! runs the API, the worker and an agent as processes of their own, plays one rental, and keeps serving.
 
 mod folder;
-mod services;
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +21,12 @@ use crate::{
     demo,
     deploy::{self, Roles},
     failure::Failure,
+    place::Place,
+    services::{Plan, Service},
     shutdown,
 };
 
 use folder::Folder;
-pub(crate) use services::{Plan, Service};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
@@ -75,26 +75,21 @@ impl Servers {
         loop {
             if self.database.as_mut().is_some_and(Cluster::has_ended) {
                 let log = folder.path("postgres.log");
-                return Failure::new(format!("PostgreSQL ended by itself; its log is {}", log.display()));
+                return Failure::new(format!(
+                    "PostgreSQL ended by itself; its log is {}",
+                    log.display()
+                ));
             }
             if self.chain.as_mut().is_some_and(Anvil::has_ended) {
                 let log = folder.log("anvil");
-                return Failure::new(format!("the chain ended by itself; its log is {}", log.display()));
+                return Failure::new(format!(
+                    "the chain ended by itself; its log is {}",
+                    log.display()
+                ));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
-}
-
-/// Where everything is.
-pub(crate) struct Place {
-    pub(crate) api: String,
-    pub(crate) rpc: String,
-    pub(crate) database: String,
-    pub(crate) folder: PathBuf,
-    /// Where the worker tells its metrics.
-    pub(crate) worker_metrics: String,
-    pub(crate) escrow: alloy::primitives::Address,
 }
 
 /// Brings everything up and down again.
@@ -114,7 +109,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         }
     })
     .await;
-    println!("\nstopping chain and database; everything that lasts is in {}", args.data.display());
+    println!(
+        "\nstopping chain and database; everything that lasts is in {}",
+        args.data.display()
+    );
     let stopped = stop_servers(servers).await;
     outcome.and(stopped)
 }
@@ -153,7 +151,11 @@ async fn perform(
     agent: demo::AgentSlot,
 ) -> Result<(), Failure> {
     wait_until_ready(&place.api, &folder.log("serve")).await?;
-    println!("{:>6.1} s  serving at {}", since.elapsed().as_secs_f32(), place.api);
+    println!(
+        "{:>6.1} s  serving at {}",
+        since.elapsed().as_secs_f32(),
+        place.api
+    );
     let mut played = None;
     if !args.no_demo {
         let script = demo::Script {
@@ -180,7 +182,8 @@ async fn check_port(listen: &str) -> Result<(), Failure> {
         match std::net::TcpListener::bind(listen) {
             Ok(_) => return Ok(()),
             Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && since.elapsed() < PORT_FREE_WITHIN =>
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && since.elapsed() < PORT_FREE_WITHIN =>
             {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -227,14 +230,18 @@ async fn start_servers(
                 log_file: Some(folder.log("anvil")),
                 ..AnvilOptions::default()
             };
-            let anvil =
-                Anvil::start(options).await.map_err(|error| Failure::new(error.to_string()))?;
+            let anvil = Anvil::start(options)
+                .await
+                .map_err(|error| Failure::new(error.to_string()))?;
             let url = anvil.url().to_owned();
             note(&format!("chain 31337 (anvil, a block a second) at {url}"));
             (Some(anvil), url)
         }
     };
-    let servers = Servers { database: cluster, chain: anvil };
+    let servers = Servers {
+        database: cluster,
+        chain: anvil,
+    };
     let deployment = prepare(config, &database, &rpc).await?;
     note(&format!("escrow contract at {}", deployment.escrow));
     let metrics_port = testkit::free_port().map_err(Failure::during("finding a free port"))?;
@@ -259,12 +266,19 @@ async fn prepare(
     let store = Store::connect(database, 2, clock, config.policy.clone())
         .await
         .map_err(Failure::during("the database"))?;
-    store::check_server(store.pool()).await.map_err(Failure::during("the database"))?;
-    store.migrate().await.map_err(Failure::during("migrating the database"))?;
+    store::check_server(store.pool())
+        .await
+        .map_err(Failure::during("the database"))?;
+    store
+        .migrate()
+        .await
+        .map_err(Failure::during("migrating the database"))?;
     let client = ReadClient::connect(rpc).map_err(Failure::during("RPC_URL"))?;
     tokio::time::timeout(deploy::DEPLOY_WITHIN, deploy::ensure(&store, &client, rpc))
         .await
-        .map_err(|_| Failure::new("the escrow was not deployed in time; does the chain make blocks?"))?
+        .map_err(|_| {
+            Failure::new("the escrow was not deployed in time; does the chain make blocks?")
+        })?
 }
 
 fn environment(config: &Config, place: &Place) -> BTreeMap<String, String> {
@@ -283,9 +297,16 @@ fn environment(config: &Config, place: &Place) -> BTreeMap<String, String> {
 fn worker(config: &Config, folder: &Folder, place: &Place) -> Plan {
     let mut environment = environment(config, place);
     let key = config::text("WEIR_OPERATOR_KEY");
-    let key = if key.is_empty() { Roles::OPERATOR.to_owned() } else { key };
+    let key = if key.is_empty() {
+        Roles::OPERATOR.to_owned()
+    } else {
+        key
+    };
     environment.insert("WEIR_OPERATOR_KEY".to_owned(), key);
-    let metrics = place.worker_metrics.trim_start_matches("http://").trim_end_matches("/metrics");
+    let metrics = place
+        .worker_metrics
+        .trim_start_matches("http://")
+        .trim_end_matches("/metrics");
     environment.insert("WEIR_METRICS_LISTEN".to_owned(), metrics.to_owned());
     Plan {
         name: "work",
@@ -325,10 +346,16 @@ async fn wait_until_ready(api: &str, log: &Path) -> Result<(), Failure> {
 
 async fn stop_servers(servers: Servers) -> Result<(), Failure> {
     if let Some(chain) = servers.chain {
-        chain.stop().await.map_err(|error| Failure::new(error.to_string()))?;
+        chain
+            .stop()
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?;
     }
     if let Some(database) = servers.database {
-        database.stop().await.map_err(|error| Failure::new(error.to_string()))?;
+        database
+            .stop()
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?;
     }
     Ok(())
 }
@@ -341,7 +368,10 @@ fn try_next(place: &Place, played: Option<&demo::Played>) {
     println!("  curl -s {api}/v1/gpu-models                what could be");
     if let Some(played) = played {
         let rental = &played.rental;
-        println!("  export RENTER='Authorization: Bearer {}'   # a day's session of the demo renter", played.token);
+        println!(
+            "  export RENTER='Authorization: Bearer {}'   # a day's session of the demo renter",
+            played.token
+        );
         println!("  curl -s -H \"$RENTER\" {api}/v1/rentals/{rental}/receipt");
         println!("  curl -sN -H \"$RENTER\" {api}/v1/rentals/{rental}/events");
     }

@@ -40,6 +40,13 @@ async fn the_description_covers_every_route_and_every_error() {
                 "{path}"
             );
             assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let described = response["description"].as_str();
+                assert!(
+                    described.is_some_and(|text| !text.is_empty()),
+                    "{method} {path} {status}"
+                );
+            }
             let problem = &operation["responses"]["default"]["content"]["application/problem+json"];
             assert_eq!(
                 problem["schema"]["$ref"], "#/components/schemas/Problem",
@@ -179,6 +186,20 @@ fn every_code_is_reached() {
 async fn a_process_without_metrics_says_so() {
     let world = World::new().await;
     world.get("/metrics").send().await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_metrics_shows_them() {
+    let mut world = World::new().await;
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let chain = world.state.chain.clone();
+    let config = api::ApiConfig::clone(&world.state.config);
+    let metrics = Some(recorder.handle());
+    let state = api::AppState::new(world.store.clone(), chain, config, metrics);
+    world.router = api::router(state);
+    let reply = world.get("/metrics").send().await;
+    assert!(reply.header("content-type").starts_with("text/plain"));
+    reply.ok(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

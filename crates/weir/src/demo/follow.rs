@@ -28,7 +28,9 @@ pub(super) async fn follow(api: Api, rental: String, since: Instant, stop: Cance
 }
 
 async fn read_stream(api: &Api, rental: &str, since: Instant, last: &mut String) {
-    let Ok(mut stream) = api.events(rental, last).await else { return };
+    let Ok(mut stream) = api.events(rental, last).await else {
+        return;
+    };
     let mut text = String::new();
     while let Ok(Some(chunk)) = stream.chunk().await {
         text.push_str(&String::from_utf8_lossy(&chunk));
@@ -44,13 +46,20 @@ async fn read_stream(api: &Api, rental: &str, since: Instant, last: &mut String)
 
 fn show(event: &str, since: Instant, last: &mut String) {
     let field = |name: &str| {
-        event.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+        event
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|value| value.trim().to_owned())
     };
     if let Some(id) = field("id:") {
         *last = id;
     }
-    let (Some(kind), Some(data)) = (field("event:"), field("data:")) else { return };
-    let Ok(data) = serde_json::from_str::<Value>(&data) else { return };
+    let (Some(kind), Some(data)) = (field("event:"), field("data:")) else {
+        return;
+    };
+    let Ok(data) = serde_json::from_str::<Value>(&data) else {
+        return;
+    };
     if let Some(line) = line(&kind, &data) {
         say(since, "rental", &line);
     }
@@ -74,7 +83,9 @@ fn line(kind: &str, data: &Value) -> Option<String> {
             let accrued = of("/accrued/base_units")?;
             let left = of("/remaining/base_units")?;
             let token = of("/accrued/token")?;
-            Some(format!("{seconds} s billed, {accrued} base units of {token} accrued, {left} left"))
+            Some(format!(
+                "{seconds} s billed, {accrued} base units of {token} accrued, {left} left"
+            ))
         }
         _ => None,
     }

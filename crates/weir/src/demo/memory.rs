@@ -73,10 +73,16 @@ impl Memory {
             })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Notes::default(),
             Err(error) => {
-                return Err(Failure::new(format!("{} cannot be read: {error}", path.display())));
+                return Err(Failure::new(format!(
+                    "{} cannot be read: {error}",
+                    path.display()
+                )));
             }
         };
-        Ok(Self { path: path.to_path_buf(), notes })
+        Ok(Self {
+            path: path.to_path_buf(),
+            notes,
+        })
     }
 
     /// Writes the file whole: to a neighbour first, then over the old one.
@@ -88,6 +94,11 @@ impl Memory {
         let draft = self.path.with_extension("json.new");
         fs::write(&draft, text)
             .and_then(|()| fs::rename(&draft, &self.path))
-            .map_err(|error| Failure::new(format!("{} cannot be written: {error}", self.path.display())))
+            .map_err(|error| {
+                Failure::new(format!(
+                    "{} cannot be written: {error}",
+                    self.path.display()
+                ))
+            })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Stage, client::text, memory::Machine};
 use crate::{
     failure::Failure,
-    up::{Plan, Service},
+    services::{Plan, Service},
 };
 
 const GPU_MODEL: &str = "rtx-4090";
@@ -26,7 +26,10 @@ pub(super) async fn list_machine(stage: &mut Stage<'_>) -> Result<(), Failure> {
         None => offer_machine(stage, &machine).await?,
     };
     wait_until_online(stage, &machine.id).await?;
-    stage.say("provider", &format!("machine online; offer {offer}: 1 x {GPU_MODEL} at {USD_PER_HOUR} USD/h"));
+    stage.say(
+        "provider",
+        &format!("machine online; offer {offer}: 1 x {GPU_MODEL} at {USD_PER_HOUR} USD/h"),
+    );
     Ok(())
 }
 
@@ -54,8 +57,14 @@ async fn start_agent(stage: &Stage<'_>, machine: &Machine) -> Result<(), Failure
     let plan = Plan {
         name: "agent",
         arguments: [
-            "agent", "--server", &stage.place.api, "--state", &state,
-            "--reading-interval-ms", "1000", "--stop-workloads-on-exit",
+            "agent",
+            "--server",
+            &stage.place.api,
+            "--state",
+            &state,
+            "--reading-interval-ms",
+            "1000",
+            "--stop-workloads-on-exit",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -87,7 +96,10 @@ async fn offer_machine(stage: &mut Stage<'_>, machine: &Machine) -> Result<Strin
 async fn wait_until_online(stage: &Stage<'_>, machine: &str) -> Result<(), Failure> {
     let since = tokio::time::Instant::now();
     while since.elapsed() < ONLINE_WITHIN {
-        let seen = stage.provider_api.get(&format!("/v1/machines/{machine}")).await?;
+        let seen = stage
+            .provider_api
+            .get(&format!("/v1/machines/{machine}"))
+            .await?;
         if seen.pointer("/online").and_then(Value::as_bool) == Some(true) {
             return Ok(());
         }

@@ -40,7 +40,9 @@ pub(super) async fn show(stage: &mut Stage<'_>, rental: &str) -> Result<(), Fail
     };
     print_head(&receipt)?;
     let Some(playing) = stage.memory.notes.rental.clone() else {
-        return Err(Failure::new("the balances before the rental were not noted"));
+        return Err(Failure::new(
+            "the balances before the rental were not noted",
+        ));
     };
     withdraw(stage).await?;
     let after = balances(stage).await?;
@@ -48,7 +50,13 @@ pub(super) async fn show(stage: &mut Stage<'_>, rental: &str) -> Result<(), Fail
     reconciled(stage).await?;
     stage.memory.notes.rental = None;
     stage.memory.save()?;
-    if verdict { Ok(()) } else { Err(Failure::new("the receipt and the chain differ; see the table")) }
+    if verdict {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            "the receipt and the chain differ; see the table",
+        ))
+    }
 }
 
 async fn fetch(stage: &Stage<'_>, rental: &str) -> Result<Value, Failure> {
@@ -60,12 +68,17 @@ async fn fetch(stage: &Stage<'_>, rental: &str) -> Result<Value, Failure> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(Failure::new(format!("no receipt in {} s", READY_WITHIN.as_secs())))
+    Err(Failure::new(format!(
+        "no receipt in {} s",
+        READY_WITHIN.as_secs()
+    )))
 }
 
 fn units(receipt: &Value, pointer: &str) -> Result<Amount, Failure> {
     let digits = text(receipt, pointer)?;
-    let units: u128 = digits.parse().map_err(Failure::during("a figure of the receipt"))?;
+    let units: u128 = digits
+        .parse()
+        .map_err(Failure::during("a figure of the receipt"))?;
     Amount::new(units).map_err(Failure::during("a figure of the receipt"))
 }
 
@@ -78,19 +91,34 @@ async fn withdraw(stage: &Stage<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let calldata = escrow::calldata::withdraw(token, provider, Amount::ZERO);
-    stage.provider.send(stage.place.escrow, calldata, U256::ZERO).await?;
-    stage.say("provider", &format!("withdrew {kept} base units from the contract to the wallet"));
+    stage
+        .provider
+        .send(stage.place.escrow, calldata, U256::ZERO)
+        .await?;
+    stage.say(
+        "provider",
+        &format!("withdrew {kept} base units from the contract to the wallet"),
+    );
     Ok(())
 }
 
 fn print_head(receipt: &Value) -> Result<(), Failure> {
     let rate = text(receipt, "/rental/cost/rate/usd_per_hour/amount")?;
     let per_hour = text(receipt, "/rental/cost/rate/per_hour/base_units")?;
-    let seconds = receipt.pointer("/seconds_billed").cloned().unwrap_or_default();
+    let seconds = receipt
+        .pointer("/seconds_billed")
+        .cloned()
+        .unwrap_or_default();
     println!("\nRECEIPT  {}", text(receipt, "/rental/id")?);
     println!("  on the chain as  {}", text(receipt, "/rental/escrow_id")?);
-    println!("  from             {}", text(receipt, "/rental/started_at")?);
-    println!("  to               {}", text(receipt, "/rental/stopped_at")?);
+    println!(
+        "  from             {}",
+        text(receipt, "/rental/started_at")?
+    );
+    println!(
+        "  to               {}",
+        text(receipt, "/rental/stopped_at")?
+    );
     println!("  billed           {seconds} s at {rate} USD/h = {per_hour} base units/h");
     for outage in list(receipt, "/outages") {
         println!(
@@ -102,7 +130,10 @@ fn print_head(receipt: &Value) -> Result<(), Failure> {
     }
     println!(
         "  evidence         {} signed readings, last hash {}",
-        receipt.pointer("/readings/count").cloned().unwrap_or_default(),
+        receipt
+            .pointer("/readings/count")
+            .cloned()
+            .unwrap_or_default(),
         text(receipt, "/readings/root")?
     );
     for event in list(receipt, "/events") {
@@ -117,7 +148,11 @@ fn print_head(receipt: &Value) -> Result<(), Failure> {
 }
 
 fn list(value: &Value, pointer: &str) -> Vec<Value> {
-    value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Prints receipt and chain side by side. True if all of it agrees.
@@ -132,19 +167,45 @@ fn compare(
     let spent = figures.deposit.checked_sub(figures.refund);
     let spent = spent.ok_or_else(|| Failure::new("more came back than was locked"))?;
     let rows = [
-        ("provider", figures.provider, usd("provider")?, gained(after.provider, before.provider)),
-        ("fee", figures.fee, usd("fee")?, gained(after.treasury, before.treasury)),
-        ("renter paid", spent, String::new(), gained(before.renter, after.renter)),
+        (
+            "provider",
+            figures.provider,
+            usd("provider")?,
+            gained(after.provider, before.provider),
+        ),
+        (
+            "fee",
+            figures.fee,
+            usd("fee")?,
+            gained(after.treasury, before.treasury),
+        ),
+        (
+            "renter paid",
+            spent,
+            String::new(),
+            gained(before.renter, after.renter),
+        ),
     ];
-    println!("\n  {:<14}{:>16}{:>14}{:>22}", "base units", "receipt", "USD", "change on the chain");
+    println!(
+        "\n  {:<14}{:>16}{:>14}{:>22}",
+        "base units", "receipt", "USD", "change on the chain"
+    );
     let mut agrees = true;
     for (name, told, usd, seen) in rows {
         let same = told.to_string() == seen;
         agrees &= same;
         let mark = if same { "=" } else { "DIFFERS" };
-        println!("  {name:<14}{:>16}{usd:>14}{seen:>22}  {mark}", told.to_string());
+        println!(
+            "  {name:<14}{:>16}{usd:>14}{seen:>22}  {mark}",
+            told.to_string()
+        );
     }
-    println!("  {:<14}{:>16}{:>14}", "refund", figures.refund.to_string(), usd("refund")?);
+    println!(
+        "  {:<14}{:>16}{:>14}",
+        "refund",
+        figures.refund.to_string(),
+        usd("refund")?
+    );
     let sum = figures
         .provider
         .checked_add(figures.fee)
@@ -164,18 +225,27 @@ async fn reconciled(stage: &Stage<'_>) -> Result<(), Failure> {
     let since = tokio::time::Instant::now();
     while since.elapsed() < READY_WITHIN {
         if let Some((block, true)) = reconciliation(&stage.place.worker_metrics).await? {
-            println!("  reconciler: contract = events = ledger, to the unit, at final block {block}");
+            println!(
+                "  reconciler: contract = events = ledger, to the unit, at final block {block}"
+            );
             return Ok(());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(Failure::new("the reconciler does not agree; see log/work.log"))
+    Err(Failure::new(
+        "the reconciler does not agree; see log/work.log",
+    ))
 }
 
 /// The last reconciliation's block and verdict, from the worker's metrics.
 async fn reconciliation(metrics: &str) -> Result<Option<(String, bool)>, Failure> {
-    let Ok(answer) = reqwest::get(metrics).await else { return Ok(None) };
-    let page = answer.text().await.map_err(Failure::during("the worker's metrics"))?;
+    let Ok(answer) = reqwest::get(metrics).await else {
+        return Ok(None);
+    };
+    let page = answer
+        .text()
+        .await
+        .map_err(Failure::during("the worker's metrics"))?;
     let value = |name: &str| {
         page.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))

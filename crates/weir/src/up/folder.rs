@@ -35,7 +35,9 @@ impl Folder {
             .truncate(false)
             .write(true)
             .open(root.join("lock"))
-            .map_err(|error| Failure::new(format!("{} cannot be locked: {error}", root.display())))?;
+            .map_err(|error| {
+                Failure::new(format!("{} cannot be locked: {error}", root.display()))
+            })?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -45,7 +47,10 @@ impl Folder {
                 )));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(Failure::new(format!("{} cannot be locked: {error}", root.display())));
+                return Err(Failure::new(format!(
+                    "{} cannot be locked: {error}",
+                    root.display()
+                )));
             }
         }
         let space = rustix::fs::statvfs(&root).map_err(Failure::during("asking for free disk"))?;
