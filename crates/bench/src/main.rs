@@ -1,2 +1,39 @@
-//! bench
-fn main() {}
+//! `bench`: measures, prints one line of JSON per scenario and a table. Ends with 1 if what was
+//! counted is not what was stored, with 2 if nothing could be measured; speed never fails it.
+
+use std::{
+    io::{Write as _, stdout},
+    process::ExitCode,
+};
+
+use bench::{BenchError, Options, Report};
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let plan = Options::parse().plan();
+    let outcome = tokio::select! {
+        outcome = bench::run(&plan) => outcome,
+        // The server is stopped and its folder removed on the way out.
+        signal = tokio::signal::ctrl_c() => match signal {
+            Ok(()) => Err(BenchError::Interrupted),
+            Err(error) => Err(BenchError::io("listen for Ctrl-C")(error)),
+        },
+    };
+    match outcome.and_then(|report| print(&report).map(|()| report.is_sound())) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print(report: &Report) -> Result<(), BenchError> {
+    let mut out = stdout().lock();
+    for line in report.json_lines()? {
+        writeln!(out, "{line}").map_err(BenchError::io("print"))?;
+    }
+    write!(out, "\n{}", report.table()).map_err(BenchError::io("print"))
+}

@@ -5,7 +5,7 @@ use domain::{
     money::UsdMicros,
     offer::{OfferState, OfferTerms},
     rate::UsdPerHour,
-    time::{Seconds, UnixSeconds},
+    time::UnixSeconds,
 };
 
 use crate::{
@@ -197,7 +197,7 @@ impl TryFrom<Row> for Offer {
 
 /// One text for every read of offers; `$1` is the time at which GPUs count as free.
 macro_rules! offers {
-    ($tail:literal, $($argument:expr),+ $(,)?) => {
+    ([$($tail:literal),+], $($argument:expr),+ $(,)?) => {
         sqlx::query_as!(
             Row,
             r#"SELECT o.id, o.machine_id, o.account_id, o.state, o.version, o.created_at, o.updated_at,
@@ -212,11 +212,14 @@ macro_rules! offers {
                    WHERE u.machine_id = o.machine_id AND u.model = v.model AND NOT EXISTS (
                        SELECT FROM rental_gpus h
                        WHERE h.gpu_id = u.id AND h.during && tstzrange($1, NULL))) AS free "#
-                + $tail,
+                $(+ $tail)+,
             $($argument),+
         )
     };
 }
+
+mod search;
+pub use search::{OfferPosition, OfferSearch, OfferSort, search};
 
 /// The offer with this id, whatever its state.
 ///
@@ -227,7 +230,7 @@ pub async fn get(
     id: OfferId,
     now: UnixSeconds,
 ) -> Result<Option<Offer>, StoreError> {
-    offers!("WHERE o.id = $2", ts(now)?, id.uuid())
+    offers!(["WHERE o.id = $2"], ts(now)?, id.uuid())
         .fetch_optional(connection)
         .await?
         .map(Offer::try_from)
@@ -244,7 +247,7 @@ pub async fn get_shared(
     id: OfferId,
     now: UnixSeconds,
 ) -> Result<Option<Offer>, StoreError> {
-    offers!("WHERE o.id = $2 FOR SHARE OF o", ts(now)?, id.uuid())
+    offers!(["WHERE o.id = $2 FOR SHARE OF o"], ts(now)?, id.uuid())
         .fetch_optional(tx)
         .await?
         .map(Offer::try_from)
@@ -281,134 +284,4 @@ pub async fn terms_at(
         })
     })
     .transpose()
-}
-
-/// The order of a search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OfferSort {
-    /// Cheapest per GPU and hour first, then by id.
-    Price,
-    /// Newest first.
-    Newest,
-}
-
-/// Where a page of a search goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OfferPosition {
-    /// Price per GPU and hour of the last offer seen; not looked at when sorting by age.
-    pub price: UsdPerHour,
-    /// Id of the last offer seen.
-    pub id: OfferId,
-}
-
-/// What is looked for; `None` leaves a condition out.
-#[derive(Clone, Debug)]
-pub struct OfferSearch {
-    /// One of these models; empty for any.
-    pub models: Vec<String>,
-    /// Exactly so many GPUs: an offer is rented whole.
-    pub gpu_count: Option<u16>,
-    /// At least so much memory per GPU, in GB.
-    pub min_vram_gb: Option<u32>,
-    /// In this region, or one inside it: `de` finds `de-fra`.
-    pub region: Option<String>,
-    /// At most this price per GPU and hour.
-    pub price_lte: Option<UsdPerHour>,
-    /// With a shortest rental of at most this.
-    pub min_duration_lte: Option<Seconds>,
-    /// That can be rented for exactly so long.
-    pub duration: Option<Seconds>,
-    /// Of this provider.
-    pub provider: Option<AccountId>,
-    /// Only offers whose machine was heard of at or after this time and has all its GPUs free.
-    pub available_since: Option<UnixSeconds>,
-    /// In which order.
-    pub sort: OfferSort,
-    /// After which offer.
-    pub after: Option<OfferPosition>,
-    /// At most so many.
-    pub limit: i64,
-}
-
-/// The listed offers that a search finds.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn search(
-    connection: &mut Connection,
-    search: &OfferSearch,
-    now: UnixSeconds,
-) -> Result<Vec<Offer>, StoreError> {
-    let now = ts(now)?;
-    // a number too large for its column finds what the largest would find
-    let gpu_count = search
-        .gpu_count
-        .map(|count| i16::try_from(count).unwrap_or(i16::MAX));
-    let min_vram = search
-        .min_vram_gb
-        .map(|vram| i32::try_from(vram).unwrap_or(i32::MAX));
-    let micros = |rate: UsdPerHour| i64::try_from(rate.usd().get()).unwrap_or(i64::MAX);
-    let price_lte = search.price_lte.map(micros);
-    let min_duration = search.min_duration_lte.map(|span| i64::from(span.get()));
-    let duration = search.duration.map(|span| i64::from(span.get()));
-    let provider = search.provider.map(AccountId::uuid);
-    let since = search.available_since.map(ts).transpose()?;
-    let after_price = search.after.map(|after| micros(after.price));
-    let after_id = search.after.map(|after| after.id.uuid());
-    // one text per order, so that each can walk its index
-    macro_rules! page {
-        ($tail:literal) => {
-            offers!(
-                $tail,
-                now,
-                &search.models,
-                gpu_count,
-                min_vram,
-                search.region,
-                price_lte,
-                min_duration,
-                duration,
-                provider,
-                since,
-                after_price,
-                after_id,
-                search.limit,
-            )
-            .fetch_all(connection)
-            .await?
-        };
-    }
-    let rows = match search.sort {
-        OfferSort::Price => page!(
-            "WHERE o.state = 'listed'
-               AND (cardinality($2::text[]) = 0 OR v.model = ANY($2))
-               AND ($3::smallint IS NULL OR v.gpu_count = $3)
-               AND ($4::int IS NULL OR g.vram_gb >= $4)
-               AND ($5::text IS NULL OR m.region = $5 OR starts_with(m.region, $5 || '-'))
-               AND ($6::bigint IS NULL OR v.usd_micros_per_hour <= $6)
-               AND ($7::bigint IS NULL OR v.min_duration_s <= $7)
-               AND ($8::bigint IS NULL OR $8 BETWEEN v.min_duration_s AND v.max_duration_s)
-               AND ($9::uuid IS NULL OR o.account_id = $9)
-               AND ($10::timestamptz IS NULL
-                    OR (m.last_heartbeat_at >= $10 AND free.gpus >= v.gpu_count))
-               AND ($11::bigint IS NULL OR (v.usd_micros_per_hour, v.offer_id) > ($11, $12::uuid))
-             ORDER BY v.usd_micros_per_hour, v.offer_id LIMIT $13"
-        ),
-        OfferSort::Newest => page!(
-            "WHERE o.state = 'listed'
-               AND (cardinality($2::text[]) = 0 OR v.model = ANY($2))
-               AND ($3::smallint IS NULL OR v.gpu_count = $3)
-               AND ($4::int IS NULL OR g.vram_gb >= $4)
-               AND ($5::text IS NULL OR m.region = $5 OR starts_with(m.region, $5 || '-'))
-               AND ($6::bigint IS NULL OR v.usd_micros_per_hour <= $6)
-               AND ($7::bigint IS NULL OR v.min_duration_s <= $7)
-               AND ($8::bigint IS NULL OR $8 BETWEEN v.min_duration_s AND v.max_duration_s)
-               AND ($9::uuid IS NULL OR o.account_id = $9)
-               AND ($10::timestamptz IS NULL
-                    OR (m.last_heartbeat_at >= $10 AND free.gpus >= v.gpu_count))
-               AND ($11::bigint IS NULL OR o.id < $12::uuid)
-             ORDER BY o.id DESC LIMIT $13"
-        ),
-    };
-    rows.into_iter().map(Offer::try_from).collect()
 }

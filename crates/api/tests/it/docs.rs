@@ -167,6 +167,7 @@ fn every_code_is_reached() {
         include_str!("market.rs"),
         include_str!("money.rs"),
         include_str!("provider.rs"),
+        include_str!("quotes.rs"),
         include_str!("readings.rs"),
     ];
     for code in Code::ALL {
@@ -205,7 +206,7 @@ async fn a_process_with_metrics_shows_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_answers_and_stops_with_streams_open() {
     let world = World::new().await;
-    let running = crate::readings::Running::new(&world).await;
+    let running = crate::running::Running::new(&world).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();

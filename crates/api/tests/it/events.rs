@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use crate::{fixture::World, readings::Running};
+use crate::{fixture::World, running::Running};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

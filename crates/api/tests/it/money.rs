@@ -10,7 +10,7 @@ use store::rentals::MoneyDelta;
 
 use crate::{
     fixture::World,
-    readings::{Running, START},
+    running::{Running, START},
 };
 
 fn units(value: u128) -> Amount {

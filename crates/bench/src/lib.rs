@@ -1,0 +1,38 @@
+//! The measuring harness. A figure here is never a number by itself: the subject and PostgreSQL's own
+//! TPC-B load take turns on one server in one run, and what is reported is the ratio of the two.
+//!
+//! [`run`] starts a durable PostgreSQL of its own, drives every [`Scenario`] against [`Tpcb`] and
+//! checks after each slice that what was counted is what is stored; a slice that fails is void.
+//!
+//! Rates, ratios and percentiles are floating point by nature, and no money is computed here: hence
+//! the two lints that this crate alone lifts.
+#![allow(clippy::float_arithmetic, clippy::as_conversions)]
+
+mod booking;
+mod closed_loop;
+mod error;
+mod histogram;
+mod ledger;
+mod machine;
+mod options;
+mod pairs;
+mod report;
+mod rng;
+mod run;
+mod scenario;
+mod server;
+mod statistics;
+mod tpcb;
+
+pub use booking::Booking;
+pub use error::BenchError;
+pub use histogram::Histogram;
+pub use ledger::Ledger;
+pub use options::{Options, Plan};
+pub use pairs::{Measured, Pair, Side, measure};
+pub use report::{Report, Row};
+pub use run::run;
+pub use scenario::{Scenario, Slice, Verdict};
+pub use server::Server;
+pub use statistics::{Interval, bootstrap, median};
+pub use tpcb::{Peer, Tpcb};
