@@ -11,7 +11,7 @@ contract OddToken is ERC20 {
         ReturnsFalse,
         ReturnsTwo,
         ReturnsNothing,
-        ReturnsOneByte,
+        ReturnsShort,
         ReturnsMegabyte,
         BurnsGas
     }
@@ -52,7 +52,7 @@ contract OddToken is ERC20 {
         uint256 word = 1;
         if (fault == Fault.ReturnsTwo) word = 2;
         if (fault == Fault.ReturnsNothing) size = 0;
-        if (fault == Fault.ReturnsOneByte) size = 1;
+        if (fault == Fault.ReturnsShort) (size, word) = (31, 0);
         if (fault == Fault.ReturnsMegabyte) (size, word) = (100_000, 0);
         assembly ("memory-safe") {
             // Far behind everything in memory, so that only this word is not 0.

@@ -16,11 +16,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) const fn new(base: Duration, limit: Duration) -> Self {
-        Self {
-            base,
-            limit,
-            failures: 0,
-        }
+        Self { base, limit, failures: 0 }
     }
 
     /// The wait after one more failure.
@@ -47,10 +43,7 @@ pub(crate) struct Retry {
 
 impl Retry {
     pub(crate) const fn new(base: Duration, limit: Duration) -> Self {
-        Self {
-            backoff: Backoff::new(base, limit),
-            not_before: None,
-        }
+        Self { backoff: Backoff::new(base, limit), not_before: None }
     }
 
     /// Whether it may be tried now.

@@ -45,10 +45,7 @@ impl CommandBook {
             return Delivery::InHand;
         }
         drop(pages);
-        Delivery::New(Taken {
-            command,
-            book: self.clone(),
-        })
+        Delivery::New(Taken { command, book: self.clone() })
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -100,19 +97,13 @@ mod tests {
     fn a_command_is_taken_once_and_remembered() {
         let book = CommandBook::default();
         let order = command(CommandKind::Provision, rental());
-        let Delivery::New(taken) = book.take(order.clone()) else {
-            panic!("taken before")
-        };
+        let Delivery::New(taken) = book.take(order.clone()) else { panic!("taken before") };
         assert!(matches!(book.take(order.clone()), Delivery::InHand));
         drop(taken);
-        let Delivery::New(taken) = book.take(order.clone()) else {
-            panic!("not given back")
-        };
+        let Delivery::New(taken) = book.take(order.clone()) else { panic!("not given back") };
         let ack = Ack::failed(FailReason::Image);
         taken.finish(ack);
-        let Delivery::Done(again) = book.take(order) else {
-            panic!("forgotten")
-        };
+        let Delivery::Done(again) = book.take(order) else { panic!("forgotten") };
         assert_eq!(again, ack);
     }
 
@@ -121,9 +112,7 @@ mod tests {
         let book = CommandBook::default();
         for _ in 0..REMEMBERED * 2 {
             let order = command(CommandKind::Provision, rental());
-            let Delivery::New(taken) = book.take(order) else {
-                panic!("taken before")
-            };
+            let Delivery::New(taken) = book.take(order) else { panic!("taken before") };
             taken.finish(Ack::OK);
         }
         assert_eq!(book.pages().done.len(), REMEMBERED);

@@ -27,10 +27,7 @@ pub struct WorkloadCommand {
 impl Default for WorkloadCommand {
     /// A shell loop that writes the time to a file `heartbeat` each second.
     fn default() -> Self {
-        Self {
-            program: "/bin/sh".into(),
-            args: vec!["-c".into(), HEARTBEAT_LOOP.into()],
-        }
+        Self { program: "/bin/sh".into(), args: vec!["-c".into(), HEARTBEAT_LOOP.into()] }
     }
 }
 

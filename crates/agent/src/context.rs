@@ -45,10 +45,7 @@ impl Context {
 
     /// Tells the service what became of a command. True if it has heard, whatever it says to it.
     pub(crate) async fn acknowledge(&self, id: CommandId, ack: &Ack) -> bool {
-        match self
-            .post::<Value>(&format!("v1/agent/commands/{id}/ack"), ack)
-            .await
-        {
+        match self.post::<Value>(&format!("v1/agent/commands/{id}/ack"), ack).await {
             Ok(_) => true,
             Err(CallError::Refused(problem)) => {
                 let (code, detail) = (&problem.code, &problem.detail);

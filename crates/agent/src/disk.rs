@@ -33,11 +33,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -67,9 +63,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, A
     let Some(text) = read(path)? else {
         return Ok(None);
     };
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|error| corrupt(path, error))
+    serde_json::from_str(&text).map(Some).map_err(|error| corrupt(path, error))
 }
 
 /// Removes a file; one that is not there is no fault.
@@ -94,10 +88,7 @@ pub(crate) fn list_json(folder: &Path) -> Result<Vec<PathBuf>, AgentError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(AgentError::io(folder))? {
         let path = entry.map_err(AgentError::io(folder))?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
+        if path.extension().is_some_and(|extension| extension == "json") {
             paths.push(path);
         }
     }
@@ -107,10 +98,7 @@ pub(crate) fn list_json(folder: &Path) -> Result<Vec<PathBuf>, AgentError> {
 
 /// A file that does not hold what it should.
 pub(crate) fn corrupt(path: &Path, reason: impl ToString) -> AgentError {
-    AgentError::Corrupt {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    }
+    AgentError::Corrupt { path: path.to_owned(), reason: reason.to_string() }
 }
 
 #[cfg(test)]
@@ -128,10 +116,7 @@ mod tests {
         write_json(&path, &1).unwrap();
         write_json(&path, &2).unwrap();
         assert_eq!(read_json::<u32>(&path).unwrap(), Some(2));
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(list_json(folder.path()).unwrap(), [path]);
     }
 

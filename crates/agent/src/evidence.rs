@@ -86,10 +86,7 @@ impl Evidence {
         Self {
             head,
             head_is_sure: false,
-            seen: head.map(|head| Seen {
-                since: head.to,
-                last: head.to,
-            }),
+            seen: head.map(|head| Seen { since: head.to, last: head.to }),
             ..Self::new(rental, escrow_id)
         }
     }
@@ -105,12 +102,7 @@ impl Evidence {
             Some(seen) if now.saturating_since(seen.last) <= MAX_UNSEEN => {
                 seen.last = seen.last.max(now);
             }
-            seen => {
-                *seen = Some(Seen {
-                    since: now,
-                    last: now,
-                })
-            }
+            seen => *seen = Some(Seen { since: now, last: now }),
         }
     }
 
@@ -142,12 +134,7 @@ impl Evidence {
             |head| head.to,
         );
         let from = seen.since.max(self.not_before).max(floor);
-        let bounds = [
-            Some(seen.last),
-            Some(from.saturating_plus(MAX_SPAN)),
-            self.not_after,
-            cap,
-        ];
+        let bounds = [Some(seen.last), Some(from.saturating_plus(MAX_SPAN)), self.not_after, cap];
         let to = bounds.into_iter().flatten().min()?;
         let span = Interval::new(from, to);
         (!span.is_empty()).then_some(span)
@@ -184,9 +171,7 @@ impl Evidence {
         key: &PrivateKeySigner,
         domain: &Eip712Domain,
     ) -> Result<Signed, SignatureError> {
-        let (last, prev_hash) = self
-            .head
-            .map_or((0, B256::ZERO), |head| (head.seq, head.hash));
+        let (last, prev_hash) = self.head.map_or((0, B256::ZERO), |head| (head.seq, head.hash));
         // a number per reading of at least a second: never near the end of the range
         let seq = last.saturating_add(1);
         let reading = Reading {
@@ -208,14 +193,7 @@ impl Evidence {
             signature,
         };
         let hash = reading::hash(&reading, domain);
-        Ok(Signed {
-            body,
-            head: ReadingHead {
-                seq,
-                to: span.to,
-                hash,
-            },
-        })
+        Ok(Signed { body, head: ReadingHead { seq, to: span.to, hash } })
     }
 
     /// The service took the reading. What it took is checked against what was sent.

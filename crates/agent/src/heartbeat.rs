@@ -78,11 +78,7 @@ struct Desk {
 
 impl Desk {
     fn new(context: Arc<Context>) -> Self {
-        Self {
-            context,
-            handles: HashMap::new(),
-            tasks: JoinSet::new(),
-        }
+        Self { context, handles: HashMap::new(), tasks: JoinSet::new() }
     }
 
     fn resume(&mut self, record: Record) {
@@ -94,22 +90,14 @@ impl Desk {
         let (mailbox, mail) = mpsc::channel(MAILBOX);
         let running = rental.running();
         self.tasks.spawn(rental.run(mail));
-        self.handles.insert(
-            id,
-            Handle {
-                mailbox: mailbox.clone(),
-                running,
-            },
-        );
+        self.handles.insert(id, Handle { mailbox: mailbox.clone(), running });
         mailbox
     }
 
     /// One heartbeat; returns when the next is due.
     async fn beat(&mut self) -> Result<Duration, CallError> {
         self.clear_ended();
-        let beat = Heartbeat {
-            running: self.running(),
-        };
+        let beat = Heartbeat { running: self.running() };
         let orders: Orders = self.context.post("v1/agent/heartbeats", &beat).await?;
         self.context.server.learn_time(orders.now_unix);
         for standing in orders.evidence {
@@ -123,9 +111,7 @@ impl Desk {
         for command in orders.commands {
             self.deliver(command).await;
         }
-        Ok(Duration::from_secs(u64::from(
-            orders.next_in_s.clamp(*WAIT_S.start(), *WAIT_S.end()),
-        )))
+        Ok(Duration::from_secs(u64::from(orders.next_in_s.clamp(*WAIT_S.start(), *WAIT_S.end()))))
     }
 
     fn running(&self) -> Vec<RentalId> {
@@ -157,10 +143,7 @@ impl Desk {
 
     async fn hand_over(&mut self, taken: Taken) {
         let (rental, escrow_id) = (taken.command().rental_id, taken.command().escrow_id);
-        let open = self
-            .handles
-            .get(&rental)
-            .map(|handle| handle.mailbox.clone());
+        let open = self.handles.get(&rental).map(|handle| handle.mailbox.clone());
         let mailbox = match open.filter(|mailbox| !mailbox.is_closed()) {
             Some(mailbox) => mailbox,
             None if self.handles.len() >= MAX_RENTALS => {
@@ -168,10 +151,7 @@ impl Desk {
                 self.context.acknowledge(taken.command().id, &ack).await;
                 return;
             }
-            None => self.open(
-                rental,
-                Rental::new(Arc::clone(&self.context), rental, escrow_id),
-            ),
+            None => self.open(rental, Rental::new(Arc::clone(&self.context), rental, escrow_id)),
         };
         match mailbox.try_send(Mail::Command(taken)) {
             Ok(()) => {}

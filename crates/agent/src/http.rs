@@ -117,11 +117,7 @@ impl Http {
         let status = response.status();
         let bytes = read(response).await?;
         if status.is_success() {
-            let bytes = if bytes.is_empty() {
-                b"null".as_slice()
-            } else {
-                &bytes
-            };
+            let bytes = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
             return serde_json::from_slice(bytes).map_err(malformed);
         }
         Err(refusal(status, &bytes))
@@ -129,14 +125,8 @@ impl Http {
 }
 
 fn is_loopback(server: &Url) -> bool {
-    let host = server
-        .host_str()
-        .unwrap_or_default()
-        .trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
+    let host = server.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, CallError> {
@@ -189,13 +179,8 @@ mod tests {
     fn errors_are_told_apart_by_what_helps() {
         let body = br#"{"code": "reading-gap", "detail": "d", "not_before": 7, "new": []}"#;
         let refused = refusal(StatusCode::CONFLICT, body);
-        let CallError::Refused(problem) = refused else {
-            panic!("{refused}")
-        };
-        assert_eq!(
-            (problem.status, problem.code.as_str()),
-            (409, "reading-gap")
-        );
+        let CallError::Refused(problem) = refused else { panic!("{refused}") };
+        assert_eq!((problem.status, problem.code.as_str()), (409, "reading-gap"));
         assert_eq!(problem.not_before.map(|at| at.get()), Some(7));
         assert_eq!(refusal(StatusCode::NOT_FOUND, b"<html>").kind(), "http-404");
         for later in [500, 502, 503, 408, 429] {

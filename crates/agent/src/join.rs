@@ -53,13 +53,7 @@ pub(crate) async fn join(
         (None, None) => return Err(AgentError::NotEnrolled),
     };
     tries.condition.well();
-    Ok(Server::new(
-        http,
-        key,
-        machine,
-        deployment,
-        config.clock.clone(),
-    ))
+    Ok(Server::new(http, key, machine, deployment, config.clock.clone()))
 }
 
 /// The identity of an earlier enrolment, made with the same key.
@@ -83,24 +77,15 @@ async fn enroll(
     tries: &mut Tries,
 ) -> Result<MachineId, AgentError> {
     let text = format!("weir-enroll:{}:{token}", deployment.chain_id);
-    let refused = |code: &str, detail: String| AgentError::EnrollRefused {
-        code: code.into(),
-        detail,
-    };
+    let refused =
+        |code: &str, detail: String| AgentError::EnrollRefused { code: code.into(), detail };
     let signature = sign(key, &text).map_err(|error| refused("signature", error.to_string()))?;
-    let body = Enroll {
-        enroll_token: token,
-        agent_address: key.address(),
-        signature,
-    };
+    let body = Enroll { enroll_token: token, agent_address: key.address(), signature };
     loop {
         match http.post::<Enrolled>("v1/agent/enroll", None, &body).await {
             Ok(enrolled) => {
                 let machine_id = enrolled.machine_id;
-                let identity = Identity {
-                    machine_id,
-                    agent_address: key.address(),
-                };
+                let identity = Identity { machine_id, agent_address: key.address() };
                 disk::write_json(&state.identity(), &identity)?;
                 tracing::info!(machine.id = %machine_id, agent.address = %key.address(), "enrolled");
                 return Ok(machine_id);
@@ -143,18 +128,9 @@ mod tests {
         let address = key::load_or_make(&state).unwrap().address();
         assert_eq!(identity(&state, address).unwrap(), None);
         let machine_id = crate::tests::machine();
-        disk::write_json(
-            &state.identity(),
-            &Identity {
-                machine_id,
-                agent_address: address,
-            },
-        )
-        .unwrap();
-        assert_eq!(
-            identity(&state, address).unwrap().unwrap().machine_id,
-            machine_id
-        );
+        disk::write_json(&state.identity(), &Identity { machine_id, agent_address: address })
+            .unwrap();
+        assert_eq!(identity(&state, address).unwrap().unwrap().machine_id, machine_id);
         let other = identity(&state, Address::ZERO).unwrap_err();
         assert!(matches!(other, AgentError::OtherKey { .. }), "{other}");
         std::fs::write(state.identity(), "{}").unwrap();

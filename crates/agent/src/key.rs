@@ -25,19 +25,12 @@ pub(crate) fn load_or_make(state: &StateDir) -> Result<PrivateKeySigner, AgentEr
         disk::write(&path, hex::encode(key.to_bytes()).as_bytes())?;
         return Ok(key);
     };
-    let mode = fs::metadata(&path)
-        .map_err(AgentError::io(&path))?
-        .permissions()
-        .mode()
-        & 0o777;
+    let mode = fs::metadata(&path).map_err(AgentError::io(&path))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(AgentError::KeyExposed { path, mode });
     }
     // the parser's own words would repeat the key
-    let bytes: B256 = text
-        .trim()
-        .parse()
-        .map_err(|_| corrupt(&path, "not 64 hex digits"))?;
+    let bytes: B256 = text.trim().parse().map_err(|_| corrupt(&path, "not 64 hex digits"))?;
     PrivateKeySigner::from_bytes(&bytes).map_err(|_| corrupt(&path, "not a secp256k1 key"))
 }
 
@@ -64,10 +57,7 @@ mod tests {
         load_or_make(&state).unwrap();
         fs::set_permissions(state.key(), fs::Permissions::from_mode(0o640)).unwrap();
         let error = load_or_make(&state).unwrap_err();
-        assert!(
-            matches!(error, AgentError::KeyExposed { mode: 0o640, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, AgentError::KeyExposed { mode: 0o640, .. }), "{error}");
     }
 
     #[test]
@@ -78,10 +68,7 @@ mod tests {
             disk::write(&state.key(), text.as_bytes()).unwrap();
             let error = load_or_make(&state).unwrap_err().to_string();
             assert!(error.contains("agent.key is damaged"), "{error}");
-            assert!(
-                !error.contains("abc123") && !error.contains("ffff"),
-                "{error}"
-            );
+            assert!(!error.contains("abc123") && !error.contains("ffff"), "{error}");
         }
     }
 }

@@ -30,11 +30,7 @@ impl Process {
     /// The process that has this pid now.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let stat = Stat::read(pid).filter(|stat| stat.is_alive())?;
-        Some(Self {
-            pid,
-            boot: boot_id()?,
-            started: stat.started,
-        })
+        Some(Self { pid, boot: boot_id()?, started: stat.started })
     }
 
     /// The leader of a process group that was started for the rental, if one lives.
@@ -95,23 +91,17 @@ fn pids() -> impl Iterator<Item = u32> {
 fn belongs_to(pid: u32, rental: RentalId) -> bool {
     let wanted = format!("{RENTAL_VARIABLE}={rental}");
     fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == wanted.as_bytes())
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
     })
 }
 
 fn boot_id() -> Option<String> {
-    fs::read_to_string(Path::new(BOOT_ID))
-        .ok()
-        .map(|id| id.trim().to_owned())
+    fs::read_to_string(Path::new(BOOT_ID)).ok().map(|id| id.trim().to_owned())
 }
 
 fn rss_kb(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -158,12 +148,7 @@ mod tests {
     #[test]
     fn a_program_may_call_itself_anything() {
         let line = "7 (a) b (c) S 1 42 7 0 -1 4194304 1 0 0 0 30 12 0 0 20 0 1 0 999 1000 50 18446";
-        let stat = Stat {
-            state: 'S',
-            group: 42,
-            cpu_ticks: 42,
-            started: 999,
-        };
+        let stat = Stat { state: 'S', group: 42, cpu_ticks: 42, started: 999 };
         assert_eq!(Stat::parse(line), Some(stat));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
         assert_eq!(Stat::parse(""), None);
@@ -173,20 +158,8 @@ mod tests {
     fn a_process_is_known_by_more_than_its_pid() {
         let me = Process::of(std::process::id()).unwrap();
         assert!(me.is_alive());
-        assert!(
-            !Process {
-                started: me.started + 1,
-                ..me.clone()
-            }
-            .is_alive()
-        );
-        assert!(
-            !Process {
-                boot: "another".into(),
-                ..me.clone()
-            }
-            .is_alive()
-        );
+        assert!(!Process { started: me.started + 1, ..me.clone() }.is_alive());
+        assert!(!Process { boot: "another".into(), ..me.clone() }.is_alive());
         let detail = me.detail();
         assert_eq!(detail["workload"], "running");
         assert_eq!(detail["pid"], me.pid);

@@ -102,10 +102,7 @@ pub(crate) fn load_all(state: &StateDir) -> Result<Vec<Record>, AgentError> {
             continue;
         };
         if path != state.record(record.rental_id) {
-            return Err(corrupt(
-                &path,
-                format_args!("it is that of {}", record.rental_id),
-            ));
+            return Err(corrupt(&path, format_args!("it is that of {}", record.rental_id)));
         }
         if record.stage == Stage::Starting && record.find_process().is_some() {
             record.stage = Stage::Started;
@@ -128,11 +125,7 @@ mod tests {
     fn what_runs_is_found_again_and_the_rest_is_cleared_away() {
         let folder = folder();
         let state = StateDir::open(folder.path()).unwrap();
-        let head = ReadingHead {
-            seq: 3,
-            to: UnixSeconds(9),
-            hash: B256::repeat_byte(2),
-        };
+        let head = ReadingHead { seq: 3, to: UnixSeconds(9), hash: B256::repeat_byte(2) };
         let record = |stage| Record {
             stage,
             process: Process::of(std::process::id()),
@@ -141,19 +134,13 @@ mod tests {
         };
         let ready = record(Stage::Ready);
         let stopped = record(Stage::Stopped);
-        let begun = Record {
-            process: None,
-            ..record(Stage::Starting)
-        };
+        let begun = Record { process: None, ..record(Stage::Starting) };
         for record in [&ready, &stopped, &begun] {
             record.save(&state).unwrap();
             std::fs::create_dir(state.workload(record.rental_id)).unwrap();
         }
         assert_eq!(load_all(&state).unwrap(), std::slice::from_ref(&ready));
-        assert_eq!(
-            disk::list_json(&state.rentals()).unwrap(),
-            [state.record(ready.rental_id)]
-        );
+        assert_eq!(disk::list_json(&state.rentals()).unwrap(), [state.record(ready.rental_id)]);
         assert!(!state.workload(stopped.rental_id).exists());
         ready.forget(&state).unwrap();
         ready.forget(&state).unwrap();
@@ -167,10 +154,7 @@ mod tests {
         let path = state.record(rental());
         std::fs::write(&path, "{").unwrap();
         let error = load_all(&state).unwrap_err().to_string();
-        assert!(
-            error.contains("is damaged") && error.contains("move it away"),
-            "{error}"
-        );
+        assert!(error.contains("is damaged") && error.contains("move it away"), "{error}");
         disk::write_json(&path, &Record::new(rental(), B256::ZERO)).unwrap();
         let error = load_all(&state).unwrap_err().to_string();
         assert!(error.contains("it is that of rnt_"), "{error}");

@@ -59,12 +59,7 @@ pub(crate) struct Rental {
 impl Rental {
     /// A rental that nothing has been done for.
     pub(crate) fn new(context: Arc<Context>, id: RentalId, escrow_id: B256) -> Self {
-        Self::with(
-            context,
-            Record::new(id, escrow_id),
-            None,
-            Evidence::new(id, escrow_id),
-        )
+        Self::with(context, Record::new(id, escrow_id), None, Evidence::new(id, escrow_id))
     }
 
     /// A rental of an earlier run. Its workload is taken over if it runs, and restarted if not.
@@ -152,11 +147,7 @@ impl Rental {
         let now = self.context.server.now();
         self.evidence.saw(now);
         workload::bound_log(&self.context.state.workload(self.record.rental_id));
-        if self
-            .record
-            .started
-            .is_some_and(|at| now.saturating_since(at).get() > SETTLED_S)
-        {
+        if self.record.started.is_some_and(|at| now.saturating_since(at).get() > SETTLED_S) {
             self.restart.worked();
         }
         if self.record.stage == Stage::Acked && self.ready.is_due() {

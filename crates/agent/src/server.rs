@@ -98,20 +98,10 @@ impl Server {
     }
 
     async fn sign_in(&self) -> Result<String, CallError> {
-        let challenge: Challenge = self
-            .http
-            .post("v1/agent/challenge", None, &Empty {})
-            .await?;
+        let challenge: Challenge = self.http.post("v1/agent/challenge", None, &Empty {}).await?;
         let nonce = challenge.nonce.as_str();
-        let text = format!(
-            "weir-agent:{}:{}:{nonce}",
-            self.deployment.chain_id, self.machine
-        );
-        let body = SignIn {
-            machine_id: self.machine,
-            nonce,
-            signature: sign(&self.key, &text)?,
-        };
+        let text = format!("weir-agent:{}:{}:{nonce}", self.deployment.chain_id, self.machine);
+        let body = SignIn { machine_id: self.machine, nonce, signature: sign(&self.key, &text)? };
         let session: Session = self.http.post("v1/agent/session", None, &body).await?;
         tracing::info!(machine.id = %self.machine, "signed in");
         Ok(session.token)
@@ -123,8 +113,7 @@ impl Server {
     pub(crate) fn learn_time(&self, theirs: UnixSeconds) {
         let ours = i64::try_from(self.clock.now().get());
         if let (Ok(theirs), Ok(ours)) = (i64::try_from(theirs.millis().get()), ours) {
-            self.offset
-                .store(theirs.saturating_sub(ours), Ordering::Relaxed);
+            self.offset.store(theirs.saturating_sub(ours), Ordering::Relaxed);
         }
     }
 

@@ -88,11 +88,7 @@ impl Standing {
     /// The last reading that was accepted.
     pub(crate) fn head(&self) -> Option<ReadingHead> {
         let to = self.to.filter(|_| self.seq > 0)?;
-        Some(ReadingHead {
-            seq: self.seq,
-            to,
-            hash: self.hash,
-        })
+        Some(ReadingHead { seq: self.seq, to, hash: self.hash })
     }
 }
 
@@ -111,12 +107,7 @@ impl Command {
     /// The vendor's ids of the GPUs that the rental holds.
     pub(crate) fn gpus(&self) -> Vec<String> {
         let listed = self.payload.get("gpus").and_then(Value::as_array);
-        listed
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect()
+        listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 }
 
@@ -139,16 +130,10 @@ pub(crate) struct Ack {
 }
 
 impl Ack {
-    pub(crate) const OK: Self = Self {
-        outcome: AckOutcome::Ok,
-        reason: None,
-    };
+    pub(crate) const OK: Self = Self { outcome: AckOutcome::Ok, reason: None };
 
     pub(crate) const fn failed(reason: FailReason) -> Self {
-        Self {
-            outcome: AckOutcome::Failed,
-            reason: Some(reason),
-        }
+        Self { outcome: AckOutcome::Failed, reason: Some(reason) }
     }
 }
 

@@ -98,25 +98,17 @@ impl Workload {
         sleep(PROVING_TIME).await;
         let ended = child.try_wait().ok().flatten();
         if let (Some(process), None) = (process, ended) {
-            return Ok(Self {
-                process,
-                child: Some(child),
-            });
+            return Ok(Self { process, child: Some(child) });
         }
         if let Some(group) = group {
             end_group(group, None, order.rental).await;
         }
-        Err(StartError::Ended(
-            ended.map_or("unknown".into(), |status| status.to_string()),
-        ))
+        Err(StartError::Ended(ended.map_or("unknown".into(), |status| status.to_string())))
     }
 
     /// Takes over a process that an earlier run of the agent started.
     pub(crate) fn adopt(process: Process) -> Option<Self> {
-        process.is_alive().then_some(Self {
-            process,
-            child: None,
-        })
+        process.is_alive().then_some(Self { process, child: None })
     }
 
     /// Which process it is.
@@ -126,10 +118,7 @@ impl Workload {
 
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
-        let ended = self
-            .child
-            .as_mut()
-            .is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+        let ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
         !ended && self.process.is_alive()
     }
 }
@@ -151,9 +140,7 @@ fn spawn(order: &Order<'_>) -> Result<Child, StartError> {
         .process_group(0)
         .kill_on_drop(false);
     if !gpus.is_empty() {
-        command
-            .env("CUDA_VISIBLE_DEVICES", &gpus)
-            .env("NVIDIA_VISIBLE_DEVICES", &gpus);
+        command.env("CUDA_VISIBLE_DEVICES", &gpus).env("NVIDIA_VISIBLE_DEVICES", &gpus);
     }
     command.spawn().map_err(|source| {
         let program = order.command.program.clone();
@@ -162,22 +149,13 @@ fn spawn(order: &Order<'_>) -> Result<Child, StartError> {
 }
 
 fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
-    INHERITED
-        .into_iter()
-        .filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
+    INHERITED.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
 }
 
 fn open_log(folder: &Path) -> std::io::Result<fs::File> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // appending, so that the log can be emptied under the workload
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(folder.join(LOG))
+    OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(LOG))
 }
 
 /// Empties a log that has grown too large.
@@ -223,12 +201,7 @@ async fn ended_within(group: u32, grace: Duration) -> bool {
 /// Signals a process group through the shell's own `kill`, which every system has.
 async fn send(signal: &str, group: u32) {
     let sent = Command::new("/bin/sh")
-        .args([
-            "-c",
-            "kill -s \"$0\" -- \"-$1\"",
-            signal,
-            &group.to_string(),
-        ])
+        .args(["-c", "kill -s \"$0\" -- \"-$1\"", signal, &group.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

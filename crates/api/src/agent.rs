@@ -9,8 +9,5 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::AppState;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .merge(enroll::routes())
-        .merge(commands::routes())
-        .merge(readings::routes())
+    OpenApiRouter::new().merge(enroll::routes()).merge(commands::routes()).merge(readings::routes())
 }

@@ -105,11 +105,7 @@ pub(crate) struct AccountView {
 
 impl From<Account> for AccountView {
     fn from(account: Account) -> Self {
-        Self {
-            id: account.id,
-            address: account.address,
-            created_at: Time(account.created_at),
-        }
+        Self { id: account.id, address: account.address, created_at: Time(account.created_at) }
     }
 }
 
@@ -153,24 +149,15 @@ async fn verify(
                 let account = accounts::find_or_create(tx, id, wallet, now).await?;
                 let id = SessionId::from_uuid(Uuid::now_v7());
                 let owner = NewOwner::Account(account.id);
-                let session = NewSession {
-                    id,
-                    token_hash,
-                    owner,
-                    now,
-                    expires_at,
-                };
+                let session = NewSession { id, token_hash, owner, now, expires_at };
                 accounts::open_session(tx, &session).await?;
                 Ok(account)
             })
         })
         .await
         .map_err(Problem::from)?;
-    let answer = SessionAnswer {
-        token: secret.text,
-        expires_at: Time(expires_at),
-        account: account.into(),
-    };
+    let answer =
+        SessionAnswer { token: secret.text, expires_at: Time(expires_at), account: account.into() };
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
@@ -205,13 +192,7 @@ async fn check_contract(
                       whether it is by a contract wallet";
         Problem::new(Code::ChainUnavailable, detail)
     };
-    if app
-        .chain
-        .code_hash(claim.wallet)
-        .await
-        .map_err(offline)?
-        .is_none()
-    {
+    if app.chain.code_hash(claim.wallet).await.map_err(offline)?.is_none() {
         return Err(refused());
     }
     let valid = app

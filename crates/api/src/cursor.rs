@@ -20,9 +20,7 @@ pub(crate) fn read<const PARTS: usize>(
     list: &str,
     cursor: &str,
 ) -> Result<[String; PARTS], Problem> {
-    decode(list, cursor)
-        .and_then(|parts| parts.try_into().ok())
-        .ok_or_else(invalid)
+    decode(list, cursor).and_then(|parts| parts.try_into().ok()).ok_or_else(invalid)
 }
 
 fn decode(list: &str, cursor: &str) -> Option<Vec<String>> {
@@ -53,10 +51,7 @@ mod tests {
             ("offers:price", ""),
             ("offers:price", &"A".repeat(300)),
         ] {
-            assert_eq!(
-                read::<2>(list, cursor).unwrap_err().code(),
-                Code::InvalidCursor
-            );
+            assert_eq!(read::<2>(list, cursor).unwrap_err().code(), Code::InvalidCursor);
         }
         assert!(read::<1>("offers:price", &cursor).is_err());
     }

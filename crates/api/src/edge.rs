@@ -26,10 +26,10 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     // the pattern, not the path: ids must not become labels
-    let route = request.extensions().get::<MatchedPath>().map_or_else(
-        || "unknown".to_owned(),
-        |matched| matched.as_str().to_owned(),
-    );
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unknown".to_owned(), |matched| matched.as_str().to_owned());
     let span = tracing::info_span!(
         "http.request",
         request.id = %request_id,
@@ -37,9 +37,7 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
         http.route = %route,
     );
     let limit = app.config.request_timeout;
-    let response = answer_in(limit, request, next)
-        .instrument(span.clone())
-        .await;
+    let response = answer_in(limit, request, next).instrument(span.clone()).await;
     let mut response = finish(response, &path, &request_id);
     let status = response.status();
     let elapsed = started.elapsed();
@@ -71,21 +69,14 @@ async fn answer_in(limit: Duration, request: Request, next: Next) -> Response {
 /// Gives an error its body, which names the request it answers.
 fn finish(mut response: Response, path: &str, request_id: &str) -> Response {
     let headers = response.headers_mut();
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(header::CACHE_CONTROL) && path.starts_with("/v1/") {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
-    tracing::debug!(
-        request.id = request_id,
-        error.code = problem.code().as_str(),
-        "refused"
-    );
+    tracing::debug!(request.id = request_id, error.code = problem.code().as_str(), "refused");
     let body = problem.body(path, request_id).to_string();
     let (parts, _) = response.into_parts();
     Response::from_parts(parts, Body::from(body))
@@ -96,10 +87,7 @@ fn request_id(headers: &HeaderMap) -> String {
         .get(REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
-        .filter(|id| {
-            id.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
+        .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
         .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned)
 }
 
@@ -121,10 +109,7 @@ pub(crate) async fn no_route() -> Problem {
 
 /// The path is routed, the method is not.
 pub(crate) async fn no_method() -> Problem {
-    Problem::new(
-        Code::MethodNotAllowed,
-        "the path does not take this method; see Allow",
-    )
+    Problem::new(Code::MethodNotAllowed, "the path does not take this method; see Allow")
 }
 
 #[cfg(test)]
@@ -139,10 +124,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = to_bytes(response.into_body(), 4_096).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(
-            (&body["code"], &body["request_id"]),
-            (&"internal".into(), &"r-1".into())
-        );
+        assert_eq!((&body["code"], &body["request_id"]), (&"internal".into(), &"r-1".into()));
         assert!(!body.to_string().contains("secret"));
     }
 }

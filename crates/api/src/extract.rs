@@ -22,24 +22,20 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
             let detail = "the body must be JSON, with Content-Type: application/json";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
-        let bytes = Bytes::from_request(request, app)
-            .await
-            .map_err(|rejection| {
-                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                    let detail = format!("a body may have {} bytes", app.config.body_limit);
-                    Problem::new(Code::BodyTooLarge, detail)
-                } else {
-                    Problem::new(Code::InvalidRequest, "the body ended early")
-                }
-            })?;
+        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let detail = format!("a body may have {} bytes", app.config.body_limit);
+                Problem::new(Code::BodyTooLarge, detail)
+            } else {
+                Problem::new(Code::InvalidRequest, "the body ended early")
+            }
+        })?;
         parse_json(&bytes).map(Self)
     }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
     else {
         return false;
     };
@@ -56,17 +52,11 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             let message = without_position(&inner.to_string());
             Problem::new(Code::InvalidRequest, message.clone()).at(pointer, message)
         } else {
-            Problem::new(
-                Code::InvalidRequest,
-                format!("the body is not valid JSON: {inner}"),
-            )
+            Problem::new(Code::InvalidRequest, format!("the body is not valid JSON: {inner}"))
         }
     })?;
     json.end().map_err(|error| {
-        Problem::new(
-            Code::InvalidRequest,
-            format!("the body is not valid JSON: {error}"),
-        )
+        Problem::new(Code::InvalidRequest, format!("the body is not valid JSON: {error}"))
     })?;
     Ok(value)
 }
@@ -86,9 +76,8 @@ fn pointer(path: &serde_path_to_error::Path, message: &str) -> String {
         pointer.push('/');
         pointer.push_str(&part.replace('~', "~0").replace('/', "~1"));
     }
-    if let Some(field) = message
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split('`').next())
+    if let Some(field) =
+        message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
         && !pointer.ends_with(&format!("/{field}"))
     {
         pointer.push('/');
@@ -99,11 +88,7 @@ fn pointer(path: &serde_path_to_error::Path, message: &str) -> String {
 
 /// serde_json's sentence without "at line 1 column 9", which the pointer says better.
 fn without_position(message: &str) -> String {
-    message
-        .split(" at line ")
-        .next()
-        .unwrap_or(message)
-        .to_owned()
+    message.split(" at line ").next().unwrap_or(message).to_owned()
 }
 
 /// The one id or name in the path.
@@ -156,9 +141,7 @@ impl<T: Parameters> FromRequestParts<AppState> for Params<T> {
         }
         let Query(value) = Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| {
             let detail = rejection.body_text();
-            let named = pairs
-                .iter()
-                .find(|(name, _)| detail.contains(&format!("{name}:")));
+            let named = pairs.iter().find(|(name, _)| detail.contains(&format!("{name}:")));
             let pointer = named.map_or_else(|| "?".to_owned(), |(name, _)| format!("?{name}"));
             refused(detail.clone()).at(pointer, detail)
         })?;
@@ -168,9 +151,7 @@ impl<T: Parameters> FromRequestParts<AppState> for Params<T> {
 
 fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
     let short: String = name.chars().take(64).collect();
-    let nearest = known
-        .iter()
-        .min_by_key(|candidate| distance(&short, candidate));
+    let nearest = known.iter().min_by_key(|candidate| distance(&short, candidate));
     let hint = match nearest {
         Some(candidate) if distance(&short, candidate) <= 3 => {
             format!("; did you mean {candidate}?")
@@ -193,9 +174,7 @@ fn distance(left: &str, right: &str) -> usize {
         for (cell, b) in row.iter_mut().skip(1).zip(right.chars()) {
             let substituted = diagonal.saturating_add(usize::from(a != b));
             diagonal = *cell;
-            before = substituted
-                .min(before.saturating_add(1))
-                .min(cell.saturating_add(1));
+            before = substituted.min(before.saturating_add(1)).min(cell.saturating_add(1));
             *cell = before;
         }
     }
@@ -216,9 +195,7 @@ impl FromRequestParts<AppState> for IdempotencyKey {
             .ok_or_else(|| missing("this request moves money and needs an Idempotency-Key"))?;
         let key = value.to_str().unwrap_or_default().trim();
         if key.is_empty() || key.len() > 255 {
-            return Err(missing(
-                "the Idempotency-Key must be 1 to 255 visible ASCII characters",
-            ));
+            return Err(missing("the Idempotency-Key must be 1 to 255 visible ASCII characters"));
         }
         Ok(Self(key.to_owned()))
     }
@@ -277,27 +254,11 @@ mod tests {
     #[test]
     fn a_wrong_place_is_named_by_a_pointer() {
         for (body, pointer, says) in [
-            (
-                r#"{"price":{"amount":0.65},"count":1}"#,
-                "/price/amount",
-                "as a string",
-            ),
+            (r#"{"price":{"amount":0.65},"count":1}"#, "/price/amount", "as a string"),
             (r#"{"price":{"amount":"0.65"},"count":-1}"#, "/count", "u16"),
-            (
-                r#"{"price":{"amount":"0.65"},"count":1e30}"#,
-                "/count",
-                "u16",
-            ),
-            (
-                r#"{"price":{"amount":"0.65"},"count":1,"cuont":2}"#,
-                "/cuont",
-                "unknown field",
-            ),
-            (
-                r#"{"price":{"amount":"0.65","x":1},"count":1}"#,
-                "/price/x",
-                "unknown field",
-            ),
+            (r#"{"price":{"amount":"0.65"},"count":1e30}"#, "/count", "u16"),
+            (r#"{"price":{"amount":"0.65"},"count":1,"cuont":2}"#, "/cuont", "unknown field"),
+            (r#"{"price":{"amount":"0.65","x":1},"count":1}"#, "/price/x", "unknown field"),
         ] {
             let body = refusal(body);
             assert_eq!(body["errors"][0]["pointer"], pointer, "{body}");
@@ -310,12 +271,7 @@ mod tests {
     #[test]
     fn broken_json_and_a_second_value_are_refused() {
         for body in ["", "{", r#"{"price":{"amount":"0.65"},"count":1} x"#, "nul"] {
-            assert!(
-                refusal(body)["detail"]
-                    .as_str()
-                    .unwrap()
-                    .contains("not valid JSON")
-            );
+            assert!(refusal(body)["detail"].as_str().unwrap().contains("not valid JSON"));
         }
     }
 
@@ -325,12 +281,7 @@ mod tests {
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("same", "same"), 0);
         let body = unknown_parameter("gpu_modle", &["gpu_count", "gpu_model"]).body("/", "r");
-        assert!(
-            body["detail"]
-                .as_str()
-                .unwrap()
-                .contains("did you mean gpu_model?")
-        );
+        assert!(body["detail"].as_str().unwrap().contains("did you mean gpu_model?"));
         let body = unknown_parameter("zzzzzzzzzz", &["sort"]).body("/", "r");
         assert!(body["detail"].as_str().unwrap().contains("known are sort"));
     }

@@ -32,10 +32,7 @@ impl Feed {
                 () = listen_for_ever(&store, &sender) => {}
             }
         });
-        Self {
-            news,
-            _listening: Arc::new(stop.drop_guard()),
-        }
+        Self { news, _listening: Arc::new(stop.drop_guard()) }
     }
 
     /// News from now on.

@@ -34,9 +34,7 @@ impl Secret {
     /// [`Code::Internal`] if there is none.
     pub(crate) fn new() -> Result<Self, Problem> {
         let mut bytes = [0_u8; SECRET_BYTES];
-        rand::rngs::OsRng
-            .try_fill_bytes(&mut bytes)
-            .map_err(internal)?;
+        rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(internal)?;
         let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let hash = hash_of(&text);
         Ok(Self { text, hash })
@@ -55,9 +53,7 @@ pub(crate) fn hash_of(secret: &str) -> [u8; 32] {
 /// [`Code::Internal`] if there is no randomness.
 pub(crate) fn nonce() -> Result<String, Problem> {
     let mut bytes = [0_u8; 16];
-    rand::rngs::OsRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(internal)?;
+    rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(internal)?;
     Ok(hex::encode(bytes))
 }
 
@@ -78,14 +74,10 @@ impl FromRequestParts<AppState> for Wallet {
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         let session = session(parts, app).await?;
         match session.owner {
-            SessionOwner::Account(account) => Ok(Self {
-                session: session.id,
-                account,
-            }),
-            SessionOwner::Machine(_) => Err(Problem::new(
-                Code::Forbidden,
-                "an agent's session may use /v1/agent only",
-            )),
+            SessionOwner::Account(account) => Ok(Self { session: session.id, account }),
+            SessionOwner::Machine(_) => {
+                Err(Problem::new(Code::Forbidden, "an agent's session may use /v1/agent only"))
+            }
         }
     }
 }
@@ -99,10 +91,9 @@ impl FromRequestParts<AppState> for Agent {
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         match session(parts, app).await?.owner {
             SessionOwner::Machine(machine) => Ok(Self(machine)),
-            SessionOwner::Account(_) => Err(Problem::new(
-                Code::Forbidden,
-                "a wallet's session may not act as an agent",
-            )),
+            SessionOwner::Account(_) => {
+                Err(Problem::new(Code::Forbidden, "a wallet's session may not act as an agent"))
+            }
         }
     }
 }

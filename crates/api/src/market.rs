@@ -284,13 +284,6 @@ async fn search(
         let price = offer.terms.price.usd().get().to_string();
         cursor::write(&list, &[price, offer.id.to_string()])
     });
-    let data = found
-        .iter()
-        .map(|offer| OfferView::new(offer, &app))
-        .collect();
-    Ok(Json(OfferPage {
-        data,
-        next_cursor,
-        applied_filters: params,
-    }))
+    let data = found.iter().map(|offer| OfferView::new(offer, &app)).collect();
+    Ok(Json(OfferPage { data, next_cursor, applied_filters: params }))
 }

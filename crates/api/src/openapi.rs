@@ -14,14 +14,8 @@ use crate::problem::{FieldError, MEDIA_TYPE, ProblemBody};
 const TAGS: [(&str, &str); 6] = [
     ("account", "Sign in with a wallet."),
     ("market", "What anyone may see."),
-    (
-        "renter",
-        "Ask for a price, book it, follow the rental, stop it, read what it came to.",
-    ),
-    (
-        "provider",
-        "Register machines, offer them, see what they earn.",
-    ),
+    ("renter", "Ask for a price, book it, follow the rental, stop it, read what it came to."),
+    ("provider", "Register machines, offer them, see what they earn."),
     ("agent", "For the program on a provider's machine."),
     ("system", "Health, metrics and the meaning of errors."),
 ];
@@ -42,12 +36,8 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
         "bearer".to_owned(),
         SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)).into(),
     );
-    components
-        .schemas
-        .insert(ProblemBody::name().into_owned(), ProblemBody::schema());
-    components
-        .schemas
-        .insert(FieldError::name().into_owned(), FieldError::schema());
+    components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
+    components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
             operation.operation_id = Some(operation_id(method, path));
@@ -61,20 +51,14 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
                         .build(),
                 )
                 .build();
-            operation
-                .responses
-                .responses
-                .insert("default".to_owned(), problem.into());
+            operation.responses.responses.insert("default".to_owned(), problem.into());
         }
     }
     api
 }
 
 fn tag(name: &str, about: &str) -> Tag {
-    TagBuilder::new()
-        .name(name)
-        .description(Some(about))
-        .build()
+    TagBuilder::new().name(name).description(Some(about)).build()
 }
 
 /// A response needs a description; where the handler gives none, its status says enough.
@@ -85,9 +69,7 @@ fn describe(operation: &mut Operation) {
         };
         if response.description.is_empty() {
             let status = status.parse::<StatusCode>().ok();
-            let reason = status
-                .and_then(|status| status.canonical_reason())
-                .unwrap_or("Done");
+            let reason = status.and_then(|status| status.canonical_reason()).unwrap_or("Done");
             response.description = format!("{reason}.");
         }
     }
@@ -95,9 +77,7 @@ fn describe(operation: &mut Operation) {
 
 /// `post_rentals_id_stop`: the handlers' names say little outside of their modules.
 fn operation_id(method: &str, path: &str) -> String {
-    let parts = path
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != "v1");
+    let parts = path.split('/').filter(|part| !part.is_empty() && *part != "v1");
     parts.fold(method.to_owned(), |id, part| {
         let name = part.trim_matches(['{', '}']).replace(['-', '.'], "_");
         format!("{id}_{name}")

@@ -72,21 +72,13 @@ impl Problem {
     /// An error of this kind, with a sentence about this occurrence.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Inner {
-            code,
-            detail,
-            errors: Vec::new(),
-            extra: Map::new(),
-        }))
+        Self(Box::new(Inner { code, detail, errors: Vec::new(), extra: Map::new() }))
     }
 
     /// Names a place of the request that is wrong.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        self.0.errors.push(FieldError {
-            pointer: pointer.into(),
-            message: message.into(),
-        });
+        self.0.errors.push(FieldError { pointer: pointer.into(), message: message.into() });
         self
     }
 
@@ -163,10 +155,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::Conflict { .. } => {
                 tracing::info!(%error, "a conflict that its handler did not expect");
-                Self::new(
-                    Code::StateConflict,
-                    "somebody else changed the same thing first",
-                )
+                Self::new(Code::StateConflict, "somebody else changed the same thing first")
             }
             StoreError::Missing(_) | StoreError::Corrupt(_) | StoreError::Bug(_) => {
                 tracing::error!(%error, "the store failed");

@@ -12,8 +12,5 @@ pub(crate) use earnings::CallView;
 pub(crate) use machines::{PageParams, is_online, is_region};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .merge(machines::routes())
-        .merge(offers::routes())
-        .merge(earnings::routes())
+    OpenApiRouter::new().merge(machines::routes()).merge(offers::routes()).merge(earnings::routes())
 }

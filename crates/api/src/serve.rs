@@ -54,11 +54,7 @@ pub fn router(app: AppState) -> Router {
         Some(layer) => router.layer(layer),
         None => router,
     };
-    router
-        .layer(SetSensitiveRequestHeadersLayer::new([
-            header::AUTHORIZATION,
-        ]))
-        .with_state(app)
+    router.layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION])).with_state(app)
 }
 
 /// Browsers of these origins may call; nobody else's, which is the default.

@@ -51,9 +51,7 @@ impl ApiConfig {
     #[must_use]
     pub fn new(public_url: &str, chain_id: u64) -> Self {
         let public_url = public_url.trim_end_matches('/').to_owned();
-        let authority = public_url
-            .split_once("://")
-            .map_or(public_url.as_str(), |(_, rest)| rest);
+        let authority = public_url.split_once("://").map_or(public_url.as_str(), |(_, rest)| rest);
         let siwe_domain = authority.split('/').next().unwrap_or_default().to_owned();
         Self {
             siwe_domain,
@@ -102,15 +100,7 @@ impl AppState {
         let feed = Feed::start(store.clone());
         let streams = Arc::new(Semaphore::new(config.stream_limit));
         let closing = CancellationToken::new();
-        Self {
-            store,
-            chain,
-            config: Arc::new(config),
-            metrics,
-            feed,
-            streams,
-            closing,
-        }
+        Self { store, chain, config: Arc::new(config), metrics, feed, streams, closing }
     }
 
     /// The time, in whole seconds.

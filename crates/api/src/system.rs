@@ -42,10 +42,7 @@ async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
     let mut connection = app.store.read().await?;
     match deployment::get(&mut connection).await {
         Ok(Some(_)) => Ok(Json(Health { status: "ready" })),
-        Ok(None) => Err(Problem::new(
-            Code::NotReady,
-            "no escrow contract is recorded yet",
-        )),
+        Ok(None) => Err(Problem::new(Code::NotReady, "no escrow contract is recorded yet")),
         Err(StoreError::Bug(_)) => {
             Err(Problem::new(Code::NotReady, "the database is not migrated"))
         }
@@ -58,10 +55,7 @@ async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(State(app): State<AppState>) -> Result<Response, Problem> {
     let Some(handle) = &app.metrics else {
-        return Err(Problem::new(
-            Code::NotFound,
-            "this process does not keep metrics",
-        ));
+        return Err(Problem::new(Code::NotFound, "this process does not keep metrics"));
     };
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((content_type, handle.render()).into_response())
@@ -103,9 +97,7 @@ pub(crate) struct ErrorList {
 /// Every kind of error that the service answers with.
 #[utoipa::path(get, path = "/errors", tag = "system", responses((status = 200, body = ErrorList)))]
 async fn errors() -> Json<ErrorList> {
-    Json(ErrorList {
-        data: Code::ALL.iter().copied().map(ErrorView::from).collect(),
-    })
+    Json(ErrorList { data: Code::ALL.iter().copied().map(ErrorView::from).collect() })
 }
 
 /// The page that the `type` of an error leads to: HTML for browsers, JSON for everyone else.
@@ -114,14 +106,9 @@ async fn errors() -> Json<ErrorList> {
     responses((status = 200, content(
         (ErrorView = "application/json"), (String = "text/html")))))]
 async fn error(Id(code): Id<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let found = Code::ALL
-        .iter()
-        .copied()
-        .find(|known| known.as_str() == code);
+    let found = Code::ALL.iter().copied().find(|known| known.as_str() == code);
     let view = ErrorView::from(found.ok_or_else(|| Problem::not_found("error code"))?);
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/html")) {
         return Ok(Html(page(view)).into_response());
     }
@@ -130,18 +117,8 @@ async fn error(Id(code): Id<String>, headers: HeaderMap) -> Result<Response, Pro
 
 /// The table's own texts only: nothing of the request gets into the page.
 fn page(view: ErrorView) -> String {
-    let ErrorView {
-        code,
-        status,
-        title,
-        help,
-        retryable,
-    } = view;
-    let retry = if retryable {
-        "may succeed"
-    } else {
-        "will fail again"
-    };
+    let ErrorView { code, status, title, help, retryable } = view;
+    let retry = if retryable { "may succeed" } else { "will fail again" };
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code}</title>\
          <body><h1>{title}</h1><p><code>{code}</code>, HTTP {status}. The same request later {retry}.</p>\

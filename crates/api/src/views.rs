@@ -39,10 +39,7 @@ pub struct Usd {
 
 impl From<UsdMicros> for Usd {
     fn from(amount: UsdMicros) -> Self {
-        Self {
-            amount,
-            currency: Currency::Usd,
-        }
+        Self { amount, currency: Currency::Usd }
     }
 }
 
@@ -96,18 +93,13 @@ impl Time {
     /// The same as text.
     pub(crate) fn text(self) -> Option<String> {
         let seconds = i64::try_from(self.0.get()).ok()?;
-        OffsetDateTime::from_unix_timestamp(seconds)
-            .ok()?
-            .format(&Rfc3339)
-            .ok()
+        OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
     }
 }
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = self
-            .text()
-            .ok_or_else(|| serde::ser::Error::custom("a time after 9999"))?;
+        let text = self.text().ok_or_else(|| serde::ser::Error::custom("a time after 9999"))?;
         serializer.serialize_str(&text)
     }
 }
@@ -120,9 +112,7 @@ impl Serialize for Time {
 pub(crate) fn usd_of(amount: Amount, quote: &Quote) -> Result<Usd, Problem> {
     let micros = u128::from(quote.usd_per_hour.usd().get());
     let usd = mul_div_floor(amount.get(), micros, quote.rate.get()).map_err(internal)?;
-    u64::try_from(usd)
-        .map(|usd| UsdMicros::new(usd).into())
-        .map_err(internal)
+    u64::try_from(usd).map(|usd| UsdMicros::new(usd).into()).map_err(internal)
 }
 
 /// The `limit` of a page.

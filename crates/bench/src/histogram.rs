@@ -17,7 +17,10 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counters: vec![0; COUNTERS], count: 0 }
+        Self {
+            counters: vec![0; COUNTERS],
+            count: 0,
+        }
     }
 }
 
@@ -66,7 +69,10 @@ impl Histogram {
 
 /// The counter of a value: its own up to 63; above, 64 for each further power of two.
 fn index(micros: u64) -> usize {
-    let Some(shift) = micros.checked_ilog2().and_then(|log| log.checked_sub(STEP_BITS)) else {
+    let Some(shift) = micros
+        .checked_ilog2()
+        .and_then(|log| log.checked_sub(STEP_BITS))
+    else {
         return micros as usize;
     };
     let step = (micros >> shift).saturating_sub(STEPS);
@@ -76,7 +82,9 @@ fn index(micros: u64) -> usize {
 
 /// The largest value that counts in counter `index`.
 fn upper_end(index: u64) -> u64 {
-    let Some(shift) = (index / STEPS).checked_sub(1) else { return index };
+    let Some(shift) = (index / STEPS).checked_sub(1) else {
+        return index;
+    };
     let step = (index % STEPS).saturating_add(STEPS);
     (step.saturating_add(1) << shift).saturating_sub(1)
 }
@@ -93,7 +101,11 @@ mod tests {
             assert!(top >= value, "{value} is above its counter's end, {top}");
             assert!(top - value <= value / 64, "{value} is too far below {top}");
             assert_eq!(index(top), index(value));
-            assert_eq!(index(top + 1), index(value) + 1, "no value is left out after {top}");
+            assert_eq!(
+                index(top + 1),
+                index(value) + 1,
+                "no value is left out after {top}"
+            );
         }
     }
 

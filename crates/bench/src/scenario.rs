@@ -25,7 +25,11 @@ impl Slice {
     #[must_use]
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
-        if seconds > 0.0 { self.count as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 {
+            self.count as f64 / seconds
+        } else {
+            0.0
+        }
     }
 }
 
@@ -54,19 +58,13 @@ pub trait Scenario: Send {
     fn name(&self) -> &'static str;
 
     /// Gets ready for a slice of this length; not timed.
-    fn prepare(
-        &mut self,
-        span: Duration,
-    ) -> impl Future<Output = Result<(), BenchError>> + Send;
+    fn prepare(&mut self, span: Duration) -> impl Future<Output = Result<(), BenchError>> + Send;
 
     /// Works for this long at full speed. What was begun is finished and counted.
-    fn slice(&mut self, span: Duration)
-    -> impl Future<Output = Result<Slice, BenchError>> + Send;
+    fn slice(&mut self, span: Duration) -> impl Future<Output = Result<Slice, BenchError>> + Send;
 
     /// Compares what the slice counted with what the database holds. Called once after each slice;
     /// a fault of one slice does not make the next one void.
-    fn verify(
-        &mut self,
-        slice: &Slice,
-    ) -> impl Future<Output = Result<Verdict, BenchError>> + Send;
+    fn verify(&mut self, slice: &Slice)
+    -> impl Future<Output = Result<Verdict, BenchError>> + Send;
 }

@@ -78,10 +78,8 @@ impl ReadClient {
             .map_err(|error| ChainError::Unavailable(error.to_string()))?;
         let transport = alloy::transports::http::Http::with_client(http, url);
         let client = alloy::rpc::client::RpcClient::new(transport, true);
-        let provider = ProviderBuilder::new()
-            .disable_recommended_fillers()
-            .connect_client(client)
-            .erased();
+        let provider =
+            ProviderBuilder::new().disable_recommended_fillers().connect_client(client).erased();
         Ok(Self { provider })
     }
 
@@ -98,11 +96,7 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn header(&self, at: BlockNumberOrTag) -> Result<Option<BlockHeader>, ChainError> {
-        Ok(self
-            .provider
-            .get_block_by_number(at)
-            .await?
-            .map(|block| header(&block)))
+        Ok(self.provider.get_block_by_number(at).await?.map(|block| header(&block)))
     }
 
     /// The newest block's header.
@@ -182,9 +176,7 @@ impl ReadClient {
         if token.is_zero() {
             return Ok(self.provider.get_balance(account).block_id(at).await?);
         }
-        let data = self
-            .call_at(token, balanceOfCall { account }.abi_encode(), at)
-            .await?;
+        let data = self.call_at(token, balanceOfCall { account }.abi_encode(), at).await?;
         balanceOfCall::abi_decode_returns(&data)
             .map_err(|error| ChainError::Nonsense(format!("balanceOf of {token}: {error}")))
     }
@@ -216,11 +208,7 @@ impl ReadClient {
         calldata: Vec<u8>,
         at: BlockId,
     ) -> Result<Bytes, ChainError> {
-        Ok(self
-            .provider
-            .call(request(None, to, calldata))
-            .block(at)
-            .await?)
+        Ok(self.provider.call(request(None, to, calldata)).block(at).await?)
     }
 
     /// Gas the call would use if `from` sent it now.
@@ -233,10 +221,7 @@ impl ReadClient {
         to: Address,
         calldata: Vec<u8>,
     ) -> Result<u64, ChainError> {
-        Ok(self
-            .provider
-            .estimate_gas(request(Some(from), to, calldata))
-            .await?)
+        Ok(self.provider.estimate_gas(request(Some(from), to, calldata)).await?)
     }
 
     /// The tip that the node suggests, in wei per gas.
@@ -284,9 +269,8 @@ impl ReadClient {
 }
 
 fn request(from: Option<Address>, to: Address, calldata: Vec<u8>) -> TransactionRequest {
-    let mut request = TransactionRequest::default()
-        .to(to)
-        .input(TransactionInput::new(calldata.into()));
+    let mut request =
+        TransactionRequest::default().to(to).input(TransactionInput::new(calldata.into()));
     request.from = from;
     request
 }

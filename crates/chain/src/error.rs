@@ -39,9 +39,6 @@ impl From<RpcError<TransportErrorKind>> for ChainError {
         if let Some(data) = response.as_revert_data() {
             return Self::Reverts { data };
         }
-        Self::Refused {
-            code: response.code,
-            message: response.message.to_string(),
-        }
+        Self::Refused { code: response.code, message: response.message.to_string() }
     }
 }

@@ -23,11 +23,8 @@ impl FeePolicy {
     #[must_use]
     pub fn fees(&self, base_fee: u128, suggested_tip: u128) -> Fees {
         let tip = suggested_tip.max(self.tip_floor).min(self.max_fee_ceiling);
-        let max_fee = base_fee
-            .saturating_mul(2)
-            .saturating_add(tip)
-            .min(self.max_fee_ceiling)
-            .max(tip);
+        let max_fee =
+            base_fee.saturating_mul(2).saturating_add(tip).min(self.max_fee_ceiling).max(tip);
         Fees { max_fee, tip }
     }
 
@@ -49,50 +46,20 @@ mod tests {
     use super::*;
 
     const GWEI: u128 = 1_000_000_000;
-    const POLICY: FeePolicy = FeePolicy {
-        tip_floor: 25 * GWEI,
-        max_fee_ceiling: 500 * GWEI,
-    };
+    const POLICY: FeePolicy = FeePolicy { tip_floor: 25 * GWEI, max_fee_ceiling: 500 * GWEI };
 
     #[test]
     fn the_floor_and_the_ceiling_hold() {
-        assert_eq!(
-            POLICY.fees(100 * GWEI, 1),
-            Fees {
-                max_fee: 225 * GWEI,
-                tip: 25 * GWEI
-            }
-        );
+        assert_eq!(POLICY.fees(100 * GWEI, 1), Fees { max_fee: 225 * GWEI, tip: 25 * GWEI });
         assert_eq!(POLICY.fees(400 * GWEI, 30 * GWEI).max_fee, 500 * GWEI);
     }
 
     #[test]
     fn a_replacement_raises_both_fees_by_an_eighth() {
-        let old = Fees {
-            max_fee: 81,
-            tip: 9,
-        };
-        let new = FeePolicy {
-            tip_floor: 0,
-            max_fee_ceiling: 1_000,
-        }
-        .replacement(old, Fees { max_fee: 1, tip: 1 });
-        assert_eq!(
-            new,
-            Some(Fees {
-                max_fee: 92,
-                tip: 11
-            })
-        );
-        assert_eq!(
-            POLICY.replacement(
-                Fees {
-                    max_fee: 490 * GWEI,
-                    tip: 1
-                },
-                old
-            ),
-            None
-        );
+        let old = Fees { max_fee: 81, tip: 9 };
+        let new = FeePolicy { tip_floor: 0, max_fee_ceiling: 1_000 }
+            .replacement(old, Fees { max_fee: 1, tip: 1 });
+        assert_eq!(new, Some(Fees { max_fee: 92, tip: 11 }));
+        assert_eq!(POLICY.replacement(Fees { max_fee: 490 * GWEI, tip: 1 }, old), None);
     }
 }

@@ -39,35 +39,17 @@ const TABLE: &[(&str, Verdict)] = &[
     ("nonce too low", Verdict::Refused(Refused::NonceTooLow)),
     ("nonce too high", Verdict::Refused(Refused::NonceTooHigh)),
     ("nonce is too high", Verdict::Refused(Refused::NonceTooHigh)),
-    (
-        "replacement transaction underpriced",
-        Verdict::Refused(Refused::Underpriced),
-    ),
-    (
-        "transaction underpriced",
-        Verdict::Refused(Refused::Underpriced),
-    ),
+    ("replacement transaction underpriced", Verdict::Refused(Refused::Underpriced)),
+    ("transaction underpriced", Verdict::Refused(Refused::Underpriced)),
     ("tip cap", Verdict::Refused(Refused::Underpriced)),
-    (
-        "max fee per gas less than block base fee",
-        Verdict::Refused(Refused::Underpriced),
-    ),
-    (
-        "fee cap less than block base fee",
-        Verdict::Refused(Refused::Underpriced),
-    ),
+    ("max fee per gas less than block base fee", Verdict::Refused(Refused::Underpriced)),
+    ("fee cap less than block base fee", Verdict::Refused(Refused::Underpriced)),
     ("feetoolow", Verdict::Refused(Refused::Underpriced)),
     ("insufficient funds", Verdict::Refused(Refused::PoorSigner)),
     ("insufficientfunds", Verdict::Refused(Refused::PoorSigner)),
-    (
-        "exceeds block gas limit",
-        Verdict::Refused(Refused::TooMuchGas),
-    ),
+    ("exceeds block gas limit", Verdict::Refused(Refused::TooMuchGas)),
     ("gas limit too high", Verdict::Refused(Refused::TooMuchGas)),
-    (
-        "exceeds maximum per-transaction gas",
-        Verdict::Refused(Refused::TooMuchGas),
-    ),
+    ("exceeds maximum per-transaction gas", Verdict::Refused(Refused::TooMuchGas)),
     ("intrinsic gas too low", Verdict::Refused(Refused::Invalid)),
     ("invalid chain id", Verdict::Refused(Refused::Invalid)),
     ("invalid sender", Verdict::Refused(Refused::Invalid)),
@@ -107,10 +89,7 @@ mod tests {
     use super::*;
 
     fn said(message: &str) -> SendOutcome {
-        classify(&ChainError::Refused {
-            code: -32000,
-            message: message.to_owned(),
-        })
+        classify(&ChainError::Refused { code: -32000, message: message.to_owned() })
     }
 
     #[test]
@@ -120,18 +99,9 @@ mod tests {
             ("ALREADY_EXISTS: already known", SendOutcome::Accepted),
             ("transaction already imported", SendOutcome::Accepted),
             ("known transaction: 0xabc", SendOutcome::Accepted),
-            (
-                "nonce too low: next nonce 7, tx nonce 6",
-                SendOutcome::Refused(Refused::NonceTooLow),
-            ),
-            (
-                "nonce too high",
-                SendOutcome::Refused(Refused::NonceTooHigh),
-            ),
-            (
-                "replacement transaction underpriced",
-                SendOutcome::Refused(Refused::Underpriced),
-            ),
+            ("nonce too low: next nonce 7, tx nonce 6", SendOutcome::Refused(Refused::NonceTooLow)),
+            ("nonce too high", SendOutcome::Refused(Refused::NonceTooHigh)),
+            ("replacement transaction underpriced", SendOutcome::Refused(Refused::Underpriced)),
             (
                 "transaction gas price below minimum: gas tip cap 1, minimum needed 25000000000",
                 SendOutcome::Refused(Refused::Underpriced),
@@ -148,18 +118,9 @@ mod tests {
                 "Insufficient funds for gas * price + value",
                 SendOutcome::Refused(Refused::PoorSigner),
             ),
-            (
-                "exceeds block gas limit",
-                SendOutcome::Refused(Refused::TooMuchGas),
-            ),
-            (
-                "intrinsic gas too low",
-                SendOutcome::Refused(Refused::Invalid),
-            ),
-            (
-                "invalid chain id for signer",
-                SendOutcome::Refused(Refused::Invalid),
-            ),
+            ("exceeds block gas limit", SendOutcome::Refused(Refused::TooMuchGas)),
+            ("intrinsic gas too low", SendOutcome::Refused(Refused::Invalid)),
+            ("invalid chain id for signer", SendOutcome::Refused(Refused::Invalid)),
         ];
         for (message, verdict) in cases {
             assert_eq!(said(message), verdict, "{message}");

@@ -40,9 +40,7 @@ impl std::str::FromStr for Signer {
     fn from_str(text: &str) -> Result<Self, SignerError> {
         let bytes: B256 = text.trim().parse().map_err(|_| SignerError::Malformed)?;
         let key = SigningKey::from_slice(bytes.as_slice()).map_err(|_| SignerError::Malformed)?;
-        Ok(Self {
-            key: PrivateKeySigner::from_signing_key(key),
-        })
+        Ok(Self { key: PrivateKeySigner::from_signing_key(key) })
     }
 }
 
@@ -101,10 +99,7 @@ impl Signer {
             .sign_hash_sync(&tx.signature_hash())
             .map_err(|error| SignerError::Failed(error.to_string()))?;
         let envelope = TxEnvelope::from(tx.into_signed(signature));
-        Ok(SignedTx {
-            hash: *envelope.tx_hash(),
-            raw: envelope.encoded_2718().into(),
-        })
+        Ok(SignedTx { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() })
     }
 }
 
@@ -126,10 +121,7 @@ mod tests {
             to: Address::repeat_byte(9),
             calldata: Bytes::from_static(&[1, 2, 3]),
             gas_limit: 50_000,
-            fees: Fees {
-                max_fee: 10,
-                tip: 1,
-            },
+            fees: Fees { max_fee: 10, tip: 1 },
         };
         let one = signer.sign(&fields).unwrap();
         assert_eq!(one.raw, signer.sign(&fields).unwrap().raw);

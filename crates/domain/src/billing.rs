@@ -76,11 +76,8 @@ pub fn usd_gross_ceil(
     units: u32,
     billed: Seconds,
 ) -> Result<UsdMicros, MoneyError> {
-    let micros = mul_div_ceil(
-        u128::from(rate.usd().get()),
-        unit_seconds(units, billed),
-        SECONDS_PER_HOUR,
-    )?;
+    let micros =
+        mul_div_ceil(u128::from(rate.usd().get()), unit_seconds(units, billed), SECONDS_PER_HOUR)?;
     UsdMicros::try_from_micros(micros)
 }
 

@@ -91,16 +91,10 @@ pub struct UsageEstimate {
 /// # Errors
 /// [`MoneyError::Overflow`] above about 18 trillion dollars.
 pub fn usage(usage: &Usage) -> Result<UsageEstimate, MoneyError> {
-    let Rounding {
-        granularity,
-        minimum,
-    } = usage.rounding;
+    let Rounding { granularity, minimum } = usage.rounding;
     let billed = billed_seconds(usage.elapsed, granularity, minimum, usage.ever_ready);
     let gross = usd_gross_floor(usage.rate, usage.units, billed)?;
-    Ok(UsageEstimate {
-        billed,
-        charge: charge(gross, usage.fee, usage.deposit)?,
-    })
+    Ok(UsageEstimate { billed, charge: charge(gross, usage.fee, usage.deposit)? })
 }
 
 /// Splits `gross` between platform and provider, and caps it at the deposit.
@@ -119,29 +113,13 @@ pub fn charge(
     };
     let fee_usd = bps_floor(gross, fee.bps)?;
     let (provider, renter_total) = match fee.side {
-        FeeSide::Provider => (
-            gross.checked_sub(fee_usd).ok_or(MoneyError::Overflow)?,
-            gross,
-        ),
-        FeeSide::Renter => (
-            gross,
-            gross.checked_add(fee_usd).ok_or(MoneyError::Overflow)?,
-        ),
+        FeeSide::Provider => (gross.checked_sub(fee_usd).ok_or(MoneyError::Overflow)?, gross),
+        FeeSide::Renter => (gross, gross.checked_add(fee_usd).ok_or(MoneyError::Overflow)?),
     };
     let refund = deposit
-        .map(|deposit| {
-            deposit
-                .checked_sub(renter_total)
-                .ok_or(MoneyError::Overflow)
-        })
+        .map(|deposit| deposit.checked_sub(renter_total).ok_or(MoneyError::Overflow))
         .transpose()?;
-    Ok(Charge {
-        gross,
-        fee: fee_usd,
-        provider,
-        renter_total,
-        refund,
-    })
+    Ok(Charge { gross, fee: fee_usd, provider, renter_total, refund })
 }
 
 /// A gross that with its fee on top does not pass `deposit`.
@@ -151,11 +129,7 @@ fn largest_gross(deposit: UsdMicros, bps: FeeBps) -> Result<UsdMicros, MoneyErro
 }
 
 fn bps_floor(usd: UsdMicros, bps: FeeBps) -> Result<UsdMicros, MoneyError> {
-    UsdMicros::try_from_micros(mul_div_floor(
-        u128::from(usd.get()),
-        u128::from(bps.get()),
-        10_000,
-    )?)
+    UsdMicros::try_from_micros(mul_div_floor(u128::from(usd.get()), u128::from(bps.get()), 10_000)?)
 }
 
 /// Hours as an exact decimal with at most 6 fraction digits, such as `182.5`.
@@ -171,9 +145,7 @@ impl Hours {
     /// [`MoneyError::Overflow`] above 2^32 - 1 seconds (about 1.2 million hours).
     pub fn seconds_ceil(self) -> Result<Seconds, MoneyError> {
         let seconds = mul_div_ceil(u128::from(self.micros), 3_600, 1_000_000)?;
-        u32::try_from(seconds)
-            .map(Seconds)
-            .map_err(|_| MoneyError::Overflow)
+        u32::try_from(seconds).map(Seconds).map_err(|_| MoneyError::Overflow)
     }
 }
 
@@ -181,14 +153,9 @@ impl std::str::FromStr for Hours {
     type Err = MoneyError;
 
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        parse_scaled(text)
-            .map(|micros| Self { micros })
-            .ok_or_else(|| {
-                MoneyError::not_a_number(
-                    "hours with at most 6 fraction digits such as \"182.5\"",
-                    text,
-                )
-            })
+        parse_scaled(text).map(|micros| Self { micros }).ok_or_else(|| {
+            MoneyError::not_a_number("hours with at most 6 fraction digits such as \"182.5\"", text)
+        })
     }
 }
 
@@ -219,18 +186,10 @@ pub struct Replicas {
 /// # Errors
 /// [`MoneyError::Overflow`] for hours or dollars out of range.
 pub fn replica(service: &Replicas) -> Result<Charge, MoneyError> {
-    let Rounding {
-        granularity,
-        minimum,
-    } = service.rounding;
+    let Rounding { granularity, minimum } = service.rounding;
     let billed = |hours: Hours| -> Result<Seconds, MoneyError> {
         let seconds = hours.seconds_ceil()?;
-        Ok(billed_seconds(
-            seconds,
-            granularity,
-            minimum,
-            seconds > Seconds::ZERO,
-        ))
+        Ok(billed_seconds(seconds, granularity, minimum, seconds > Seconds::ZERO))
     };
     let steady = unit_seconds(service.min_replicas, billed(service.hours)?);
     let scaled = unit_seconds(service.additional_replicas, billed(service.scale_up_hours)?);
@@ -238,11 +197,7 @@ pub fn replica(service: &Replicas) -> Result<Charge, MoneyError> {
         .checked_add(scaled)
         .and_then(|seconds| seconds.checked_mul(u128::from(service.units)))
         .ok_or(MoneyError::Overflow)?;
-    charge(
-        usd_for_unit_seconds_floor(service.rate, unit_seconds)?,
-        service.fee,
-        None,
-    )
+    charge(usd_for_unit_seconds_floor(service.rate, unit_seconds)?, service.fee, None)
 }
 
 /// Dollars for a million tokens at `rate` when `units` units together make `tokens_per_second`, rounded down.
@@ -254,9 +209,8 @@ pub fn per_million_tokens(
     units: u32,
     tokens_per_second: u32,
 ) -> Result<UsdMicros, MoneyError> {
-    let micros_per_hour = u128::from(rate.usd().get())
-        .checked_mul(u128::from(units))
-        .ok_or(MoneyError::Overflow)?;
+    let micros_per_hour =
+        u128::from(rate.usd().get()).checked_mul(u128::from(units)).ok_or(MoneyError::Overflow)?;
     let tokens_per_hour = u128::from(tokens_per_second).saturating_mul(3_600);
     UsdMicros::try_from_micros(mul_div_floor(micros_per_hour, 1_000_000, tokens_per_hour)?)
 }

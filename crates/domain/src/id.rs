@@ -18,10 +18,7 @@ pub struct IdError {
 
 impl IdError {
     fn new(prefix: &'static str, given: &str) -> Self {
-        Self {
-            prefix,
-            given: given.chars().take(64).collect(),
-        }
+        Self { prefix, given: given.chars().take(64).collect() }
     }
 }
 
@@ -31,11 +28,7 @@ fn parse(prefix: &'static str, text: &str) -> Result<Uuid, IdError> {
         .strip_prefix(prefix)
         .and_then(|rest| rest.strip_prefix('_'))
         .filter(|digits| digits.len() == 32)
-        .filter(|digits| {
-            digits
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        })
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
         .ok_or_else(|| IdError::new(prefix, text))?;
     Uuid::try_parse(digits).map_err(|_| IdError::new(prefix, text))
 }

@@ -52,12 +52,7 @@ impl LedgerAccount {
     /// The deposit locked under `escrow_id`.
     #[must_use]
     pub const fn renter_deposit(escrow_id: B256, token: Address) -> Self {
-        Self {
-            kind: AccountKind::RenterDeposit,
-            owner: None,
-            escrow_id: Some(escrow_id),
-            token,
-        }
+        Self { kind: AccountKind::RenterDeposit, owner: None, escrow_id: Some(escrow_id), token }
     }
 
     /// Refunds that wait for `renter`.
@@ -81,21 +76,11 @@ impl LedgerAccount {
     /// Everything outside.
     #[must_use]
     pub const fn outside(token: Address) -> Self {
-        Self {
-            kind: AccountKind::Outside,
-            owner: None,
-            escrow_id: None,
-            token,
-        }
+        Self { kind: AccountKind::Outside, owner: None, escrow_id: None, token }
     }
 
     const fn owned(kind: AccountKind, owner: Address, token: Address) -> Self {
-        Self {
-            kind,
-            owner: Some(owner),
-            escrow_id: None,
-            token,
-        }
+        Self { kind, owner: Some(owner), escrow_id: None, token }
     }
 
     /// The accounts that the contract's one balance of `owner` in `token` is made of, in the order in which a

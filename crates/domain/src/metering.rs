@@ -41,10 +41,7 @@ impl Interval {
     /// The part of it inside `window`; empty if there is none.
     #[must_use]
     pub fn clipped_to(self, window: Self) -> Self {
-        Self {
-            from: self.from.max(window.from),
-            to: self.to.min(window.to),
-        }
+        Self { from: self.from.max(window.from), to: self.to.min(window.to) }
     }
 }
 
@@ -95,19 +92,11 @@ pub fn meter(window: Interval, evidence: &[Interval], auto_stop: Seconds) -> Met
     let counted = Interval::new(window.from, window.from.saturating_plus(elapsed));
     let mut good = merged_within(counted, evidence);
     if good.is_empty() {
-        good.push(Interval::new(
-            counted.from,
-            counted.from.saturating_plus(Seconds::ONE),
-        ));
+        good.push(Interval::new(counted.from, counted.from.saturating_plus(Seconds::ONE)));
     }
     let outages = gaps(counted, &good);
     let credit = total(&outages);
-    Metered {
-        elapsed,
-        billed: elapsed.saturating_sub(credit),
-        credit,
-        outages,
-    }
+    Metered { elapsed, billed: elapsed.saturating_sub(credit), credit, outages }
 }
 
 /// The parts of `evidence` inside `window`: in order, disjoint, none empty.
@@ -142,9 +131,7 @@ fn gaps(window: Interval, parts: &[Interval]) -> Vec<Interval> {
 }
 
 fn total(parts: &[Interval]) -> Seconds {
-    parts.iter().fold(Seconds::ZERO, |sum, part| {
-        sum.saturating_add(part.seconds())
-    })
+    parts.iter().fold(Seconds::ZERO, |sum, part| sum.saturating_add(part.seconds()))
 }
 
 #[cfg(test)]

@@ -21,10 +21,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MoneyError {
     /// A token amount above 2^96 - 1, which the contract cannot hold.
-    #[error(
-        "the amount is above {}, the most that the escrow can hold",
-        Amount::MAX
-    )]
+    #[error("the amount is above {}, the most that the escrow can hold", Amount::MAX)]
     AmountTooLarge,
     /// A rate of no base units per hour, which would rent for nothing.
     #[error("the rate rounds to zero base units per hour")]
@@ -67,10 +64,7 @@ pub enum MoneyError {
 
 impl MoneyError {
     pub(crate) fn not_a_number(expected: &'static str, given: &str) -> Self {
-        Self::NotANumber {
-            expected,
-            given: given.chars().take(64).collect(),
-        }
+        Self::NotANumber { expected, given: given.chars().take(64).collect() }
     }
 }
 
@@ -126,9 +120,7 @@ impl From<Decimals> for u8 {
 /// [`MoneyError::DivisionByZero`], or [`MoneyError::Overflow`] when the quotient passes 128 bits.
 pub fn mul_div_floor(a: u128, b: u128, divisor: u128) -> Result<u128, MoneyError> {
     if let Some(product) = a.checked_mul(b) {
-        return product
-            .checked_div(divisor)
-            .ok_or(MoneyError::DivisionByZero);
+        return product.checked_div(divisor).ok_or(MoneyError::DivisionByZero);
     }
     let (quotient, _) = wide_div_rem(a, b, divisor)?;
     u128::try_from(quotient).map_err(|_| MoneyError::Overflow)
@@ -149,16 +141,10 @@ pub fn mul_div_ceil(a: u128, b: u128, divisor: u128) -> Result<u128, MoneyError>
 
 fn wide_div_rem(a: u128, b: u128, divisor: u128) -> Result<(U256, U256), MoneyError> {
     // Two 128-bit factors always fit 256 bits; the check costs nothing and keeps the arithmetic honest.
-    let product = U256::from(a)
-        .checked_mul(U256::from(b))
-        .ok_or(MoneyError::Overflow)?;
+    let product = U256::from(a).checked_mul(U256::from(b)).ok_or(MoneyError::Overflow)?;
     let divisor = U256::from(divisor);
-    let quotient = product
-        .checked_div(divisor)
-        .ok_or(MoneyError::DivisionByZero)?;
-    let remainder = product
-        .checked_rem(divisor)
-        .ok_or(MoneyError::DivisionByZero)?;
+    let quotient = product.checked_div(divisor).ok_or(MoneyError::DivisionByZero)?;
+    let remainder = product.checked_rem(divisor).ok_or(MoneyError::DivisionByZero)?;
     Ok((quotient, remainder))
 }
 

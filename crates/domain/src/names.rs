@@ -16,10 +16,7 @@ impl UnknownName {
     /// An error about `given`, which is cut so that a hostile text cannot fill a log.
     #[must_use]
     pub fn new(what: &'static str, given: &str) -> Self {
-        Self {
-            what,
-            given: given.chars().take(64).collect(),
-        }
+        Self { what, given: given.chars().take(64).collect() }
     }
 }
 

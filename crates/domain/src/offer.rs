@@ -103,10 +103,7 @@ impl OfferTerms {
             return Err(OfferError::MinDurationZero);
         }
         if self.min_duration > self.max_duration {
-            return Err(OfferError::MinAboveMax {
-                min: self.min_duration,
-                max: self.max_duration,
-            });
+            return Err(OfferError::MinAboveMax { min: self.min_duration, max: self.max_duration });
         }
         if self.max_duration > MAX_DURATION {
             return Err(OfferError::MaxDurationTooLong);
@@ -126,10 +123,7 @@ impl GpuModelSlug {
     pub fn new(slug: impl Into<String>) -> Result<Self, OfferError> {
         let slug = slug.into();
         let is_word = |word: &str| {
-            !word.is_empty()
-                && word
-                    .bytes()
-                    .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
         };
         if !(2..=48).contains(&slug.len()) || !slug.split('-').all(is_word) {
             return Err(OfferError::ModelSlug);

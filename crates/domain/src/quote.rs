@@ -144,11 +144,8 @@ pub fn price_quote(
             .map_err(|_| MoneyError::Overflow)?,
         max_usd: usd_gross_ceil(offer.price, gpus, request.duration)?,
     };
-    let rate_usd_per_hour = offer
-        .price
-        .usd()
-        .checked_mul(u64::from(gpus))
-        .ok_or(MoneyError::Overflow)?;
+    let rate_usd_per_hour =
+        offer.price.usd().checked_mul(u64::from(gpus)).ok_or(MoneyError::Overflow)?;
     let token = &request.token;
     let token_rate = token_rate_floor(offer.price, gpus, token.decimals, token.usd_per_token)?;
     let deposit = deposit_ceil(token_rate, request.duration)?;
@@ -174,9 +171,7 @@ fn check(offer: &OfferTerms, request: &QuoteRequest, fee: FeeBps) -> Result<(), 
         });
     }
     if request.gpu_count == 0 || request.gpu_count > offer.gpu_count {
-        return Err(QuoteError::GpuCountOutOfRange {
-            max: offer.gpu_count,
-        });
+        return Err(QuoteError::GpuCountOutOfRange { max: offer.gpu_count });
     }
     if !fee.is_quotable() {
         return Err(QuoteError::FeeNotQuotable(fee));

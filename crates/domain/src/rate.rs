@@ -95,14 +95,10 @@ pub fn token_rate_floor(
     decimals: Decimals,
     usd_per_token: UsdMicros,
 ) -> Result<TokenRate, MoneyError> {
-    let micros_per_hour = u128::from(rate.usd().get())
-        .checked_mul(u128::from(units))
-        .ok_or(MoneyError::Overflow)?;
-    let per_hour = mul_div_floor(
-        micros_per_hour,
-        decimals.base_units(),
-        u128::from(usd_per_token.get()),
-    )?;
+    let micros_per_hour =
+        u128::from(rate.usd().get()).checked_mul(u128::from(units)).ok_or(MoneyError::Overflow)?;
+    let per_hour =
+        mul_div_floor(micros_per_hour, decimals.base_units(), u128::from(usd_per_token.get()))?;
     TokenRate::new(Amount::new(per_hour)?)
 }
 

@@ -89,10 +89,7 @@ impl UnixSeconds {
     /// The span from `earlier` to here; `None` if `earlier` is later than this, or the span passes 2^32 - 1 seconds.
     #[must_use]
     pub fn since(self, earlier: Self) -> Option<Seconds> {
-        self.0
-            .checked_sub(earlier.0)
-            .and_then(|span| u32::try_from(span).ok())
-            .map(Seconds)
+        self.0.checked_sub(earlier.0).and_then(|span| u32::try_from(span).ok()).map(Seconds)
     }
 
     /// The span from `earlier` to here, 0 if `earlier` is later than this and at most 2^32 - 1 seconds.
@@ -137,10 +134,7 @@ impl UnixMillis {
     /// The point `span` later, or `None` past the end of the range.
     #[must_use]
     pub fn plus(self, span: Seconds) -> Option<Self> {
-        u64::from(span.0)
-            .checked_mul(1_000)
-            .and_then(|millis| self.0.checked_add(millis))
-            .map(Self)
+        u64::from(span.0).checked_mul(1_000).and_then(|millis| self.0.checked_add(millis)).map(Self)
     }
 
     /// The point `millis` milliseconds later, at most the end of the range.

@@ -9,12 +9,8 @@ use domain::table::{rental_tables, tx_table};
 fn with_section(page: &str, name: &str, content: &str) -> String {
     let begin = format!("<!-- begin generated: {name} -->\n");
     let end = format!("<!-- end generated: {name} -->");
-    let (head, rest) = page
-        .split_once(&begin)
-        .expect("the page has the section's begin");
-    let (_, tail) = rest
-        .split_once(&end)
-        .expect("the page has the section's end");
+    let (head, rest) = page.split_once(&begin).expect("the page has the section's begin");
+    let (_, tail) = rest.split_once(&end).expect("the page has the section's end");
     format!("{head}{begin}{content}\n{end}{tail}")
 }
 

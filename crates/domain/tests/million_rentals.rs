@@ -56,31 +56,18 @@ fn random_rental(dice: &mut Dice) -> Rental {
         _ => Seconds(dice.below(paid_for.get().max(1))),
     };
     let billed = settlement_seconds(deposit, rate, Seconds::ZERO, ran);
-    Rental {
-        deposit,
-        rate,
-        fee,
-        billed,
-    }
+    Rental { deposit, rate, fee, billed }
 }
 
 fn check(rental: &Rental, dice: &mut Dice) {
-    let Rental {
-        deposit,
-        rate,
-        fee,
-        billed,
-    } = *rental;
+    let Rental { deposit, rate, fee, billed } = *rental;
     let whole = split(deposit, rate, fee, billed).unwrap();
     let gross = whole.provider.get() + whole.fee.get();
     // Amounts are unsigned, so the sum also says that none is negative and none is above the deposit.
     assert_eq!(gross + whole.refund.get(), deposit.get());
     assert_eq!(whole.fee.get(), gross * u128::from(fee.get()) / 10_000);
     assert!(whole.fee.get() * 10_000 <= gross * 1_500, "fee above 15 %");
-    assert!(
-        (whole.fee.get() + 1) * 10_000 > gross * 1_000,
-        "fee below 10 %, rounded down"
-    );
+    assert!((whole.fee.get() + 1) * 10_000 > gross * 1_000, "fee below 10 %, rounded down");
     // Any releases on the way: their sum with the closing is the same.
     let (mut settled, mut net, mut fees) = (Seconds::ZERO, 0, 0);
     for _ in 0..dice.below(3) {

@@ -38,12 +38,8 @@ impl Case {
     fn read(header: &[String], line: &str) -> Self {
         let values = fields(line);
         assert_eq!(values.len(), header.len(), "columns of {line}");
-        let mut columns: BTreeMap<String, String> = header
-            .iter()
-            .cloned()
-            .zip(values)
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
+        let mut columns: BTreeMap<String, String> =
+            header.iter().cloned().zip(values).filter(|(_, value)| !value.is_empty()).collect();
         let id = columns.remove("case_id").expect("a case has an id");
         let params = columns.remove("params").unwrap_or_default();
         let params = params
@@ -52,33 +48,22 @@ impl Case {
             .map(|pair| pair.split_once('=').expect("a parameter is name=value"))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        Self {
-            id,
-            columns,
-            params,
-        }
+        Self { id, columns, params }
     }
 
     fn maybe<T: std::str::FromStr>(&mut self, column: &str) -> Option<T> {
         let value = self.columns.remove(column)?;
-        Some(
-            value
-                .parse()
-                .unwrap_or_else(|_| panic!("{}: {column} = {value:?}", self.id)),
-        )
+        Some(value.parse().unwrap_or_else(|_| panic!("{}: {column} = {value:?}", self.id)))
     }
 
     fn column<T: std::str::FromStr>(&mut self, column: &str) -> T {
-        self.maybe(column)
-            .unwrap_or_else(|| panic!("{} lacks {column}", self.id))
+        self.maybe(column).unwrap_or_else(|| panic!("{} lacks {column}", self.id))
     }
 
     fn param<T: std::str::FromStr>(&mut self, name: &str) -> T {
         let value = self.params.remove(name);
         let value = value.unwrap_or_else(|| panic!("{} lacks {name}", self.id));
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{}: {name} = {value:?}", self.id))
+        value.parse().unwrap_or_else(|_| panic!("{}: {name} = {value:?}", self.id))
     }
 
     fn rounding(&mut self) -> Rounding {
@@ -90,10 +75,7 @@ impl Case {
 
     fn fee(&mut self) -> Fee {
         let bps = FeeBps::new(self.column("fee_bps")).expect("a fee within the cap");
-        Fee {
-            bps,
-            side: self.column("fee_side"),
-        }
+        Fee { bps, side: self.column("fee_side") }
     }
 }
 
@@ -147,10 +129,7 @@ fn compute(case: &mut Case) -> Computed {
             };
             let estimate = usage(&input).expect("usage in range");
             let billed = Some(estimate.billed.get());
-            Computed {
-                billed,
-                ..Computed::of_charge(estimate.charge)
-            }
+            Computed { billed, ..Computed::of_charge(estimate.charge) }
         }
         "replica" => {
             let service = Replicas {
@@ -177,17 +156,11 @@ fn compute(case: &mut Case) -> Computed {
             Computed::of_price(per_gpu(rate, gpus).expect("price in range").usd())
         }
         "compare" => {
-            let (count, a, b) = (
-                case.param("conversations"),
-                case.param("cost_a"),
-                case.param("cost_b"),
-            );
+            let (count, a, b) =
+                (case.param("conversations"), case.param("cost_a"), case.param("cost_b"));
             let comparison = compare(count, a, b).expect("totals in range");
             let display = comparison.to_string();
-            Computed {
-                display,
-                ..Computed::of_price(comparison.total_b)
-            }
+            Computed { display, ..Computed::of_price(comparison.total_b) }
         }
         other => panic!("{}: unknown kind {other}", case.id),
     }
@@ -212,19 +185,11 @@ fn check(mut case: Case) -> String {
     let computed = compute(&mut case);
     let mut expect = |column: &str, ours: Option<String>| {
         if let Some(expected) = case.maybe::<String>(column) {
-            assert_eq!(
-                ours.as_deref(),
-                Some(expected.as_str()),
-                "{} {column}",
-                case.id
-            );
+            assert_eq!(ours.as_deref(), Some(expected.as_str()), "{} {column}", case.id);
         }
     };
     let usd = |value: Option<UsdMicros>| value.map(|value| value.to_string());
-    expect(
-        "expected_billed_s",
-        computed.billed.map(|billed| billed.to_string()),
-    );
+    expect("expected_billed_s", computed.billed.map(|billed| billed.to_string()));
     expect("expected_gross_usd", usd(computed.gross));
     expect("expected_fee_usd", usd(computed.fee));
     expect("expected_provider_usd", usd(computed.provider));
@@ -232,20 +197,9 @@ fn check(mut case: Case) -> String {
     expect("expected_refund_usd", usd(computed.refund));
     expect("expected_display", Some(computed.display.clone()));
     check_stated(&mut case, &verdict, &computed.display);
-    case.columns
-        .retain(|column, _| !DESCRIPTIVE.contains(&column.as_str()));
-    assert!(
-        case.columns.is_empty(),
-        "{}: nobody read {:?}",
-        case.id,
-        case.columns
-    );
-    assert!(
-        case.params.is_empty(),
-        "{}: nobody read {:?}",
-        case.id,
-        case.params
-    );
+    case.columns.retain(|column, _| !DESCRIPTIVE.contains(&column.as_str()));
+    assert!(case.columns.is_empty(), "{}: nobody read {:?}", case.id, case.columns);
+    assert!(case.params.is_empty(), "{}: nobody read {:?}", case.id, case.params);
     verdict
 }
 
@@ -256,11 +210,5 @@ fn all_forty_cases_come_out() {
     let header = fields(lines.next().expect("the file has a header"));
     let verdicts: Vec<String> = lines.map(|line| check(Case::read(&header, line))).collect();
     assert_eq!(verdicts.len(), 40);
-    assert_eq!(
-        verdicts
-            .iter()
-            .filter(|verdict| *verdict == "CONTRADICTS")
-            .count(),
-        1
-    );
+    assert_eq!(verdicts.iter().filter(|verdict| *verdict == "CONTRADICTS").count(), 1);
 }

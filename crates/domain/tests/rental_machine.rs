@@ -34,23 +34,22 @@ fn random_event(dice: &mut Dice, now: UnixSeconds) -> RentalEvent {
     match template[dice.below(template.len())] {
         E::LockFinal { .. } => E::LockFinal { now },
         E::AgentReady { .. } => E::AgentReady { at: now },
-        E::AgentFailed { .. } => E::AgentFailed {
-            reason: FailReason::ALL[dice.below(FailReason::ALL.len())],
-        },
+        E::AgentFailed { .. } => {
+            E::AgentFailed { reason: FailReason::ALL[dice.below(FailReason::ALL.len())] }
+        }
         E::EvidenceLost { .. } => E::EvidenceLost { last_good: now },
         E::OutageTooLong { .. } => E::OutageTooLong { now },
-        E::StopRequested { .. } => E::StopRequested {
-            by: Party::ALL[dice.below(Party::ALL.len())],
-            now,
-        },
+        E::StopRequested { .. } => {
+            E::StopRequested { by: Party::ALL[dice.below(Party::ALL.len())], now }
+        }
         E::DurationEnd { .. } => E::DurationEnd { at: now },
         E::StartFinal { .. } => E::StartFinal { started_at: now },
         E::StartRefused { .. } => E::StartRefused { now },
         E::StartExpired { .. } => E::StartExpired { now },
         E::CloseRefused { .. } => E::CloseRefused { now },
-        E::ClosedFinal { .. } => E::ClosedFinal {
-            outcome: CloseOutcome::ALL[dice.below(CloseOutcome::ALL.len())],
-        },
+        E::ClosedFinal { .. } => {
+            E::ClosedFinal { outcome: CloseOutcome::ALL[dice.below(CloseOutcome::ALL.len())] }
+        }
         plain @ (E::LockIncluded
         | E::LockDropped
         | E::FundingDeadline
@@ -76,20 +75,10 @@ fn assert_sound(p: &Progress) {
     if billing {
         assert_eq!(p.agent, AgentStatus::Ready, "{p:?}");
         assert_ne!(p.start, StartStatus::None, "{p:?}");
-        assert!(
-            p.started_at.is_some() && p.stopped_at.is_none() && p.end.is_none(),
-            "{p:?}"
-        );
-        assert!(
-            p.started_at >= p.ready_at || p.start == StartStatus::Final,
-            "{p:?}"
-        );
+        assert!(p.started_at.is_some() && p.stopped_at.is_none() && p.end.is_none(), "{p:?}");
+        assert!(p.started_at >= p.ready_at || p.start == StartStatus::Final, "{p:?}");
     }
-    assert_eq!(
-        p.interrupted_since.is_some(),
-        p.state == RentalState::Interrupted,
-        "{p:?}"
-    );
+    assert_eq!(p.interrupted_since.is_some(), p.state == RentalState::Interrupted, "{p:?}");
     if let (Some(started), Some(stopped)) = (p.started_at, p.stopped_at) {
         assert!(started <= stopped, "{p:?}");
     }
@@ -145,20 +134,13 @@ fn assert_sound_step(before: &Progress, event: &RentalEvent, after: &Progress, e
     }
     if before.state.is_terminal() && after.state != before.state {
         let late_lock = matches!(event, RentalEvent::LockFinal { .. });
-        assert!(
-            late_lock && after.state == RentalState::Refunding,
-            "{}",
-            context()
-        );
+        assert!(late_lock && after.state == RentalState::Refunding, "{}", context());
         assert!(has(Effect::SendCancel), "{}", context());
     }
 }
 
 fn may_be_repeated(event: &RentalEvent) -> bool {
-    !matches!(
-        event,
-        RentalEvent::StartRefused { .. } | RentalEvent::CloseRefused { .. }
-    )
+    !matches!(event, RentalEvent::StartRefused { .. } | RentalEvent::CloseRefused { .. })
 }
 
 #[test]
@@ -219,27 +201,18 @@ fn every_living_state_can_reach_an_end_and_ends_stay() {
             continue; // Reserved: no event leads on yet.
         }
         let all = reachable(&progress);
-        assert!(
-            all.iter().any(|p| p.state.is_terminal()),
-            "{name} reaches no end"
-        );
+        assert!(all.iter().any(|p| p.state.is_terminal()), "{name} reaches no end");
         let is_final = matches!(progress.state, RentalState::Settled | RentalState::Refunded);
         if is_final {
-            assert!(
-                all.iter().all(|p| p.state == progress.state),
-                "{name} does not stay"
-            );
+            assert!(all.iter().all(|p| p.state == progress.state), "{name} does not stay");
         }
     }
 }
 
 #[test]
 fn the_situations_and_events_cover_the_machine() {
-    let states: BTreeSet<_> = rental_situations()
-        .unwrap()
-        .iter()
-        .map(|(_, progress)| progress.state)
-        .collect();
+    let states: BTreeSet<_> =
+        rental_situations().unwrap().iter().map(|(_, progress)| progress.state).collect();
     assert_eq!(states.len(), RentalState::ALL.len());
     let names: BTreeSet<_> = rental_events().iter().map(RentalEvent::name).collect();
     assert_eq!(names.len(), 20);
@@ -251,9 +224,7 @@ fn a_final_lock_that_leaves_the_chain_is_an_alarm() {
         if progress.lock == LockStatus::Final {
             assert_eq!(
                 step(&progress, &RentalEvent::LockDropped),
-                Err(StepError::FinalLockDropped {
-                    state: progress.state
-                }),
+                Err(StepError::FinalLockDropped { state: progress.state }),
                 "{name}"
             );
         }

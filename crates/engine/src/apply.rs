@@ -53,12 +53,7 @@ pub(crate) async fn final_event(
         Some(id) => rentals::id_of(tx, id).await?,
         None => None,
     };
-    let scene = Scene {
-        policy,
-        event,
-        rental,
-        now,
-    };
+    let scene = Scene { policy, event, rental, now };
     if let Some(rental) = rental {
         let detail = json!({
             "event": event.name,
@@ -75,29 +70,13 @@ pub(crate) async fn final_event(
             scene.step(tx, RentalEvent::StartFinal { started_at }).await
         }
         EscrowEvent::Released { net, fee, .. } => released(tx, &scene, net, fee).await,
-        EscrowEvent::Closed {
-            outcome,
-            billed,
-            net,
-            fee,
-            refund,
-            pushed,
-            ..
-        } => {
-            let figures = ClosedFigures {
-                net,
-                fee,
-                refund,
-                pushed,
-            };
+        EscrowEvent::Closed { outcome, billed, net, fee, refund, pushed, .. } => {
+            let figures = ClosedFigures { net, fee, refund, pushed };
             closed(tx, &scene, outcome, &figures, billed).await
         }
-        EscrowEvent::Withdrawn {
-            account,
-            token,
-            amount,
-            ..
-        } => withdrawn(tx, &scene, account, token, amount).await,
+        EscrowEvent::Withdrawn { account, token, amount, .. } => {
+            withdrawn(tx, &scene, account, token, amount).await
+        }
         // a credit is part of the close it comes with; the rest moves no money
         EscrowEvent::Credited { .. }
         | EscrowEvent::Skipped { .. }
@@ -111,12 +90,8 @@ pub(crate) async fn quoted_deposit(
     tx: &mut Connection,
     rental: RentalId,
 ) -> Result<Amount, StoreError> {
-    let rental = rentals::get(tx, rental)
-        .await?
-        .ok_or(StoreError::Missing("the rental"))?;
-    let quote = quotes::get(tx, rental.quote_id)
-        .await?
-        .ok_or(StoreError::Missing("the quote"))?;
+    let rental = rentals::get(tx, rental).await?.ok_or(StoreError::Missing("the rental"))?;
+    let quote = quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
     Ok(quote.deposit)
 }
 
@@ -126,24 +101,16 @@ async fn locked(tx: &mut Connection, scene: &Scene<'_>, deposit: Amount) -> Appl
     let Some(rental) = scene.rental else {
         return Ok(());
     };
-    let delta = MoneyDelta {
-        locked: deposit,
-        ..MoneyDelta::default()
-    };
+    let delta = MoneyDelta { locked: deposit, ..MoneyDelta::default() };
     rentals::add_money(tx, rental, &delta).await?;
     if quoted_deposit(tx, rental).await? > deposit {
         // Too little for what was ordered: call it off, so that the lock goes back whole.
         let detail = json!({ "locked": deposit });
         timeline::append(tx, rental, scene.now, "lock_too_small", &detail).await?;
-        let stop = RentalEvent::StopRequested {
-            by: Party::Operator,
-            now: scene.now,
-        };
+        let stop = RentalEvent::StopRequested { by: Party::Operator, now: scene.now };
         scene.step(tx, stop).await?;
     }
-    scene
-        .step(tx, RentalEvent::LockFinal { now: scene.now })
-        .await
+    scene.step(tx, RentalEvent::LockFinal { now: scene.now }).await
 }
 
 async fn topped_up(tx: &mut Connection, scene: &Scene<'_>, amount: Amount) -> Applied {
@@ -152,18 +119,8 @@ async fn topped_up(tx: &mut Connection, scene: &Scene<'_>, amount: Amount) -> Ap
     let Some(id) = scene.rental else {
         return Ok(());
     };
-    rentals::add_money(
-        tx,
-        id,
-        &MoneyDelta {
-            locked: amount,
-            ..MoneyDelta::default()
-        },
-    )
-    .await?;
-    let rental = rentals::get(tx, id)
-        .await?
-        .ok_or(StoreError::Missing("the rental"))?;
+    rentals::add_money(tx, id, &MoneyDelta { locked: amount, ..MoneyDelta::default() }).await?;
+    let rental = rentals::get(tx, id).await?.ok_or(StoreError::Missing("the rental"))?;
     if rental.progress.started_at.is_some() && rental.progress.stopped_at.is_none() {
         let end = advance::duration_end(tx, &rental).await?;
         jobs::schedule(tx, id, JobKind::DurationEnd, end).await?;
@@ -177,11 +134,7 @@ async fn released(tx: &mut Connection, scene: &Scene<'_>, net: Amount, fee: Amou
     let Some(rental) = scene.rental else {
         return Ok(());
     };
-    let delta = MoneyDelta {
-        provider: net,
-        fee,
-        ..MoneyDelta::default()
-    };
+    let delta = MoneyDelta { provider: net, fee, ..MoneyDelta::default() };
     Ok(rentals::add_money(tx, rental, &delta).await?)
 }
 
@@ -218,14 +171,7 @@ async fn closed(
         billed: Some(billed),
     };
     rentals::add_money(tx, rental, &delta).await?;
-    scene
-        .step(
-            tx,
-            RentalEvent::ClosedFinal {
-                outcome: close_outcome(outcome),
-            },
-        )
-        .await
+    scene.step(tx, RentalEvent::ClosedFinal { outcome: close_outcome(outcome) }).await
 }
 
 async fn withdrawn(
@@ -247,30 +193,15 @@ async fn withdrawn(
 impl Scene<'_> {
     /// Who the money is between, from the lock's own event: it is there for locks that are none of ours.
     async fn parties(&self, tx: &mut Connection) -> Result<Parties, TxError<EngineError>> {
-        let id = self
-            .event
-            .escrow_id
-            .ok_or(StoreError::Missing("the event's rental"))?;
+        let id = self.event.escrow_id.ok_or(StoreError::Missing("the event's rental"))?;
         let seen = blocks::events_for(tx, id).await?;
         let lock = seen.into_iter().find(|event| event.name == "locked");
         let lock = lock.ok_or(StoreError::Missing("the event's lock"))?;
         let lock: EscrowEvent = serde_json::from_value(lock.body).map_err(StoreError::corrupt)?;
-        let EscrowEvent::Locked {
-            renter,
-            provider,
-            token,
-            ..
-        } = lock
-        else {
+        let EscrowEvent::Locked { renter, provider, token, .. } = lock else {
             return Err(StoreError::corrupt("a lock that is none").into());
         };
-        Ok(Parties {
-            escrow_id: id,
-            renter,
-            provider,
-            treasury: self.treasury(tx).await?,
-            token,
-        })
+        Ok(Parties { escrow_id: id, renter, provider, treasury: self.treasury(tx).await?, token })
     }
 
     /// Where fees went at the time of the event.
@@ -286,11 +217,7 @@ impl Scene<'_> {
 
     async fn post(&self, tx: &mut Connection, posting: Posting) -> Applied {
         let source = format!("{}:{}", self.event.block_hash, self.event.log_index);
-        let sourced = Sourced {
-            source,
-            at: self.event.at,
-            posting,
-        };
+        let sourced = Sourced { source, at: self.event.at, posting };
         ledger::post(tx, &[sourced]).await?;
         Ok(())
     }

@@ -121,11 +121,7 @@ async fn look(
         JobKind::StopDeadline => Due::Event(RentalEvent::StopDeadline),
         JobKind::DurationEnd => {
             let at = advance::duration_end(tx, &rental).await?;
-            if now < at {
-                Due::Later(at)
-            } else {
-                Due::Event(RentalEvent::DurationEnd { at })
-            }
+            if now < at { Due::Later(at) } else { Due::Event(RentalEvent::DurationEnd { at }) }
         }
         JobKind::EvidenceWatch => {
             let newest = readings::head(tx, rental.id).await?.map(|head| head.to);

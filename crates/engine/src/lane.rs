@@ -68,14 +68,7 @@ impl Lane {
         site: Site,
     ) -> Self {
         let wire = Wire::new(client.clone());
-        Self {
-            store,
-            client,
-            wire,
-            signer,
-            settings,
-            site,
-        }
+        Self { store, client, wire, signer, settings, site }
     }
 
     /// Takes the key's account over: its nonces are ours from the chain's present one on.
@@ -101,8 +94,10 @@ impl Lane {
     /// # Errors
     /// The database's or the chain's; whatever was stored by then stays and is picked up next time.
     pub async fn tick(&self) -> Result<usize, EngineError> {
-        self.sign_queued().await?;
-        self.send_due().await
+        let signed = self.sign_queued().await;
+        // what is stored is sent even if nothing new could be signed
+        let sent = self.send_due().await?;
+        signed.map(|()| sent)
     }
 
     async fn sign_queued(&self) -> Result<(), EngineError> {
@@ -120,11 +115,7 @@ impl Lane {
             };
             let data = encode(&intent.call, &Terms::from(&terms));
             let from = self.signer.address();
-            match self
-                .client
-                .estimate_gas(from, self.site.escrow, data.clone())
-                .await
-            {
+            match self.client.estimate_gas(from, self.site.escrow, data.clone()).await {
                 Ok(gas) => self.sign(&intent, data, gas, fees).await?,
                 Err(ChainError::Reverts { data }) => {
                     self.refused(&intent, &data, terms.start_by).await?;
@@ -153,9 +144,7 @@ impl Lane {
         let Some(rental) = rentals::get(&mut connection, intent.rental).await? else {
             return Ok(None);
         };
-        Ok(quotes::get(&mut connection, rental.quote_id)
-            .await?
-            .map(|quote| quote.terms()))
+        Ok(quotes::get(&mut connection, rental.quote_id).await?.map(|quote| quote.terms()))
     }
 
     /// Number, row, signed bytes and the intent's new state: one commit.
@@ -267,9 +256,7 @@ impl Lane {
                 let (policy, reason) = (policy.clone(), reason.clone());
                 Box::pin(async move {
                     if intents::refuse(tx, id, &reason).await? {
-                        advance::apply(tx, &policy, rental, &event, now)
-                            .await
-                            .map_err(broken)?;
+                        advance::apply(tx, &policy, rental, &event, now).await.map_err(broken)?;
                     }
                     Ok(())
                 })
@@ -282,13 +269,7 @@ impl Lane {
         let due = {
             let mut connection = self.store.read().await?;
             let signer = self.signer.address();
-            txs::due_to_send(
-                &mut connection,
-                signer,
-                self.store.now(),
-                self.settings.batch,
-            )
-            .await?
+            txs::due_to_send(&mut connection, signer, self.store.now(), self.settings.batch).await?
         };
         for outgoing in &due {
             let outcome = self.wire.send(&outgoing.raw).await;
@@ -368,9 +349,7 @@ fn sign(
 
 /// A quarter more than estimated: slots can turn cold between the estimate and the block.
 fn with_headroom(gas: u64) -> u64 {
-    gas.saturating_add(gas / 4)
-        .saturating_add(10_000)
-        .min(GAS_CAP)
+    gas.saturating_add(gas / 4).saturating_add(10_000).min(GAS_CAP)
 }
 
 fn later(now: UnixMillis, wait: Duration) -> UnixMillis {

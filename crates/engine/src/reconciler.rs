@@ -2,13 +2,13 @@
 //! block: what the contract holds, what its events add up to, and what the ledger says is owed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
 use alloy::{
     eips::BlockId,
-    primitives::{Address, I256, U256},
+    primitives::{Address, B256, I256, U256},
 };
 use chain::ReadClient;
 use domain::money::Amount;
@@ -24,6 +24,8 @@ pub struct Reconciler {
     store: Store,
     client: ReadClient,
     site: Site,
+    /// What the events have added up to so far. Final events never change, so each is read once.
+    replayed: tokio::sync::Mutex<Replay>,
     /// The figures that were last said, so that each is said once.
     said: Mutex<Vec<TokenReport>>,
 }
@@ -77,6 +79,7 @@ impl Reconciler {
             store,
             client,
             site,
+            replayed: tokio::sync::Mutex::const_new(Replay::new()),
             said: Mutex::new(Vec::new()),
         }
     }
@@ -88,73 +91,28 @@ impl Reconciler {
     /// The database's or the chain's. A difference is no error but a report.
     pub async fn tick(&self) -> Result<Option<Report>, EngineError> {
         let mut connection = self.store.read().await?;
-        let Some(block) = blocks::final_tip(&mut connection).await? else {
-            return Ok(None);
-        };
-        // one snapshot: all figures are of the same moment
-        let (events, ledger_totals, rentals_open) = {
-            if !blocks::unapplied(&mut connection, 1).await?.is_empty() {
-                return Ok(None);
-            }
-            let events = self.replay(&mut connection).await?;
-            let totals = ledger::totals(&mut connection).await?;
-            let open = rentals::open_deposits(&mut connection).await?;
-            (events, totals, open)
-        };
-        if blocks::final_tip(&mut connection)
-            .await?
-            .map(|tip| tip.number)
-            != Some(block.number)
-        {
+        let Some(block) = blocks::final_tip(&mut connection).await? else { return Ok(None) };
+        if !blocks::unapplied(&mut connection, 1).await?.is_empty() {
             return Ok(None);
         }
-        let mut listed: Vec<Address> = tokens::list(&mut connection)
-            .await?
-            .into_iter()
-            .map(|token| token.address)
-            .collect();
-        listed.extend(events.held.keys());
-        listed.sort_unstable();
-        listed.dedup();
-        let mut reports = Vec::with_capacity(listed.len());
-        let mut deposits_agree = true;
-        for token in listed {
+        let mut replay = self.replayed.lock().await;
+        replay.go_on(&mut connection).await?;
+        let books = Books::read(&mut connection).await?;
+        // Figures of one moment: money moves only when finality does.
+        let tip = blocks::final_tip(&mut connection).await?;
+        if tip.map(|tip| tip.number) != Some(block.number) {
+            return Ok(None);
+        }
+        let mut report =
+            Report { block: block.number, tokens: Vec::new(), deposits_agree: books.is_sound() };
+        for token in books.tokens(&replay) {
             let at = BlockId::number(block.number);
-            let contract = self
-                .client
-                .token_balance(token, self.site.escrow, at)
-                .await?;
-            let total = ledger_totals.iter().find(|total| total.token == token);
-            let owed = total
-                .map(|total| signed(&total.claims))
-                .transpose()?
-                .unwrap_or_default();
-            let events_sum = events.held.get(&token).copied().unwrap_or_default();
-            reports.push(TokenReport {
-                token,
-                contract,
-                events: events_sum,
-                ledger: owed,
-            });
-            let deposits = total
-                .map(|total| signed(&total.deposits))
-                .transpose()?
-                .unwrap_or_default();
-            let ours = rentals_open
-                .iter()
-                .find(|(open, _)| *open == token)
-                .map(|(_, sum)| signed(sum))
-                .transpose()?
-                .unwrap_or_default();
-            let foreign = events.foreign.get(&token).copied().unwrap_or_default();
-            deposits_agree &= deposits == ours.saturating_add(foreign)
-                && total.is_none_or(|total| total.overdrawn == 0);
+            let contract = self.client.token_balance(token, self.site.escrow, at).await?;
+            let ledger = Books::of(&books.claims, token);
+            report.tokens.push(TokenReport { token, contract, events: replay.held(token), ledger });
+            let known = Books::of(&books.rentals, token).saturating_add(replay.foreign(token));
+            report.deposits_agree &= Books::of(&books.deposits, token) == known;
         }
-        let report = Report {
-            block: block.number,
-            tokens: reports,
-            deposits_agree,
-        };
         self.publish(&report);
         Ok(Some(report))
     }
@@ -189,45 +147,107 @@ impl Reconciler {
             said.clone_from(&report.tokens);
         }
     }
+}
 
-    /// Adds up the contract's final events, without looking at the ledger.
-    async fn replay(&self, connection: &mut store::Connection) -> Result<Replay, EngineError> {
-        let mut replay = Replay::default();
-        let mut after = (0_u64, -1_i64);
+type Sums = BTreeMap<Address, I256>;
+
+/// What the database says is owed.
+struct Books {
+    /// All claims on the escrow.
+    claims: Sums,
+    /// Of them, deposits that are not divided yet.
+    deposits: Sums,
+    /// The same deposits by the rentals' own figures.
+    rentals: Sums,
+    /// Tokens that a deposit may be made in.
+    listed: Vec<Address>,
+    overdrawn: i64,
+}
+
+impl Books {
+    async fn read(connection: &mut store::Connection) -> Result<Self, StoreError> {
+        let mut books = Self {
+            claims: Sums::new(),
+            deposits: Sums::new(),
+            rentals: Sums::new(),
+            listed: tokens::list(connection)
+                .await?
+                .into_iter()
+                .map(|token| token.address)
+                .collect(),
+            overdrawn: 0,
+        };
+        for total in ledger::totals(connection).await? {
+            books.claims.insert(total.token, signed(&total.claims)?);
+            books.deposits.insert(total.token, signed(&total.deposits)?);
+            books.overdrawn = books.overdrawn.saturating_add(total.overdrawn);
+        }
+        for (token, open) in rentals::open_deposits(connection).await? {
+            books.rentals.insert(token, signed(&open)?);
+        }
+        Ok(books)
+    }
+
+    fn of(sums: &Sums, token: Address) -> I256 {
+        sums.get(&token).copied().unwrap_or_default()
+    }
+
+    const fn is_sound(&self) -> bool {
+        self.overdrawn == 0
+    }
+
+    /// Every token that anybody knows of.
+    fn tokens(&self, replay: &Replay) -> BTreeSet<Address> {
+        self.listed.iter().chain(self.claims.keys()).chain(replay.held.keys()).copied().collect()
+    }
+}
+
+/// What the contract's final events add up to, without a look at the ledger.
+struct Replay {
+    /// Block and position of the last event that is in it.
+    after: (u64, i64),
+    held: Sums,
+    token_of: BTreeMap<B256, Address>,
+    /// Open deposits of locks that are none of ours.
+    foreign: Sums,
+}
+
+impl Replay {
+    const fn new() -> Self {
+        Self { after: (0, -1), held: Sums::new(), token_of: BTreeMap::new(), foreign: Sums::new() }
+    }
+
+    fn held(&self, token: Address) -> I256 {
+        Books::of(&self.held, token)
+    }
+
+    fn foreign(&self, token: Address) -> I256 {
+        Books::of(&self.foreign, token)
+    }
+
+    /// Adds the events that became final since the last time.
+    async fn go_on(&mut self, connection: &mut store::Connection) -> Result<(), EngineError> {
         loop {
-            let page = blocks::final_events(connection, after, PAGE).await?;
-            let Some(last) = page.last() else {
-                return Ok(replay);
-            };
-            after = (last.block_number, i64::from(last.log_index));
-            for seen in &page {
+            let page = blocks::final_events(connection, self.after, PAGE).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for seen in page {
                 let event: EscrowEvent =
-                    serde_json::from_value(seen.body.clone()).map_err(StoreError::corrupt)?;
+                    serde_json::from_value(seen.body).map_err(StoreError::corrupt)?;
                 let ours = match event.rental() {
                     Some(id) => rentals::id_of(connection, id).await?.is_some(),
                     None => false,
                 };
-                replay.add(&event, ours)?;
+                self.add(&event, ours)?;
+                self.after = (seen.block_number, i64::from(seen.log_index));
             }
         }
     }
-}
 
-/// What the contract holds according to its events.
-#[derive(Default)]
-struct Replay {
-    held: BTreeMap<Address, I256>,
-    token_of: BTreeMap<alloy::primitives::B256, Address>,
-    /// Open deposits of locks that are none of ours.
-    foreign: BTreeMap<Address, I256>,
-}
-
-impl Replay {
     fn add(&mut self, event: &EscrowEvent, ours: bool) -> Result<(), EngineError> {
         match event {
-            EscrowEvent::Locked {
-                id, token, deposit, ..
-            } => {
+            EscrowEvent::Locked { id, token, deposit, .. } => {
                 self.token_of.insert(*id, *token);
                 self.move_in(*token, *deposit, ours);
             }
@@ -239,14 +259,7 @@ impl Replay {
                 let token = self.token(id)?;
                 self.divide(token, &[*net, *fee], ours);
             }
-            EscrowEvent::Closed {
-                id,
-                net,
-                fee,
-                refund,
-                pushed,
-                ..
-            } => {
+            EscrowEvent::Closed { id, net, fee, refund, pushed, .. } => {
                 let token = self.token(id)?;
                 self.divide(token, &[*net, *fee, *refund], ours);
                 if *pushed {
@@ -263,7 +276,7 @@ impl Replay {
         Ok(())
     }
 
-    fn token(&self, id: &alloy::primitives::B256) -> Result<Address, EngineError> {
+    fn token(&self, id: &B256) -> Result<Address, EngineError> {
         self.token_of
             .get(id)
             .copied()

@@ -41,31 +41,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Only if the signer's account could not be taken over.
 pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineError> {
-    let Engine {
-        store,
-        client,
-        signer,
-        site,
-        settings,
-    } = engine;
-    let lane = Lane::new(
-        store.clone(),
-        client.clone(),
-        signer,
-        settings.lane,
-        site.clone(),
-    );
+    let Engine { store, client, signer, site, settings } = engine;
+    let lane = Lane::new(store.clone(), client.clone(), signer, settings.lane, site.clone());
     lane.take_over().await?;
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
     let reconciler = Reconciler::new(store, client, site);
     tokio::join!(
-        keep_going("lane", settings.poll, &stop, || async {
-            lane.tick().await.map(drop)
-        }),
-        keep_going("watcher", settings.poll, &stop, || async {
-            watcher.tick().await.map(drop)
-        }),
+        keep_going("lane", settings.poll, &stop, || async { lane.tick().await.map(drop) }),
+        keep_going("watcher", settings.poll, &stop, || async { watcher.tick().await.map(drop) }),
         keep_going("conductor", settings.poll, &stop, || async {
             conductor.tick().await.map(drop)
         }),

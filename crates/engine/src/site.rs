@@ -44,9 +44,7 @@ impl Site {
                 deployment.chain_id
             )));
         }
-        let genesis = client
-            .header(alloy::eips::BlockNumberOrTag::Earliest)
-            .await?;
+        let genesis = client.header(alloy::eips::BlockNumberOrTag::Earliest).await?;
         if genesis.map(|block| block.hash) != Some(deployment.genesis_hash) {
             return Err(EngineError::WrongChain(
                 "the RPC serves another chain with the same id (its first block differs); this \

@@ -58,11 +58,7 @@ impl Watcher {
     /// A watcher of the site's contract.
     #[must_use]
     pub const fn new(store: Store, client: ReadClient, site: Site) -> Self {
-        Self {
-            store,
-            client,
-            site,
-        }
+        Self { store, client, site }
     }
 
     /// Reads new blocks, rewinds forks, marks what is final and applies it.
@@ -105,10 +101,7 @@ impl Watcher {
             return Ok(Next::Appended);
         }
         // No child of our tip: either there is none yet, or our tip has left the chain.
-        let still = self
-            .client
-            .header(BlockNumberOrTag::Number(tip.number))
-            .await?;
+        let still = self.client.header(BlockNumberOrTag::Number(tip.number)).await?;
         if still.is_some_and(|block| block.hash == tip.hash) {
             return Ok(Next::Nothing);
         }
@@ -168,12 +161,7 @@ impl Watcher {
             timestamp: header.timestamp,
             is_final: false,
         };
-        Ok(Page {
-            block,
-            events,
-            decoded,
-            mined,
-        })
+        Ok(Page { block, events, decoded, mined })
     }
 
     /// Our own transactions in the block; asked for only while some are open.
@@ -185,10 +173,7 @@ impl Watcher {
         let receipts = self.client.receipts(header.hash).await?;
         let hashes: Vec<B256> = receipts.iter().map(|receipt| receipt.hash).collect();
         let ours = txs::ours(&mut connection, &hashes).await?;
-        let block = BlockRef {
-            number: header.number,
-            hash: header.hash,
-        };
+        let block = BlockRef { number: header.number, hash: header.hash };
         Ok(ours
             .into_iter()
             .filter_map(|(hash, id)| {
@@ -217,21 +202,14 @@ impl Watcher {
             })
             .await?;
         let depth = tip.number.saturating_sub(fork);
-        tracing::warn!(
-            block.number = fork,
-            depth,
-            dropped,
-            "the chain reorganised; rewound"
-        );
+        tracing::warn!(block.number = fork, depth, dropped, "the chain reorganised; rewound");
         metrics::counter!("weir_watcher_reorgs_total").increment(1);
         Ok(())
     }
 
     /// The newest block that we and the chain share.
     async fn fork_below(&self, number: u64) -> Result<u64, EngineError> {
-        let lowest = number
-            .saturating_sub(DEEPEST_FORK)
-            .max(self.site.deployed_block);
+        let lowest = number.saturating_sub(DEEPEST_FORK).max(self.site.deployed_block);
         let mut at = number;
         while at > lowest {
             at = at.saturating_sub(1);
@@ -381,12 +359,10 @@ async fn reverted(
     now: domain::time::UnixSeconds,
 ) -> Result<(), TxError<EngineError>> {
     for intent in carried {
-        let rental = rentals::get(tx, intent.rental)
-            .await?
-            .ok_or(StoreError::Missing("the rental"))?;
-        let quote = quotes::get(tx, rental.quote_id)
-            .await?
-            .ok_or(StoreError::Missing("the quote"))?;
+        let rental =
+            rentals::get(tx, intent.rental).await?.ok_or(StoreError::Missing("the rental"))?;
+        let quote =
+            quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
         let event = match intent.call {
             Call::Start { .. } if now > quote.start_by => RentalEvent::StartExpired { now },
             Call::Start { .. } => RentalEvent::StartRefused { now },

@@ -175,10 +175,9 @@ pub fn decode_event(log: &LogData) -> Result<EscrowEvent, EventError> {
             amount: amount(e.amount)?,
             deposit: amount(e.deposit)?,
         },
-        EscrowEvents::Started(e) => EscrowEvent::Started {
-            id: e.id,
-            started_at: UnixSeconds(e.startedAt.to::<u64>()),
-        },
+        EscrowEvents::Started(e) => {
+            EscrowEvent::Started { id: e.id, started_at: UnixSeconds(e.startedAt.to::<u64>()) }
+        }
         EscrowEvents::Released(e) => EscrowEvent::Released {
             id: e.id,
             settled: Seconds(e.settledSecs),
@@ -186,33 +185,26 @@ pub fn decode_event(log: &LogData) -> Result<EscrowEvent, EventError> {
             fee: amount(e.fee)?,
         },
         EscrowEvents::Closed(e) => closed(&e)?,
-        EscrowEvents::Credited(e) => EscrowEvent::Credited {
-            account: e.account,
-            token: e.token,
-            amount: amount(e.amount)?,
-        },
+        EscrowEvents::Credited(e) => {
+            EscrowEvent::Credited { account: e.account, token: e.token, amount: amount(e.amount)? }
+        }
         EscrowEvents::Withdrawn(e) => EscrowEvent::Withdrawn {
             account: e.account,
             token: e.token,
             to: e.to,
             amount: amount(e.amount)?,
         },
-        EscrowEvents::Skipped(e) => EscrowEvent::Skipped {
-            id: e.id,
-            reason: crate::refusal::name_of(e.reason.0),
-        },
-        EscrowEvents::TreasurySet(e) => EscrowEvent::TreasurySet {
-            treasury: e.treasury,
-        },
+        EscrowEvents::Skipped(e) => {
+            EscrowEvent::Skipped { id: e.id, reason: crate::refusal::name_of(e.reason.0) }
+        }
+        EscrowEvents::TreasurySet(e) => EscrowEvent::TreasurySet { treasury: e.treasury },
         EscrowEvents::EIP712DomainChanged(_)
         | EscrowEvents::GuardianSet(_)
         | EscrowEvents::OperatorSet(_)
         | EscrowEvents::OwnershipTransferStarted(_)
         | EscrowEvents::OwnershipTransferred(_)
         | EscrowEvents::TokenListed(_)
-        | EscrowEvents::TokenPaused(_) => EscrowEvent::Config {
-            name: "config".to_owned(),
-        },
+        | EscrowEvents::TokenPaused(_) => EscrowEvent::Config { name: "config".to_owned() },
     })
 }
 

@@ -54,9 +54,8 @@ pub fn sign(
     key: &PrivateKeySigner,
     domain: &Eip712Domain,
 ) -> Result<[u8; 65], SignatureError> {
-    let signature = key
-        .sign_hash_sync(&hash(reading, domain))
-        .map_err(|_| SignatureError::NoKey)?;
+    let signature =
+        key.sign_hash_sync(&hash(reading, domain)).map_err(|_| SignatureError::NoKey)?;
     Ok(signature.as_bytes())
 }
 
@@ -84,9 +83,7 @@ pub fn recover_hash(hash: &B256, signature: &[u8]) -> Result<Address, SignatureE
     if signature.normalize_s().is_some() {
         return Err(SignatureError::HighS);
     }
-    signature
-        .recover_address_from_prehash(hash)
-        .map_err(|_| SignatureError::NoKey)
+    signature.recover_address_from_prehash(hash).map_err(|_| SignatureError::NoKey)
 }
 
 /// The hash of a reading's detail: keccak256 of its JSON with sorted keys and no spaces, so that both
@@ -121,37 +118,15 @@ mod tests {
         let signature = sign(&good, &key, &domain).unwrap();
         assert_eq!(recover(&good, &signature, &domain), Ok(key.address()));
         let changed = [
-            Reading {
-                rental: B256::ZERO,
-                ..reading()
-            },
-            Reading {
-                seq: 2,
-                ..reading()
-            },
-            Reading {
-                from: 99,
-                ..reading()
-            },
-            Reading {
-                to: 106,
-                ..reading()
-            },
-            Reading {
-                detailHash: B256::ZERO,
-                ..reading()
-            },
-            Reading {
-                prevHash: B256::repeat_byte(1),
-                ..reading()
-            },
+            Reading { rental: B256::ZERO, ..reading() },
+            Reading { seq: 2, ..reading() },
+            Reading { from: 99, ..reading() },
+            Reading { to: 106, ..reading() },
+            Reading { detailHash: B256::ZERO, ..reading() },
+            Reading { prevHash: B256::repeat_byte(1), ..reading() },
         ];
         for other in changed {
-            assert_ne!(
-                recover(&other, &signature, &domain),
-                Ok(key.address()),
-                "{other:?}"
-            );
+            assert_ne!(recover(&other, &signature, &domain), Ok(key.address()), "{other:?}");
         }
         let elsewhere = crate::terms::domain(137, Address::repeat_byte(1));
         assert_ne!(recover(&good, &signature, &elsewhere), Ok(key.address()));
@@ -166,14 +141,8 @@ mod tests {
             0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256
         );
         let twin = Signature::new(signature.r(), order - signature.s(), !signature.v());
-        assert_eq!(
-            recover(&reading(), &twin.as_bytes(), &domain),
-            Err(SignatureError::HighS)
-        );
-        assert_eq!(
-            recover(&reading(), &[0; 64], &domain),
-            Err(SignatureError::Malformed)
-        );
+        assert_eq!(recover(&reading(), &twin.as_bytes(), &domain), Err(SignatureError::HighS));
+        assert_eq!(recover(&reading(), &[0; 64], &domain), Err(SignatureError::Malformed));
     }
 
     #[test]

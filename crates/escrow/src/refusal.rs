@@ -65,45 +65,15 @@ mod tests {
     #[test]
     fn the_contracts_errors_are_known_by_what_can_be_done() {
         let decode = |selector: [u8; 4]| Refusal::decode(&Bytes::copy_from_slice(&selector));
-        assert!(matches!(
-            decode(Escrow::NotActive::SELECTOR),
-            Refusal::WrongState(_)
-        ));
-        assert!(matches!(
-            decode(Escrow::NotLocked::SELECTOR),
-            Refusal::WrongState(_)
-        ));
-        assert!(matches!(
-            decode(Escrow::IdUsed::SELECTOR),
-            Refusal::WrongState(_)
-        ));
-        assert!(matches!(
-            decode(Escrow::StartOutOfWindow::SELECTOR),
-            Refusal::OutOfWindow(_)
-        ));
-        assert!(matches!(
-            decode(Escrow::StopOutOfWindow::SELECTOR),
-            Refusal::OutOfWindow(_)
-        ));
-        assert!(matches!(
-            decode(Escrow::StartWindowOver::SELECTOR),
-            Refusal::OutOfWindow(_)
-        ));
-        assert!(matches!(
-            decode(Escrow::NotOperator::SELECTOR),
-            Refusal::NotAllowed(_)
-        ));
-        assert!(matches!(
-            decode(Escrow::NotOperatorOrProvider::SELECTOR),
-            Refusal::NotAllowed(_)
-        ));
-        assert_eq!(
-            decode(Escrow::ZeroAmount::SELECTOR),
-            Refusal::Other("ZeroAmount".to_owned())
-        );
-        assert_eq!(
-            decode([1, 2, 3, 4]),
-            Refusal::Other("0x01020304".to_owned())
-        );
+        assert!(matches!(decode(Escrow::NotActive::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::NotLocked::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::IdUsed::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::StartOutOfWindow::SELECTOR), Refusal::OutOfWindow(_)));
+        assert!(matches!(decode(Escrow::StopOutOfWindow::SELECTOR), Refusal::OutOfWindow(_)));
+        assert!(matches!(decode(Escrow::StartWindowOver::SELECTOR), Refusal::OutOfWindow(_)));
+        assert!(matches!(decode(Escrow::NotOperator::SELECTOR), Refusal::NotAllowed(_)));
+        assert!(matches!(decode(Escrow::NotOperatorOrProvider::SELECTOR), Refusal::NotAllowed(_)));
+        assert_eq!(decode(Escrow::ZeroAmount::SELECTOR), Refusal::Other("ZeroAmount".to_owned()));
+        assert_eq!(decode([1, 2, 3, 4]), Refusal::Other("0x01020304".to_owned()));
     }
 }

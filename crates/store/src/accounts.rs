@@ -76,12 +76,10 @@ pub async fn find_or_create(
     )
     .execute(&mut *tx)
     .await?;
-    let row = sqlx::query!(
-        "SELECT id, created_at FROM accounts WHERE address = $1",
-        wallet.as_slice()
-    )
-    .fetch_one(tx)
-    .await?;
+    let row =
+        sqlx::query!("SELECT id, created_at FROM accounts WHERE address = $1", wallet.as_slice())
+            .fetch_one(tx)
+            .await?;
     Ok(Account {
         id: AccountId::from_uuid(row.id),
         address: wallet,
@@ -97,18 +95,11 @@ pub async fn get(
     connection: &mut Connection,
     id: AccountId,
 ) -> Result<Option<Account>, StoreError> {
-    let row = sqlx::query!(
-        "SELECT address, created_at FROM accounts WHERE id = $1",
-        id.uuid()
-    )
-    .fetch_optional(connection)
-    .await?;
+    let row = sqlx::query!("SELECT address, created_at FROM accounts WHERE id = $1", id.uuid())
+        .fetch_optional(connection)
+        .await?;
     row.map(|row| {
-        Ok(Account {
-            id,
-            address: address(&row.address)?,
-            created_at: seconds(row.created_at)?,
-        })
+        Ok(Account { id, address: address(&row.address)?, created_at: seconds(row.created_at)? })
     })
     .transpose()
 }
@@ -192,11 +183,7 @@ pub async fn use_nonce(
     )
     .fetch_one(tx)
     .await?;
-    Ok(if expired {
-        NonceUse::Expired
-    } else {
-        NonceUse::Unknown
-    })
+    Ok(if expired { NonceUse::Expired } else { NonceUse::Unknown })
 }
 
 /// A session to be stored. The token itself is never stored, only its SHA-256.
@@ -286,11 +273,7 @@ pub async fn find_session(
         _ => return Err(StoreError::corrupt("a session without an owner")),
     };
     let expires_at = seconds(row.expires_at)?;
-    Ok(Some(Session {
-        id: SessionId::from_uuid(row.id),
-        owner,
-        expires_at,
-    }))
+    Ok(Some(Session { id: SessionId::from_uuid(row.id), owner, expires_at }))
 }
 
 /// Ends a session.

@@ -75,10 +75,7 @@ pub async fn apply(
     let before = rental.progress;
     let step = step(&before, event)?;
     if step.next == before && step.effects.is_empty() {
-        return Ok(Applied {
-            rental,
-            changed: false,
-        });
+        return Ok(Applied { rental, changed: false });
     }
     save(tx, id, &step.next, now).await?;
     let rental = rentals::lock(tx, id).await?.ok_or(AdvanceError::Missing)?;
@@ -95,11 +92,7 @@ pub async fn apply(
         "from": before.state.as_str(),
         "end": step.next.end.map(domain::rental::EndReason::as_str),
     });
-    let kind = if step.next.state == before.state {
-        "progress"
-    } else {
-        "state"
-    };
+    let kind = if step.next.state == before.state { "progress" } else { "state" };
     timeline::append(tx, id, now, kind, &detail).await?;
     tracing::info!(
         rental.id = %id,
@@ -107,10 +100,7 @@ pub async fn apply(
         rental.state = step.next.state.as_str(),
         "rental advanced"
     );
-    Ok(Applied {
-        rental,
-        changed: true,
-    })
+    Ok(Applied { rental, changed: true })
 }
 
 async fn save(
@@ -195,14 +185,7 @@ async fn provision(
 ) -> Result<(), StoreError> {
     let gpus = rentals::gpus(tx, rental.id).await?;
     let uuids: Vec<&str> = gpus.iter().map(|gpu| gpu.vendor_uuid.as_str()).collect();
-    order(
-        tx,
-        rental,
-        CommandKind::Provision,
-        json!({ "gpus": uuids }),
-        now,
-    )
-    .await
+    order(tx, rental, CommandKind::Provision, json!({ "gpus": uuids }), now).await
 }
 
 async fn order(
@@ -231,38 +214,25 @@ pub async fn duration_end(
     connection: &mut Connection,
     rental: &Rental,
 ) -> Result<UnixSeconds, StoreError> {
-    let quote = quotes::get(connection, rental.quote_id)
-        .await?
-        .ok_or(StoreError::Missing("the quote"))?;
-    let started = rental
-        .progress
-        .started_at
-        .ok_or_else(|| StoreError::corrupt("not started"))?;
+    let quote =
+        quotes::get(connection, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
+    let started = rental.progress.started_at.ok_or_else(|| StoreError::corrupt("not started"))?;
     Ok(started.saturating_plus(auto_stop_second(rental.locked, quote.rate)))
 }
 
 /// Meters the rental and queues its `close`.
 async fn close(tx: &mut Connection, rental: &Rental, now: UnixSeconds) -> Result<(), StoreError> {
-    let quote = quotes::get(tx, rental.quote_id)
-        .await?
-        .ok_or(StoreError::Missing("the quote"))?;
+    let quote = quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
     let window = rental
         .progress
         .billing_window()
         .ok_or_else(|| StoreError::corrupt("a rental is closed without start or end"))?;
     let evidence = readings::covered(tx, rental.id).await?;
-    let metered = meter(
-        window,
-        &evidence,
-        auto_stop_second(rental.locked, quote.rate),
-    );
+    let metered = meter(window, &evidence, auto_stop_second(rental.locked, quote.rate));
     let earliest = now.saturating_minus(domain::time::Seconds(CLOSE_WINDOW_S));
     let call = metered
         .close_call(window.from, earliest)
         .ok_or_else(|| StoreError::corrupt("the end of billing lies beyond time"))?;
-    let call = Call::Close {
-        stopped_at: call.stopped_at,
-        credit: call.credit,
-    };
+    let call = Call::Close { stopped_at: call.stopped_at, credit: call.credit };
     intents::queue(tx, rental.id, &call, now).await
 }

@@ -236,9 +236,7 @@ pub async fn rewind(tx: &mut Connection, number: u64) -> Result<Vec<SeenEvent>, 
     )
     .fetch_all(&mut *tx)
     .await?;
-    sqlx::query!("DELETE FROM chain_blocks WHERE number > $1", number)
-        .execute(tx)
-        .await?;
+    sqlx::query!("DELETE FROM chain_blocks WHERE number > $1", number).execute(tx).await?;
     dropped.into_iter().map(SeenEvent::try_from).collect()
 }
 

@@ -33,9 +33,7 @@ pub fn ts_millis(at: UnixMillis) -> Result<OffsetDateTime, StoreError> {
 /// # Errors
 /// [`StoreError::Corrupt`] before 1970.
 pub fn seconds(at: OffsetDateTime) -> Result<UnixSeconds, StoreError> {
-    u64::try_from(at.unix_timestamp())
-        .map(UnixSeconds)
-        .map_err(StoreError::corrupt)
+    u64::try_from(at.unix_timestamp()).map(UnixSeconds).map_err(StoreError::corrupt)
 }
 
 /// A stored duration.
@@ -43,9 +41,7 @@ pub fn seconds(at: OffsetDateTime) -> Result<UnixSeconds, StoreError> {
 /// # Errors
 /// [`StoreError::Corrupt`] outside 0..2^32.
 pub fn duration(value: i64) -> Result<Seconds, StoreError> {
-    u32::try_from(value)
-        .map(Seconds)
-        .map_err(StoreError::corrupt)
+    u32::try_from(value).map(Seconds).map_err(StoreError::corrupt)
 }
 
 /// A stored address.
@@ -77,13 +73,8 @@ pub fn numeric(amount: Amount) -> BigDecimal {
 pub fn amount(value: &BigDecimal) -> Result<Amount, StoreError> {
     let digits = value.with_scale(0);
     if &digits != value {
-        return Err(StoreError::corrupt(format_args!(
-            "amount {value} has a fraction"
-        )));
+        return Err(StoreError::corrupt(format_args!("amount {value} has a fraction")));
     }
-    let units: u128 = digits
-        .to_plain_string()
-        .parse()
-        .map_err(StoreError::corrupt)?;
+    let units: u128 = digits.to_plain_string().parse().map_err(StoreError::corrupt)?;
     Amount::new(units).map_err(StoreError::corrupt)
 }

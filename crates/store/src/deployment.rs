@@ -53,9 +53,7 @@ pub async fn record(tx: &mut Connection, deployment: &Deployment) -> Result<(), 
         return if known == *deployment {
             Ok(())
         } else {
-            Err(StoreError::Conflict {
-                constraint: "deployment_pkey".to_owned(),
-            })
+            Err(StoreError::Conflict { constraint: "deployment_pkey".to_owned() })
         };
     }
     sqlx::query!(

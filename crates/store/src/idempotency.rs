@@ -62,10 +62,7 @@ pub async fn claim(
         return Ok(Claim::OtherRequest);
     }
     let status = u16::try_from(row.status).map_err(StoreError::corrupt)?;
-    Ok(Claim::Replay {
-        status,
-        response: row.response,
-    })
+    Ok(Claim::Replay { status, response: row.response })
 }
 
 /// A key is remembered for 30 days at least: longer than anybody repeats a request.
@@ -104,9 +101,5 @@ pub async fn finish(
     )
     .execute(tx)
     .await?;
-    if updated.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::Missing("the claimed key"))
-    }
+    if updated.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Missing("the claimed key")) }
 }

@@ -206,9 +206,7 @@ pub async fn retry(
 /// # Errors
 /// The database's.
 pub async fn next_due(connection: &mut Connection) -> Result<Option<OffsetDateTime>, StoreError> {
-    Ok(
-        sqlx::query_scalar!("SELECT min(due_at) FROM jobs WHERE done_at IS NULL")
-            .fetch_one(connection)
-            .await?,
-    )
+    Ok(sqlx::query_scalar!("SELECT min(due_at) FROM jobs WHERE done_at IS NULL")
+        .fetch_one(connection)
+        .await?)
 }

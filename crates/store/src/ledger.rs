@@ -64,15 +64,10 @@ async fn insert_postings(
     postings: &[Sourced],
 ) -> Result<Vec<(String, Uuid)>, StoreError> {
     let ids: Vec<Uuid> = postings.iter().map(|_| Uuid::now_v7()).collect();
-    let kinds: Vec<String> = postings
-        .iter()
-        .map(|item| item.posting.kind.as_str().to_owned())
-        .collect();
+    let kinds: Vec<String> =
+        postings.iter().map(|item| item.posting.kind.as_str().to_owned()).collect();
     let sources: Vec<String> = postings.iter().map(|item| item.source.clone()).collect();
-    let times = postings
-        .iter()
-        .map(|item| ts(item.at))
-        .collect::<Result<Vec<_>, StoreError>>()?;
+    let times = postings.iter().map(|item| ts(item.at)).collect::<Result<Vec<_>, StoreError>>()?;
     let rows = sqlx::query!(
         "INSERT INTO ledger_postings (id, kind, source, at)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])
@@ -100,19 +95,12 @@ async fn resolve_accounts(
         .flat_map(|transfer| [transfer.debit, transfer.credit])
         .collect();
     let accounts: Vec<LedgerAccount> = touched.into_iter().collect();
-    let kinds: Vec<String> = accounts
-        .iter()
-        .map(|a| a.kind.as_str().to_owned())
-        .collect();
+    let kinds: Vec<String> = accounts.iter().map(|a| a.kind.as_str().to_owned()).collect();
     // arrays of a column type cannot hold nulls here: empty stands for none
-    let owners: Vec<Vec<u8>> = accounts
-        .iter()
-        .map(|a| a.owner.map_or_else(Vec::new, |owner| owner.to_vec()))
-        .collect();
-    let escrow_ids: Vec<Vec<u8>> = accounts
-        .iter()
-        .map(|a| a.escrow_id.map_or_else(Vec::new, |id| id.to_vec()))
-        .collect();
+    let owners: Vec<Vec<u8>> =
+        accounts.iter().map(|a| a.owner.map_or_else(Vec::new, |owner| owner.to_vec())).collect();
+    let escrow_ids: Vec<Vec<u8>> =
+        accounts.iter().map(|a| a.escrow_id.map_or_else(Vec::new, |id| id.to_vec())).collect();
     let tokens: Vec<Vec<u8>> = accounts.iter().map(|a| a.token.to_vec()).collect();
     sqlx::query!(
         "INSERT INTO ledger_accounts (kind, owner, escrow_id, token)
@@ -145,11 +133,7 @@ async fn resolve_accounts(
     if rows.len() != accounts.len() {
         return Err(StoreError::corrupt("a ledger account could not be made"));
     }
-    Ok(accounts
-        .into_iter()
-        .zip(rows)
-        .map(|(account, row)| (account, row.id))
-        .collect())
+    Ok(accounts.into_iter().zip(rows).map(|(account, row)| (account, row.id)).collect())
 }
 
 async fn insert_transfers(

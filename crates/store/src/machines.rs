@@ -204,10 +204,8 @@ pub async fn list(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let mut machines = rows
-        .into_iter()
-        .map(Machine::try_from)
-        .collect::<Result<Vec<_>, StoreError>>()?;
+    let mut machines =
+        rows.into_iter().map(Machine::try_from).collect::<Result<Vec<_>, StoreError>>()?;
     add_gpus(connection, &mut machines).await?;
     Ok(machines)
 }
@@ -222,9 +220,7 @@ async fn add_gpus(connection: &mut Connection, machines: &mut [Machine]) -> Resu
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let owner = machines
-            .iter_mut()
-            .find(|machine| machine.id.uuid() == row.machine_id);
+        let owner = machines.iter_mut().find(|machine| machine.id.uuid() == row.machine_id);
         if let Some(machine) = owner {
             machine.gpus.push(Gpu {
                 id: GpuId::from_uuid(row.id),
@@ -286,12 +282,9 @@ pub async fn enroll(
     let id = match id {
         Some(id) => Some(id),
         None => {
-            sqlx::query_scalar!(
-                "SELECT id FROM machines WHERE agent_key = $1",
-                agent.as_slice()
-            )
-            .fetch_optional(tx)
-            .await?
+            sqlx::query_scalar!("SELECT id FROM machines WHERE agent_key = $1", agent.as_slice())
+                .fetch_optional(tx)
+                .await?
         }
     };
     Ok(id.map(MachineId::from_uuid))

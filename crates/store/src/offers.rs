@@ -121,9 +121,7 @@ pub async fn change(
     let next = if expected.terms == *terms {
         version
     } else {
-        version
-            .checked_add(1)
-            .ok_or_else(|| StoreError::corrupt("2^31 versions"))?
+        version.checked_add(1).ok_or_else(|| StoreError::corrupt("2^31 versions"))?
     };
     let updated = sqlx::query!(
         "UPDATE offers SET state = $4, version = $5, updated_at = $6
@@ -138,9 +136,7 @@ pub async fn change(
     .execute(&mut *tx)
     .await?;
     if updated.rows_affected() != 1 {
-        return Err(StoreError::Conflict {
-            constraint: "offer_version".to_owned(),
-        });
+        return Err(StoreError::Conflict { constraint: "offer_version".to_owned() });
     }
     if next != version {
         add_version(tx, expected.id, next, &expected.model, terms, now).await?;

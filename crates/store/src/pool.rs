@@ -65,21 +65,13 @@ impl Store {
             })
             .connect_with(options)
             .await?;
-        Ok(Self {
-            pool,
-            clock,
-            policy,
-        })
+        Ok(Self { pool, clock, policy })
     }
 
     /// Wraps a pool that a test made.
     #[must_use]
     pub fn from_pool(pool: PgPool, clock: Arc<dyn Clock>, policy: Policy) -> Self {
-        Self {
-            pool,
-            clock,
-            policy,
-        }
+        Self { pool, clock, policy }
     }
 
     /// Applies all pending migrations.

@@ -121,9 +121,7 @@ pub async fn head(
     connection: &mut Connection,
     rental: RentalId,
 ) -> Result<Option<ReadingHead>, StoreError> {
-    Ok(evidence(connection, rental)
-        .await?
-        .map(|evidence| evidence.head))
+    Ok(evidence(connection, rental).await?.map(|evidence| evidence.head))
 }
 
 /// The stretches of time that a rental's readings cover, in order; readings that touch are one stretch.

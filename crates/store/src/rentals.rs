@@ -159,16 +159,29 @@ impl TryFrom<Row> for Rental {
     }
 }
 
+/// The conflict of a booking whose terms are locked on the chain already.
+pub const LOCKED_BEFORE_BOOKING: &str = "locked_before_booking";
+
 /// Books a quote: the rental awaits its funds and holds its GPUs until it ends.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] on `gpu_rented_once` if too few GPUs of the machine are free, on
-/// `rentals_quote_id_key` if the quote is booked already.
+/// `rentals_quote_id_key` if the quote is booked already, on [`LOCKED_BEFORE_BOOKING`] if somebody locked
+/// the terms without booking: that money is mirrored as nobody's rental, and must stay so.
 pub async fn book(
     tx: &mut Connection,
     policy: &Policy,
     new: &NewRental,
 ) -> Result<Rental, StoreError> {
+    let locked = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM chain_events WHERE escrow_id = $1) AS "locked!""#,
+        new.escrow_id.as_slice()
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if locked {
+        return Err(StoreError::Conflict { constraint: LOCKED_BEFORE_BOOKING.to_owned() });
+    }
     let columns = ProgressColumns::write(&book_step().next)?;
     let at = ts(new.now)?;
     sqlx::query!(
@@ -190,19 +203,11 @@ pub async fn book(
     .execute(&mut *tx)
     .await?;
     hold_gpus(tx, new).await?;
-    timeline::append(
-        tx,
-        new.id,
-        new.now,
-        "state",
-        &serde_json::json!({"state": columns.state}),
-    )
-    .await?;
+    timeline::append(tx, new.id, new.now, "state", &serde_json::json!({"state": columns.state}))
+        .await?;
     let deadline = new.now.saturating_plus(policy.funding_ttl);
     jobs::schedule(tx, new.id, JobKind::FundingDeadline, deadline).await?;
-    get(tx, new.id)
-        .await?
-        .ok_or(StoreError::Missing("the rental"))
+    get(tx, new.id).await?.ok_or(StoreError::Missing("the rental"))
 }
 
 /// Takes the machine's first free GPUs. The exclusion constraint decides between two bookings that see
@@ -225,9 +230,7 @@ async fn hold_gpus(tx: &mut Connection, new: &NewRental) -> Result<(), StoreErro
     if held.rows_affected() == u64::from(new.gpu_count) {
         Ok(())
     } else {
-        Err(StoreError::Conflict {
-            constraint: "gpu_rented_once".to_owned(),
-        })
+        Err(StoreError::Conflict { constraint: "gpu_rented_once".to_owned() })
     }
 }
 
@@ -278,13 +281,10 @@ pub async fn id_of(
     connection: &mut Connection,
     escrow_id: B256,
 ) -> Result<Option<RentalId>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        "SELECT id FROM rentals WHERE escrow_id = $1",
-        escrow_id.as_slice()
-    )
-    .fetch_optional(connection)
-    .await?
-    .map(RentalId::from_uuid))
+    Ok(sqlx::query_scalar!("SELECT id FROM rentals WHERE escrow_id = $1", escrow_id.as_slice())
+        .fetch_optional(connection)
+        .await?
+        .map(RentalId::from_uuid))
 }
 
 /// The rental, locked until the transaction ends.
@@ -399,11 +399,7 @@ pub async fn add_money(
     )
     .execute(tx)
     .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::Missing("the rental"))
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Missing("the rental")) }
 }
 
 /// How many rentals are in each state.
@@ -411,14 +407,12 @@ pub async fn add_money(
 /// # Errors
 /// The database's.
 pub async fn count_by_state(connection: &mut Connection) -> Result<Vec<(String, i64)>, StoreError> {
-    Ok(
-        sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM rentals GROUP BY state"#)
-            .fetch_all(connection)
-            .await?
-            .into_iter()
-            .map(|row| (row.state, row.count))
-            .collect(),
-    )
+    Ok(sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM rentals GROUP BY state"#)
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(|row| (row.state, row.count))
+        .collect())
 }
 
 /// Per token, the deposits of all rentals less what was paid out of them.

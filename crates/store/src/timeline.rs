@@ -45,12 +45,7 @@ pub async fn after(
     .await?
     .into_iter()
     .map(|row| {
-        Ok(TimelineEntry {
-            id: row.id,
-            at: seconds(row.at)?,
-            kind: row.kind,
-            detail: row.detail,
-        })
+        Ok(TimelineEntry { id: row.id, at: seconds(row.at)?, kind: row.kind, detail: row.detail })
     })
     .collect()
 }
@@ -93,10 +88,7 @@ impl Listener {
             if let Ok(id) = notification.payload().parse() {
                 return Ok(Heard::Rental(RentalId::from_uuid(id)));
             }
-            tracing::warn!(
-                payload = notification.payload(),
-                "a notification that is no rental id"
-            );
+            tracing::warn!(payload = notification.payload(), "a notification that is no rental id");
         }
     }
 }
@@ -121,12 +113,8 @@ pub async fn append(
     )
     .execute(&mut *tx)
     .await?;
-    sqlx::query!(
-        "SELECT pg_notify($1, $2)",
-        CHANNEL,
-        rental.uuid().simple().to_string()
-    )
-    .execute(tx)
-    .await?;
+    sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, rental.uuid().simple().to_string())
+        .execute(tx)
+        .await?;
     Ok(())
 }

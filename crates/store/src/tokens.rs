@@ -81,10 +81,7 @@ pub async fn list(connection: &mut Connection) -> Result<Vec<Token>, StoreError>
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn find(connection: &mut Connection, symbol: &str) -> Result<Option<Token>, StoreError> {
-    Ok(list(connection)
-        .await?
-        .into_iter()
-        .find(|token| token.symbol == symbol))
+    Ok(list(connection).await?.into_iter().find(|token| token.symbol == symbol))
 }
 
 /// Lists a token or renews its price.

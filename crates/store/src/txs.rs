@@ -213,13 +213,9 @@ pub async fn broadcast(
     let next = ts_millis(now)?
         .checked_add(again.try_into().map_err(StoreError::corrupt)?)
         .ok_or_else(|| StoreError::corrupt("the next send lies beyond time"))?;
-    sqlx::query!(
-        "UPDATE chain_txs SET next_send_at = $2 WHERE id = $1",
-        id.uuid(),
-        next
-    )
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query!("UPDATE chain_txs SET next_send_at = $2 WHERE id = $1", id.uuid(), next)
+        .execute(&mut *tx)
+        .await?;
     advance(tx, id, TxEvent::Broadcast, now).await
 }
 
@@ -331,16 +327,9 @@ pub async fn finalise(
     let mut done = Vec::with_capacity(rows.len());
     for row in rows {
         let id = TxId::from_uuid(row.id);
-        let event = if row.succeeded {
-            TxEvent::FinaliseOk
-        } else {
-            TxEvent::FinaliseReverted
-        };
+        let event = if row.succeeded { TxEvent::FinaliseOk } else { TxEvent::FinaliseReverted };
         advance(tx, id, event, now).await?;
-        done.push(Finalised {
-            id,
-            succeeded: row.succeeded,
-        });
+        done.push(Finalised { id, succeeded: row.succeeded });
     }
     Ok(done)
 }
@@ -407,14 +396,12 @@ async fn state_of(tx: &mut Connection, id: TxId) -> Result<TxState, StoreError> 
 /// # Errors
 /// The database's.
 pub async fn count_by_state(connection: &mut Connection) -> Result<Vec<(String, i64)>, StoreError> {
-    Ok(
-        sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM chain_txs GROUP BY state"#)
-            .fetch_all(connection)
-            .await?
-            .into_iter()
-            .map(|row| (row.state, row.count))
-            .collect(),
-    )
+    Ok(sqlx::query!(r#"SELECT state, count(*) AS "count!" FROM chain_txs GROUP BY state"#)
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(|row| (row.state, row.count))
+        .collect())
 }
 
 /// When the oldest transaction that still flies was made.

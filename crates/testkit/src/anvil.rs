@@ -59,17 +59,11 @@ impl Anvil {
         {
             return Err(AnvilError::PortTaken { port });
         }
-        let pid_file = options
-            .state_file
-            .as_deref()
-            .map(|state| beside(state, "pid"));
+        let pid_file = options.state_file.as_deref().map(|state| beside(state, "pid"));
         if let (Some(state), Some(pid_file)) = (&options.state_file, &pid_file) {
             prepare_state(state, pid_file).await?;
         }
-        let resumed = options
-            .state_file
-            .as_ref()
-            .is_some_and(|state| state.exists());
+        let resumed = options.state_file.as_ref().is_some_and(|state| state.exists());
         let log = Log::of(&options)?;
         let farewell = if options.state_file.is_some() {
             (Signal::INT, STOP_LIMIT)
@@ -92,9 +86,7 @@ impl Anvil {
         anvil.wait_until_ready(&options, &log.path).await?;
         if resumed {
             let depth = u64::from(options.slots_in_an_epoch).saturating_mul(2);
-            anvil
-                .call("anvil_mine", json!([format!("{depth:#x}")]))
-                .await?;
+            anvil.call("anvil_mine", json!([format!("{depth:#x}")])).await?;
         }
         Ok(anvil)
     }
@@ -148,10 +140,7 @@ impl Anvil {
     /// # Errors
     /// When the process cannot be waited for.
     pub async fn stop(mut self) -> Result<(), AnvilError> {
-        self.server
-            .stop(&[(Signal::INT, STOP_LIMIT)])
-            .await
-            .map_err(io_error("stop anvil"))?;
+        self.server.stop(&[(Signal::INT, STOP_LIMIT)]).await.map_err(io_error("stop anvil"))?;
         if let Some(pid_file) = &self.pid_file {
             fs::remove_file(pid_file).map_err(io_error("remove anvil's pid file"))?;
         }
@@ -165,12 +154,7 @@ impl Anvil {
     ) -> Result<(), AnvilError> {
         let began = Instant::now();
         while began.elapsed() < START_LIMIT {
-            if self
-                .server
-                .exited()
-                .map_err(io_error("wait for anvil"))?
-                .is_some()
-            {
+            if self.server.exited().map_err(io_error("wait for anvil"))?.is_some() {
                 return Err(self.epitaph(options));
             }
             if self.url.is_empty() {
@@ -190,20 +174,14 @@ impl Anvil {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        Err(AnvilError::Silent {
-            seconds: START_LIMIT.as_secs(),
-            log: log.to_path_buf(),
-        })
+        Err(AnvilError::Silent { seconds: START_LIMIT.as_secs(), log: log.to_path_buf() })
     }
 
     fn recognise(&self, found: &Value) -> Result<(), AnvilError> {
         if found.as_str() == Some(&format!("{:#x}", self.chain_id)) {
             return Ok(());
         }
-        Err(AnvilError::WrongChain {
-            expected: self.chain_id,
-            found: found.to_string(),
-        })
+        Err(AnvilError::WrongChain { expected: self.chain_id, found: found.to_string() })
     }
 
     fn epitaph(&self, options: &AnvilOptions) -> AnvilError {
@@ -213,10 +191,9 @@ impl Anvil {
             (_, Some(port)) if said.contains("Address already in use") => {
                 AnvilError::PortTaken { port }
             }
-            (Some(path), _) if said.contains("--state") => AnvilError::BrokenState {
-                path: path.clone(),
-                why,
-            },
+            (Some(path), _) if said.contains("--state") => {
+                AnvilError::BrokenState { path: path.clone(), why }
+            }
             _ => AnvilError::Ended { why },
         }
     }
@@ -233,17 +210,11 @@ impl Log {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if let Some(path) = &options.log_file {
             make_parent(path)?;
-            return Ok(Self {
-                path: path.clone(),
-                passing: false,
-            });
+            return Ok(Self { path: path.clone(), passing: false });
         }
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("weir-anvil-{}-{count}.log", std::process::id());
-        Ok(Self {
-            path: std::env::temp_dir().join(name),
-            passing: true,
-        })
+        Ok(Self { path: std::env::temp_dir().join(name), passing: true })
     }
 }
 
@@ -281,9 +252,8 @@ fn listening_port(said: &str) -> Option<u16> {
 }
 
 fn provider(url: &str) -> Result<RootProvider, AnvilError> {
-    let url = url.parse().map_err(|_bad| AnvilError::Ended {
-        why: format!("{url} is no address"),
-    })?;
+    let url =
+        url.parse().map_err(|_bad| AnvilError::Ended { why: format!("{url} is no address") })?;
     Ok(RootProvider::new_http(url))
 }
 

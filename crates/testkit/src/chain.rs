@@ -28,9 +28,7 @@ impl TestChain {
     /// # Errors
     /// When anvil does not start.
     pub async fn start_with(options: AnvilOptions) -> Result<Self, AnvilError> {
-        Ok(Self {
-            anvil: Anvil::start(options).await?,
-        })
+        Ok(Self { anvil: Anvil::start(options).await? })
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -14,9 +14,7 @@ impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub const fn new(now: UnixMillis) -> Self {
-        Self {
-            millis: AtomicU64::new(now.get()),
-        }
+        Self { millis: AtomicU64::new(now.get()) }
     }
 
     /// Moves the clock to `now`, also backwards.

@@ -146,9 +146,7 @@ async fn template_name(
 }
 
 async fn connect(url: &str) -> Result<PgConnection, TestDbError> {
-    PgConnection::connect(url)
-        .await
-        .map_err(sql("connect to PostgreSQL"))
+    PgConnection::connect(url).await.map_err(sql("connect to PostgreSQL"))
 }
 
 async fn execute(
@@ -157,10 +155,7 @@ async fn execute(
     doing: &'static str,
 ) -> Result<(), TestDbError> {
     // Every name in it was made here: letters, digits and underscores.
-    sqlx::raw_sql(AssertSqlSafe(statement))
-        .execute(connection)
-        .await
-        .map_err(sql(doing))?;
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map_err(sql(doing))?;
     Ok(())
 }
 
@@ -171,12 +166,8 @@ fn with_database(server: &str, name: &str) -> String {
         None => (server, String::new()),
     };
     let authority_at = address.find("://").map_or(0, |at| at.saturating_add(3));
-    let (scheme, rest) = address
-        .split_at_checked(authority_at)
-        .unwrap_or(("", address));
-    let authority = rest
-        .split_once('/')
-        .map_or(rest, |(authority, _)| authority);
+    let (scheme, rest) = address.split_at_checked(authority_at).unwrap_or(("", address));
+    let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
     format!("{scheme}{authority}/{name}{query}")
 }
 
@@ -193,9 +184,6 @@ mod tests {
         let of = |url| with_database(url, "x");
         assert_eq!(of("postgres://u:p@h:1/db"), "postgres://u:p@h:1/x");
         assert_eq!(of("postgres://h"), "postgres://h/x");
-        assert_eq!(
-            of("postgres://h/a?sslmode=disable"),
-            "postgres://h/x?sslmode=disable"
-        );
+        assert_eq!(of("postgres://h/a?sslmode=disable"), "postgres://h/x?sslmode=disable");
     }
 }

@@ -24,10 +24,8 @@ const SUPERUSER: &str = "postgres";
 /// How often a start on a port of our own choice is tried: another may take the port first.
 const PORT_TRIES: u32 = 5;
 /// SIGINT is the "fast" shutdown, SIGQUIT the "immediate" one (recovery at the next start).
-const ORDERLY: [Step; 2] = [
-    (Signal::INT, Duration::from_secs(10)),
-    (Signal::QUIT, Duration::from_secs(5)),
-];
+const ORDERLY: [Step; 2] =
+    [(Signal::INT, Duration::from_secs(10)), (Signal::QUIT, Duration::from_secs(5))];
 const ABRUPT: [Step; 1] = [(Signal::QUIT, Duration::from_secs(5))];
 
 /// How to start a cluster; see [`ClusterOptions::durable`] and [`ClusterOptions::throwaway`].
@@ -64,11 +62,7 @@ impl ClusterOptions {
     /// A cluster for tests: no fsync.
     #[must_use]
     pub fn throwaway(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            durable: false,
-            start_limit: Duration::from_secs(30),
-            ..Self::durable(data_dir)
-        }
+        Self { durable: false, start_limit: Duration::from_secs(30), ..Self::durable(data_dir) }
     }
 }
 
@@ -155,10 +149,7 @@ impl Cluster {
                 .await
                 .map_err(PostgresError::sql("create the database"))?;
         }
-        connection
-            .close()
-            .await
-            .map_err(PostgresError::sql("disconnect"))
+        connection.close().await.map_err(PostgresError::sql("disconnect"))
     }
 
     /// Stops the server: clients are cut off, what is committed is written. At most 15 s.
@@ -167,17 +158,12 @@ impl Cluster {
     /// When the process cannot be waited for.
     pub async fn stop(mut self) -> Result<(), PostgresError> {
         let steps: &[Step] = if self.durable { &ORDERLY } else { &ABRUPT };
-        self.server
-            .stop(steps)
-            .await
-            .map_err(PostgresError::io("stop PostgreSQL"))
+        self.server.stop(steps).await.map_err(PostgresError::io("stop PostgreSQL"))
     }
 
     /// Leaves the server running until process `owner` has gone; `folder` then goes too.
     pub(crate) fn detach(self, owner: u32, folder: &Path) -> Result<(), PostgresError> {
-        self.server
-            .detach(owner, folder)
-            .map_err(PostgresError::io("detach PostgreSQL"))
+        self.server.detach(owner, folder).map_err(PostgresError::io("detach PostgreSQL"))
     }
 
     async fn start_on(
@@ -194,43 +180,25 @@ impl Cluster {
         };
         let server = Server::spawn(command, &log, last_words)
             .map_err(PostgresError::io("start PostgreSQL"))?;
-        let mut cluster = Self {
-            server,
-            data_dir,
-            port,
-            durable: options.durable,
-        };
+        let mut cluster = Self { server, data_dir, port, durable: options.durable };
         let began = Instant::now();
         while began.elapsed() < options.start_limit {
-            let ended = cluster
-                .server
-                .exited()
-                .map_err(PostgresError::io("wait for PostgreSQL"))?;
+            let ended =
+                cluster.server.exited().map_err(PostgresError::io("wait for PostgreSQL"))?;
             if ended.is_some() {
                 let said = cluster.server.said();
-                return Err(PostgresError::from_last_words(
-                    &said,
-                    &cluster.data_dir,
-                    &log,
-                    port,
-                ));
+                return Err(PostgresError::from_last_words(&said, &cluster.data_dir, &log, port));
             }
             if folder::is_ready(&cluster.data_dir) && cluster.answers().await {
                 return Ok(cluster);
             }
             sleep(Duration::from_millis(10)).await;
         }
-        Err(PostgresError::Silent {
-            seconds: options.start_limit.as_secs(),
-            log,
-        })
+        Err(PostgresError::Silent { seconds: options.start_limit.as_secs(), log })
     }
 
     async fn answers(&self) -> bool {
-        let Ok(options) = self
-            .url("postgres")
-            .parse::<sqlx::postgres::PgConnectOptions>()
-        else {
+        let Ok(options) = self.url("postgres").parse::<sqlx::postgres::PgConnectOptions>() else {
             return false;
         };
         let attempt = timeout(Duration::from_secs(2), options.connect()).await;

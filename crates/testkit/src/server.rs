@@ -109,14 +109,8 @@ impl Server {
     /// Lets the server live on after this process, until process `owner` has gone; `folder` is
     /// removed with it.
     pub(crate) fn detach(mut self, owner: u32, folder: &Path) -> io::Result<()> {
-        let arguments = [
-            self.pid().to_string(),
-            owner.to_string(),
-            folder.display().to_string(),
-        ];
-        shell(WATCH_PROCESS, &arguments)
-            .stdin(Stdio::null())
-            .spawn()?;
+        let arguments = [self.pid().to_string(), owner.to_string(), folder.display().to_string()];
+        shell(WATCH_PROCESS, &arguments).stdin(Stdio::null()).spawn()?;
         self.detached = true;
         Ok(())
     }
@@ -170,14 +164,8 @@ impl Drop for Server {
 /// A `sh` in its own process group, so that neither the terminal nor the owner's end reaches it.
 fn shell(script: &str, arguments: &[String]) -> Command {
     let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", script, "weir-watchdog"])
-        .args(arguments)
-        .current_dir("/");
-    command
-        .process_group(0)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(["-c", script, "weir-watchdog"]).args(arguments).current_dir("/");
+    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -205,14 +193,7 @@ fn tail(log: &Path, from: u64) -> io::Result<String> {
 /// The most telling line of a program's last words, shortened to 300 characters.
 pub(crate) fn telling_line(said: &str) -> String {
     let marked = |mark: &str| said.lines().rev().find(|line| line.contains(mark));
-    let line = ["PANIC", "FATAL", "error:", "Error:", "ERROR"]
-        .iter()
-        .find_map(|mark| marked(mark));
+    let line = ["PANIC", "FATAL", "error:", "Error:", "ERROR"].iter().find_map(|mark| marked(mark));
     let last = || said.lines().rev().find(|line| !line.trim().is_empty());
-    line.or_else(last)
-        .unwrap_or("no output")
-        .trim()
-        .chars()
-        .take(300)
-        .collect()
+    line.or_else(last).unwrap_or("no output").trim().chars().take(300).collect()
 }

@@ -29,11 +29,7 @@ pub fn postgres_bin(asked: Option<&Path>) -> Result<PathBuf, ToolMissing> {
     for program in ["initdb", "postgres"] {
         if !folder.join(program).is_file() {
             let looked = folder.join(program);
-            return Err(ToolMissing {
-                program,
-                looked,
-                variable: "WEIR_PG_BIN",
-            });
+            return Err(ToolMissing { program, looked, variable: "WEIR_PG_BIN" });
         }
     }
     Ok(folder)
@@ -48,11 +44,7 @@ pub fn anvil_bin(asked: Option<&Path>) -> Result<PathBuf, ToolMissing> {
     if looked.is_file() {
         Ok(looked)
     } else {
-        Err(ToolMissing {
-            program: "anvil",
-            looked,
-            variable: "ANVIL",
-        })
+        Err(ToolMissing { program: "anvil", looked, variable: "ANVIL" })
     }
 }
 
@@ -70,23 +62,15 @@ fn located(asked: Option<&Path>, variable: &str, in_workspace: &str) -> PathBuf 
 /// `contracts/package.json`.
 #[must_use]
 pub fn workspace_root() -> Option<PathBuf> {
-    [env::current_exe().ok(), env::current_dir().ok()]
-        .into_iter()
-        .flatten()
-        .find_map(|start| {
-            let root = start
-                .ancestors()
-                .find(|up| up.join("contracts/package.json").is_file());
-            root.map(Path::to_path_buf)
-        })
+    [env::current_exe().ok(), env::current_dir().ok()].into_iter().flatten().find_map(|start| {
+        let root = start.ancestors().find(|up| up.join("contracts/package.json").is_file());
+        root.map(Path::to_path_buf)
+    })
 }
 
 /// Cargo's target folder that the running program was built into, else the system's temporary one.
 pub(crate) fn scratch_dir() -> PathBuf {
     let exe = env::current_exe().unwrap_or_default();
-    let target = exe
-        .ancestors()
-        .skip(1)
-        .find(|up| up.join("CACHEDIR.TAG").is_file());
+    let target = exe.ancestors().skip(1).find(|up| up.join("CACHEDIR.TAG").is_file());
     target.map_or_else(env::temp_dir, |target| target.join("tmp"))
 }

@@ -7,9 +7,7 @@ use sqlx::migrate::Migrator;
 use testkit::TestDb;
 
 async fn migrations() -> Migrator {
-    Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/migrations"))
-        .await
-        .unwrap()
+    Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/migrations")).await.unwrap()
 }
 
 #[tokio::test]
@@ -17,15 +15,10 @@ async fn each_test_has_its_own() {
     let migrations = migrations().await;
     let one = TestDb::new(Some(&migrations)).await.unwrap();
     let other = TestDb::new(Some(&migrations)).await.unwrap();
-    sqlx::query("INSERT INTO sample VALUES (1)")
-        .execute(&one.pool)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO sample VALUES (1)").execute(&one.pool).await.unwrap();
     for (db, expected) in [(&one, 1_i64), (&other, 0)] {
-        let found: i64 = sqlx::query_scalar("SELECT count(*) FROM sample")
-            .fetch_one(&db.pool)
-            .await
-            .unwrap();
+        let found: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM sample").fetch_one(&db.pool).await.unwrap();
         assert_eq!(found, expected);
     }
     // The migrator finds its own work done.
@@ -36,10 +29,8 @@ async fn each_test_has_its_own() {
 async fn many_at_once_share_one_template() {
     let migrations = migrations().await;
     let made = (0..8).map(|_| {
-        let migrations = Migrator {
-            migrations: migrations.migrations.clone(),
-            ..Migrator::DEFAULT
-        };
+        let migrations =
+            Migrator { migrations: migrations.migrations.clone(), ..Migrator::DEFAULT };
         tokio::spawn(async move { TestDb::new(Some(&migrations)).await.unwrap().url })
     });
     let mut urls = Vec::new();

@@ -16,9 +16,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join("postgres")
-            .join(name);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres").join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).unwrap();
         }
@@ -52,10 +50,7 @@ async fn count(cluster: &Cluster) -> i64 {
 
 async fn insert(cluster: &Cluster) {
     let statement = "CREATE TABLE IF NOT EXISTS kept (n bigint); INSERT INTO kept VALUES (1)";
-    sqlx::raw_sql(statement)
-        .execute(&mut connect(cluster).await)
-        .await
-        .unwrap();
+    sqlx::raw_sql(statement).execute(&mut connect(cluster).await).await.unwrap();
 }
 
 async fn refusal(options: ClusterOptions) -> String {
@@ -65,30 +60,20 @@ async fn refusal(options: ClusterOptions) -> String {
 }
 
 fn signal(pid: u32, name: &str) {
-    assert!(
-        Command::new("kill")
-            .args([name, &pid.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 #[tokio::test]
 async fn rows_survive_a_stop_and_a_kill() {
     let folder = Folder::new("keeps");
     let data = folder.data();
-    let cluster = Cluster::start(ClusterOptions::durable(&data))
-        .await
-        .unwrap();
+    let cluster = Cluster::start(ClusterOptions::durable(&data)).await.unwrap();
     cluster.ensure_database("weir").await.unwrap();
     cluster.ensure_database("weir").await.unwrap();
     insert(&cluster).await;
     cluster.stop().await.unwrap();
 
-    let mut cluster = Cluster::start(ClusterOptions::durable(&data))
-        .await
-        .unwrap();
+    let mut cluster = Cluster::start(ClusterOptions::durable(&data)).await.unwrap();
     assert_eq!(count(&cluster).await, 1);
     insert(&cluster).await;
     signal(cluster.pid(), "-KILL");
@@ -96,9 +81,7 @@ async fn rows_survive_a_stop_and_a_kill() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
-    let cluster = Cluster::start(ClusterOptions::durable(&data))
-        .await
-        .unwrap();
+    let cluster = Cluster::start(ClusterOptions::durable(&data)).await.unwrap();
     assert_eq!(count(&cluster).await, 2);
     cluster.stop().await.unwrap();
     assert!(!data.join("postmaster.pid").exists());
@@ -112,10 +95,7 @@ async fn a_taken_port_is_named() {
     let mut options = ClusterOptions::throwaway(folder.data());
     options.port = Some(port);
     let message = refusal(options).await;
-    assert!(
-        message.starts_with(&format!("port {port} is taken")),
-        "{message}"
-    );
+    assert!(message.starts_with(&format!("port {port} is taken")), "{message}");
 }
 
 #[tokio::test]
@@ -124,10 +104,7 @@ async fn a_folder_of_other_files_is_left_alone() {
     let data = &folder.0;
     fs::write(data.join("thesis.txt"), "mine").unwrap();
     let message = refusal(ClusterOptions::throwaway(data)).await;
-    assert!(
-        message.contains("no PG_VERSION") && message.contains("clean-data"),
-        "{message}"
-    );
+    assert!(message.contains("no PG_VERSION") && message.contains("clean-data"), "{message}");
     assert_eq!(fs::read_to_string(data.join("thesis.txt")).unwrap(), "mine");
 }
 
@@ -135,18 +112,10 @@ async fn a_folder_of_other_files_is_left_alone() {
 async fn a_damaged_folder_is_named() {
     let folder = Folder::new("damaged");
     let data = folder.data();
-    Cluster::start(ClusterOptions::throwaway(&data))
-        .await
-        .unwrap()
-        .stop()
-        .await
-        .unwrap();
+    Cluster::start(ClusterOptions::throwaway(&data)).await.unwrap().stop().await.unwrap();
     fs::write(data.join("global/pg_control"), "").unwrap();
     let message = refusal(ClusterOptions::throwaway(&data)).await;
-    assert!(
-        message.contains("is broken") && message.contains("clean-data"),
-        "{message}"
-    );
+    assert!(message.contains("is broken") && message.contains("clean-data"), "{message}");
 }
 
 #[tokio::test]
@@ -166,10 +135,8 @@ fn an_owner_that_is_killed_leaves_no_server_and_loses_no_row() {
     let folder = Folder::new("killed");
     let data = &folder.0;
     let note = data.join("note");
-    let script = format!(
-        "echo $DATABASE_URL > {0}.new; mv {0}.new {0}; exec sleep 60",
-        note.display()
-    );
+    let script =
+        format!("echo $DATABASE_URL > {0}.new; mv {0}.new {0}; exec sleep 60", note.display());
     let mut owner = Command::new(env!("CARGO_BIN_EXE_with-servers"))
         .arg("--data")
         .arg(data)
@@ -180,17 +147,10 @@ fn an_owner_that_is_killed_leaves_no_server_and_loses_no_row() {
         .unwrap();
     wait_until("the command runs", || note.exists());
     let pid_file = data.join("postgres/postmaster.pid");
-    let pid = fs::read_to_string(&pid_file)
-        .unwrap()
-        .lines()
-        .next()
-        .unwrap()
-        .to_owned();
+    let pid = fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
     owner.kill().unwrap();
     owner.wait().unwrap();
-    wait_until("postgres has gone", || {
-        !Path::new("/proc").join(&pid).exists()
-    });
+    wait_until("postgres has gone", || !Path::new("/proc").join(&pid).exists());
     // An orderly end: nothing to redo.
     assert!(!pid_file.exists());
     let log = fs::read_to_string(data.join("postgres.log")).unwrap();
@@ -207,26 +167,18 @@ fn an_ordinary_user_needs_no_wrapper() {
     let run = if uid() == "0" {
         // Copies: the checkout may lie where nobody cannot look.
         let native = postgres.parent().unwrap();
-        succeed(
-            Command::new("cp")
-                .arg("-r")
-                .args([native, &data.join("native")]),
-        );
+        succeed(Command::new("cp").arg("-r").args([native, &data.join("native")]));
         succeed(Command::new("cp").args([with_servers, &data.join("with-servers")]));
         succeed(Command::new("chown").args(["-R", "65534:65534"]).arg(&data));
         let mut run = Command::new("setpriv");
         run.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        run.arg(data.join("with-servers"))
-            .env("WEIR_PG_BIN", data.join("native/bin"));
+        run.arg(data.join("with-servers")).env("WEIR_PG_BIN", data.join("native/bin"));
         run
     } else {
         Command::new(with_servers)
     };
     let mut run = run;
-    run.current_dir(&data)
-        .arg("--data")
-        .arg(data.join("kept"))
-        .args(["--", "true"]);
+    run.current_dir(&data).arg("--data").arg(data.join("kept")).args(["--", "true"]);
     for _first_and_again in 0..2 {
         succeed(&mut run);
     }
@@ -245,10 +197,7 @@ fn succeed(command: &mut Command) {
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "waited 30 s until {what}"
-        );
+        assert!(began.elapsed() < Duration::from_secs(30), "waited 30 s until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -16,12 +16,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     state: PathBuf,
     /// The one-time token shown when the machine was registered
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "WEIR_ENROLL_TOKEN",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TOKEN", env = "WEIR_ENROLL_TOKEN", hide_env_values = true)]
     enroll_token: Option<String>,
     /// Milliseconds between two readings of a rental
     #[arg(long, value_name = "MS", default_value_t = 2_000)]
@@ -44,12 +39,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     config.reading_interval = Duration::from_millis(args.reading_interval_ms.max(100));
     config.stop_workloads_on_exit = args.stop_workloads_on_exit;
     if let Some((program, arguments)) = args.workload.split_first() {
-        config.workload = WorkloadCommand {
-            program: program.clone(),
-            args: arguments.to_vec(),
-        };
+        config.workload = WorkloadCommand { program: program.clone(), args: arguments.to_vec() };
     }
-    ::agent::run(config, shutdown::token()?)
-        .await
-        .map_err(Failure::during("the agent"))
+    ::agent::run(config, shutdown::token()?).await.map_err(Failure::during("the agent"))
 }

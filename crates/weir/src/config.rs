@@ -18,11 +18,7 @@ pub(crate) struct Key {
 }
 
 const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
-    Key {
-        name,
-        default,
-        meaning,
-    }
+    Key { name, default, meaning }
 }
 
 /// Every variable that the program reads.
@@ -32,73 +28,33 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "PostgreSQL (15 to 18) to use; with `weir up`, empty means an embedded one",
     ),
-    key(
-        "RPC_URL",
-        "",
-        "the chain's HTTP RPC; with `weir up`, empty means an embedded anvil",
-    ),
-    key(
-        "WEIR_LISTEN",
-        "127.0.0.1:8080",
-        "address and port of the HTTP API",
-    ),
-    key(
-        "WEIR_PUBLIC_URL",
-        "",
-        "where people reach the API; empty means http:// and WEIR_LISTEN",
-    ),
+    key("RPC_URL", "", "the chain's HTTP RPC; with `weir up`, empty means an embedded anvil"),
+    key("WEIR_LISTEN", "127.0.0.1:8080", "address and port of the HTTP API"),
+    key("WEIR_PUBLIC_URL", "", "where people reach the API; empty means http:// and WEIR_LISTEN"),
     key(
         "WEIR_OPERATOR_KEY",
         "",
         "private key that starts and closes rentals; only `weir work` reads it",
     ),
-    key(
-        "WEIR_LOG",
-        "info",
-        "log filter, as tracing's EnvFilter takes it",
-    ),
+    key("WEIR_LOG", "info", "log filter, as tracing's EnvFilter takes it"),
     key("WEIR_LOG_FORMAT", "text", "`text` or `json`"),
-    key(
-        "WEIR_DB_CONNECTIONS",
-        "16",
-        "most database connections of one process",
-    ),
-    key(
-        "WEIR_METRICS_LISTEN",
-        "",
-        "where `weir work` serves /metrics; empty means nowhere",
-    ),
+    key("WEIR_DB_CONNECTIONS", "16", "most database connections of one process"),
+    key("WEIR_METRICS_LISTEN", "", "where `weir work` serves /metrics; empty means nowhere"),
     key(
         "WEIR_FEE_BPS",
         "1200",
         "the platform's share of the provider's gross, 1000 to 1500 basis points",
     ),
     key("WEIR_QUOTE_TTL_S", "300", "seconds a quote can be booked"),
-    key(
-        "WEIR_FUNDING_TTL_S",
-        "120",
-        "seconds a booking waits for its lock",
-    ),
-    key(
-        "WEIR_READY_TTL_S",
-        "120",
-        "seconds a machine may take to be ready once the lock was seen",
-    ),
-    key(
-        "WEIR_EVIDENCE_TIMEOUT_S",
-        "10",
-        "evidence older than this means an outage",
-    ),
+    key("WEIR_FUNDING_TTL_S", "120", "seconds a booking waits for its lock"),
+    key("WEIR_READY_TTL_S", "120", "seconds a machine may take to be ready once the lock was seen"),
+    key("WEIR_EVIDENCE_TIMEOUT_S", "10", "evidence older than this means an outage"),
     key(
         "WEIR_MAX_OUTAGE_S",
         "900",
         "an outage longer than this ends the rental at its last good second",
     ),
-    key(
-        "WEIR_STOP_GRACE_S",
-        "10",
-        "seconds a stopped machine may take for its last reading",
-    ),
+    key("WEIR_STOP_GRACE_S", "10", "seconds a stopped machine may take for its last reading"),
     key(
         "WEIR_HOLDBACK_S",
         "3600",
@@ -109,26 +65,10 @@ pub(crate) const KEYS: &[Key] = &[
         "600",
         "seconds between the latest expected start and the contract's startBy",
     ),
-    key(
-        "WEIR_HEARTBEAT_S",
-        "5",
-        "seconds between two heartbeats of an agent",
-    ),
-    key(
-        "WEIR_POLL_MS",
-        "500",
-        "milliseconds between two looks at chain, queue and timers",
-    ),
-    key(
-        "WEIR_RECONCILE_S",
-        "5",
-        "seconds between two reconciliations",
-    ),
-    key(
-        "WEIR_RESEND_S",
-        "6",
-        "seconds after which unmined bytes are sent again",
-    ),
+    key("WEIR_HEARTBEAT_S", "5", "seconds between two heartbeats of an agent"),
+    key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain, queue and timers"),
+    key("WEIR_RECONCILE_S", "5", "seconds between two reconciliations"),
+    key("WEIR_RESEND_S", "6", "seconds after which unmined bytes are sent again"),
     key("WEIR_TIP_FLOOR_GWEI", "25", "never tip less per gas"),
     key("WEIR_MAX_FEE_GWEI", "2000", "never pay more per gas"),
 ];
@@ -238,10 +178,7 @@ fn engine_settings() -> Result<EngineSettings, Failure> {
 
 /// A variable, or its default from the table.
 pub(crate) fn text(name: &str) -> String {
-    let default = KEYS
-        .iter()
-        .find(|key| key.name == name)
-        .map_or("", |key| key.default);
+    let default = KEYS.iter().find(|key| key.name == name).map_or("", |key| key.default);
     std::env::var(name)
         .ok()
         .map(|value| value.trim().to_owned())
@@ -275,15 +212,8 @@ pub(crate) fn as_markdown() -> String {
          | variable | default | meaning |\n|---|---|---|\n",
     );
     for key in KEYS {
-        let default = if key.default.is_empty() {
-            "(none)"
-        } else {
-            key.default
-        };
-        out.push_str(&format!(
-            "| `{}` | {default} | {} |\n",
-            key.name, key.meaning
-        ));
+        let default = if key.default.is_empty() { "(none)" } else { key.default };
+        out.push_str(&format!("| `{}` | {default} | {} |\n", key.name, key.meaning));
     }
     out
 }

@@ -56,25 +56,15 @@ pub(crate) async fn ensure(
     rpc_url: &str,
 ) -> Result<Deployment, Failure> {
     let known = {
-        let mut connection = store
-            .read()
-            .await
-            .map_err(Failure::during("the database"))?;
-        deployment::get(&mut connection)
-            .await
-            .map_err(Failure::during("the database"))?
+        let mut connection = store.read().await.map_err(Failure::during("the database"))?;
+        deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
     };
     if let Some(known) = known {
-        engine::Site::check(client, &known)
-            .await
-            .map_err(Failure::during("the chain"))?;
+        engine::Site::check(client, &known).await.map_err(Failure::during("the chain"))?;
         return Ok(known);
     }
     let owner = Wallet::open(Roles::OWNER, rpc_url).await?;
-    let funds = client
-        .balance(owner.address())
-        .await
-        .map_err(Failure::during("the chain"))?;
+    let funds = client.balance(owner.address()).await.map_err(Failure::during("the chain"))?;
     if funds.is_zero() {
         return Err(Failure::new(
             "the chain of RPC_URL has no funded test accounts, so the escrow cannot be deployed there by \
@@ -95,9 +85,7 @@ struct Deployed {
 
 async fn deploy(owner: &Wallet, client: &ReadClient, rpc_url: &str) -> Result<Deployed, Failure> {
     let of = |key: &'static str| async move {
-        Wallet::open(key, rpc_url)
-            .await
-            .map(|wallet| wallet.address())
+        Wallet::open(key, rpc_url).await.map(|wallet| wallet.address())
     };
     let renter = of(Roles::RENTER).await?;
     let constructor = Escrow::constructorCall {
@@ -106,23 +94,14 @@ async fn deploy(owner: &Wallet, client: &ReadClient, rpc_url: &str) -> Result<De
         treasury_: of(Roles::TREASURY).await?,
         guardian_: of(Roles::GUARDIAN).await?,
     };
-    let (escrow, block) = owner
-        .deploy(with_arguments(&Escrow::BYTECODE, constructor.abi_encode()))
-        .await?;
+    let (escrow, block) =
+        owner.deploy(with_arguments(&Escrow::BYTECODE, constructor.abi_encode())).await?;
     let (usdc, _) = owner.deploy(TestUSDC::BYTECODE.clone()).await?;
     for token in [Address::ZERO, usdc] {
-        let list = Escrow::listTokenCall {
-            token,
-            listed: true,
-        }
-        .abi_encode();
+        let list = Escrow::listTokenCall { token, listed: true }.abi_encode();
         owner.send(escrow, list, U256::ZERO).await?;
     }
-    let mint = TestUSDC::mintCall {
-        to: renter,
-        amount: U256::from(TEST_DOLLARS),
-    }
-    .abi_encode();
+    let mint = TestUSDC::mintCall { to: renter, amount: U256::from(TEST_DOLLARS) }.abi_encode();
     owner.send(usdc, mint, U256::ZERO).await?;
 
     let genesis = client
@@ -138,10 +117,7 @@ async fn deploy(owner: &Wallet, client: &ReadClient, rpc_url: &str) -> Result<De
     let head = client.head().await.map_err(Failure::during("the chain"))?;
     Ok(Deployed {
         deployment: Deployment {
-            chain_id: client
-                .chain_id()
-                .await
-                .map_err(Failure::during("the chain"))?,
+            chain_id: client.chain_id().await.map_err(Failure::during("the chain"))?,
             genesis_hash: genesis.hash,
             escrow,
             code_hash,

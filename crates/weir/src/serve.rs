@@ -15,45 +15,31 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let store = open_store(&config).await?;
     let client = ReadClient::connect(config.rpc()?).map_err(Failure::during("RPC_URL"))?;
     let site = {
-        let mut connection = store
-            .read()
-            .await
-            .map_err(Failure::during("the database"))?;
-        deployment::get(&mut connection)
-            .await
-            .map_err(Failure::during("the database"))?
+        let mut connection = store.read().await.map_err(Failure::during("the database"))?;
+        deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
     };
     let site = site.ok_or_else(no_deployment)?;
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
     settings.heartbeat_interval = config.heartbeat;
     let state = AppState::new(store, client, settings, Some(metrics));
-    let listener = tokio::net::TcpListener::bind(&config.listen)
-        .await
-        .map_err(|error| {
-            Failure::new(format!("{} cannot be listened on: {error}", config.listen))
-        })?;
+    let listener = tokio::net::TcpListener::bind(&config.listen).await.map_err(|error| {
+        Failure::new(format!("{} cannot be listened on: {error}", config.listen))
+    })?;
     tracing::info!(listen = config.listen, "serving");
-    api::serve(listener, state, shutdown::token()?)
-        .await
-        .map_err(Failure::during("serving"))
+    api::serve(listener, state, shutdown::token()?).await.map_err(Failure::during("serving"))
 }
 
 /// Applies pending migrations.
 pub(crate) async fn migrate() -> Result<(), Failure> {
     let config = Config::from_env()?;
     let store = connect(&config).await?;
-    store
-        .migrate()
-        .await
-        .map_err(Failure::during("migrating the database"))
+    store.migrate().await.map_err(Failure::during("migrating the database"))
 }
 
 /// Connects, and checks that the server is one that is supported.
 pub(crate) async fn open_store(config: &Config) -> Result<Store, Failure> {
     let store = connect(config).await?;
-    store::check_server(store.pool())
-        .await
-        .map_err(Failure::during("DATABASE_URL"))?;
+    store::check_server(store.pool()).await.map_err(Failure::during("DATABASE_URL"))?;
     Ok(store)
 }
 

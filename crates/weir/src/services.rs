@@ -56,12 +56,7 @@ impl Service {
         let stop = CancellationToken::new();
         let name = plan.name;
         let task = tokio::spawn(keep(plan, child, tell, stop.clone()));
-        Ok(Self {
-            name,
-            pid,
-            stop,
-            task,
-        })
+        Ok(Self { name, pid, stop, task })
     }
 
     /// Freezes it: what an outage looks like from outside.
@@ -140,23 +135,17 @@ fn spawn(plan: &Plan) -> Result<Child, Failure> {
 }
 
 fn open_log(path: &Path) -> Result<std::fs::File, Failure> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(|error| {
-            Failure::new(format!(
-                "{} cannot be written: {error}; check the disk and its rights",
-                path.display()
-            ))
-        })
+    OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+        Failure::new(format!(
+            "{} cannot be written: {error}; check the disk and its rights",
+            path.display()
+        ))
+    })
 }
 
 async fn end(child: &mut Child) {
     signal(child.id().unwrap_or_default(), Signal::TERM);
-    if tokio::time::timeout(STOP_WITHIN, child.wait())
-        .await
-        .is_err()
+    if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_err()
         && let Err(error) = child.kill().await
     {
         tracing::error!(%error, "a service could not be ended");
@@ -164,10 +153,7 @@ async fn end(child: &mut Child) {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .filter(|pid| *pid > 0)
-        .and_then(Pid::from_raw);
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw);
     if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
         tracing::debug!(%error, "signal not delivered");
     }

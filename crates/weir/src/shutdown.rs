@@ -20,9 +20,7 @@ pub(crate) fn token() -> Result<CancellationToken, Failure> {
         signal(SignalKind::terminate()).map_err(Failure::during("signals cannot be heard"))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(Failure::during("signals cannot be heard"))?;
-    let parent = std::env::var("WEIR_PARENT")
-        .ok()
-        .and_then(|pid| pid.parse::<u32>().ok());
+    let parent = std::env::var("WEIR_PARENT").ok().and_then(|pid| pid.parse::<u32>().ok());
     let stop = token.clone();
     tokio::spawn(async move {
         tokio::select! {

@@ -109,10 +109,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         }
     })
     .await;
-    println!(
-        "\nstopping chain and database; everything that lasts is in {}",
-        args.data.display()
-    );
+    println!("\nstopping chain and database; everything that lasts is in {}", args.data.display());
     let stopped = stop_servers(servers).await;
     outcome.and(stopped)
 }
@@ -151,11 +148,7 @@ async fn perform(
     agent: demo::AgentSlot,
 ) -> Result<(), Failure> {
     wait_until_ready(&place.api, &folder.log("serve")).await?;
-    println!(
-        "{:>6.1} s  serving at {}",
-        since.elapsed().as_secs_f32(),
-        place.api
-    );
+    println!("{:>6.1} s  serving at {}", since.elapsed().as_secs_f32(), place.api);
     let mut played = None;
     if !args.no_demo {
         let script = demo::Script {
@@ -230,18 +223,14 @@ async fn start_servers(
                 log_file: Some(folder.log("anvil")),
                 ..AnvilOptions::default()
             };
-            let anvil = Anvil::start(options)
-                .await
-                .map_err(|error| Failure::new(error.to_string()))?;
+            let anvil =
+                Anvil::start(options).await.map_err(|error| Failure::new(error.to_string()))?;
             let url = anvil.url().to_owned();
             note(&format!("chain 31337 (anvil, a block a second) at {url}"));
             (Some(anvil), url)
         }
     };
-    let servers = Servers {
-        database: cluster,
-        chain: anvil,
-    };
+    let servers = Servers { database: cluster, chain: anvil };
     let deployment = prepare(config, &database, &rpc).await?;
     note(&format!("escrow contract at {}", deployment.escrow));
     let metrics_port = testkit::free_port().map_err(Failure::during("finding a free port"))?;
@@ -266,13 +255,8 @@ async fn prepare(
     let store = Store::connect(database, 2, clock, config.policy.clone())
         .await
         .map_err(Failure::during("the database"))?;
-    store::check_server(store.pool())
-        .await
-        .map_err(Failure::during("the database"))?;
-    store
-        .migrate()
-        .await
-        .map_err(Failure::during("migrating the database"))?;
+    store::check_server(store.pool()).await.map_err(Failure::during("the database"))?;
+    store.migrate().await.map_err(Failure::during("migrating the database"))?;
     let client = ReadClient::connect(rpc).map_err(Failure::during("RPC_URL"))?;
     tokio::time::timeout(deploy::DEPLOY_WITHIN, deploy::ensure(&store, &client, rpc))
         .await
@@ -297,16 +281,9 @@ fn environment(config: &Config, place: &Place) -> BTreeMap<String, String> {
 fn worker(config: &Config, folder: &Folder, place: &Place) -> Plan {
     let mut environment = environment(config, place);
     let key = config::text("WEIR_OPERATOR_KEY");
-    let key = if key.is_empty() {
-        Roles::OPERATOR.to_owned()
-    } else {
-        key
-    };
+    let key = if key.is_empty() { Roles::OPERATOR.to_owned() } else { key };
     environment.insert("WEIR_OPERATOR_KEY".to_owned(), key);
-    let metrics = place
-        .worker_metrics
-        .trim_start_matches("http://")
-        .trim_end_matches("/metrics");
+    let metrics = place.worker_metrics.trim_start_matches("http://").trim_end_matches("/metrics");
     environment.insert("WEIR_METRICS_LISTEN".to_owned(), metrics.to_owned());
     Plan {
         name: "work",
@@ -346,16 +323,10 @@ async fn wait_until_ready(api: &str, log: &Path) -> Result<(), Failure> {
 
 async fn stop_servers(servers: Servers) -> Result<(), Failure> {
     if let Some(chain) = servers.chain {
-        chain
-            .stop()
-            .await
-            .map_err(|error| Failure::new(error.to_string()))?;
+        chain.stop().await.map_err(|error| Failure::new(error.to_string()))?;
     }
     if let Some(database) = servers.database {
-        database
-            .stop()
-            .await
-            .map_err(|error| Failure::new(error.to_string()))?;
+        database.stop().await.map_err(|error| Failure::new(error.to_string()))?;
     }
     Ok(())
 }

@@ -31,23 +31,13 @@ impl Wallet {
     /// # Errors
     /// If the key or the URL is malformed, or the chain does not answer.
     pub(crate) async fn open(key: &str, rpc_url: &str) -> Result<Self, Failure> {
-        let key: PrivateKeySigner = key
-            .parse()
-            .map_err(|_| Failure::new("the wallet's key is not a private key"))?;
+        let key: PrivateKeySigner =
+            key.parse().map_err(|_| Failure::new("the wallet's key is not a private key"))?;
         let url = rpc_url.parse().map_err(Failure::during("RPC_URL"))?;
-        let provider = ProviderBuilder::new()
-            .disable_recommended_fillers()
-            .connect_http(url)
-            .erased();
-        let chain_id = provider
-            .get_chain_id()
-            .await
-            .map_err(Failure::during("the chain"))?;
-        Ok(Self {
-            key,
-            provider,
-            chain_id,
-        })
+        let provider =
+            ProviderBuilder::new().disable_recommended_fillers().connect_http(url).erased();
+        let chain_id = provider.get_chain_id().await.map_err(Failure::during("the chain"))?;
+        Ok(Self { key, provider, chain_id })
     }
 
     /// Its address.
@@ -60,10 +50,8 @@ impl Wallet {
     /// # Errors
     /// If the key does not sign.
     pub(crate) fn sign_text(&self, text: &str) -> Result<String, Failure> {
-        let signature = self
-            .key
-            .sign_message_sync(text.as_bytes())
-            .map_err(Failure::during("signing"))?;
+        let signature =
+            self.key.sign_message_sync(text.as_bytes()).map_err(Failure::during("signing"))?;
         Ok(signature.to_string())
     }
 
@@ -110,19 +98,14 @@ impl Wallet {
             .provider
             .estimate_gas(request)
             .await
-            .map_err(Failure::during(
-                "the chain refuses the wallet's transaction",
-            ))?;
+            .map_err(Failure::during("the chain refuses the wallet's transaction"))?;
         let nonce = self
             .provider
             .get_transaction_count(self.address())
             .pending()
             .await
             .map_err(Failure::during("the chain"))?;
-        let head = self
-            .provider
-            .get_block_by_number(BlockNumberOrTag::Latest)
-            .await;
+        let head = self.provider.get_block_by_number(BlockNumberOrTag::Latest).await;
         let base = head
             .map_err(chain)?
             .and_then(|block| block.header.base_fee_per_gas)
@@ -139,18 +122,14 @@ impl Wallet {
             access_list: alloy::eips::eip2930::AccessList::default(),
             input,
         };
-        let signature = self
-            .key
-            .sign_hash_sync(&tx.signature_hash())
-            .map_err(Failure::during("signing"))?;
+        let signature =
+            self.key.sign_hash_sync(&tx.signature_hash()).map_err(Failure::during("signing"))?;
         let envelope = TxEnvelope::from(tx.into_signed(signature));
         let pending = self
             .provider
             .send_raw_transaction(&envelope.encoded_2718())
             .await
-            .map_err(Failure::during(
-                "the chain refuses the wallet's transaction",
-            ))?;
+            .map_err(Failure::during("the chain refuses the wallet's transaction"))?;
         self.mined(*pending.tx_hash()).await
     }
 

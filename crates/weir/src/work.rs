@@ -28,30 +28,17 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let store = open_store(&config).await?;
     let client = ReadClient::connect(config.rpc()?).map_err(Failure::during("RPC_URL"))?;
     let known = {
-        let mut connection = store
-            .read()
-            .await
-            .map_err(Failure::during("the database"))?;
-        deployment::get(&mut connection)
-            .await
-            .map_err(Failure::during("the database"))?
+        let mut connection = store.read().await.map_err(Failure::during("the database"))?;
+        deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
     };
     let known = known.ok_or_else(no_deployment)?;
-    let site = Site::check(&client, &known)
-        .await
-        .map_err(Failure::during("RPC_URL"))?;
+    let site = Site::check(&client, &known).await.map_err(Failure::during("RPC_URL"))?;
     let stop = shutdown::token()?;
     if let Some(listen) = &config.metrics_listen {
         crate::metrics::serve(listen, metrics, stop.clone()).await?;
     }
     tracing::info!(signer = %signer.address(), escrow = %site.escrow, "working");
-    let engine = Engine {
-        store,
-        client,
-        signer,
-        site,
-        settings: config.engine,
-    };
+    let engine = Engine { store, client, signer, site, settings: config.engine };
     tokio::select! {
         done = engine::run(engine, stop.clone()) => done.map_err(Failure::during("working")),
         // a tick that hangs must not keep us: all of its writes are whole or not there

@@ -1,12 +1,7 @@
 //! `weir up` as a stranger runs it: whole rentals on a real chain and a real database, with processes
 //! killed in the middle.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)] // a test stops at the first surprise
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test stops at the first surprise
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -34,10 +29,7 @@ struct Run {
 
 impl Market {
     fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            port: testkit::free_port().unwrap(),
-        }
+        Self { folder: tempfile::tempdir().unwrap(), port: testkit::free_port().unwrap() }
     }
 
     fn path(&self) -> &Path {
@@ -61,11 +53,7 @@ impl Market {
         if let Some(place) = pause_at {
             command.env("WEIR_PAUSE_AT", place);
         }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (tell, lines) = channel();
         std::thread::spawn(move || {
@@ -76,11 +64,7 @@ impl Market {
                 }
             }
         });
-        Run {
-            child,
-            lines,
-            seen: Vec::new(),
-        }
+        Run { child, lines, seen: Vec::new() }
     }
 
     fn log(&self, name: &str) -> String {
@@ -99,10 +83,7 @@ impl Run {
                     return;
                 }
             }
-            assert!(
-                self.child.try_wait().unwrap().is_none(),
-                "it ended before {wanted:?}"
-            );
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended before {wanted:?}");
         }
         panic!("{wanted:?} did not appear");
     }
@@ -129,20 +110,10 @@ impl Run {
 
 fn assert_adds_up(status: ExitStatus, output: &str) {
     assert!(status.success(), "{status}");
-    assert!(
-        output.contains("= deposit 650000"),
-        "the parts are not the whole"
-    );
-    assert_eq!(
-        output.matches("  =\n").count(),
-        3,
-        "three figures agree with the chain"
-    );
+    assert!(output.contains("= deposit 650000"), "the parts are not the whole");
+    assert_eq!(output.matches("  =\n").count(), 3, "three figures agree with the chain");
     assert!(!output.contains("DIFFERS"));
-    let closed = output
-        .lines()
-        .filter(|line| line.starts_with("  closed "))
-        .count();
+    let closed = output.lines().filter(|line| line.starts_with("  closed ")).count();
     assert_eq!(closed, 1, "settled once");
     assert!(output.contains("reconciler: contract = events = ledger"));
 }
@@ -150,14 +121,9 @@ fn assert_adds_up(status: ExitStatus, output: &str) {
 #[test]
 fn an_outage_of_twenty_seconds_is_not_billed() {
     let market = Market::new();
-    let (status, output) = market
-        .start(&["--outage", "20", "--run-for", "2"], None)
-        .finish();
+    let (status, output) = market.start(&["--outage", "20", "--run-for", "2"], None).finish();
     assert_adds_up(status, &output);
-    let line = output
-        .lines()
-        .find(|line| line.contains("s of outage"))
-        .expect("an outage line");
+    let line = output.lines().find(|line| line.contains("s of outage")).expect("an outage line");
     let seconds: u32 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
     // the last reading before and the first after it may each miss a second or two
     assert!((19..=24).contains(&seconds), "{line}");
@@ -199,17 +165,13 @@ fn killed_between_signing_and_sending_the_close_it_sends_the_same_bytes_once() {
     let signed = closing_hash(&market.log("work.log"));
     let (status, output) = market.start(&["--outage", "0"], None).finish();
     assert_adds_up(status, &output);
-    assert!(
-        output.contains(&signed),
-        "the bytes signed before the kill are the ones that settled"
-    );
+    assert!(output.contains(&signed), "the bytes signed before the kill are the ones that settled");
 }
 
 /// The hash of the close that the worker signed last.
 fn closing_hash(log: &str) -> String {
-    let line = log
-        .lines()
-        .rfind(|line| line.contains("signed and stored") && line.contains("close"));
+    let line =
+        log.lines().rfind(|line| line.contains("signed and stored") && line.contains("close"));
     let line = line.expect("a signed close");
     let hash = line.split("tx.hash=").nth(1).expect("its hash");
     hash.chars().take(66).collect()
@@ -221,23 +183,14 @@ fn a_killed_worker_is_started_again_and_finishes() {
     let mut run = market.start(&["--outage", "0"], None);
     run.wait_for("(lock_final)");
     let worker = child_of(run.child.id(), "work");
-    assert!(
-        Command::new("kill")
-            .args(["-9", &worker])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-9", &worker]).status().unwrap().success());
     let (status, output) = run.finish();
     assert_adds_up(status, &output);
 }
 
 /// The process id of a service, found by its parent and its argument.
 fn child_of(parent: u32, argument: &str) -> String {
-    let listed = Command::new("ps")
-        .args(["-eo", "pid=,ppid=,args="])
-        .output()
-        .unwrap();
+    let listed = Command::new("ps").args(["-eo", "pid=,ppid=,args="]).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     listed
         .lines()
@@ -280,18 +233,9 @@ fn own_servers_replace_the_embedded_ones() {
 #[test]
 fn what_is_wrong_is_said_in_one_line() {
     let said = |command: &mut Command| {
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut text = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         assert!(!child.wait().unwrap().success());
         assert_eq!(text.trim_end().lines().count(), 1, "{text}");
         text
@@ -303,15 +247,9 @@ fn what_is_wrong_is_said_in_one_line() {
     let text = said(market.command(&[]).env("WEIR_PG_BIN", "/nowhere"));
     assert!(text.contains("make setup"), "{text}");
     let text = said(market.command(&[]).env("WEIR_FEE_BPS", "2000"));
-    assert!(
-        text.contains("WEIR_FEE_BPS") && text.contains("1000 to 1500"),
-        "{text}"
-    );
-    let text = said(
-        market
-            .command(&[])
-            .env("DATABASE_URL", "postgres://postgres@127.0.0.1:1/weir"),
-    );
+    assert!(text.contains("WEIR_FEE_BPS") && text.contains("1000 to 1500"), "{text}");
+    let text =
+        said(market.command(&[]).env("DATABASE_URL", "postgres://postgres@127.0.0.1:1/weir"));
     assert!(text.contains("database"), "{text}");
     std::fs::write(market.path().join("demo.json"), "not json").unwrap();
     let broken = market.path().join("postgres");

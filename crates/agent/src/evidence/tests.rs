@@ -5,11 +5,8 @@ use serde_json::json;
 use super::*;
 use crate::tests::rental;
 
-const RULES: ReadingRules = ReadingRules {
-    max_span: MAX_SPAN,
-    max_lag: Seconds(30),
-    max_skew: Seconds(2),
-};
+const RULES: ReadingRules =
+    ReadingRules { max_span: MAX_SPAN, max_lag: Seconds(30), max_skew: Seconds(2) };
 
 /// A chain of readings and the service's side of it.
 struct Scene {
@@ -25,23 +22,12 @@ impl Scene {
         let key = PrivateKeySigner::random();
         let domain = escrow::domain(31337, Address::repeat_byte(1));
         let evidence = Evidence::new(rental(), B256::repeat_byte(7));
-        Self {
-            evidence,
-            key,
-            domain,
-            accepted: Vec::new(),
-            head: None,
-        }
+        Self { evidence, key, domain, accepted: Vec::new(), head: None }
     }
 
     fn next(&mut self) -> Option<Signed> {
         self.evidence
-            .next(
-                None,
-                || json!({"workload": "running"}),
-                &self.key,
-                &self.domain,
-            )
+            .next(None, || json!({"workload": "running"}), &self.key, &self.domain)
             .unwrap()
     }
 
@@ -59,25 +45,14 @@ impl Scene {
         let signature = hex::decode(&body.signature).unwrap();
         let signer = reading::recover(&reading, &signature, &self.domain);
         assert_eq!(signer, Ok(self.key.address()));
-        let claim = ReadingClaim {
-            seq: body.seq,
-            from: body.from,
-            to: body.to,
-            prev_hash: body.prev_hash,
-        };
+        let claim =
+            ReadingClaim { seq: body.seq, from: body.from, to: body.to, prev_hash: body.prev_hash };
         match check_reading(self.head.as_ref(), &claim, UnixSeconds(now), &RULES) {
             Ok(()) => {
                 let hash = reading::hash(&reading, &self.domain);
-                self.head = Some(ReadingHead {
-                    seq: body.seq,
-                    to: body.to,
-                    hash,
-                });
+                self.head = Some(ReadingHead { seq: body.seq, to: body.to, hash });
                 self.accepted.push(Interval::new(body.from, body.to));
-                Ok(wire::Accepted {
-                    accepted_seq: body.seq,
-                    hash,
-                })
+                Ok(wire::Accepted { accepted_seq: body.seq, hash })
             }
             Err(domain::metering::ReadingError::TooLate { not_before }) => {
                 Err(problem("reading-too-late", Some(not_before.get()), None))
@@ -102,10 +77,7 @@ impl Scene {
     }
 
     fn covered(&self) -> Vec<(u64, u64)> {
-        self.accepted
-            .iter()
-            .map(|span| (span.from.get(), span.to.get()))
-            .collect()
+        self.accepted.iter().map(|span| (span.from.get(), span.to.get())).collect()
     }
 }
 
@@ -148,18 +120,14 @@ fn a_first_reading_waits_for_the_rental_and_begins_with_it() {
         if now > 0 {
             // not active yet: no backlog is kept
             assert!(signed.is_some());
-            let verdict = scene
-                .evidence
-                .refused(&problem("state-conflict", None, None));
+            let verdict = scene.evidence.refused(&problem("state-conflict", None, None));
             assert_eq!(verdict, Verdict::Wait);
         }
     }
     scene.evidence.saw(UnixSeconds(200));
     let span = scene.evidence.next_span(None).unwrap();
     assert_eq!(span, Interval::new(UnixSeconds(140), UnixSeconds(200)));
-    let verdict = scene
-        .evidence
-        .refused(&problem("reading-too-late", Some(195), None));
+    let verdict = scene.evidence.refused(&problem("reading-too-late", Some(195), None));
     assert_eq!(verdict, Verdict::Again(None));
     scene.turn(200);
     assert_eq!(scene.covered(), [(195, 200)]);
@@ -235,9 +203,7 @@ fn after_a_conflict_the_service_says_where_the_chain_stands() {
     scene.evidence = before;
     scene.evidence.saw(UnixSeconds(106));
     assert!(scene.next().is_some());
-    let verdict = scene
-        .evidence
-        .refused(&problem("reading-conflict", None, None));
+    let verdict = scene.evidence.refused(&problem("reading-conflict", None, None));
     assert_eq!(verdict, Verdict::LearnHead);
     assert_eq!(scene.next(), None);
     scene.evidence.learn(&scene.standing());
@@ -254,10 +220,7 @@ fn an_answer_to_another_reading_is_not_believed() {
     scene.evidence.saw(UnixSeconds(100));
     scene.evidence.saw(UnixSeconds(102));
     assert!(scene.next().is_some());
-    assert!(!scene.evidence.accepted(&wire::Accepted {
-        accepted_seq: 1,
-        hash: B256::ZERO
-    }));
+    assert!(!scene.evidence.accepted(&wire::Accepted { accepted_seq: 1, hash: B256::ZERO }));
     assert_eq!(scene.evidence.head(), None);
     assert_eq!(scene.next(), None);
 }
@@ -285,9 +248,7 @@ fn the_last_reading_ends_where_the_service_says() {
     scene.turn(100);
     scene.evidence.saw(UnixSeconds(105));
     assert!(scene.next().is_some());
-    let verdict = scene
-        .evidence
-        .refused(&problem("reading-invalid", None, Some(103)));
+    let verdict = scene.evidence.refused(&problem("reading-invalid", None, Some(103)));
     assert_eq!(verdict, Verdict::Again(Some(UnixSeconds(103))));
     let cap = Some(UnixSeconds(103));
     let span = scene.evidence.next_span(cap).unwrap();

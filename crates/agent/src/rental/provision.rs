@@ -24,9 +24,7 @@ impl Rental {
             Ack::OK
         } else {
             self.record.gpus = taken.command().gpus();
-            self.start_first()
-                .await
-                .map_or_else(|error| self.not_started(&error), |()| Ack::OK)
+            self.start_first().await.map_or_else(|error| self.not_started(&error), |()| Ack::OK)
         };
         let failed = ack.outcome == AckOutcome::Failed;
         if !self.acknowledge(taken, ack).await {

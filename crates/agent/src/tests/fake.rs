@@ -31,10 +31,7 @@ pub(super) struct FastClock {
 
 impl FastClock {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            began: Instant::now(),
-            moved_ms: Mutex::new(0),
-        })
+        Arc::new(Self { began: Instant::now(), moved_ms: Mutex::new(0) })
     }
 
     pub(super) fn skip(&self, seconds: u64) {
@@ -109,14 +106,8 @@ pub(super) struct Fake {
 impl Fake {
     pub(super) async fn start(clock: Arc<FastClock>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap())
-            .parse()
-            .unwrap();
-        let fake = Self {
-            world: Arc::default(),
-            clock,
-            url,
-        };
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let fake = Self { world: Arc::default(), clock, url };
         let router = routes::router(fake.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         fake

@@ -58,12 +58,7 @@ impl Scene {
     async fn new() -> Self {
         let clock = FastClock::new();
         let fake = Fake::start(Arc::clone(&clock)).await;
-        Self {
-            folder: folder(),
-            clock,
-            fake,
-            rental: rental(),
-        }
+        Self { folder: folder(), clock, fake, rental: rental() }
     }
 
     fn config(&self) -> AgentConfig {
@@ -106,30 +101,20 @@ impl Scene {
     /// From an order to the first readings.
     async fn rent(&self) {
         self.fake.world().order("provision", self.rental);
-        self.fake
-            .until("not ready", |world| world.readies > 0)
-            .await;
+        self.fake.until("not ready", |world| world.readies > 0).await;
         self.fake.world().started_at = Some(self.fake.now());
-        self.fake
-            .until("no readings", |world| world.accepted.len() >= 2)
-            .await;
+        self.fake.until("no readings", |world| world.accepted.len() >= 2).await;
     }
 
     async fn end(&self) {
         self.fake.world().stopped_at = Some(self.fake.now());
         self.fake.world().order("deprovision", self.rental);
-        self.fake
-            .until("not deprovisioned", |world| world.open.is_empty())
-            .await;
+        self.fake.until("not deprovisioned", |world| world.open.is_empty()).await;
     }
 
     async fn more_readings(&self) {
         let before = self.fake.world().accepted.len();
-        self.fake
-            .until("no more readings", |world| {
-                world.accepted.len() >= before + 2
-            })
-            .await;
+        self.fake.until("no more readings", |world| world.accepted.len() >= before + 2).await;
     }
 }
 
@@ -151,21 +136,11 @@ async fn a_rental_from_enrolment_to_the_last_reading() {
         assert_eq!(detail["pid"], process.pid);
     }
     let told = [scene.rental];
-    scene
-        .fake
-        .until("not told", |world| {
-            world.running.iter().any(|list| *list == told)
-        })
-        .await;
+    scene.fake.until("not told", |world| world.running.iter().any(|list| *list == told)).await;
     scene.end().await;
     assert!(!process.is_alive());
     // cleared away once the service has heard of it
-    while scene
-        .folder
-        .path()
-        .join(format!("rentals/{}", scene.rental))
-        .exists()
-    {
+    while scene.folder.path().join(format!("rentals/{}", scene.rental)).exists() {
         sleep(Duration::from_millis(20)).await;
     }
     {
@@ -178,10 +153,7 @@ async fn a_rental_from_enrolment_to_the_last_reading() {
         assert_eq!(gaps(&covered), 0, "{covered:?}");
         // the last reading reaches the end, and not further
         let (end, stopped) = (covered[0].to, world.stopped_at.unwrap());
-        assert!(
-            end <= stopped && stopped.saturating_since(end).get() <= 2,
-            "{end} {stopped}"
-        );
+        assert!(end <= stopped && stopped.saturating_since(end).get() <= 2, "{end} {stopped}");
     }
     agent.stop().await;
     assert_eq!(scene.starts(), 1);
@@ -192,19 +164,13 @@ async fn a_rental_that_waits_for_its_money_leaves_no_backlog() {
     let scene = Scene::new().await;
     let agent = scene.start();
     scene.fake.world().order("provision", scene.rental);
-    scene
-        .fake
-        .until("not asked", |world| world.refusals.len() > 4)
-        .await;
+    scene.fake.until("not asked", |world| world.refusals.len() > 4).await;
     let started = scene.fake.now();
     scene.fake.world().started_at = Some(started);
     scene.more_readings().await;
     let first = scene.fake.world().accepted[0].0;
     assert!(first.from >= started, "{first:?} {started}");
-    assert!(
-        first.from.saturating_since(started).get() <= 2,
-        "{first:?} {started}"
-    );
+    assert!(first.from.saturating_since(started).get() <= 2, "{first:?} {started}");
     scene.end().await;
     agent.stop().await;
 }

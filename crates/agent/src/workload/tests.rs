@@ -4,10 +4,7 @@ use super::*;
 use crate::tests::{Folder, folder, rental};
 
 fn shell(script: &str) -> WorkloadCommand {
-    WorkloadCommand {
-        program: "/bin/sh".into(),
-        args: vec!["-c".into(), script.into()],
-    }
+    WorkloadCommand { program: "/bin/sh".into(), args: vec!["-c".into(), script.into()] }
 }
 
 async fn start(
@@ -17,13 +14,7 @@ async fn start(
 ) -> Result<Workload, StartError> {
     let gpus = ["GPU-1".to_owned(), "GPU-2".to_owned()];
     let folder = folder.path();
-    Workload::start(&Order {
-        command,
-        folder,
-        rental,
-        gpus: &gpus,
-    })
-    .await
+    Workload::start(&Order { command, folder, rental, gpus: &gpus }).await
 }
 
 async fn text(folder: &Folder, file: &str) -> String {
@@ -42,9 +33,7 @@ async fn text(folder: &Folder, file: &str) -> String {
 async fn the_default_workload_runs_and_stops_with_its_children() {
     let folder = folder();
     let rental = rental();
-    let mut workload = start(&WorkloadCommand::default(), &folder, rental)
-        .await
-        .unwrap();
+    let mut workload = start(&WorkloadCommand::default(), &folder, rental).await.unwrap();
     assert!(workload.is_alive());
     text(&folder, "heartbeat").await;
     let process = workload.process().clone();
@@ -75,9 +64,7 @@ async fn a_workload_that_will_not_stop_is_killed() {
 async fn children_that_outlive_their_leader_are_stopped_too() {
     let folder = folder();
     let rental = rental();
-    let mut workload = start(&shell("sleep 600 & sleep 1"), &folder, rental)
-        .await
-        .unwrap();
+    let mut workload = start(&shell("sleep 600 & sleep 1"), &folder, rental).await.unwrap();
     let process = workload.process().clone();
     while workload.is_alive() {
         sleep(POLL).await;
@@ -90,9 +77,7 @@ async fn children_that_outlive_their_leader_are_stopped_too() {
 #[tokio::test]
 async fn a_group_of_somebody_else_is_left_alone() {
     let folder = folder();
-    let workload = start(&WorkloadCommand::default(), &folder, rental())
-        .await
-        .unwrap();
+    let workload = start(&WorkloadCommand::default(), &folder, rental()).await.unwrap();
     let pid = workload.process().pid;
     // the same number, but of an earlier process
     let mut before = serde_json::to_value(workload.process()).unwrap();
@@ -108,9 +93,7 @@ async fn a_group_of_somebody_else_is_left_alone() {
 async fn a_workload_sees_its_rental_and_none_of_the_agents_secrets() {
     let folder = folder();
     let id = rental();
-    let workload = start(&shell("env; exec sleep 600"), &folder, id)
-        .await
-        .unwrap();
+    let workload = start(&shell("env; exec sleep 600"), &folder, id).await.unwrap();
     let log = text(&folder, LOG).await;
     assert!(log.contains(&format!("WEIR_RENTAL_ID={id}")), "{log}");
     assert!(log.contains("CUDA_VISIBLE_DEVICES=GPU-1,GPU-2"), "{log}");
@@ -122,19 +105,10 @@ async fn a_workload_sees_its_rental_and_none_of_the_agents_secrets() {
 #[tokio::test]
 async fn a_start_that_fails_says_why() {
     let folder = folder();
-    let missing = WorkloadCommand {
-        program: "/no/such/program".into(),
-        args: Vec::new(),
-    };
-    let error = start(&missing, &folder, rental())
-        .await
-        .unwrap_err()
-        .to_string();
+    let missing = WorkloadCommand { program: "/no/such/program".into(), args: Vec::new() };
+    let error = start(&missing, &folder, rental()).await.unwrap_err().to_string();
     assert!(error.contains("/no/such/program cannot be run"), "{error}");
-    let error = start(&shell("exit 3"), &folder, rental())
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = start(&shell("exit 3"), &folder, rental()).await.unwrap_err().to_string();
     assert!(error.contains("ended at once (exit status: 3)"), "{error}");
 }
 

@@ -32,10 +32,7 @@ const MAX_RUNNING: usize = 64;
 const MAX_COMMANDS: i64 = 64;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(heartbeat))
-        .routes(routes!(ack))
-        .routes(routes!(ready))
+    OpenApiRouter::new().routes(routes!(heartbeat)).routes(routes!(ack)).routes(routes!(ready))
 }
 
 /// What the machine does at present.
@@ -110,10 +107,7 @@ async fn heartbeat(
     Body(request): Body<HeartbeatRequest>,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     if request.running.len() > MAX_RUNNING {
-        return Err(Problem::invalid(
-            "/running",
-            format!("at most {MAX_RUNNING} rentals"),
-        ));
+        return Err(Problem::invalid("/running", format!("at most {MAX_RUNNING} rentals")));
     }
     let now = app.now();
     let timeout = app.store.policy().evidence_timeout;
@@ -261,13 +255,8 @@ async fn answer(
     id: RentalId,
     acknowledged: bool,
 ) -> Result<AgentAnswer, TxError<Problem>> {
-    let rental = rentals::get(tx, id)
-        .await?
-        .ok_or(store::StoreError::Missing("the rental"))?;
-    Ok(AgentAnswer {
-        acknowledged,
-        state: rental.progress.state,
-    })
+    let rental = rentals::get(tx, id).await?.ok_or(store::StoreError::Missing("the rental"))?;
+    Ok(AgentAnswer { acknowledged, state: rental.progress.state })
 }
 
 /// Says that a rental's GPUs can be used. Billing begins once the lock is final, too.

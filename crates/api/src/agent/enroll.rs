@@ -22,10 +22,7 @@ use crate::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(enroll))
-        .routes(routes!(challenge))
-        .routes(routes!(session))
+    OpenApiRouter::new().routes(routes!(enroll)).routes(routes!(challenge)).routes(routes!(session))
 }
 
 /// A key that shows that it belongs to the holder of an enrolment token.
@@ -57,19 +54,12 @@ async fn enroll(
     State(app): State<AppState>,
     Body(request): Body<EnrollRequest>,
 ) -> Result<(StatusCode, Json<EnrollAnswer>), Problem> {
-    let text = format!(
-        "weir-enroll:{}:{}",
-        app.config.chain_id, request.enroll_token
-    );
+    let text = format!("weir-enroll:{}:{}", app.config.chain_id, request.enroll_token);
     if signer_of(&text, &request.signature) != Some(request.agent_address) {
         let detail = "the signature is not by agent_address over weir-enroll:<chain_id>:<token>";
         return Err(Problem::new(Code::EnrollInvalid, detail).at("/signature", detail));
     }
-    let (hash, agent, now) = (
-        hash_of(&request.enroll_token),
-        request.agent_address,
-        app.now(),
-    );
+    let (hash, agent, now) = (hash_of(&request.enroll_token), request.agent_address, app.now());
     let machine_id = app
         .store
         .write("agent.enroll", move |tx| {
@@ -110,10 +100,7 @@ async fn challenge(
     let nonce = identity::nonce()?;
     let expires_at = Time(app.now().saturating_plus(app.config.nonce_ttl));
     store_nonce(&app, nonce.clone()).await?;
-    Ok((
-        StatusCode::CREATED,
-        Json(ChallengeAnswer { nonce, expires_at }),
-    ))
+    Ok((StatusCode::CREATED, Json(ChallengeAnswer { nonce, expires_at })))
 }
 
 /// A signed challenge.
@@ -149,10 +136,7 @@ async fn session(
     if !is_nonce(&request.nonce) {
         return Err(Problem::invalid("/nonce", "8 to 64 letters and digits"));
     }
-    let text = format!(
-        "weir-agent:{}:{machine}:{}",
-        app.config.chain_id, request.nonce
-    );
+    let text = format!("weir-agent:{}:{machine}:{}", app.config.chain_id, request.nonce);
     let signer = signer_of(&text, &request.signature);
     let secret = Secret::new()?;
     let now = app.now();
@@ -162,9 +146,7 @@ async fn session(
         .write("agent.session", move |tx| {
             let nonce = nonce.clone();
             Box::pin(async move {
-                let agent = machines::get(tx, machine)
-                    .await?
-                    .and_then(|found| found.agent);
+                let agent = machines::get(tx, machine).await?.and_then(|found| found.agent);
                 if agent.is_none() || agent != signer {
                     let detail = "the signature is not by this machine's agent";
                     return refuse(Problem::new(Code::AgentInvalid, detail));
@@ -175,21 +157,12 @@ async fn session(
                 }
                 let id = SessionId::from_uuid(Uuid::now_v7());
                 let owner = NewOwner::Machine(machine);
-                let session = NewSession {
-                    id,
-                    token_hash,
-                    owner,
-                    now,
-                    expires_at,
-                };
+                let session = NewSession { id, token_hash, owner, now, expires_at };
                 Ok(accounts::open_session(tx, &session).await?)
             })
         })
         .await
         .map_err(Problem::from)?;
-    let answer = AgentSession {
-        token: secret.text,
-        expires_at: Time(expires_at),
-    };
+    let answer = AgentSession { token: secret.text, expires_at: Time(expires_at) };
     Ok((StatusCode::CREATED, Json(answer)))
 }

@@ -90,10 +90,7 @@ async fn append(
     Body(request): Body<ReadingRequest>,
 ) -> Result<(StatusCode, Json<ReadingAnswer>), Problem> {
     let reading = verified(&app, machine, request).await?;
-    let answer = ReadingAnswer {
-        accepted_seq: reading.seq,
-        hash: reading.hash,
-    };
+    let answer = ReadingAnswer { accepted_seq: reading.seq, hash: reading.hash };
     let store = app.store.clone();
     let fresh = store
         .write("agent.reading", move |tx| {
@@ -102,11 +99,7 @@ async fn append(
         })
         .await
         .map_err(Problem::from)?;
-    let status = if fresh {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(answer)))
 }
 
@@ -133,9 +126,8 @@ async fn verified(
         .await?
         .filter(|rental| rental.machine == machine)
         .ok_or_else(|| Problem::not_found("rental"))?;
-    let agent: Option<Address> = machines::get(&mut connection, machine)
-        .await?
-        .and_then(|found| found.agent);
+    let agent: Option<Address> =
+        machines::get(&mut connection, machine).await?.and_then(|found| found.agent);
     let contract = deployed(deployment::get(&mut connection).await?)?;
     drop(connection);
     let message = signed::Reading {
@@ -154,10 +146,7 @@ async fn verified(
             return Err(Problem::new(Code::ReadingSignatureInvalid, detail));
         }
         Err(error) => {
-            return Err(Problem::new(
-                Code::ReadingSignatureInvalid,
-                error.to_string(),
-            ));
+            return Err(Problem::new(Code::ReadingSignatureInvalid, error.to_string()));
         }
     }
     Ok(Reading {
@@ -256,9 +245,7 @@ async fn check_contact(
 ) -> Result<(), TxError<Problem>> {
     let now = reading.received_at;
     let timeout = app.store.policy().evidence_timeout;
-    let since = machines::contact_since(tx, machine, now, timeout)
-        .await?
-        .unwrap_or(now);
+    let since = machines::contact_since(tx, machine, now, timeout).await?.unwrap_or(now);
     if reading.span.from >= since {
         return Ok(());
     }

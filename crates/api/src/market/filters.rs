@@ -104,11 +104,7 @@ impl SearchParams {
             Some("-created") => OfferSort::Newest,
             Some(_) => return Err(refused("sort", "sort must be price or -created")),
         };
-        if self
-            .region
-            .as_deref()
-            .is_some_and(|region| !is_region(region))
-        {
+        if self.region.as_deref().is_some_and(|region| !is_region(region)) {
             return Err(refused("region", "region must be of the form de or de-fra"));
         }
         let now = app.now();
@@ -124,11 +120,7 @@ impl SearchParams {
             provider: self.provider,
             available_since: available.then(|| now.saturating_minus(app.config.offline_after)),
             sort,
-            after: self
-                .cursor
-                .as_deref()
-                .map(|text| self.position(text))
-                .transpose()?,
+            after: self.cursor.as_deref().map(|text| self.position(text)).transpose()?,
             limit: i64::from(page_limit(self.limit)?),
         })
     }
@@ -152,9 +144,6 @@ impl SearchParams {
         let [price, id] = cursor::read::<2>(&self.list(), text)?;
         let price: u64 = price.parse().map_err(|_| cursor::invalid())?;
         let id: OfferId = id.parse().map_err(|_| cursor::invalid())?;
-        Ok(OfferPosition {
-            price: UsdPerHour(UsdMicros::new(price)),
-            id,
-        })
+        Ok(OfferPosition { price: UsdPerHour(UsdMicros::new(price)), id })
     }
 }

@@ -74,10 +74,7 @@ async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Ea
         let data = calldata::withdraw(token.address, owner, Amount::ZERO);
         balances.push(BalanceView {
             kind: entry.account.kind.as_str(),
-            withdraw: CallView {
-                to: contract.escrow,
-                calldata: Bytes::from(data),
-            },
+            withdraw: CallView { to: contract.escrow, calldata: Bytes::from(data) },
             balance: Unit::new(token.clone(), app.config.chain_id).amount(base_units),
         });
     }

@@ -84,11 +84,7 @@ fn view(machine: Machine, app: &AppState) -> MachineView {
         gpus: machine
             .gpus
             .into_iter()
-            .map(|gpu| GpuView {
-                id: gpu.id,
-                uuid: gpu.vendor_uuid,
-                model: gpu.model,
-            })
+            .map(|gpu| GpuView { id: gpu.id, uuid: gpu.vendor_uuid, model: gpu.model })
             .collect(),
         agent: machine.agent,
         enrolled_at: machine.enrolled_at.map(Time),
@@ -172,24 +168,15 @@ async fn create(
         })
         .await
         .map_err(Problem::from)?;
-    let enroll = EnrollTokenView {
-        enroll_token: secret.text,
-        expires_at: Time(enroll.expires_at),
-    };
-    let created = MachineCreated {
-        machine: view(machine, &app),
-        enroll,
-    };
+    let enroll = EnrollTokenView { enroll_token: secret.text, expires_at: Time(enroll.expires_at) };
+    let created = MachineCreated { machine: view(machine, &app), enroll };
     Ok((StatusCode::CREATED, Json(created)))
 }
 
 fn new_enroll_token(app: &AppState) -> Result<(Secret, EnrollToken), Problem> {
     let secret = Secret::new()?;
     let expires_at = app.now().saturating_plus(app.config.enroll_ttl);
-    let token = EnrollToken {
-        hash: secret.hash,
-        expires_at,
-    };
+    let token = EnrollToken { hash: secret.hash, expires_at };
     Ok((secret, token))
 }
 
@@ -234,15 +221,9 @@ async fn list(
     let mut connection = app.store.read().await?;
     let found = machines::list(&mut connection, wallet.account.id, after, i64::from(limit)).await?;
     let full = found.len() >= usize::from(limit);
-    let last = found
-        .last()
-        .filter(|_| full)
-        .map(|machine| machine.id.to_string());
+    let last = found.last().filter(|_| full).map(|machine| machine.id.to_string());
     let next_cursor = last.map(|id| cursor::write(LIST, &[id]));
-    let data = found
-        .into_iter()
-        .map(|machine| view(machine, &app))
-        .collect();
+    let data = found.into_iter().map(|machine| view(machine, &app)).collect();
     Ok(Json(MachinePage { data, next_cursor }))
 }
 
@@ -300,9 +281,6 @@ async fn renew_enroll_token(
         })
         .await
         .map_err(Problem::from)?;
-    let answer = EnrollTokenView {
-        enroll_token: secret.text,
-        expires_at: Time(enroll.expires_at),
-    };
+    let answer = EnrollTokenView { enroll_token: secret.text, expires_at: Time(enroll.expires_at) };
     Ok((StatusCode::CREATED, Json(answer)))
 }

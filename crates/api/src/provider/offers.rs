@@ -31,9 +31,7 @@ use crate::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(create))
-        .routes(routes!(read, change, withdraw))
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(read, change, withdraw))
 }
 
 /// An offer to be listed.
@@ -88,9 +86,7 @@ fn tagged(status: StatusCode, offer: &Offer, app: &AppState) -> Result<Response,
     response.headers_mut().insert(header::ETAG, tag);
     // public, and never stale: the next read asks again, and may be told "not modified"
     let revalidate = HeaderValue::from_static("no-cache");
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, revalidate);
+    response.headers_mut().insert(header::CACHE_CONTROL, revalidate);
     Ok(response)
 }
 
@@ -114,10 +110,7 @@ fn check_count(terms: &OfferTerms, gpus: usize) -> Result<(), Problem> {
     if usize::from(terms.gpu_count) <= gpus {
         return Ok(());
     }
-    Err(Problem::invalid(
-        "/gpu_count",
-        format!("the machine has {gpus} GPUs"),
-    ))
+    Err(Problem::invalid("/gpu_count", format!("the machine has {gpus} GPUs")))
 }
 
 /// Lists a machine's GPUs at a price.
@@ -140,9 +133,8 @@ async fn create(
         .store
         .write("offers.create", move |tx| {
             Box::pin(async move {
-                let owned = machines::get(tx, machine)
-                    .await?
-                    .filter(|found| found.account == account);
+                let owned =
+                    machines::get(tx, machine).await?.filter(|found| found.account == account);
                 let Some(found) = owned else {
                     return refuse(Problem::invalid("/machine_id", "you have no such machine"));
                 };
@@ -152,18 +144,8 @@ async fn create(
                 };
                 let id = OfferId::from_uuid(Uuid::now_v7());
                 let model = gpu.model.clone();
-                match offers::create(
-                    tx,
-                    &NewOffer {
-                        id,
-                        machine,
-                        account,
-                        model,
-                        terms,
-                        now,
-                    },
-                )
-                .await
+                match offers::create(tx, &NewOffer { id, machine, account, model, terms, now })
+                    .await
                 {
                     Err(error) if error.is_conflict_on("offers_one_live_per_machine") => {
                         let detail = "the machine has a live offer: change it or withdraw it";
@@ -208,10 +190,7 @@ async fn read(
 }
 
 fn mismatch(offer: &Offer) -> Problem {
-    Problem::new(
-        Code::EtagMismatch,
-        format!("the offer is at {} now", etag(offer)),
-    )
+    Problem::new(Code::EtagMismatch, format!("the offer is at {} now", etag(offer)))
 }
 
 /// Changes an offer that is as the caller read it. Live rentals are not touched.
@@ -275,11 +254,7 @@ async fn update(
                 let Some(offer) = found.filter(|offer| offer.account == account) else {
                     return refuse(Problem::not_found("offer"));
                 };
-                if condition
-                    .as_ref()
-                    .as_ref()
-                    .is_some_and(|tag| !tag.names(&etag(&offer)))
-                {
+                if condition.as_ref().as_ref().is_some_and(|tag| !tag.names(&etag(&offer))) {
                     return refuse(mismatch(&offer));
                 }
                 let state = patch.state.unwrap_or(offer.state);
@@ -308,9 +283,7 @@ async fn update(
 
 fn patched(terms: &OfferTerms, patch: &OfferPatch) -> Result<OfferTerms, Problem> {
     checked(OfferTerms {
-        price: patch
-            .price
-            .map_or(terms.price, |price| UsdPerHour(price.amount)),
+        price: patch.price.map_or(terms.price, |price| UsdPerHour(price.amount)),
         gpu_count: patch.gpu_count.unwrap_or(terms.gpu_count),
         min_duration: patch.min_duration_s.unwrap_or(terms.min_duration),
         max_duration: patch.max_duration_s.unwrap_or(terms.max_duration),

@@ -109,28 +109,20 @@ pub(super) fn request_hash(what: &str, body: &Value) -> [u8; 32] {
 
 /// The refusal of a key that was used for something else.
 pub(super) fn other_request() -> Problem {
-    Problem::new(
-        Code::IdempotencyMismatch,
-        "this Idempotency-Key came with another request before",
-    )
+    Problem::new(Code::IdempotencyMismatch, "this Idempotency-Key came with another request before")
 }
 
 /// An answer with its status, marked if it was given before.
 pub(super) fn answered(status: u16, body: Value, replayed: bool) -> Result<Response, Problem> {
     let status = StatusCode::from_u16(status).map_err(internal)?;
-    let id = body
-        .pointer("/rental/id")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let id = body.pointer("/rental/id").and_then(Value::as_str).unwrap_or_default();
     let location = HeaderValue::from_str(&format!("/v1/rentals/{id}")).map_err(internal)?;
     let mut response = (status, Json(body)).into_response();
     if status == StatusCode::CREATED {
         response.headers_mut().insert(header::LOCATION, location);
     }
     if replayed {
-        response
-            .headers_mut()
-            .insert(REPLAYED, HeaderValue::from_static("true"));
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
 }
@@ -151,11 +143,8 @@ async fn create(
     let mut connection = app.store.read().await?;
     let quote = owned(&mut connection, &wallet, request.quote_id).await?;
     let contract = deployed(deployment::get(&mut connection).await?)?;
-    let permit_domain = unit_of(&mut connection, quote.token, contract.chain_id)
-        .await?
-        .token()
-        .permit
-        .clone();
+    let permit_domain =
+        unit_of(&mut connection, quote.token, contract.chain_id).await?.token().permit.clone();
     drop(connection);
     let deadline = app.now().saturating_plus(app.store.policy().funding_ttl);
     let permit = match permit_domain {
@@ -163,15 +152,7 @@ async fn create(
         None => None,
     };
     let hash = request_hash("POST /v1/rentals", &json!({"quote_id": request.quote_id}));
-    let booking = Booking {
-        app: app.clone(),
-        key,
-        hash,
-        quote,
-        contract,
-        permit,
-        deadline,
-    };
+    let booking = Booking { app: app.clone(), key, hash, quote, contract, permit, deadline };
     let booking = std::sync::Arc::new(booking);
     let (status, body, replayed) = app
         .store
@@ -188,10 +169,7 @@ async fn create(
 pub(super) fn in_flight(error: TxError<Problem>) -> Problem {
     match error {
         TxError::Store(StoreError::Unavailable(reason)) if reason.contains("lock timeout") => {
-            Problem::new(
-                Code::IdempotencyInFlight,
-                "a request with this key is still running",
-            )
+            Problem::new(Code::IdempotencyInFlight, "a request with this key is still running")
         }
         TxError::Store(_) | TxError::Refused(_) => error.into(),
     }
@@ -253,10 +231,7 @@ impl Booking {
         let view = rental_view(tx, &self.app, &rental, &self.quote, account)
             .await
             .map_err(TxError::Refused)?;
-        let answer = BookingView {
-            rental: view,
-            funding: self.funding(),
-        };
+        let answer = BookingView { rental: view, funding: self.funding() };
         let body = json_of(&answer).map_err(TxError::Refused)?;
         let status = StatusCode::CREATED.as_u16();
         idempotency::finish(tx, account, &self.key, status, &body).await?;
@@ -271,10 +246,7 @@ impl Booking {
         let quote = &self.quote;
         if quote.expires_at <= now {
             let text = Time(quote.expires_at).text().unwrap_or_default();
-            return refuse(Problem::new(
-                Code::QuoteExpired,
-                format!("it expired at {text}"),
-            ));
+            return refuse(Problem::new(Code::QuoteExpired, format!("it expired at {text}")));
         }
         let offer = offers::get_shared(tx, quote.offer, now)
             .await?
@@ -294,18 +266,20 @@ impl Booking {
             now,
         };
         match rentals::book(tx, self.app.store.policy(), &new).await {
-            Err(error) if error.is_conflict_on("gpu_rented_once") => refuse(Problem::new(
-                Code::OfferTaken,
-                "somebody booked these GPUs first",
-            )),
+            Err(error) if error.is_conflict_on("gpu_rented_once") => {
+                refuse(Problem::new(Code::OfferTaken, "somebody booked these GPUs first"))
+            }
             Err(error)
                 if error.is_conflict_on("rentals_quote_id_key")
                     || error.is_conflict_on("rentals_escrow_id_key") =>
             {
-                refuse(Problem::new(
-                    Code::AlreadyExists,
-                    "this quote is booked already",
-                ))
+                refuse(Problem::new(Code::AlreadyExists, "this quote is booked already"))
+            }
+            Err(error) if error.is_conflict_on(rentals::LOCKED_BEFORE_BOOKING) => {
+                let detail = "these terms were locked on the chain before they were booked, so nothing \
+                              was held for them; take a new quote, and reclaim the lock on the chain \
+                              ten minutes after its start_by";
+                refuse(Problem::new(Code::StateConflict, detail))
             }
             done => Ok(done?),
         }

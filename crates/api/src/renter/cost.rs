@@ -48,22 +48,14 @@ pub(super) async fn cost(
 ) -> Result<CostView, Problem> {
     let deposit = rental.locked;
     let paid = rental.paid_provider.checked_add(rental.paid_fee);
-    let closed = matches!(
-        rental.progress.state,
-        RentalState::Settled | RentalState::Refunded
-    );
+    let closed = matches!(rental.progress.state, RentalState::Settled | RentalState::Refunded);
     let (seconds_billed, accrued) = if closed {
         let billed = rental.billed.unwrap_or(Seconds::ZERO);
         (billed, paid.ok_or_else(|| internal("paid too much"))?)
     } else {
         let billed = billed_by(connection, rental, quote, now).await?;
         let parts = split(deposit, quote.rate, quote.fee, billed).map_err(internal)?;
-        (
-            billed,
-            parts
-                .gross()
-                .ok_or_else(|| internal("a gross out of range"))?,
-        )
+        (billed, parts.gross().ok_or_else(|| internal("a gross out of range"))?)
     };
     let remaining = deposit.checked_sub(accrued);
     let auto_stop = auto_stop_second(deposit, quote.rate);
@@ -93,10 +85,7 @@ pub(super) async fn billed_by(
     let Some(started) = rental.progress.started_at else {
         return Ok(Seconds::ZERO);
     };
-    let window = Interval::new(
-        started,
-        rental.progress.stopped_at.unwrap_or(now).max(started),
-    );
+    let window = Interval::new(started, rental.progress.stopped_at.unwrap_or(now).max(started));
     let auto_stop = auto_stop_second(rental.locked, quote.rate);
     let Some(evidence) = readings::evidence(connection, rental.id).await? else {
         return Ok(meter(window, &[], auto_stop).billed);

@@ -67,10 +67,7 @@ async fn follow(
     of_party(&mut connection, account, id).await?;
     drop(connection);
     let permit = app.streams.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(
-            Code::Unavailable,
-            "too many event streams are open; come again later",
-        )
+        Problem::new(Code::Unavailable, "too many event streams are open; come again later")
     })?;
     let follower = Follower {
         news: app.feed.subscribe(),
@@ -95,15 +92,9 @@ fn last_event_id(headers: &HeaderMap) -> Result<i64, Problem> {
     let Some(value) = headers.get("last-event-id") else {
         return Ok(0);
     };
-    let id = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().parse::<i64>().ok());
+    let id = value.to_str().ok().and_then(|text| text.trim().parse::<i64>().ok());
     id.filter(|id| *id >= 0).ok_or_else(|| {
-        Problem::new(
-            Code::InvalidRequest,
-            "Last-Event-ID is not an id of this stream",
-        )
+        Problem::new(Code::InvalidRequest, "Last-Event-ID is not an id of this stream")
     })
 }
 
@@ -167,18 +158,12 @@ impl Follower {
             return Ok(Outlook::Over);
         }
         let runs = rental.progress.state == RentalState::Active;
-        if runs
-            && self
-                .cost_told
-                .is_none_or(|told| told.elapsed() >= COST_EVERY)
-        {
+        if runs && self.cost_told.is_none_or(|told| told.elapsed() >= COST_EVERY) {
             let chain_id = self.app.config.chain_id;
             let unit = unit_of(&mut connection, quote.token, chain_id).await?;
             let now: UnixSeconds = self.app.now();
             let view = cost(&mut connection, &rental, &quote, &unit, now).await?;
-            let event = Event::default()
-                .event("cost")
-                .data(json_of(&view)?.to_string());
+            let event = Event::default().event("cost").data(json_of(&view)?.to_string());
             self.cost_told = Some(Instant::now());
             self.waiting.push_back(event);
             return Ok(Outlook::News);
@@ -225,19 +210,10 @@ enum Outlook {
 
 /// An entry as an event: `tx` if it is about a transaction, else `state`.
 fn event_of(entry: &TimelineEntry) -> Option<Event> {
-    let name = if entry.kind.starts_with("tx") {
-        "tx"
-    } else {
-        "state"
-    };
+    let name = if entry.kind.starts_with("tx") { "tx" } else { "state" };
     let mut data = json!({"at": Time(entry.at).text()?, "kind": entry.kind});
     if let (Some(members), Value::Object(detail)) = (data.as_object_mut(), &entry.detail) {
         members.extend(detail.clone());
     }
-    Some(
-        Event::default()
-            .id(entry.id.to_string())
-            .event(name)
-            .data(data.to_string()),
-    )
+    Some(Event::default().id(entry.id.to_string()).event(name).data(data.to_string()))
 }

@@ -36,9 +36,7 @@ use view::{QuoteView, view};
 pub(super) use view::{RateView, rate_view};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(create))
-        .routes(routes!(read))
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(read))
 }
 
 /// What a price is asked for.
@@ -93,10 +91,7 @@ async fn create(
     let offer = offers::get(&mut connection, request.offer_id, now)
         .await?
         .ok_or_else(|| Problem::invalid("/offer_id", "there is no such offer"))?;
-    if request
-        .offer_version
-        .is_some_and(|version| version != offer.version)
-    {
+    if request.offer_version.is_some_and(|version| version != offer.version) {
         let version = request.offer_version.unwrap_or_default();
         let read = offers::terms_at(&mut connection, offer.id, version).await?;
         let before = read.map(|terms| hourly(&terms)).transpose()?;
@@ -188,10 +183,7 @@ fn check_offer(
         return Err(Problem::new(Code::MachineOffline, detail));
     }
     if offer.gpus_free < u32::from(offer.terms.gpu_count) {
-        return Err(Problem::new(
-            Code::OfferTaken,
-            "the offer's GPUs are rented at present",
-        ));
+        return Err(Problem::new(Code::OfferTaken, "the offer's GPUs are rented at present"));
     }
     Ok(())
 }

@@ -94,10 +94,7 @@ async fn list(
     of_party(&mut connection, wallet.account.id, id).await?;
     let found = readings::list(&mut connection, id, after, i64::from(limit)).await?;
     let full = found.len() >= usize::from(limit);
-    let last = found
-        .last()
-        .filter(|_| full)
-        .map(|reading| reading.seq.to_string());
+    let last = found.last().filter(|_| full).map(|reading| reading.seq.to_string());
     let next_cursor = last.map(|seq| cursor::write(&name, &[seq]));
     let data = found.into_iter().map(ReadingView::from).collect();
     Ok(Json(ReadingPage { data, next_cursor }))

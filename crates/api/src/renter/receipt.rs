@@ -158,10 +158,7 @@ async fn read(
 
 fn split_view(rental: &Rental, quote: &Quote, unit: &Unit) -> Result<SplitView, Problem> {
     let share = |amount: Amount| {
-        Ok::<_, Problem>(ShareView {
-            amount: unit.amount(amount),
-            usd: usd_of(amount, quote)?,
-        })
+        Ok::<_, Problem>(ShareView { amount: unit.amount(amount), usd: usd_of(amount, quote)? })
     };
     Ok(SplitView {
         provider: share(rental.paid_provider)?,
@@ -179,11 +176,7 @@ async fn outages(
         return Ok(Vec::new());
     };
     let covered = readings::covered(connection, rental.id).await?;
-    let metered = meter(
-        window,
-        &covered,
-        auto_stop_second(rental.locked, quote.rate),
-    );
+    let metered = meter(window, &covered, auto_stop_second(rental.locked, quote.rate));
     Ok(metered
         .outages
         .into_iter()

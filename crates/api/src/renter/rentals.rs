@@ -27,9 +27,7 @@ use crate::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(read))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read))
 }
 
 /// On which side of a rental the caller is.
@@ -114,11 +112,7 @@ pub(super) fn summary(rental: &Rental, account: AccountId) -> RentalSummary {
         id: rental.id,
         quote_id: rental.quote_id,
         escrow_id: rental.escrow_id,
-        role: if rental.renter == account {
-            Role::Renter
-        } else {
-            Role::Provider
-        },
+        role: if rental.renter == account { Role::Renter } else { Role::Provider },
         state: progress.state,
         lock: progress.lock,
         agent: progress.agent,
@@ -148,11 +142,7 @@ pub(super) async fn rental_view(
     let gpus = rentals::gpus(connection, rental.id)
         .await?
         .into_iter()
-        .map(|held| RentedGpu {
-            id: held.gpu,
-            uuid: held.vendor_uuid,
-            model: held.model,
-        })
+        .map(|held| RentedGpu { id: held.gpu, uuid: held.vendor_uuid, model: held.model })
         .collect();
     Ok(RentalView {
         summary: summary(rental, account),
@@ -232,15 +222,9 @@ async fn list(
     let mut connection = app.store.read().await?;
     let found = rentals::list(&mut connection, party, after, i64::from(limit)).await?;
     let full = found.len() >= usize::from(limit);
-    let last = found
-        .last()
-        .filter(|_| full)
-        .map(|rental| rental.id.to_string());
+    let last = found.last().filter(|_| full).map(|rental| rental.id.to_string());
     let next_cursor = last.map(|id| cursor::write(name, &[id]));
-    let data = found
-        .iter()
-        .map(|rental| summary(rental, account))
-        .collect();
+    let data = found.iter().map(|rental| summary(rental, account)).collect();
     Ok(Json(RentalPage { data, next_cursor }))
 }
 
@@ -256,7 +240,5 @@ async fn read(
     let mut connection = app.store.read().await?;
     let account = wallet.account.id;
     let (rental, quote) = of_party(&mut connection, account, id).await?;
-    Ok(Json(
-        rental_view(&mut connection, &app, &rental, &quote, account).await?,
-    ))
+    Ok(Json(rental_view(&mut connection, &app, &rental, &quote, account).await?))
 }

@@ -91,11 +91,7 @@ async fn commit(
         Claim::Replay { status, response } => return Ok((status, response, true)),
         Claim::OtherRequest => return refuse(other_request()),
     }
-    let by = if rental.renter == account {
-        Party::Renter
-    } else {
-        Party::Provider
-    };
+    let by = if rental.renter == account { Party::Renter } else { Party::Provider };
     let event = RentalEvent::StopRequested { by, now };
     let policy = app.store.policy();
     let rental = advance::apply(tx, policy, id, &event, now).await?.rental;

@@ -33,19 +33,11 @@ async fn the_description_covers_every_route_and_every_error() {
             paths += 1;
             let id = operation["operationId"].as_str().unwrap();
             assert!(ids.insert(id.to_owned()), "{id} twice");
-            assert!(
-                operation["summary"]
-                    .as_str()
-                    .is_some_and(|text| !text.is_empty()),
-                "{path}"
-            );
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{path}");
             assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{path}");
             for (status, response) in operation["responses"].as_object().unwrap() {
                 let described = response["description"].as_str();
-                assert!(
-                    described.is_some_and(|text| !text.is_empty()),
-                    "{method} {path} {status}"
-                );
+                assert!(described.is_some_and(|text| !text.is_empty()), "{method} {path} {status}");
             }
             let problem = &operation["responses"]["default"]["content"]["application/problem+json"];
             assert_eq!(
@@ -55,16 +47,10 @@ async fn the_description_covers_every_route_and_every_error() {
             for part in path.split('/').filter_map(|part| part.strip_prefix('{')) {
                 let name = part.trim_end_matches('}');
                 let parameters = operation["parameters"].as_array().unwrap();
-                assert!(
-                    parameters
-                        .iter()
-                        .any(|p| p["name"] == name && p["in"] == "path")
-                );
+                assert!(parameters.iter().any(|p| p["name"] == name && p["in"] == "path"));
             }
             // and the route is there: it refuses, if it does, by a rule of its own
-            let concrete = path
-                .replace("{id}", "nonsense")
-                .replace("{code}", "nonsense");
+            let concrete = path.replace("{id}", "nonsense").replace("{code}", "nonsense");
             let reply = world.call(&method.to_uppercase(), &concrete).send().await;
             assert_ne!(reply.body["code"], "method-not-allowed", "{method} {path}");
             let routed = reply.body["detail"] != "no resource has this path; see /docs";
@@ -100,18 +86,11 @@ async fn the_description_can_be_tried_without_the_internet() {
     let page = world.get("/docs/").send().await.ok(200);
     let page = page.as_str().unwrap();
     assert!(page.contains("swagger-ui-bundle.js"));
-    assert!(
-        !page.contains("https://"),
-        "nothing is fetched from elsewhere"
-    );
+    assert!(!page.contains("https://"), "nothing is fetched from elsewhere");
     let script = world.get("/docs/swagger-ui-bundle.js").send().await;
     assert_eq!(script.status, 200);
     assert!(script.body.as_str().unwrap().len() > 100_000);
-    let start = world
-        .get("/docs/swagger-initializer.js")
-        .send()
-        .await
-        .ok(200);
+    let start = world.get("/docs/swagger-initializer.js").send().await.ok(200);
     assert!(start.as_str().unwrap().contains("/openapi.json"));
 }
 
@@ -124,19 +103,11 @@ async fn every_code_has_a_page() {
         let path = format!("/errors/{}", code.as_str());
         let entry = world.get(&path).send().await.ok(200);
         assert_eq!(entry["status"], code.status().as_u16());
-        let page = world
-            .get(&path)
-            .header("accept", "text/html,*/*")
-            .send()
-            .await;
+        let page = world.get(&path).header("accept", "text/html,*/*").send().await;
         assert!(page.header("content-type").starts_with("text/html"));
         assert!(page.ok(200).as_str().unwrap().contains(code.help()));
     }
-    world
-        .get("/errors/nonsense")
-        .send()
-        .await
-        .problem(404, "not-found");
+    world.get("/errors/nonsense").send().await.problem(404, "not-found");
 }
 
 #[test]
@@ -149,10 +120,7 @@ fn codes_are_unique_and_written_down() {
         std::fs::write(path, &page).unwrap();
     }
     let stored = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        stored == page,
-        "docs/ERRORS.md is stale: UPDATE_DOCS=1 cargo test -p api"
-    );
+    assert!(stored == page, "docs/ERRORS.md is stale: UPDATE_DOCS=1 cargo test -p api");
 }
 
 /// Every code is provoked by a request in these tests, or there is a reason why not.
@@ -176,10 +144,7 @@ fn every_code_is_reached() {
             continue;
         }
         let literal = format!("\"{}\"", code.as_str());
-        assert!(
-            sources.iter().any(|source| source.contains(&literal)),
-            "{literal} is not tested"
-        );
+        assert!(sources.iter().any(|source| source.contains(&literal)), "{literal} is not tested");
     }
 }
 
@@ -223,8 +188,5 @@ async fn the_server_answers_and_stops_with_streams_open() {
     assert!(String::from_utf8_lossy(&seen[..read]).starts_with("HTTP/1.1 200"));
     shutdown.cancel();
     let stopped = tokio::time::timeout(Duration::from_secs(5), server).await;
-    stopped
-        .expect("streams end when the service closes")
-        .unwrap()
-        .unwrap();
+    stopped.expect("streams end when the service closes").unwrap().unwrap();
 }

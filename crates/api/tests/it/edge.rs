@@ -15,11 +15,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_routed_is_a_problem_too() {
     let world = World::new().await;
-    let body = world
-        .get("/v1/nothing")
-        .send()
-        .await
-        .problem(404, "not-found");
+    let body = world.get("/v1/nothing").send().await.problem(404, "not-found");
     assert_eq!(body["instance"], "/v1/nothing");
     let reply = world.call("PUT", "/v1/offers").send().await;
     assert!(reply.header("allow").contains("GET"), "{reply:?}");
@@ -29,18 +25,10 @@ async fn what_is_not_routed_is_a_problem_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_has_an_id_of_its_own_or_the_callers() {
     let world = World::new().await;
-    let reply = world
-        .get("/healthz")
-        .header("x-request-id", "mine-7")
-        .send()
-        .await;
+    let reply = world.get("/healthz").header("x-request-id", "mine-7").send().await;
     assert_eq!(reply.header("x-request-id"), "mine-7");
     for bad in ["", "with space", &"x".repeat(65)] {
-        let reply = world
-            .get("/healthz")
-            .header("x-request-id", bad)
-            .send()
-            .await;
+        let reply = world.get("/healthz").header("x-request-id", bad).send().await;
         assert_eq!(reply.header("x-request-id").len(), 32);
     }
 }
@@ -65,86 +53,40 @@ async fn bodies_are_read_strictly() {
     for (body, pointer, says) in [
         (unknown, "/prise", "unknown field"),
         (missing, "", "gpu_count"),
-        (
-            edited("/price/amount", json!(0.65)),
-            "/price/amount",
-            "not as a JSON number",
-        ),
-        (
-            edited("/price/amount", json!("0.6500001")),
-            "/price/amount",
-            "at most 6 fraction digits",
-        ),
-        (
-            edited("/price/amount", json!("-1")),
-            "/price/amount",
-            "fraction digits",
-        ),
-        (
-            edited("/price/amount", json!("1e3")),
-            "/price/amount",
-            "fraction digits",
-        ),
-        (
-            edited("/price/currency", json!("EUR")),
-            "/price/currency",
-            "USD",
-        ),
+        (edited("/price/amount", json!(0.65)), "/price/amount", "not as a JSON number"),
+        (edited("/price/amount", json!("0.6500001")), "/price/amount", "at most 6 fraction digits"),
+        (edited("/price/amount", json!("-1")), "/price/amount", "fraction digits"),
+        (edited("/price/amount", json!("1e3")), "/price/amount", "fraction digits"),
+        (edited("/price/currency", json!("EUR")), "/price/currency", "USD"),
         (edited("/gpu_count", json!("two")), "/gpu_count", "u16"),
         (edited("/gpu_count", json!(-1)), "/gpu_count", "u16"),
         (edited("/gpu_count", json!(1.5)), "/gpu_count", "u16"),
-        (
-            edited("/max_duration_s", json!(1e30)),
-            "/max_duration_s",
-            "u32",
-        ),
+        (edited("/max_duration_s", json!(1e30)), "/max_duration_s", "u32"),
         (
             edited("/machine_id", json!("ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
             "/machine_id",
             "mch_",
         ),
     ] {
-        let body = offers()
-            .json(&body)
-            .send()
-            .await
-            .problem(400, "invalid-request");
+        let body = offers().json(&body).send().await.problem(400, "invalid-request");
         let error = &body["errors"][0];
         assert_eq!(error["pointer"], pointer, "{body:#}");
-        assert!(
-            error["message"].as_str().unwrap().contains(says),
-            "{body:#}"
-        );
+        assert!(error["message"].as_str().unwrap().contains(says), "{body:#}");
     }
     for raw in ["", "{", "[]x", "{\"a\":1}}", "\u{0}"] {
-        offers()
-            .raw(raw.to_owned())
-            .send()
-            .await
-            .problem(400, "invalid-request");
+        offers().raw(raw.to_owned()).send().await.problem(400, "invalid-request");
     }
     let twice = good.to_string().replacen('{', "{\"gpu_count\":1,", 1);
-    offers()
-        .raw(twice)
-        .send()
-        .await
-        .problem(400, "invalid-request");
+    offers().raw(twice).send().await.problem(400, "invalid-request");
     let untyped = offers().header("content-type", "text/plain").send().await;
     untyped.problem(415, "unsupported-media-type");
     offers().send().await.problem(415, "unsupported-media-type");
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(64 * 1_024));
-    offers()
-        .raw(large)
-        .send()
-        .await
-        .problem(413, "body-too-large");
+    offers().raw(large).send().await.problem(413, "body-too-large");
 
     let body = json!({"enroll_token": "x", "agent_address": "0x123", "signature": "0x"});
     let reply = world.post("/v1/agent/enroll").json(&body).send().await;
-    assert_eq!(
-        reply.problem(400, "invalid-request")["errors"][0]["pointer"],
-        "/agent_address"
-    );
+    assert_eq!(reply.problem(400, "invalid-request")["errors"][0]["pointer"], "/agent_address");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,12 +100,7 @@ async fn ids_and_queries_are_read_strictly() {
         ("/v1/machines/1", "mch_"),
         ("/v1/quotes/%20", "quo_"),
     ] {
-        let body = world
-            .get(path)
-            .auth(&person.token)
-            .send()
-            .await
-            .problem(400, "invalid-request");
+        let body = world.get(path).auth(&person.token).send().await.problem(400, "invalid-request");
         assert!(body["detail"].as_str().unwrap().contains(says), "{body}");
     }
     for (query, says) in [
@@ -181,40 +118,21 @@ async fn ids_and_queries_are_read_strictly() {
     ] {
         let reply = world.get(&format!("/v1/offers?{query}")).send().await;
         let body = reply.problem(400, "invalid-request");
-        assert!(
-            body["detail"].as_str().unwrap().contains(says),
-            "{query}: {body}"
-        );
+        assert!(body["detail"].as_str().unwrap().contains(says), "{query}: {body}");
         let pointer = body["errors"][0]["pointer"].as_str().unwrap();
         let name = query.split('=').next().unwrap();
         assert!(pointer == format!("?{name}"), "{query}: {body}");
     }
-    world
-        .get("/v1/offers?cursor=abc")
-        .send()
-        .await
-        .problem(400, "invalid-cursor");
-    world
-        .get("/v1/offers?gpu_count=65535&min_vram_gb=4294967295")
-        .send()
-        .await
-        .ok(200);
+    world.get("/v1/offers?cursor=abc").send().await.problem(400, "invalid-cursor");
+    world.get("/v1/offers?gpu_count=65535&min_vram_gb=4294967295").send().await.ok(200);
     let most = "price_lte=18446744073709.551615";
-    world
-        .get(&format!("/v1/offers?{most}"))
-        .send()
-        .await
-        .ok(200);
+    world.get(&format!("/v1/offers?{most}")).send().await.ok(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_request_is_given_up() {
     let world = World::with(|config| config.request_timeout = Duration::ZERO).await;
-    world
-        .get("/v1/tokens")
-        .send()
-        .await
-        .problem(503, "timed-out");
+    world.get("/v1/tokens").send().await.problem(503, "timed-out");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,21 +140,9 @@ async fn without_a_database_the_service_says_so() {
     let world = World::new().await;
     world.get("/readyz").send().await.ok(200);
     world.store.pool().close().await;
-    world
-        .get("/readyz")
-        .send()
-        .await
-        .problem(503, "unavailable");
-    world
-        .get("/v1/offers")
-        .send()
-        .await
-        .problem(503, "unavailable");
-    world
-        .post("/v1/auth/siwe/nonce")
-        .send()
-        .await
-        .problem(503, "unavailable");
+    world.get("/readyz").send().await.problem(503, "unavailable");
+    world.get("/v1/offers").send().await.problem(503, "unavailable");
+    world.post("/v1/auth/siwe/nonce").send().await.problem(503, "unavailable");
     world.get("/healthz").send().await.ok(200);
 }
 
@@ -252,19 +158,10 @@ async fn without_a_migrated_database_or_a_contract_it_is_not_ready() {
         let state = api::AppState::new(store.clone(), chain, config, None);
         let router = api::router(state.clone());
         let clock = Arc::new(ManualClock::new(NOW.millis()));
-        let world = World {
-            store,
-            clock,
-            state,
-            router,
-        };
+        let world = World { store, clock, state, router };
         world.get("/readyz").send().await.problem(503, "not-ready");
         if migrations.is_some() {
-            world
-                .get("/v1/deployment")
-                .send()
-                .await
-                .problem(503, "not-ready");
+            world.get("/v1/deployment").send().await.problem(503, "not-ready");
         }
     }
 }

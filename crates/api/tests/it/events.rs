@@ -39,10 +39,7 @@ impl Stream {
         let response = world.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self {
-            body: response.into_body().into_data_stream(),
-            text: String::new(),
-        }
+        Self { body: response.into_body().into_data_stream(), text: String::new() }
     }
 
     /// The next event, or `None` at the end.
@@ -56,11 +53,8 @@ impl Stream {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.body.next())
-                .await
-                .expect("an event");
-            self.text
-                .push_str(std::str::from_utf8(&chunk?.unwrap()).unwrap());
+            let chunk = tokio::time::timeout(PATIENCE, self.body.next()).await.expect("an event");
+            self.text.push_str(std::str::from_utf8(&chunk?.unwrap()).unwrap());
         }
     }
 
@@ -77,10 +71,7 @@ impl Stream {
 
 fn parse(block: &str) -> Seen {
     let line = |name: &str| {
-        block
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(|rest| rest.trim().to_owned())
+        block.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
     };
     Seen {
         id: line("id:").map(|id| id.parse().unwrap()),
@@ -105,20 +96,13 @@ async fn a_stream_tells_the_past_the_present_and_the_end() {
     assert_eq!(states.first().unwrap(), "awaiting_funds");
 
     let cost = stream.named("cost").await;
-    assert_eq!(
-        (cost.id, &cost.data["seconds_billed"]),
-        (None, &Value::from(1))
-    );
+    assert_eq!((cost.id, &cost.data["seconds_billed"]), (None, &Value::from(1)));
     world.pass(20);
     running.append(&world, 0, 20).await;
     while stream.named("cost").await.data["seconds_billed"] != 20 {}
 
     let stop = world.post(&format!("/v1/rentals/{}/stop", running.id));
-    stop.auth(&running.renter.token)
-        .key("s")
-        .send()
-        .await
-        .ok(202);
+    stop.auth(&running.renter.token).key("s").send().await.ok(202);
     assert_eq!(stream.named("state").await.data["state"], "stopping");
     world.advance(&running.id, RentalEvent::AgentStopped).await;
     assert_eq!(stream.named("state").await.data["state"], "settling");
@@ -139,10 +123,7 @@ async fn a_stream_resumes_after_the_last_event_and_ends_with_the_rental() {
 
     world.advance(id, RentalEvent::LockIncluded).await;
     world.advance(id, RentalEvent::LockDropped).await;
-    let stop = world
-        .post(&format!("/v1/rentals/{id}/stop"))
-        .auth(&renter.token)
-        .key("s");
+    let stop = world.post(&format!("/v1/rentals/{id}/stop")).auth(&renter.token).key("s");
     stop.send().await.ok(202);
     let mut missed = Vec::new();
     let mut stream = Stream::open(&world, id, &renter.token, first.id).await;
@@ -173,10 +154,7 @@ async fn a_waiting_stream_hears_at_once() {
     for stream in &mut streams {
         assert_eq!(stream.next().await.unwrap().data["event"], "lock_included");
     }
-    assert!(
-        begun.elapsed() < Duration::from_secs(3),
-        "heard, not polled for"
-    );
+    assert!(begun.elapsed() < Duration::from_secs(3), "heard, not polled for");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,12 +168,7 @@ async fn streams_are_counted_and_their_resumption_is_checked() {
         call.send().await.problem(400, "invalid-request");
     }
     let stream = Stream::open(&world, &running.id, token, None).await;
-    world
-        .get(&path)
-        .auth(token)
-        .send()
-        .await
-        .problem(503, "unavailable");
+    world.get(&path).auth(token).send().await.problem(503, "unavailable");
     drop(stream);
     Stream::open(&world, &running.id, token, None).await;
 }

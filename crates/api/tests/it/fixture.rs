@@ -101,12 +101,7 @@ impl World {
         let chain = ReadClient::connect(rpc).unwrap();
         let state = AppState::new(store.clone(), chain, config, None);
         let router = api::router(state.clone());
-        Self {
-            store,
-            clock,
-            state,
-            router,
-        }
+        Self { store, clock, state, router }
     }
 
     pub fn call(&self, method: &str, path: &str) -> Call {
@@ -148,8 +143,7 @@ impl World {
 
     pub fn rfc3339(&self) -> String {
         let at = time::OffsetDateTime::from_unix_timestamp(self.now().get() as i64).unwrap();
-        at.format(&time::format_description::well_known::Rfc3339)
-            .unwrap()
+        at.format(&time::format_description::well_known::Rfc3339).unwrap()
     }
 
     pub async fn verify(&self, message: &str, signature: &str) -> Reply {
@@ -161,10 +155,7 @@ impl World {
         let key = key(seed);
         let message = self.message(key.address()).await;
         let said = self.verify(&message, &sign(&key, &message)).await.ok(201);
-        Person {
-            key,
-            token: said["token"].as_str().unwrap().to_owned(),
-        }
+        Person { key, token: said["token"].as_str().unwrap().to_owned() }
     }
 
     pub async fn machine(&self, provider: &Person, gpus: usize) -> Value {
@@ -174,12 +165,7 @@ impl World {
             .collect();
         let body = json!({"name": "rack", "region": "de-fra", "cpu_cores": 16, "ram_gb": 64,
                           "disk_gb": 500, "gpus": gpus});
-        self.post("/v1/machines")
-            .auth(&provider.token)
-            .json(&body)
-            .send()
-            .await
-            .ok(201)
+        self.post("/v1/machines").auth(&provider.token).json(&body).send().await.ok(201)
     }
 
     pub async fn enroll(&self, agent: &PrivateKeySigner, token: &str) -> Reply {
@@ -210,11 +196,7 @@ impl World {
     pub async fn list(&self, provider: &Person, machine: &str, gpus: usize, price: &str) -> Reply {
         let body = json!({"machine_id": machine, "price": {"amount": price, "currency": "USD"},
                           "gpu_count": gpus, "min_duration_s": 60, "max_duration_s": 86_400});
-        self.post("/v1/offers")
-            .auth(&provider.token)
-            .json(&body)
-            .send()
-            .await
+        self.post("/v1/offers").auth(&provider.token).json(&body).send().await
     }
 
     /// A provider with a machine that is online and listed. Seeds `n` and `n + 1` are used.
@@ -223,32 +205,17 @@ impl World {
         let said = self.machine(&provider, gpus).await;
         let machine = said["machine"]["id"].as_str().unwrap().to_owned();
         let agent = key(n + 1);
-        self.enroll(&agent, said["enroll_token"].as_str().unwrap())
-            .await
-            .ok(201);
+        self.enroll(&agent, said["enroll_token"].as_str().unwrap()).await.ok(201);
         let token = self.agent_session(&agent, &machine).await.ok(201)["token"].clone();
-        let agent = Person {
-            key: agent,
-            token: token.as_str().unwrap().to_owned(),
-        };
+        let agent = Person { key: agent, token: token.as_str().unwrap().to_owned() };
         self.heartbeat(&agent, &[]).await;
         let offer = self.list(&provider, &machine, gpus, price).await.ok(201)["id"].clone();
-        Rig {
-            provider,
-            agent,
-            machine,
-            offer: offer.as_str().unwrap().to_owned(),
-        }
+        Rig { provider, agent, machine, offer: offer.as_str().unwrap().to_owned() }
     }
 
     pub async fn quote(&self, renter: &Person, rig: &Rig) -> Value {
         let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC"});
-        self.post("/v1/quotes")
-            .auth(&renter.token)
-            .json(&body)
-            .send()
-            .await
-            .ok(201)
+        self.post("/v1/quotes").auth(&renter.token).json(&body).send().await.ok(201)
     }
 
     pub async fn book(&self, renter: &Person, quote: &Value, key: &str) -> Reply {
@@ -293,21 +260,9 @@ impl World {
         let booking = self.book(renter, &quote, "start").await.ok(201);
         let id = booking["rental"]["id"].as_str().unwrap();
         self.advance(id, RentalEvent::LockIncluded).await;
-        let deposit: Amount = quote["deposit"]["base_units"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        self.pay(
-            id,
-            MoneyDelta {
-                locked: deposit,
-                ..MoneyDelta::default()
-            },
-        )
-        .await;
-        self.advance(id, RentalEvent::LockFinal { now: self.now() })
-            .await;
+        let deposit: Amount = quote["deposit"]["base_units"].as_str().unwrap().parse().unwrap();
+        self.pay(id, MoneyDelta { locked: deposit, ..MoneyDelta::default() }).await;
+        self.advance(id, RentalEvent::LockFinal { now: self.now() }).await;
         self.advance(id, RentalEvent::AgentAcked).await;
         let path = format!("/v1/agent/rentals/{id}/ready");
         let said = self.post(&path).auth(&rig.agent.token).send().await.ok(200);

@@ -19,9 +19,7 @@ pub struct Reply {
 impl Reply {
     /// The header with this name, or nothing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// Asserts success and returns the body.
@@ -65,11 +63,7 @@ impl Call {
     /// A request to the service behind `router`.
     pub fn new(router: &Router, method: &str, path: &str) -> Self {
         let request = Request::builder().method(method).uri(path);
-        Self {
-            router: router.clone(),
-            request,
-            body: Body::empty(),
-        }
+        Self { router: router.clone(), request, body: Body::empty() }
     }
 
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
@@ -102,10 +96,6 @@ impl Call {
         let bytes = to_bytes(body, 4 << 20).await.unwrap();
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-        }
+        Reply { status: parts.status, headers: parts.headers, body }
     }
 }

@@ -22,34 +22,14 @@ async fn a_quote_says_everything_that_a_renter_pays_by() {
     assert_eq!(quote["lines"][0]["max"]["amount"], "1.300000");
     assert_eq!(quote["expires_at"], "2027-01-15T08:02:00Z");
     assert_eq!(quote["eip712"]["message"]["pricePerHour"], "1300000");
-    assert_eq!(
-        quote["eip712"]["domain"]["verifyingContract"],
-        format!("{ESCROW:#x}")
-    );
+    assert_eq!(quote["eip712"]["domain"]["verifyingContract"], format!("{ESCROW:#x}"));
     let path = format!("/v1/quotes/{}", quote["id"].as_str().unwrap());
-    assert_eq!(
-        world.get(&path).auth(&renter.token).send().await.ok(200),
-        quote
-    );
-    world
-        .get(&path)
-        .auth(&rig.provider.token)
-        .send()
-        .await
-        .problem(404, "not-found");
+    assert_eq!(world.get(&path).auth(&renter.token).send().await.ok(200), quote);
+    world.get(&path).auth(&rig.provider.token).send().await.problem(404, "not-found");
     // the same order again is another rental on the chain
-    assert_ne!(
-        world.quote(&renter, &rig).await["escrow_id"],
-        quote["escrow_id"]
-    );
+    assert_ne!(world.quote(&renter, &rig).await["escrow_id"], quote["escrow_id"]);
     let body = json!({"offer_id": rig.offer, "duration_s": 60, "token": "POL"});
-    let native = world
-        .post("/v1/quotes")
-        .auth(&renter.token)
-        .json(&body)
-        .send()
-        .await
-        .ok(201);
+    let native = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await.ok(201);
     // 1.30 dollars an hour at 0.50 a coin, for a minute, rounded up
     assert_eq!(native["deposit"]["base_units"], "43333333333333334");
 }
@@ -63,20 +43,11 @@ async fn what_cannot_be_had_is_not_quoted() {
         json!({"offer_id": rig.offer, "offer_version": 1, "duration_s": 3_600, "token": "USDC"});
     let ask = |edit: Value| {
         let mut body = good.clone();
-        body.as_object_mut()
-            .unwrap()
-            .extend(edit.as_object().unwrap().clone());
-        world
-            .post("/v1/quotes")
-            .auth(&renter.token)
-            .json(&body)
-            .send()
+        body.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        world.post("/v1/quotes").auth(&renter.token).json(&body).send()
     };
     for (edit, pointer) in [
-        (
-            json!({"offer_id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"}),
-            "/offer_id",
-        ),
+        (json!({"offer_id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"}), "/offer_id"),
         (json!({"duration_s": 59}), "/duration_s"),
         (json!({"duration_s": 86_401}), "/duration_s"),
         (json!({"token": "DOGE"}), "/token"),
@@ -86,19 +57,9 @@ async fn what_cannot_be_had_is_not_quoted() {
     }
     let cheap = json!({"max_price": {"amount": "0.649999", "currency": "USD"}});
     ask(cheap).await.problem(422, "price-above-max");
-    ask(json!({"max_price": {"amount": "0.65", "currency": "USD"}}))
-        .await
-        .ok(201);
-    let own = world
-        .post("/v1/quotes")
-        .auth(&rig.provider.token)
-        .json(&good)
-        .send()
-        .await;
-    assert_eq!(
-        own.problem(422, "validation-failed")["errors"][0]["pointer"],
-        "/offer_id"
-    );
+    ask(json!({"max_price": {"amount": "0.65", "currency": "USD"}})).await.ok(201);
+    let own = world.post("/v1/quotes").auth(&rig.provider.token).json(&good).send().await;
+    assert_eq!(own.problem(422, "validation-failed")["errors"][0]["pointer"], "/offer_id");
     world.pass(31);
     ask(json!({})).await.problem(409, "machine-offline");
     world.heartbeat(&rig.agent, &[]).await;
@@ -116,47 +77,24 @@ async fn a_changed_offer_is_neither_quoted_nor_booked_as_it_was() {
     let path = format!("/v1/offers/{}", rig.offer);
     let patch = async |body: Value| {
         let tag = world.get(&path).send().await.header("etag").to_owned();
-        let call = world
-            .call("PATCH", &path)
-            .auth(&rig.provider.token)
-            .header("if-match", &tag);
+        let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
         call.json(&body).send().await.ok(200);
     };
     patch(json!({"price": {"amount": "0.70", "currency": "USD"}})).await;
-    let body = world
-        .book(&renter, &quote, "k")
-        .await
-        .problem(409, "offer-changed");
+    let body = world.book(&renter, &quote, "k").await.problem(409, "offer-changed");
     assert_eq!(body["offer"]["version"], 2);
     assert_eq!(body["price_difference"]["direction"], "higher");
-    assert_eq!(
-        body["price_difference"]["usd_per_hour"]["amount"],
-        "0.100000"
-    );
+    assert_eq!(body["price_difference"]["usd_per_hour"]["amount"], "0.100000");
     let ask = json!({"offer_id": rig.offer, "offer_version": 1, "duration_s": 60, "token": "USDC"});
-    let reply = world
-        .post("/v1/quotes")
-        .auth(&renter.token)
-        .json(&ask)
-        .send()
-        .await;
+    let reply = world.post("/v1/quotes").auth(&renter.token).json(&ask).send().await;
     let body = reply.problem(409, "offer-changed");
-    assert_eq!(
-        body["price_difference"]["usd_per_hour"]["amount"],
-        "0.100000"
-    );
+    assert_eq!(body["price_difference"]["usd_per_hour"]["amount"], "0.100000");
     patch(json!({"price": {"amount": "0.50", "currency": "USD"}})).await;
-    let body = world
-        .book(&renter, &quote, "k")
-        .await
-        .problem(409, "offer-changed");
+    let body = world.book(&renter, &quote, "k").await.problem(409, "offer-changed");
     assert_eq!(body["price_difference"]["direction"], "lower");
     let fresh = world.quote(&renter, &rig).await;
     patch(json!({"state": "paused"})).await;
-    let body = world
-        .book(&renter, &fresh, "k")
-        .await
-        .problem(409, "offer-changed");
+    let body = world.book(&renter, &fresh, "k").await.problem(409, "offer-changed");
     assert_eq!(body["offer"]["state"], "paused");
     patch(json!({"state": "listed"})).await;
     // the refusals have not used the key up, and the pause has not changed the terms

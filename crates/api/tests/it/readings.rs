@@ -30,26 +30,17 @@ async fn readings_are_a_chain_that_time_is_billed_by() {
     assert_eq!(rental["cost"]["exhausts_at"], "2027-01-15T09:00:00Z");
     let said = world.heartbeat(&running.rig.agent, &[&running.id]).await;
     let head = &said["evidence"][0];
-    assert_eq!(
-        (head["seq"].as_u64(), head["to"].as_u64()),
-        (Some(3), Some(START + 22))
-    );
+    assert_eq!((head["seq"].as_u64(), head["to"].as_u64()), (Some(3), Some(START + 22)));
     assert_eq!(head["hash"], format!("{:#x}", running.head));
 
     let path = format!("/v1/rentals/{}/readings", running.id);
-    let page = world
-        .get(&format!("{path}?limit=2"))
-        .auth(&running.renter.token)
-        .send()
-        .await
-        .ok(200);
+    let page =
+        world.get(&format!("{path}?limit=2")).auth(&running.renter.token).send().await.ok(200);
     let cursor = page["next_cursor"].as_str().unwrap();
     let rest = world.get(&format!("{path}?limit=2&cursor={cursor}"));
     let rest = rest.auth(&running.renter.token).send().await.ok(200);
-    let all: Vec<&Value> = [&page, &rest]
-        .iter()
-        .flat_map(|p| p["data"].as_array().unwrap())
-        .collect();
+    let all: Vec<&Value> =
+        [&page, &rest].iter().flat_map(|p| p["data"].as_array().unwrap()).collect();
     assert_eq!(all.len(), 3);
     assert!(rest["next_cursor"].is_null());
     // what a reader can check for themselves: the hashes, the chain, the signer
@@ -83,10 +74,7 @@ async fn a_repetition_is_harmless_and_a_contradiction_is_not() {
     let body = running.body(&first, &detail, &running.rig.agent.key);
     running.append(&world, 0, 5).await;
     let again = running.post(&world, &body).await.ok(200);
-    assert_eq!(
-        (again["accepted_seq"].as_u64(), &again["hash"]),
-        (Some(1), &json!(running.head))
-    );
+    assert_eq!((again["accepted_seq"].as_u64(), &again["hash"]), (Some(1), &json!(running.head)));
     // however late the repetition comes
     world.pass(60);
     running.post(&world, &body).await.ok(200);
@@ -94,19 +82,9 @@ async fn a_repetition_is_harmless_and_a_contradiction_is_not() {
     let mut other = first.clone();
     other.to -= 1;
     let body = running.body(&other, &detail, &running.rig.agent.key);
-    running
-        .post(&world, &body)
-        .await
-        .problem(409, "reading-conflict");
-    let forked = Running {
-        head: B256::repeat_byte(7),
-        seq: 1,
-        ..running
-    };
-    forked
-        .send(&world, 60, 64)
-        .await
-        .problem(409, "reading-conflict");
+    running.post(&world, &body).await.problem(409, "reading-conflict");
+    let forked = Running { head: B256::repeat_byte(7), seq: 1, ..running };
+    forked.send(&world, 60, 64).await.problem(409, "reading-conflict");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,10 +95,7 @@ async fn a_gap_is_told_with_what_is_expected() {
     running.append(&world, 0, 5).await;
     world.pass(5);
     running.seq = 4;
-    let body = running
-        .send(&world, 5, 10)
-        .await
-        .problem(409, "reading-gap");
+    let body = running.send(&world, 5, 10).await.problem(409, "reading-gap");
     assert_eq!(body["expected_seq"], 2);
 }
 
@@ -131,10 +106,7 @@ async fn only_the_machines_key_signs() {
     world.pass(5);
     let (good, detail) = running.next(0, 5);
     let refused = async |body: Value| {
-        running
-            .post(&world, &body)
-            .await
-            .problem(422, "reading-signature-invalid");
+        running.post(&world, &body).await.problem(422, "reading-signature-invalid");
     };
     refused(running.body(&good, &detail, &key(77))).await;
     let body = running.body(&good, &detail, &running.rig.agent.key);
@@ -151,27 +123,15 @@ async fn only_the_machines_key_signs() {
     }
     // nor may another machine speak for it
     let stranger = world.rig(20, 1, "0.65").await;
-    let call = world
-        .post("/v1/agent/readings")
-        .auth(&stranger.agent.token)
-        .json(&body);
+    let call = world.post("/v1/agent/readings").auth(&stranger.agent.token).json(&body);
     call.send().await.problem(404, "not-found");
     let mut large = body.clone();
     large["detail"] = json!({"x": "y".repeat(9_000)});
-    running
-        .post(&world, &large)
-        .await
-        .problem(422, "validation-failed");
+    running.post(&world, &large).await.problem(422, "validation-failed");
     large["detail"] = json!({"x": "\u{0}"});
-    running
-        .post(&world, &large)
-        .await
-        .problem(422, "validation-failed");
+    running.post(&world, &large).await.problem(422, "validation-failed");
     large["detail"] = json!([1]);
-    running
-        .post(&world, &large)
-        .await
-        .problem(400, "invalid-request");
+    running.post(&world, &large).await.problem(400, "invalid-request");
     running.post(&world, &body).await.ok(201);
 }
 
@@ -181,39 +141,18 @@ async fn a_reading_has_its_time() {
     let mut running = Running::new(&world).await;
     running.pass(&world, 40).await;
     // shown too late: what begins more than 30 s ago is not believed
-    let body = running
-        .send(&world, 9, 20)
-        .await
-        .problem(422, "reading-too-late");
+    let body = running.send(&world, 9, 20).await.problem(422, "reading-too-late");
     assert_eq!(body["not_before"], START + 10);
     running.append(&world, 10, 40).await;
-    let body = running
-        .send(&world, 39, 41)
-        .await
-        .problem(422, "reading-invalid");
+    let body = running.send(&world, 39, 41).await.problem(422, "reading-invalid");
     assert_eq!(body["not_before"], START + 40);
-    let body = running
-        .send(&world, 40, 43)
-        .await
-        .problem(422, "reading-invalid");
+    let body = running.send(&world, 40, 43).await.problem(422, "reading-invalid");
     assert_eq!(body["not_after"], START + 42);
-    running
-        .send(&world, 40, 40)
-        .await
-        .problem(422, "reading-invalid");
-    running
-        .send(&world, 41, 40)
-        .await
-        .problem(422, "reading-invalid");
+    running.send(&world, 40, 40).await.problem(422, "reading-invalid");
+    running.send(&world, 41, 40).await.problem(422, "reading-invalid");
     running.pass(&world, 60).await;
-    running
-        .send(&world, 40, 101)
-        .await
-        .problem(422, "reading-invalid");
-    running
-        .send(&world, u64::MAX - START, u64::MAX - START)
-        .await
-        .problem(422, "reading-invalid");
+    running.send(&world, 40, 101).await.problem(422, "reading-invalid");
+    running.send(&world, u64::MAX - START, u64::MAX - START).await.problem(422, "reading-invalid");
     running.append(&world, 98, 102).await;
 }
 
@@ -226,61 +165,34 @@ async fn only_billed_time_is_read() {
     let booking = world.book(&renter, &quote, "k").await.ok(201);
     let id = booking["rental"]["id"].as_str().unwrap().to_owned();
     let escrow_id = quote["escrow_id"].as_str().unwrap().parse().unwrap();
-    let early = Running {
-        rig,
-        renter,
-        id,
-        escrow_id,
-        seq: 0,
-        head: B256::ZERO,
-    };
+    let early = Running { rig, renter, id, escrow_id, seq: 0, head: B256::ZERO };
     world.pass(5);
-    early
-        .send(&world, 0, 5)
-        .await
-        .problem(409, "state-conflict");
+    early.send(&world, 0, 5).await.problem(409, "state-conflict");
 
     let world = World::new().await;
     let mut running = Running::new(&world).await;
     world.pass(5);
     let before = Running { ..running };
     let body = before.body(
-        &Reading {
-            from: START - 1,
-            ..before.next(0, 5).0
-        },
+        &Reading { from: START - 1, ..before.next(0, 5).0 },
         &before.next(0, 5).1,
         &before.rig.agent.key,
     );
-    let body = before
-        .post(&world, &body)
-        .await
-        .problem(422, "reading-invalid");
+    let body = before.post(&world, &body).await.problem(422, "reading-invalid");
     assert_eq!(body["not_before"], START);
     running = before;
     running.append(&world, 0, 5).await;
     world.pass(5);
     let stop = world.post(&format!("/v1/rentals/{}/stop", running.id));
-    let said = stop
-        .auth(&running.renter.token)
-        .key("s")
-        .send()
-        .await
-        .ok(202);
+    let said = stop.auth(&running.renter.token).key("s").send().await.ok(202);
     assert_eq!(said["preview"]["seconds_billed"], 5);
     // the part up to the end still counts, and no more
-    let body = running
-        .send(&world, 5, 11)
-        .await
-        .problem(422, "reading-invalid");
+    let body = running.send(&world, 5, 11).await.problem(422, "reading-invalid");
     assert_eq!(body["not_after"], START + 10);
     running.append(&world, 5, 10).await;
     assert_eq!(running.rental(&world).await["cost"]["seconds_billed"], 10);
     world.advance(&running.id, RentalEvent::AgentStopped).await;
-    running
-        .send(&world, 10, 11)
-        .await
-        .problem(409, "state-conflict");
+    running.send(&world, 10, 11).await.problem(409, "state-conflict");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,9 +203,7 @@ async fn a_reading_ends_an_interruption() {
     running.append(&world, 0, 5).await;
     running.pass(&world, 40).await;
     let last_good = domain::time::UnixSeconds(START + 5);
-    world
-        .advance(&running.id, RentalEvent::EvidenceLost { last_good })
-        .await;
+    world.advance(&running.id, RentalEvent::EvidenceLost { last_good }).await;
     let rental = running.rental(&world).await;
     assert_eq!(
         (&rental["state"], &rental["cost"]["seconds_billed"]),
@@ -317,10 +227,7 @@ async fn time_out_of_contact_is_not_claimed_afterwards() {
     // silent for longer than the limit, then there again with evidence of all of it
     world.pass(31);
     world.heartbeat(&running.rig.agent, &[&running.id]).await;
-    let body = running
-        .send(&world, 11, 41)
-        .await
-        .problem(422, "reading-too-late");
+    let body = running.send(&world, 11, 41).await.problem(422, "reading-too-late");
     assert_eq!(body["not_before"], START + 41);
     running.pass(&world, 5).await;
     running.append(&world, 41, 46).await;

@@ -34,10 +34,7 @@ async fn answer(Json(request): Json<Value>) -> Json<Value> {
         }
         "eth_call" => {
             let call = &request["params"][0];
-            let data = call["input"]
-                .as_str()
-                .or_else(|| call["data"].as_str())
-                .unwrap();
+            let data = call["input"].as_str().or_else(|| call["data"].as_str()).unwrap();
             if call["to"].as_str().unwrap() == CONTRACT_WALLET {
                 let good = data.contains("c0ffee0000");
                 let word = if good { "1626ba7e" } else { "ffffffff" };

@@ -71,19 +71,13 @@ impl Running {
     }
 
     pub async fn post(&self, world: &World, body: &Value) -> Reply {
-        world
-            .post("/v1/agent/readings")
-            .auth(&self.rig.agent.token)
-            .json(body)
-            .send()
-            .await
+        world.post("/v1/agent/readings").auth(&self.rig.agent.token).json(body).send().await
     }
 
     /// Sends the next reading as the agent does.
     pub async fn send(&self, world: &World, from: u64, to: u64) -> Reply {
         let (reading, detail) = self.next(from, to);
-        self.post(world, &self.body(&reading, &detail, &self.rig.agent.key))
-            .await
+        self.post(world, &self.body(&reading, &detail, &self.rig.agent.key)).await
     }
 
     /// Sends the next reading, which is taken.
@@ -96,11 +90,6 @@ impl Running {
 
     pub async fn rental(&self, world: &World) -> Value {
         let path = format!("/v1/rentals/{}", self.id);
-        world
-            .get(&path)
-            .auth(&self.renter.token)
-            .send()
-            .await
-            .ok(200)
+        world.get(&path).auth(&self.renter.token).send().await.ok(200)
     }
 }

@@ -57,10 +57,7 @@ pub fn settlement_seconds(
     settled: Seconds,
     seconds: Seconds,
 ) -> Seconds {
-    seconds
-        .min(auto_stop_second(deposit, rate))
-        .max(settled)
-        .max(Seconds::ONE)
+    seconds.min(auto_stop_second(deposit, rate)).max(settled).max(Seconds::ONE)
 }
 
 /// Divides `deposit` after `billed` seconds. With 0 billed seconds everything goes back; that a started rental is
@@ -77,11 +74,7 @@ pub fn split(
 ) -> Result<Split, MoneyError> {
     let (provider, fee, gross) = cumulative(rate, bps, deposit, billed)?;
     let refund = deposit.checked_sub(gross).ok_or(MoneyError::Overflow)?;
-    Ok(Split {
-        provider,
-        fee,
-        refund,
-    })
+    Ok(Split { provider, fee, refund })
 }
 
 /// What is paid when the settled seconds grow from `settled_before` to `settled_after`: the difference of the
@@ -105,12 +98,8 @@ pub fn payout_between(
     let (net_before, fee_before, _) = cumulative(rate, bps, deposit, settled_before)?;
     let (net_after, fee_after, _) = cumulative(rate, bps, deposit, settled_after)?;
     Ok(Payout {
-        net: net_after
-            .checked_sub(net_before)
-            .ok_or(MoneyError::Overflow)?,
-        fee: fee_after
-            .checked_sub(fee_before)
-            .ok_or(MoneyError::Overflow)?,
+        net: net_after.checked_sub(net_before).ok_or(MoneyError::Overflow)?,
+        fee: fee_after.checked_sub(fee_before).ok_or(MoneyError::Overflow)?,
     })
 }
 

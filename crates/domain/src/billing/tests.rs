@@ -15,13 +15,7 @@ fn rate(per_hour: u128) -> TokenRate {
 #[test]
 fn seconds_are_rounded_up_to_the_granularity() {
     let billed = |elapsed, granularity, minimum, ready| {
-        billed_seconds(
-            Seconds(elapsed),
-            Seconds(granularity),
-            Seconds(minimum),
-            ready,
-        )
-        .get()
+        billed_seconds(Seconds(elapsed), Seconds(granularity), Seconds(minimum), ready).get()
     };
     assert_eq!(billed(61, 60, 60, true), 120);
     assert_eq!(billed(60, 60, 60, true), 60);
@@ -50,26 +44,16 @@ fn the_extremes_stay_in_range() {
     assert_eq!(gross_floor(most, Seconds::MAX, Amount::MAX), Amount::MAX);
     assert_eq!(auto_stop_second(Amount::MAX, rate(1)), Seconds::MAX);
     assert_eq!(auto_stop_second(Amount::ZERO, most), Seconds::ZERO);
-    assert_eq!(
-        deposit_ceil(most, Seconds(3_601)),
-        Err(MoneyError::AmountTooLarge)
-    );
+    assert_eq!(deposit_ceil(most, Seconds(3_601)), Err(MoneyError::AmountTooLarge));
     assert_eq!(deposit_ceil(most, Seconds(3_600)), Ok(Amount::MAX));
     let dearest = UsdPerHour(UsdMicros::new(u64::MAX));
-    assert_eq!(
-        usd_gross_floor(dearest, u32::MAX, Seconds::MAX),
-        Err(MoneyError::Overflow)
-    );
+    assert_eq!(usd_gross_floor(dearest, u32::MAX, Seconds::MAX), Err(MoneyError::Overflow));
 }
 
 #[test]
 fn rounding_favours_the_renter_in_what_is_paid_and_covers_what_is_asked() {
     let per_hour = UsdPerHour("0.65".parse().unwrap());
-    let shown = |seconds| {
-        usd_gross_floor(per_hour, 1, Seconds(seconds))
-            .unwrap()
-            .to_string()
-    };
+    let shown = |seconds| usd_gross_floor(per_hour, 1, Seconds(seconds)).unwrap().to_string();
     assert_eq!(shown(1), "0.000180");
     assert_eq!(shown(3_601), "0.650180");
     let bound = usd_gross_ceil(per_hour, 1, Seconds(1)).unwrap();
@@ -81,13 +65,7 @@ fn rounding_favours_the_renter_in_what_is_paid_and_covers_what_is_asked() {
 fn settled_seconds_cannot_fall() {
     let refusal =
         payout_between(rate(1), FeeBps::MAX, amount(1), Seconds(2), Seconds(1)).unwrap_err();
-    assert_eq!(
-        refusal,
-        MoneyError::SettledFell {
-            before: 2,
-            after: 1
-        }
-    );
+    assert_eq!(refusal, MoneyError::SettledFell { before: 2, after: 1 });
 }
 
 proptest! {

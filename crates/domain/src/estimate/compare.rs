@@ -56,11 +56,7 @@ impl fmt::Display for Comparison {
 pub fn compare(count: u64, cost_a: UsdMicros, cost_b: UsdMicros) -> Result<Comparison, MoneyError> {
     let total_a = cost_a.checked_mul(count).ok_or(MoneyError::Overflow)?;
     let total_b = cost_b.checked_mul(count).ok_or(MoneyError::Overflow)?;
-    Ok(Comparison {
-        total_a,
-        total_b,
-        change: change(total_a, total_b)?,
-    })
+    Ok(Comparison { total_a, total_b, change: change(total_a, total_b)? })
 }
 
 fn change(from: UsdMicros, to: UsdMicros) -> Result<Change, MoneyError> {
@@ -71,15 +67,8 @@ fn change(from: UsdMicros, to: UsdMicros) -> Result<Change, MoneyError> {
         return Ok(Change::FromNothing);
     }
     // Half up: twice the share, plus one, halved.
-    let doubled = mul_div_floor(
-        u128::from(from.get().abs_diff(to.get())),
-        20_000,
-        u128::from(from.get()),
-    )?;
+    let doubled =
+        mul_div_floor(u128::from(from.get().abs_diff(to.get())), 20_000, u128::from(from.get()))?;
     let bps = u64::try_from(doubled.saturating_add(1) / 2).map_err(|_| MoneyError::Overflow)?;
-    Ok(if to < from {
-        Change::Less(bps)
-    } else {
-        Change::More(bps)
-    })
+    Ok(if to < from { Change::Less(bps) } else { Change::More(bps) })
 }

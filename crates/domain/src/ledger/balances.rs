@@ -49,9 +49,7 @@ impl Balances {
 
     /// Every account that was touched, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&LedgerAccount, i128)> {
-        self.accounts
-            .iter()
-            .map(|(account, balance)| (account, *balance))
+        self.accounts.iter().map(|(account, balance)| (account, *balance))
     }
 
     /// The sum of all balances in `token`; 0 unless something is broken. `None` out of range.
@@ -77,27 +75,17 @@ impl Balances {
     }
 
     fn transfer(&mut self, transfer: &Transfer) -> Result<(), LedgerError> {
-        let Transfer {
-            debit,
-            credit,
-            amount,
-        } = *transfer;
+        let Transfer { debit, credit, amount } = *transfer;
         if amount.is_zero() || debit.token != credit.token {
             return Err(LedgerError::Unbalanced);
         }
         let amount = i128::try_from(amount.get()).map_err(|_| LedgerError::Overflow)?;
-        let given = self
-            .of(&debit)
-            .checked_sub(amount)
-            .ok_or(LedgerError::Overflow)?;
+        let given = self.of(&debit).checked_sub(amount).ok_or(LedgerError::Overflow)?;
         if given < 0 && debit.kind != AccountKind::Outside {
             return Err(LedgerError::Overdrawn { kind: debit.kind });
         }
         self.accounts.insert(debit, given);
-        let got = self
-            .of(&credit)
-            .checked_add(amount)
-            .ok_or(LedgerError::Overflow)?;
+        let got = self.of(&credit).checked_add(amount).ok_or(LedgerError::Overflow)?;
         self.accounts.insert(credit, got);
         Ok(())
     }

@@ -52,11 +52,7 @@ impl Posting {
         let transfers = moves
             .into_iter()
             .filter(|(_, _, amount)| !amount.is_zero())
-            .map(|(debit, credit, amount)| Transfer {
-                debit,
-                credit,
-                amount,
-            })
+            .map(|(debit, credit, amount)| Transfer { debit, credit, amount })
             .collect();
         Self { kind, transfers }
     }
@@ -88,16 +84,8 @@ impl Parties {
 
     fn payout(&self, net: Amount, fee: Amount) -> [(LedgerAccount, LedgerAccount, Amount); 2] {
         [
-            (
-                self.deposit(),
-                LedgerAccount::provider_earnings(self.provider, self.token),
-                net,
-            ),
-            (
-                self.deposit(),
-                LedgerAccount::platform_fees(self.treasury, self.token),
-                fee,
-            ),
+            (self.deposit(), LedgerAccount::provider_earnings(self.provider, self.token), net),
+            (self.deposit(), LedgerAccount::platform_fees(self.treasury, self.token), fee),
         ]
     }
 }
@@ -105,19 +93,13 @@ impl Parties {
 /// A final `Locked`.
 #[must_use]
 pub fn lock_posting(parties: &Parties, deposit: Amount) -> Posting {
-    Posting::new(
-        PostingKind::Lock,
-        [(parties.outside(), parties.deposit(), deposit)],
-    )
+    Posting::new(PostingKind::Lock, [(parties.outside(), parties.deposit(), deposit)])
 }
 
 /// A final `ToppedUp` of `amount` more.
 #[must_use]
 pub fn top_up_posting(parties: &Parties, amount: Amount) -> Posting {
-    Posting::new(
-        PostingKind::TopUp,
-        [(parties.outside(), parties.deposit(), amount)],
-    )
+    Posting::new(PostingKind::TopUp, [(parties.outside(), parties.deposit(), amount)])
 }
 
 /// A final `Released`.
@@ -150,10 +132,7 @@ pub fn close_posting(parties: &Parties, closed: &ClosedFigures) -> Posting {
     let refund = (parties.deposit(), refund_to, closed.refund);
     Posting::new(
         PostingKind::Close,
-        parties
-            .payout(closed.net, closed.fee)
-            .into_iter()
-            .chain([refund]),
+        parties.payout(closed.net, closed.fee).into_iter().chain([refund]),
     )
 }
 

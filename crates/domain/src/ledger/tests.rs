@@ -32,30 +32,18 @@ fn balances_of(postings: &[Posting]) -> Balances {
 
 #[test]
 fn zero_transfers_are_left_out() {
-    let closed = ClosedFigures {
-        net: Amount::ZERO,
-        fee: Amount::ZERO,
-        refund: amount(5),
-        pushed: true,
-    };
+    let closed =
+        ClosedFigures { net: Amount::ZERO, fee: Amount::ZERO, refund: amount(5), pushed: true };
     let posting = close_posting(&parties(), &closed);
     assert_eq!(posting.transfers.len(), 1);
-    assert!(
-        release_posting(&parties(), Amount::ZERO, Amount::ZERO)
-            .transfers
-            .is_empty()
-    );
+    assert!(release_posting(&parties(), Amount::ZERO, Amount::ZERO).transfers.is_empty());
 }
 
 #[test]
 fn a_refund_that_was_not_pushed_waits_for_the_renter() {
     let p = parties();
-    let closed = ClosedFigures {
-        net: amount(60),
-        fee: amount(10),
-        refund: amount(30),
-        pushed: false,
-    };
+    let closed =
+        ClosedFigures { net: amount(60), fee: amount(10), refund: amount(30), pushed: false };
     let mut balances = balances_of(&[lock_posting(&p, amount(100)), close_posting(&p, &closed)]);
     let credit = LedgerAccount::renter_credit(p.renter, p.token);
     assert_eq!(balances.of(&credit), 30);
@@ -70,17 +58,9 @@ fn a_refund_that_was_not_pushed_waits_for_the_renter() {
 fn one_withdrawal_empties_the_owners_accounts_in_order() {
     let (owner, token) = (Address::repeat_byte(9), Address::repeat_byte(4));
     let [credit, earnings, fees] = LedgerAccount::withdrawable(owner, token);
-    let held = [
-        (credit, amount(5)),
-        (earnings, amount(10)),
-        (fees, amount(10)),
-    ];
+    let held = [(credit, amount(5)), (earnings, amount(10)), (fees, amount(10))];
     let posting = withdraw_posting(owner, token, amount(12), &held).unwrap();
-    let taken: Vec<_> = posting
-        .transfers
-        .iter()
-        .map(|t| (t.debit, t.amount.get()))
-        .collect();
+    let taken: Vec<_> = posting.transfers.iter().map(|t| (t.debit, t.amount.get())).collect();
     assert_eq!(taken, [(credit, 5), (earnings, 7)]);
     let refusal = withdraw_posting(owner, token, amount(26), &held).unwrap_err();
     assert_eq!(refusal, LedgerError::Insufficient { missing: amount(1) });
@@ -93,15 +73,8 @@ fn a_claim_cannot_fall_below_zero_and_a_refused_posting_leaves_no_trace() {
     let p = parties();
     let mut balances = balances_of(&[lock_posting(&p, amount(10))]);
     let before = balances.clone();
-    let refusal = balances
-        .apply(&release_posting(&p, amount(8), amount(3)))
-        .unwrap_err();
-    assert_eq!(
-        refusal,
-        LedgerError::Overdrawn {
-            kind: AccountKind::RenterDeposit
-        }
-    );
+    let refusal = balances.apply(&release_posting(&p, amount(8), amount(3))).unwrap_err();
+    assert_eq!(refusal, LedgerError::Overdrawn { kind: AccountKind::RenterDeposit });
     assert_eq!(balances, before);
     let mut forged = lock_posting(&p, amount(1));
     forged.transfers[0].credit.token = Address::ZERO;

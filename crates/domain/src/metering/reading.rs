@@ -116,9 +116,7 @@ pub fn check_reading(
         return Err(ReadingError::EmptyInterval);
     }
     if let Some(head) = prev.filter(|head| candidate.from < head.to) {
-        return Err(ReadingError::Overlaps {
-            not_before: head.to,
-        });
+        return Err(ReadingError::Overlaps { not_before: head.to });
     }
     check_time(candidate, received_at, rules)
 }
@@ -130,10 +128,7 @@ fn check_time(
 ) -> Result<(), ReadingError> {
     let span = candidate.to.saturating_since(candidate.from);
     if span > rules.max_span {
-        return Err(ReadingError::TooLong {
-            span,
-            max_span: rules.max_span,
-        });
+        return Err(ReadingError::TooLong { span, max_span: rules.max_span });
     }
     let not_after = received_at.saturating_plus(rules.max_skew);
     if candidate.to > not_after {

@@ -11,18 +11,9 @@ fn span(from: u64, to: u64) -> Interval {
 
 #[test]
 fn what_evidence_covers_is_billed_and_the_rest_is_credited() {
-    let evidence = [
-        span(150, 180),
-        span(90, 120),
-        span(110, 130),
-        span(140, 140),
-        span(190, 300),
-    ];
+    let evidence = [span(150, 180), span(90, 120), span(110, 130), span(140, 140), span(190, 300)];
     let metered = meter(span(100, 200), &evidence, Seconds::MAX);
-    assert_eq!(
-        (metered.elapsed, metered.billed),
-        (Seconds(100), Seconds(70))
-    );
+    assert_eq!((metered.elapsed, metered.billed), (Seconds(100), Seconds(70)));
     assert_eq!(metered.credit, Seconds(30));
     assert_eq!(metered.outages, [span(130, 150), span(180, 190)]);
 }
@@ -39,11 +30,9 @@ fn time_past_the_deposit_does_not_count() {
 
 #[test]
 fn the_first_second_is_always_billed() {
-    for (window, evidence) in [
-        (span(100, 200), vec![]),
-        (span(100, 100), vec![]),
-        (span(100, 50), vec![span(0, 9)]),
-    ] {
+    for (window, evidence) in
+        [(span(100, 200), vec![]), (span(100, 100), vec![]), (span(100, 50), vec![span(0, 9)])]
+    {
         for auto_stop in [Seconds::ZERO, Seconds(50), Seconds::MAX] {
             let metered = meter(window, &evidence, auto_stop);
             assert_eq!(metered.billed, Seconds::ONE);
@@ -57,35 +46,16 @@ fn a_late_close_bills_the_same_seconds() {
     let metered = meter(span(100, 200), &[span(100, 170)], Seconds::MAX);
     let started = UnixSeconds(100);
     let call = metered.close_call(started, UnixSeconds(0)).unwrap();
-    assert_eq!(
-        call,
-        CloseCall {
-            stopped_at: UnixSeconds(200),
-            credit: Seconds(30)
-        }
-    );
+    assert_eq!(call, CloseCall { stopped_at: UnixSeconds(200), credit: Seconds(30) });
     let late = metered.close_call(started, UnixSeconds(5_000)).unwrap();
-    assert_eq!(
-        late,
-        CloseCall {
-            stopped_at: UnixSeconds(5_000),
-            credit: Seconds(4_830)
-        }
-    );
+    assert_eq!(late, CloseCall { stopped_at: UnixSeconds(5_000), credit: Seconds(4_830) });
 }
 
-const RULES: ReadingRules = ReadingRules {
-    max_span: Seconds(60),
-    max_lag: Seconds(300),
-    max_skew: Seconds(5),
-};
+const RULES: ReadingRules =
+    ReadingRules { max_span: Seconds(60), max_lag: Seconds(300), max_skew: Seconds(5) };
 
 fn head() -> ReadingHead {
-    ReadingHead {
-        seq: 7,
-        to: UnixSeconds(1_000),
-        hash: B256::repeat_byte(7),
-    }
+    ReadingHead { seq: 7, to: UnixSeconds(1_000), hash: B256::repeat_byte(7) }
 }
 
 fn next() -> ReadingClaim {
@@ -101,85 +71,47 @@ fn next() -> ReadingClaim {
 fn a_reading_continues_the_chain() {
     let now = UnixSeconds(1_030);
     assert_eq!(check_reading(Some(&head()), &next(), now, &RULES), Ok(()));
-    let first = ReadingClaim {
-        seq: 1,
-        prev_hash: B256::ZERO,
-        ..next()
-    };
+    let first = ReadingClaim { seq: 1, prev_hash: B256::ZERO, ..next() };
     assert_eq!(check_reading(None, &first, now, &RULES), Ok(()));
 }
 
 #[test]
 fn each_fault_of_a_reading_has_its_name() {
     let check = |claim| check_reading(Some(&head()), &claim, UnixSeconds(1_030), &RULES);
-    let at = |from, to| ReadingClaim {
-        from: UnixSeconds(from),
-        to: UnixSeconds(to),
-        ..next()
-    };
-    assert_eq!(
-        check(ReadingClaim { seq: 7, ..next() }),
-        Err(ReadingError::Duplicate)
-    );
-    assert_eq!(
-        check(ReadingClaim { seq: 0, ..next() }),
-        Err(ReadingError::Duplicate)
-    );
+    let at = |from, to| ReadingClaim { from: UnixSeconds(from), to: UnixSeconds(to), ..next() };
+    assert_eq!(check(ReadingClaim { seq: 7, ..next() }), Err(ReadingError::Duplicate));
+    assert_eq!(check(ReadingClaim { seq: 0, ..next() }), Err(ReadingError::Duplicate));
     assert_eq!(
         check(ReadingClaim { seq: 9, ..next() }),
         Err(ReadingError::Gap { expected_seq: 8 })
     );
-    let broken = ReadingClaim {
-        prev_hash: B256::ZERO,
-        ..next()
-    };
+    let broken = ReadingClaim { prev_hash: B256::ZERO, ..next() };
     assert_eq!(check(broken), Err(ReadingError::BrokenChain));
     assert_eq!(check(at(1_010, 1_010)), Err(ReadingError::EmptyInterval));
     assert_eq!(
         check(at(999, 1_030)),
-        Err(ReadingError::Overlaps {
-            not_before: UnixSeconds(1_000)
-        })
+        Err(ReadingError::Overlaps { not_before: UnixSeconds(1_000) })
     );
     assert_eq!(
         check(at(1_000, 1_061)),
-        Err(ReadingError::TooLong {
-            span: Seconds(61),
-            max_span: Seconds(60)
-        })
+        Err(ReadingError::TooLong { span: Seconds(61), max_span: Seconds(60) })
     );
     assert_eq!(
         check(at(1_000, 1_036)),
-        Err(ReadingError::FromFuture {
-            not_after: UnixSeconds(1_035)
-        })
+        Err(ReadingError::FromFuture { not_after: UnixSeconds(1_035) })
     );
     assert_eq!(check(at(1_000, 1_035)), Ok(()));
     let late = check_reading(Some(&head()), &next(), UnixSeconds(1_301), &RULES);
-    assert_eq!(
-        late,
-        Err(ReadingError::TooLate {
-            not_before: UnixSeconds(1_001)
-        })
-    );
-    assert_eq!(
-        check_reading(Some(&head()), &next(), UnixSeconds(1_300), &RULES),
-        Ok(())
-    );
+    assert_eq!(late, Err(ReadingError::TooLate { not_before: UnixSeconds(1_001) }));
+    assert_eq!(check_reading(Some(&head()), &next(), UnixSeconds(1_300), &RULES), Ok(()));
 }
 
 #[test]
 fn the_first_reading_is_number_one_with_no_hash_before_it() {
     let check = |claim| check_reading(None, &claim, UnixSeconds(1_030), &RULES);
     assert_eq!(check(next()), Err(ReadingError::Gap { expected_seq: 1 }));
-    assert_eq!(
-        check(ReadingClaim { seq: 1, ..next() }),
-        Err(ReadingError::BrokenChain)
-    );
-    assert_eq!(
-        check(ReadingClaim { seq: 0, ..next() }),
-        Err(ReadingError::Duplicate)
-    );
+    assert_eq!(check(ReadingClaim { seq: 1, ..next() }), Err(ReadingError::BrokenChain));
+    assert_eq!(check(ReadingClaim { seq: 0, ..next() }), Err(ReadingError::Duplicate));
 }
 
 fn spans() -> impl Strategy<Value = Vec<Interval>> {

@@ -47,9 +47,7 @@ impl Amount {
     /// The sum, or `None` above [`Amount::MAX`].
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
-        self.0
-            .checked_add(other.0)
-            .and_then(|sum| Self::new(sum).ok())
+        self.0.checked_add(other.0).and_then(|sum| Self::new(sum).ok())
     }
 
     /// The difference, or `None` below zero.
@@ -80,8 +78,7 @@ impl FromStr for Amount {
         if !digits_only || leading_zero {
             return Err(MoneyError::not_a_number(FORM, text));
         }
-        text.parse()
-            .map_or(Err(MoneyError::AmountTooLarge), Self::new)
+        text.parse().map_or(Err(MoneyError::AmountTooLarge), Self::new)
     }
 }
 
@@ -103,10 +100,7 @@ impl Visitor<'_> for AmountVisitor {
     type Value = Amount;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{FORM}, as a string and not as a JSON number, which loses digits"
-        )
+        write!(f, "{FORM}, as a string and not as a JSON number, which loses digits")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Amount, E> {

@@ -23,9 +23,5 @@ pub(crate) fn parse_scaled(text: &str) -> Option<u64> {
     }
     // "5" stands for 500,000 millionths: fill up to six digits and read as a whole number.
     let millionths: u64 = format!("{fraction:0<FRACTION_DIGITS$}").parse().ok()?;
-    whole
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(SCALE)?
-        .checked_add(millionths)
+    whole.parse::<u64>().ok()?.checked_mul(SCALE)?.checked_add(millionths)
 }

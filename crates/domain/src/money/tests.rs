@@ -63,17 +63,11 @@ fn amounts_are_bounded_and_have_one_spelling() {
     assert_eq!(Amount::MAX.checked_add(Amount::new(1).unwrap()), None);
     assert_eq!(Amount::ZERO.checked_sub(Amount::new(1).unwrap()), None);
     assert_eq!("79228162514264337593543950335".parse(), Ok(Amount::MAX));
-    for text in [
-        "79228162514264337593543950336",
-        "340282366920938463463374607431768211456",
-    ] {
+    for text in ["79228162514264337593543950336", "340282366920938463463374607431768211456"] {
         assert_eq!(text.parse::<Amount>(), Err(MoneyError::AmountTooLarge));
     }
     for text in ["", "-1", "+1", "01", "00", "1.0", " 1", "1e3", "0x1"] {
-        assert!(
-            matches!(text.parse::<Amount>(), Err(MoneyError::NotANumber { .. })),
-            "{text}"
-        );
+        assert!(matches!(text.parse::<Amount>(), Err(MoneyError::NotANumber { .. })), "{text}");
     }
 }
 
@@ -81,27 +75,14 @@ fn amounts_are_bounded_and_have_one_spelling() {
 fn money_in_json_is_a_string() {
     let amount = Amount::new(1_500_000).unwrap();
     assert_eq!(serde_json::to_string(&amount).unwrap(), "\"1500000\"");
-    assert_eq!(
-        serde_json::from_str::<Amount>("\"1500000\"").unwrap(),
-        amount
-    );
+    assert_eq!(serde_json::from_str::<Amount>("\"1500000\"").unwrap(), amount);
     let price = UsdMicros::new(650_000);
     assert_eq!(serde_json::to_string(&price).unwrap(), "\"0.650000\"");
     for number in ["1500000", "1.5", "-1", "null"] {
-        let refusal = serde_json::from_str::<Amount>(number)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refusal.contains("as a string and not as a JSON number"),
-            "{refusal}"
-        );
-        let refusal = serde_json::from_str::<UsdMicros>(number)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refusal.contains("as a string and not as a JSON number"),
-            "{refusal}"
-        );
+        let refusal = serde_json::from_str::<Amount>(number).unwrap_err().to_string();
+        assert!(refusal.contains("as a string and not as a JSON number"), "{refusal}");
+        let refusal = serde_json::from_str::<UsdMicros>(number).unwrap_err().to_string();
+        assert!(refusal.contains("as a string and not as a JSON number"), "{refusal}");
     }
 }
 

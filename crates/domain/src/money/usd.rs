@@ -59,9 +59,7 @@ impl UsdMicros {
     }
 
     pub(crate) fn try_from_micros(micros: u128) -> Result<Self, MoneyError> {
-        u64::try_from(micros)
-            .map(Self)
-            .map_err(|_| MoneyError::Overflow)
+        u64::try_from(micros).map(Self).map_err(|_| MoneyError::Overflow)
     }
 }
 
@@ -75,9 +73,7 @@ impl FromStr for UsdMicros {
     type Err = MoneyError;
 
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        parse_scaled(text)
-            .map(Self)
-            .ok_or_else(|| MoneyError::not_a_number(FORM, text))
+        parse_scaled(text).map(Self).ok_or_else(|| MoneyError::not_a_number(FORM, text))
     }
 }
 
@@ -99,10 +95,7 @@ impl Visitor<'_> for UsdVisitor {
     type Value = UsdMicros;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{FORM}, as a string and not as a JSON number, which loses digits"
-        )
+        write!(f, "{FORM}, as a string and not as a JSON number, which loses digits")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<UsdMicros, E> {

@@ -41,51 +41,24 @@ fn two_gpus_for_two_hours_in_a_dollar_token() {
     assert_eq!(figures.rate_usd_per_hour.to_string(), "1.300000");
     assert_eq!(figures.token_rate.get(), 1_300_000);
     assert_eq!(figures.deposit.get(), 2_600_000);
-    assert_eq!(
-        (figures.fee_max.get(), figures.provider_max.get()),
-        (260_000, 2_340_000)
-    );
+    assert_eq!((figures.fee_max.get(), figures.provider_max.get()), (260_000, 2_340_000));
     assert_eq!(figures.auto_stop, Seconds(7_200));
     let line = figures.lines.first().unwrap();
-    assert_eq!(
-        (line.qty, line.max_usd.to_string().as_str()),
-        (14_400, "2.600000")
-    );
+    assert_eq!((line.qty, line.max_usd.to_string().as_str()), (14_400, "2.600000"));
     assert_eq!(line.qty / line.unit.qty_per_unit(), 4);
     let json = serde_json::to_string(&figures).unwrap();
-    assert_eq!(
-        serde_json::from_str::<QuoteFigures>(&json).unwrap(),
-        figures
-    );
+    assert_eq!(serde_json::from_str::<QuoteFigures>(&json).unwrap(), figures);
 }
 
 #[test]
 fn each_refusal_has_its_name() {
     let quote = |request: &QuoteRequest| price_quote(&offer(), request, fee()).unwrap_err();
-    let range = QuoteError::DurationOutOfRange {
-        min: Seconds(60),
-        max: MAX_DURATION,
-    };
-    assert_eq!(
-        quote(&QuoteRequest {
-            duration: Seconds(59),
-            ..request()
-        }),
-        range
-    );
+    let range = QuoteError::DurationOutOfRange { min: Seconds(60), max: MAX_DURATION };
+    assert_eq!(quote(&QuoteRequest { duration: Seconds(59), ..request() }), range);
     let long = MAX_DURATION.saturating_add(Seconds::ONE);
-    assert_eq!(
-        quote(&QuoteRequest {
-            duration: long,
-            ..request()
-        }),
-        range
-    );
+    assert_eq!(quote(&QuoteRequest { duration: long, ..request() }), range);
     for gpu_count in [0, 5] {
-        let refusal = quote(&QuoteRequest {
-            gpu_count,
-            ..request()
-        });
+        let refusal = quote(&QuoteRequest { gpu_count, ..request() });
         assert_eq!(refusal, QuoteError::GpuCountOutOfRange { max: 4 });
     }
     let mut unpriced = request();
@@ -97,10 +70,7 @@ fn each_refusal_has_its_name() {
     assert_eq!(quote(&dear), QuoteError::Money(MoneyError::ZeroRate));
     let no_fee = price_quote(&offer(), &request(), FeeBps::ZERO).unwrap_err();
     assert_eq!(no_fee, QuoteError::FeeNotQuotable(FeeBps::ZERO));
-    let bad = OfferTerms {
-        gpu_count: 0,
-        ..offer()
-    };
+    let bad = OfferTerms { gpu_count: 0, ..offer() };
     let refusal = price_quote(&bad, &request(), fee()).unwrap_err();
     assert_eq!(refusal, QuoteError::Offer(OfferError::GpuCount(0)));
 }

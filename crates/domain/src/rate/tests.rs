@@ -7,22 +7,14 @@ fn rate_of(
     usd_per_token: &str,
 ) -> Result<TokenRate, MoneyError> {
     let decimals = Decimals::new(decimals).unwrap();
-    token_rate_floor(
-        usd.parse().unwrap(),
-        units,
-        decimals,
-        usd_per_token.parse().unwrap(),
-    )
+    token_rate_floor(usd.parse().unwrap(), units, decimals, usd_per_token.parse().unwrap())
 }
 
 #[test]
 fn token_rates_round_in_the_renters_favour() {
     assert_eq!(rate_of("0.65", 2, 6, "1").unwrap().get(), 1_300_000);
     assert_eq!(rate_of("0.65", 1, 6, "0.9999").unwrap().get(), 650_065);
-    assert_eq!(
-        rate_of("0.65", 1, 18, "0.234567").unwrap().get(),
-        2_771_063_278_295_753_452
-    );
+    assert_eq!(rate_of("0.65", 1, 18, "0.234567").unwrap().get(), 2_771_063_278_295_753_452);
 }
 
 #[test]

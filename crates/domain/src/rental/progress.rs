@@ -52,8 +52,7 @@ impl Progress {
     /// Whether the present outage has lasted `limit` or longer at `now`; what to ask before sending `OutageTooLong`.
     #[must_use]
     pub fn outage_has_lasted(&self, limit: Seconds, now: UnixSeconds) -> bool {
-        self.interrupted_since
-            .is_some_and(|since| now.saturating_since(since) >= limit)
+        self.interrupted_since.is_some_and(|since| now.saturating_since(since) >= limit)
     }
 
     /// Whether the agent was ordered to make the machine ready and not to clean up since.

@@ -43,10 +43,7 @@ pub enum StepError {
 /// A rental that is being booked: it waits for the lock.
 #[must_use]
 pub fn book() -> Step {
-    Step {
-        next: Progress::BOOKED,
-        effects: vec![Effect::ArmFundingDeadline],
-    }
+    Step { next: Progress::BOOKED, effects: vec![Effect::ArmFundingDeadline] }
 }
 
 /// What `event` does to a rental that is at `progress`.
@@ -77,18 +74,12 @@ pub fn step(progress: &Progress, event: &RentalEvent) -> Result<Step, StepError>
         // Reached from the chain in a later version.
         RentalState::Contested | RentalState::Resolved => None,
     };
-    step.ok_or(StepError::Illegal {
-        state,
-        event: event.name(),
-    })
+    step.ok_or(StepError::Illegal { state, event: event.name() })
 }
 
 /// Nothing changes, nothing is to be done.
 fn stay(p: &Progress) -> Option<Step> {
-    Some(Step {
-        next: *p,
-        effects: Vec::new(),
-    })
+    Some(Step { next: *p, effects: Vec::new() })
 }
 
 fn go(next: Progress, effects: Vec<Effect>) -> Option<Step> {

@@ -9,23 +9,17 @@ fn at(seconds: u64) -> UnixSeconds {
 /// Plays `events` after booking; the progress, and the effects of the last one.
 fn play(events: &[E]) -> (Progress, Vec<Effect>) {
     let first = book();
-    events
-        .iter()
-        .fold((first.next, first.effects), |(progress, _), event| {
-            let Step { next, effects } = step(&progress, event).unwrap();
-            (next, effects)
-        })
+    events.iter().fold((first.next, first.effects), |(progress, _), event| {
+        let Step { next, effects } = step(&progress, event).unwrap();
+        (next, effects)
+    })
 }
 
 const READY_FIRST: [E; 4] = [
     E::LockIncluded,
     E::AgentAcked,
-    E::AgentReady {
-        at: UnixSeconds(100),
-    },
-    E::LockFinal {
-        now: UnixSeconds(105),
-    },
+    E::AgentReady { at: UnixSeconds(100) },
+    E::LockFinal { now: UnixSeconds(105) },
 ];
 
 fn after<const N: usize>(events: [E; N]) -> Vec<E> {
@@ -35,29 +29,18 @@ fn after<const N: usize>(events: [E; N]) -> Vec<E> {
 #[test]
 fn billing_starts_with_the_later_of_lock_and_machine() {
     let (progress, effects) = play(&READY_FIRST);
-    assert_eq!(
-        (progress.state, progress.started_at),
-        (RentalState::Active, Some(at(105)))
-    );
+    assert_eq!((progress.state, progress.started_at), (RentalState::Active, Some(at(105))));
     assert_eq!(
         effects,
         [
-            Effect::SendStart {
-                started_at: at(105)
-            },
+            Effect::SendStart { started_at: at(105) },
             Effect::ArmDurationEnd,
             Effect::ArmEvidenceWatch
         ]
     );
-    let (progress, _) = play(&[
-        E::LockIncluded,
-        E::LockFinal { now: at(105) },
-        E::AgentReady { at: at(120) },
-    ]);
-    assert_eq!(
-        (progress.state, progress.started_at),
-        (RentalState::Active, Some(at(120)))
-    );
+    let (progress, _) =
+        play(&[E::LockIncluded, E::LockFinal { now: at(105) }, E::AgentReady { at: at(120) }]);
+    assert_eq!((progress.state, progress.started_at), (RentalState::Active, Some(at(120))));
 }
 
 #[test]
@@ -72,118 +55,62 @@ fn a_lock_that_is_seen_starts_the_machine_and_a_dropped_one_stops_it() {
 
 #[test]
 fn an_ordinary_life() {
-    let stop = E::StopRequested {
-        by: Party::Renter,
-        now: at(500),
-    };
-    let (progress, effects) = play(&after([
-        E::StartFinal {
-            started_at: at(105),
-        },
-        stop,
-    ]));
-    assert_eq!(
-        (progress.state, progress.stopped_at),
-        (RentalState::Stopping, Some(at(500)))
-    );
+    let stop = E::StopRequested { by: Party::Renter, now: at(500) };
+    let (progress, effects) = play(&after([E::StartFinal { started_at: at(105) }, stop]));
+    assert_eq!((progress.state, progress.stopped_at), (RentalState::Stopping, Some(at(500))));
     assert_eq!(effects, [Effect::Deprovision, Effect::ArmStopDeadline]);
-    let (progress, effects) = play(&after([
-        E::StartFinal {
-            started_at: at(105),
-        },
-        stop,
-        E::AgentStopped,
-    ]));
+    let (progress, effects) =
+        play(&after([E::StartFinal { started_at: at(105) }, stop, E::AgentStopped]));
     assert_eq!(effects, [Effect::SendClose, Effect::FreeGpus]);
     let window = progress.billing_window().unwrap();
     assert_eq!(window.seconds(), Seconds(395));
-    let closed = E::ClosedFinal {
-        outcome: CloseOutcome::ClosedByOperator,
-    };
+    let closed = E::ClosedFinal { outcome: CloseOutcome::ClosedByOperator };
     let Step { next, effects } = step(&progress, &closed).unwrap();
-    assert_eq!(
-        (next.state, next.end),
-        (RentalState::Settled, Some(EndReason::RenterStop))
-    );
+    assert_eq!((next.state, next.end), (RentalState::Settled, Some(EndReason::RenterStop)));
     assert!(effects.is_empty());
 }
 
 #[test]
 fn the_close_waits_for_a_final_start() {
-    let stop = E::StopRequested {
-        by: Party::Provider,
-        now: at(106),
-    };
+    let stop = E::StopRequested { by: Party::Provider, now: at(106) };
     let (_, effects) = play(&after([stop, E::StopDeadline]));
     assert_eq!(effects, [Effect::FreeGpus]);
-    let (progress, effects) = play(&after([
-        stop,
-        E::StopDeadline,
-        E::StartFinal {
-            started_at: at(107),
-        },
-    ]));
+    let (progress, effects) =
+        play(&after([stop, E::StopDeadline, E::StartFinal { started_at: at(107) }]));
     assert_eq!(effects, [Effect::SendClose]);
-    assert_eq!(
-        (progress.started_at, progress.stopped_at),
-        (Some(at(107)), Some(at(107)))
-    );
+    assert_eq!((progress.started_at, progress.stopped_at), (Some(at(107)), Some(at(107))));
 }
 
 #[test]
 fn a_refused_start_makes_the_time_before_free() {
     let (progress, effects) = play(&after([E::StartRefused { now: at(300) }]));
     assert_eq!(progress.started_at, Some(at(300)));
-    assert_eq!(
-        effects,
-        [
-            Effect::SendStart {
-                started_at: at(300)
-            },
-            Effect::ArmDurationEnd
-        ]
-    );
-    let stop = E::StopRequested {
-        by: Party::Renter,
-        now: at(200),
-    };
+    assert_eq!(effects, [Effect::SendStart { started_at: at(300) }, Effect::ArmDurationEnd]);
+    let stop = E::StopRequested { by: Party::Renter, now: at(200) };
     let (progress, effects) = play(&after([stop, E::StartRefused { now: at(300) }]));
     assert_eq!(progress.state, RentalState::Refunding);
     assert_eq!(effects, [Effect::SendCancel, Effect::FreeGpus]);
     let (progress, effects) = play(&after([
         stop,
         E::StartRefused { now: at(300) },
-        E::StartFinal {
-            started_at: at(105),
-        },
+        E::StartFinal { started_at: at(105) },
     ]));
-    assert_eq!(
-        (progress.state, effects),
-        (RentalState::Settling, vec![Effect::SendClose])
-    );
+    assert_eq!((progress.state, effects), (RentalState::Settling, vec![Effect::SendClose]));
     assert_eq!(progress.stopped_at, Some(at(200)));
 }
 
 #[test]
 fn a_long_outage_ends_where_evidence_ended() {
     let (progress, effects) = play(&after([
-        E::StartFinal {
-            started_at: at(105),
-        },
+        E::StartFinal { started_at: at(105) },
         E::EvidenceLost { last_good: at(400) },
     ]));
     assert_eq!(effects, [Effect::ArmOutageLimit]);
     assert!(!progress.outage_has_lasted(Seconds(300), at(699)));
     assert!(progress.outage_has_lasted(Seconds(300), at(700)));
     let Step { next, effects } = step(&progress, &E::OutageTooLong { now: at(700) }).unwrap();
-    assert_eq!(
-        (next.state, next.stopped_at),
-        (RentalState::Settling, Some(at(400)))
-    );
-    assert_eq!(
-        effects,
-        [Effect::Deprovision, Effect::SendClose, Effect::FreeGpus]
-    );
+    assert_eq!((next.state, next.stopped_at), (RentalState::Settling, Some(at(400))));
+    assert_eq!(effects, [Effect::Deprovision, Effect::SendClose, Effect::FreeGpus]);
 }
 
 #[test]
@@ -192,27 +119,15 @@ fn a_late_ready_is_refused() {
     assert_eq!(progress.state, RentalState::StartFailed);
     let refusal = step(&progress, &E::AgentReady { at: at(9) }).unwrap_err();
     let state = RentalState::StartFailed;
-    assert_eq!(
-        refusal,
-        StepError::Illegal {
-            state,
-            event: "agent_ready"
-        }
-    );
+    assert_eq!(refusal, StepError::Illegal { state, event: "agent_ready" });
     let Step { next, effects } = step(&progress, &E::LockFinal { now: at(10) }).unwrap();
-    assert_eq!(
-        (next.state, effects),
-        (RentalState::Refunding, vec![Effect::SendCancel])
-    );
+    assert_eq!((next.state, effects), (RentalState::Refunding, vec![Effect::SendCancel]));
     assert_eq!(next.end, Some(EndReason::ReadyDeadline));
 }
 
 #[test]
 fn a_lock_that_comes_too_late_goes_back() {
-    let cancel = E::StopRequested {
-        by: Party::Renter,
-        now: at(1),
-    };
+    let cancel = E::StopRequested { by: Party::Renter, now: at(1) };
     for (events, end) in [
         (vec![E::FundingDeadline], EndReason::FundingDeadline),
         (vec![cancel], EndReason::RenterCancel),
@@ -228,17 +143,14 @@ fn a_lock_that_comes_too_late_goes_back() {
 
 #[test]
 fn a_close_past_the_platform_is_believed() {
-    let (progress, effects) = play(&after([E::ClosedFinal {
-        outcome: CloseOutcome::StoppedByRenter,
-    }]));
+    let (progress, effects) =
+        play(&after([E::ClosedFinal { outcome: CloseOutcome::StoppedByRenter }]));
     assert_eq!(
         (progress.state, progress.end),
         (RentalState::Settled, Some(EndReason::StoppedOnChain))
     );
     assert_eq!(effects, [Effect::Deprovision, Effect::FreeGpus]);
-    let (progress, _) = play(&after([E::ClosedFinal {
-        outcome: CloseOutcome::Reclaimed,
-    }]));
+    let (progress, _) = play(&after([E::ClosedFinal { outcome: CloseOutcome::Reclaimed }]));
     assert_eq!(progress.state, RentalState::Refunded);
 }
 
@@ -267,10 +179,7 @@ fn names_round_trip() {
     check(EndReason::ALL);
     for reason in FailReason::ALL.iter().copied() {
         assert!(EndReason::ALL.contains(&EndReason::StartFailed(reason)));
-        assert_eq!(
-            EndReason::StartFailed(reason).as_str(),
-            format!("start_failed_{reason}")
-        );
+        assert_eq!(EndReason::StartFailed(reason).as_str(), format!("start_failed_{reason}"));
     }
     assert_eq!(
         "nonsense".parse::<RentalState>().unwrap_err().to_string(),
@@ -285,10 +194,7 @@ fn progress_and_events_survive_storage() {
     assert_eq!(serde_json::from_str::<Progress>(&json).unwrap(), progress);
     for event in crate::table::rental_events() {
         let json = serde_json::to_string(&event).unwrap();
-        assert!(
-            json.starts_with(&format!("{{\"event\":\"{}\"", event.name())),
-            "{json}"
-        );
+        assert!(json.starts_with(&format!("{{\"event\":\"{}\"", event.name())), "{json}");
         assert_eq!(serde_json::from_str::<E>(&json).unwrap(), event);
     }
 }

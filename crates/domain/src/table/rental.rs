@@ -23,17 +23,12 @@ pub const fn rental_events() -> [E; 21] {
         E::FundingDeadline,
         E::AgentAcked,
         E::AgentReady { at: LATER },
-        E::AgentFailed {
-            reason: FailReason::Image,
-        },
+        E::AgentFailed { reason: FailReason::Image },
         E::ReadyDeadline,
         E::EvidenceLost { last_good: LATER },
         E::EvidenceBack,
         E::OutageTooLong { now: LATER },
-        E::StopRequested {
-            by: Party::Renter,
-            now: LATER,
-        },
+        E::StopRequested { by: Party::Renter, now: LATER },
         E::DurationEnd { at: LATER },
         E::AgentStopped,
         E::StopDeadline,
@@ -41,12 +36,8 @@ pub const fn rental_events() -> [E; 21] {
         E::StartRefused { now: LATER },
         E::StartExpired { now: LATER },
         E::CloseRefused { now: LATER },
-        E::ClosedFinal {
-            outcome: CloseOutcome::ClosedByOperator,
-        },
-        E::ClosedFinal {
-            outcome: CloseOutcome::Cancelled,
-        },
+        E::ClosedFinal { outcome: CloseOutcome::ClosedByOperator },
+        E::ClosedFinal { outcome: CloseOutcome::Cancelled },
     ]
 }
 
@@ -58,26 +49,14 @@ pub fn rental_situations() -> Result<Vec<(&'static str, Progress)>, StepError> {
     const INCLUDED: &[E] = &[E::LockIncluded];
     const READIED: &[E] = &[E::LockIncluded, E::AgentReady { at: READY }];
     const FUNDED: &[E] = &[E::LockIncluded, E::LockFinal { now: LOCKED }];
-    const ACTIVE: &[E] = &[
-        E::LockIncluded,
-        E::LockFinal { now: LOCKED },
-        E::AgentReady { at: READY },
-    ];
+    const ACTIVE: &[E] =
+        &[E::LockIncluded, E::LockFinal { now: LOCKED }, E::AgentReady { at: READY }];
     const STARTED: &[E] = &[E::StartFinal { started_at: READY }];
-    const LOST: &[E] = &[E::EvidenceLost {
-        last_good: LAST_GOOD,
-    }];
-    const STOP: &[E] = &[E::StopRequested {
-        by: Party::Renter,
-        now: STOPPED,
-    }];
+    const LOST: &[E] = &[E::EvidenceLost { last_good: LAST_GOOD }];
+    const STOP: &[E] = &[E::StopRequested { by: Party::Renter, now: STOPPED }];
     const CLEAN: &[E] = &[E::AgentStopped];
-    const CLOSED: &[E] = &[E::ClosedFinal {
-        outcome: CloseOutcome::ClosedByOperator,
-    }];
-    const CANCELLED: &[E] = &[E::ClosedFinal {
-        outcome: CloseOutcome::Cancelled,
-    }];
+    const CLOSED: &[E] = &[E::ClosedFinal { outcome: CloseOutcome::ClosedByOperator }];
+    const CANCELLED: &[E] = &[E::ClosedFinal { outcome: CloseOutcome::Cancelled }];
     let paths: [(&'static str, &[&[E]]); 20] = [
         ("awaiting_funds, no lock", &[]),
         ("awaiting_funds, lock included", &[INCLUDED]),
@@ -108,10 +87,7 @@ pub fn rental_situations() -> Result<Vec<(&'static str, Progress)>, StepError> {
         }
         situations.push((name, progress));
     }
-    let reserved = |state| Progress {
-        state,
-        ..book().next
-    };
+    let reserved = |state| Progress { state, ..book().next };
     situations.push(("contested (reserved)", reserved(RentalState::Contested)));
     situations.push(("resolved (reserved)", reserved(RentalState::Resolved)));
     Ok(situations)
@@ -123,10 +99,8 @@ pub fn rental_situations() -> Result<Vec<(&'static str, Progress)>, StepError> {
 /// As [`rental_situations`].
 pub fn rental_tables() -> Result<String, StepError> {
     let situations = rental_situations()?;
-    let sections: Vec<String> = situations
-        .iter()
-        .map(|(name, progress)| section(name, progress))
-        .collect();
+    let sections: Vec<String> =
+        situations.iter().map(|(name, progress)| section(name, progress)).collect();
     Ok(sections.join("\n\n"))
 }
 
@@ -144,11 +118,7 @@ fn section(name: &str, p: &Progress) -> String {
                 title(&event),
                 next.state,
                 changes(p, &next),
-                effects
-                    .iter()
-                    .map(Effect::name)
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                effects.iter().map(Effect::name).collect::<Vec<_>>().join(", "),
             )),
             Err(StepError::Illegal { .. }) => refused.push(title(&event)),
             Err(StepError::FinalLockDropped { .. }) => {
@@ -170,11 +140,7 @@ fn section(name: &str, p: &Progress) -> String {
 }
 
 fn list(titles: &[String]) -> String {
-    if titles.is_empty() {
-        "none".to_owned()
-    } else {
-        titles.join(", ")
-    }
+    if titles.is_empty() { "none".to_owned() } else { titles.join(", ") }
 }
 
 fn title(event: &E) -> String {
@@ -215,11 +181,7 @@ fn changes(before: &Progress, after: &Progress) -> String {
     name("agent", before.agent.as_str(), after.agent.as_str());
     name("start", before.start.as_str(), after.start.as_str());
     if let Some(end) = after.end {
-        name(
-            "end",
-            before.end.map_or("", |end| end.as_str()),
-            end.as_str(),
-        );
+        name("end", before.end.map_or("", |end| end.as_str()), end.as_str());
     }
     let mut time = |field: &str, from: Option<UnixSeconds>, to: Option<UnixSeconds>| {
         if from != to {
@@ -228,11 +190,7 @@ fn changes(before: &Progress, after: &Progress) -> String {
     };
     time("ready_at", before.ready_at, after.ready_at);
     time("started_at", before.started_at, after.started_at);
-    time(
-        "interrupted_since",
-        before.interrupted_since,
-        after.interrupted_since,
-    );
+    time("interrupted_since", before.interrupted_since, after.interrupted_since);
     time("stopped_at", before.stopped_at, after.stopped_at);
     all.join(", ")
 }

@@ -4,10 +4,7 @@ use alloy_primitives::B256;
 
 use crate::tx::{BlockRef, TxEvent, TxState, TxStatus, step};
 
-const BLOCK: BlockRef = BlockRef {
-    number: 1,
-    hash: B256::ZERO,
-};
+const BLOCK: BlockRef = BlockRef { number: 1, hash: B256::ZERO };
 
 /// Every state, `Mined` with some block.
 pub fn tx_states() -> impl Iterator<Item = TxState> {
@@ -37,10 +34,7 @@ pub const fn tx_events() -> [TxEvent; 10] {
 /// A row per event, a column per state: the next state, `=` where it stays, empty where the event is refused.
 #[must_use]
 pub fn tx_table() -> String {
-    let mut lines = vec![row(
-        "event",
-        tx_states().map(|state| state.as_str().to_owned()),
-    )];
+    let mut lines = vec![row("event", tx_states().map(|state| state.as_str().to_owned()))];
     lines.push(row("---", tx_states().map(|_| "---".to_owned())));
     for event in tx_events() {
         let cells = tx_states().map(|state| match step(state, event) {

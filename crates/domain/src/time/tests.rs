@@ -12,10 +12,7 @@ fn arithmetic_is_checked_or_saturates() {
     assert_eq!(early.since(late), None);
     assert_eq!(early.saturating_since(late), Seconds::ZERO);
     let far = UnixSeconds(u64::MAX);
-    assert_eq!(
-        (far.since(early), far.saturating_since(early)),
-        (None, Seconds::MAX)
-    );
+    assert_eq!((far.since(early), far.saturating_since(early)), (None, Seconds::MAX));
 }
 
 #[test]

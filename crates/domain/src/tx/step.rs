@@ -24,10 +24,7 @@ pub fn step(state: S, event: E) -> Result<S, TxStepError> {
         S::Void => void(event),
         S::Voided => only(event == E::FinaliseVoid, state),
     };
-    next.ok_or(TxStepError {
-        state: state.status(),
-        event: event.name(),
-    })
+    next.ok_or(TxStepError { state: state.status(), event: event.name() })
 }
 
 /// An end: it accepts the repetition of the event that led there and nothing else.

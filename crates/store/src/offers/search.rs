@@ -67,12 +67,8 @@ pub async fn search(
 ) -> Result<Vec<Offer>, StoreError> {
     let now = ts(now)?;
     // a number too large for its column finds what the largest would find
-    let gpu_count = search
-        .gpu_count
-        .map(|count| i16::try_from(count).unwrap_or(i16::MAX));
-    let min_vram = search
-        .min_vram_gb
-        .map(|vram| i32::try_from(vram).unwrap_or(i32::MAX));
+    let gpu_count = search.gpu_count.map(|count| i16::try_from(count).unwrap_or(i16::MAX));
+    let min_vram = search.min_vram_gb.map(|vram| i32::try_from(vram).unwrap_or(i32::MAX));
     let micros = |rate: UsdPerHour| i64::try_from(rate.usd().get()).unwrap_or(i64::MAX);
     let price_lte = search.price_lte.map(micros);
     let min_duration = search.min_duration_lte.map(|span| i64::from(span.get()));

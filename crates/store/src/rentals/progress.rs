@@ -45,11 +45,7 @@ impl ProgressColumns {
             started_at: self.started_at.map(seconds).transpose()?,
             interrupted_since: self.interrupted_since.map(seconds).transpose()?,
             stopped_at: self.stopped_at.map(seconds).transpose()?,
-            end: self
-                .end_reason
-                .map(|end| end.parse())
-                .transpose()
-                .map_err(StoreError::corrupt)?,
+            end: self.end_reason.map(|end| end.parse()).transpose().map_err(StoreError::corrupt)?,
         })
     }
 }

@@ -60,17 +60,11 @@ impl AnvilOptions {
         // The default follows the newest fork; a newer anvil must not change the rules under us.
         set("--hardfork", "prague".into());
         if let Some(span) = self.block_time {
-            set(
-                "--block-time",
-                format!("{}.{:03}", span.as_secs(), span.subsec_millis()),
-            );
+            set("--block-time", format!("{}.{:03}", span.as_secs(), span.subsec_millis()));
         }
         if let Some(state) = &self.state_file {
             set("--state", state.display().to_string());
-            set(
-                "--state-interval",
-                self.state_interval.as_secs().max(1).to_string(),
-            );
+            set("--state-interval", self.state_interval.as_secs().max(1).to_string());
         }
         if self.port.is_some() {
             // It logs each call otherwise. Without a port asked for, its one useful line tells which.

@@ -63,10 +63,7 @@ async fn serve(wish: &Wish, folder: &std::path::Path) -> Result<u8, Failure> {
     let url = cluster.url("weir");
     if let Some(migrations) = &wish.migrations {
         let mut connection = PgConnection::connect(&url).await?;
-        Migrator::new(migrations.as_path())
-            .await?
-            .run(&mut connection)
-            .await?;
+        Migrator::new(migrations.as_path()).await?.run(&mut connection).await?;
         connection.close().await?;
     }
     let anvil = match wish.chain {
@@ -100,27 +97,17 @@ async fn follow(wish: &Wish, database: &str, chain: Option<&str>) -> Result<u8, 
     if let Some(chain) = chain {
         command.env("WEIR_RPC_URL", chain);
     }
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("cannot run {program:?}: {error}"))?;
+    let mut child = command.spawn().map_err(|error| format!("cannot run {program:?}: {error}"))?;
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status
-                .code()
-                .and_then(|code| u8::try_from(code).ok())
-                .unwrap_or(1));
+            return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 fn read_arguments() -> Result<Wish, Failure> {
-    let mut wish = Wish {
-        data: None,
-        migrations: None,
-        chain: false,
-        command: Vec::new(),
-    };
+    let mut wish = Wish { data: None, migrations: None, chain: false, command: Vec::new() };
     let mut arguments = env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.to_str() {

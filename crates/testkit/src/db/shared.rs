@@ -69,16 +69,9 @@ async fn answers(url: &str) -> bool {
 fn this_run() -> Run {
     let parent = parent_id();
     let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
-    let owner = if name.starts_with("cargo") {
-        parent
-    } else {
-        process::id()
-    };
+    let owner = if name.starts_with("cargo") { parent } else { process::id() };
     let id = env::var("NEXTEST_RUN_ID").unwrap_or_else(|_unset| "run".into());
-    Run {
-        folder: runs().join(format!("{id}-{owner}")),
-        owner,
-    }
+    Run { folder: runs().join(format!("{id}-{owner}")), owner }
 }
 
 fn runs() -> PathBuf {
@@ -90,11 +83,7 @@ fn sweep(own: &Path) {
     let Ok(entries) = fs::read_dir(runs()) else {
         return;
     };
-    for folder in entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path != own)
-    {
+    for folder in entries.flatten().map(|entry| entry.path()).filter(|path| path != own) {
         let lives = |file: &str| {
             let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
             let pid = text.lines().next().unwrap_or_default().trim().to_owned();

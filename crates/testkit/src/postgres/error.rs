@@ -112,19 +112,13 @@ impl PostgresError {
         } else if said.contains("postmaster.pid\" already exists")
             || said.contains("pre-existing shared memory block")
         {
-            Self::InUse {
-                path,
-                pid: "unknown".into(),
-            }
+            Self::InUse { path, pid: "unknown".into() }
         } else if said.contains("shared libraries") {
             Self::Unusable { why }
         } else if BROKEN.iter().any(|mark| said.contains(mark)) {
             Self::Broken { path, why }
         } else {
-            Self::Ended {
-                why,
-                log: log.to_path_buf(),
-            }
+            Self::Ended { why, log: log.to_path_buf() }
         }
     }
 

@@ -21,9 +21,7 @@ pub(super) async fn ensure(
     bin: &Path,
     run_as: RunAs,
 ) -> Result<(), PostgresError> {
-    let exists = data_dir
-        .read_dir()
-        .is_ok_and(|mut entries| entries.next().is_some());
+    let exists = data_dir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if exists {
         if data_dir.join("PG_VERSION").is_file() {
             return run_as
@@ -31,18 +29,13 @@ pub(super) async fn ensure(
                 .map_err(PostgresError::io("hand the data folder over"));
         }
         let why = "it holds other files and no PG_VERSION".into();
-        return Err(PostgresError::Broken {
-            path: data_dir.to_path_buf(),
-            why,
-        });
+        return Err(PostgresError::Broken { path: data_dir.to_path_buf(), why });
     }
     let unfinished = sibling(data_dir, ".unfinished");
     let made = make(&unfinished, data_dir, bin, run_as).await;
     if made.is_err() && unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(PostgresError::io(format!(
-            "remove {}",
-            unfinished.display()
-        )))?;
+        fs::remove_dir_all(&unfinished)
+            .map_err(PostgresError::io(format!("remove {}", unfinished.display())))?;
     }
     made
 }
@@ -61,10 +54,7 @@ async fn make(
     fs::set_permissions(unfinished, Permissions::from_mode(0o700)).map_err(doing())?;
     run_as.hand_over(unfinished).map_err(doing())?;
     let mut initdb = run_as.command(&bin.join("initdb"));
-    initdb
-        .arg("-D")
-        .arg(unfinished)
-        .args(["-U", SUPERUSER, "--auth=trust", "--no-sync"]);
+    initdb.arg("-D").arg(unfinished).args(["-U", SUPERUSER, "--auth=trust", "--no-sync"]);
     initdb.args(["--locale=C", "--encoding=UTF8", "--no-instructions"]);
     initdb.stdin(Stdio::null());
     // Under a second of work, in a thread of its own.
@@ -77,10 +67,7 @@ async fn make(
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let log = sibling(data_dir, ".log");
         let read = PostgresError::from_last_words(&said, data_dir, &log, 0);
-        if matches!(
-            read,
-            PostgresError::DiskFull { .. } | PostgresError::Unusable { .. }
-        ) {
+        if matches!(read, PostgresError::DiskFull { .. } | PostgresError::Unusable { .. }) {
             return Err(read);
         }
         let source = std::io::Error::other(crate::server::telling_line(&said));
@@ -95,14 +82,9 @@ async fn make(
 
 fn full_or(source: std::io::Error, path: &Path) -> PostgresError {
     if source.kind() == std::io::ErrorKind::StorageFull {
-        return PostgresError::DiskFull {
-            path: path.to_path_buf(),
-        };
+        return PostgresError::DiskFull { path: path.to_path_buf() };
     }
-    PostgresError::Io {
-        doing: format!("create {}", path.display()),
-        source,
-    }
+    PostgresError::Io { doing: format!("create {}", path.display()), source }
 }
 
 /// Waits until a server that still runs on the folder has gone, and removes the mark of one that
@@ -125,10 +107,7 @@ pub(super) async fn release(data_dir: &Path) -> Result<(), PostgresError> {
             Some(true) => {}
         }
         if began.elapsed() >= HANDOVER {
-            return Err(PostgresError::InUse {
-                path: data_dir.to_path_buf(),
-                pid,
-            });
+            return Err(PostgresError::InUse { path: data_dir.to_path_buf(), pid });
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -152,9 +131,7 @@ fn runs_on(pid: &str, data_dir: &Path) -> Option<bool> {
 /// Whether the running server has said in its pid file that it takes connections.
 pub(super) fn is_ready(data_dir: &Path) -> bool {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
-    text.lines()
-        .nth(7)
-        .is_some_and(|status| status.trim() == "ready")
+    text.lines().nth(7).is_some_and(|status| status.trim() == "ready")
 }
 
 /// `data_dir` with `suffix` appended to its last name.

@@ -28,10 +28,7 @@ impl RunAs {
         }
         [Self::Namespace, Self::Nobody].into_iter().find(|way| {
             let mut trial = way.command(Path::new("true"));
-            trial
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
+            trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             trial.status().is_ok_and(|status| status.success())
         })
     }
@@ -43,16 +40,12 @@ impl RunAs {
             Self::Ourselves => Command::new(program),
             Self::Namespace => {
                 let mut command = Command::new("unshare");
-                command
-                    .args(["-U", "--map-user=1000", "--map-group=1000"])
-                    .arg(program);
+                command.args(["-U", "--map-user=1000", "--map-group=1000"]).arg(program);
                 command
             }
             Self::Nobody => {
                 let mut command = Command::new("setpriv");
-                command
-                    .arg(format!("--reuid={NOBODY}"))
-                    .arg(format!("--regid={NOBODY}"));
+                command.arg(format!("--reuid={NOBODY}")).arg(format!("--regid={NOBODY}"));
                 command.arg("--clear-groups").arg(program);
                 command
             }

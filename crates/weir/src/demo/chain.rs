@@ -21,11 +21,7 @@ const ESCROW_BALANCE_OF: &str = "f7888aec";
 impl Eyes {
     /// Looks at `escrow` through `url`.
     pub(crate) fn new(url: &str, escrow: Address) -> Self {
-        Self {
-            http: reqwest::Client::new(),
-            url: url.to_owned(),
-            escrow,
-        }
+        Self { http: reqwest::Client::new(), url: url.to_owned(), escrow }
     }
 
     /// A wallet's own balance of an ERC-20 token.
@@ -33,8 +29,7 @@ impl Eyes {
     /// # Errors
     /// If the chain does not answer.
     pub(crate) async fn wallet(&self, token: Address, owner: Address) -> Result<U256, Failure> {
-        self.call(token, &format!("0x{BALANCE_OF}{}", word(owner)))
-            .await
+        self.call(token, &format!("0x{BALANCE_OF}{}", word(owner))).await
     }
 
     /// What the escrow keeps for somebody, to be withdrawn at any time.

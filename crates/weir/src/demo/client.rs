@@ -33,11 +33,7 @@ impl Api {
             .no_proxy()
             .build()
             .map_err(Failure::during("the HTTP client"))?;
-        let mut api = Self {
-            base: base.to_owned(),
-            http,
-            token: String::new(),
-        };
+        let mut api = Self { base: base.to_owned(), http, token: String::new() };
         let nonce = api.post("/v1/auth/siwe/nonce", &json!({}), None).await?;
         let message = sign_in_message(&nonce, wallet)?;
         let signature = wallet.sign_text(&message)?;
@@ -57,9 +53,7 @@ impl Api {
     /// # Errors
     /// The API's own words, or that it did not answer.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(|| self.request(Method::GET, path))
-            .await
-            .map(|(_, body)| body)
+        self.send(|| self.request(Method::GET, path)).await.map(|(_, body)| body)
     }
 
     /// GET that may say "not yet" (409).
@@ -112,22 +106,13 @@ impl Api {
         if !after.is_empty() {
             request = request.header("Last-Event-ID", after);
         }
-        let answer = request
-            .send()
-            .await
-            .map_err(Failure::during("the event stream"))?;
-        answer
-            .error_for_status()
-            .map_err(Failure::during("the event stream"))
+        let answer = request.send().await.map_err(Failure::during("the event stream"))?;
+        answer.error_for_status().map_err(Failure::during("the event stream"))
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
-        if self.token.is_empty() {
-            request
-        } else {
-            request.bearer_auth(&self.token)
-        }
+        if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
     }
 
     async fn send(
@@ -135,11 +120,7 @@ impl Api {
         build: impl Fn() -> RequestBuilder,
     ) -> Result<(StatusCode, Value), Failure> {
         let (status, body) = self.answer(build).await?;
-        if status.is_success() {
-            Ok((status, body))
-        } else {
-            Err(refusal(status, &body))
-        }
+        if status.is_success() { Ok((status, body)) } else { Err(refusal(status, &body)) }
     }
 
     async fn answer(
@@ -166,14 +147,8 @@ impl Api {
 }
 
 fn refusal(status: StatusCode, body: &Value) -> Failure {
-    let code = body
-        .pointer("/code")
-        .and_then(Value::as_str)
-        .unwrap_or("no code");
-    let detail = body
-        .pointer("/detail")
-        .and_then(Value::as_str)
-        .unwrap_or("no detail");
+    let code = body.pointer("/code").and_then(Value::as_str).unwrap_or("no code");
+    let detail = body.pointer("/detail").and_then(Value::as_str).unwrap_or("no detail");
     Failure::new(format!("the API answers {status} ({code}): {detail}"))
 }
 

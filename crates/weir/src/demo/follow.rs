@@ -46,10 +46,7 @@ async fn read_stream(api: &Api, rental: &str, since: Instant, last: &mut String)
 
 fn show(event: &str, since: Instant, last: &mut String) {
     let field = |name: &str| {
-        event
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(|value| value.trim().to_owned())
+        event.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
     };
     if let Some(id) = field("id:") {
         *last = id;

@@ -73,16 +73,10 @@ impl Memory {
             })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Notes::default(),
             Err(error) => {
-                return Err(Failure::new(format!(
-                    "{} cannot be read: {error}",
-                    path.display()
-                )));
+                return Err(Failure::new(format!("{} cannot be read: {error}", path.display())));
             }
         };
-        Ok(Self {
-            path: path.to_path_buf(),
-            notes,
-        })
+        Ok(Self { path: path.to_path_buf(), notes })
     }
 
     /// Writes the file whole: to a neighbour first, then over the old one.
@@ -92,13 +86,8 @@ impl Memory {
     pub(crate) fn save(&self) -> Result<(), Failure> {
         let text = serde_json::to_vec_pretty(&self.notes).map_err(Failure::during("the notes"))?;
         let draft = self.path.with_extension("json.new");
-        fs::write(&draft, text)
-            .and_then(|()| fs::rename(&draft, &self.path))
-            .map_err(|error| {
-                Failure::new(format!(
-                    "{} cannot be written: {error}",
-                    self.path.display()
-                ))
-            })
+        fs::write(&draft, text).and_then(|()| fs::rename(&draft, &self.path)).map_err(|error| {
+            Failure::new(format!("{} cannot be written: {error}", self.path.display()))
+        })
     }
 }

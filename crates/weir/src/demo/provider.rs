@@ -96,10 +96,7 @@ async fn offer_machine(stage: &mut Stage<'_>, machine: &Machine) -> Result<Strin
 async fn wait_until_online(stage: &Stage<'_>, machine: &str) -> Result<(), Failure> {
     let since = tokio::time::Instant::now();
     while since.elapsed() < ONLINE_WITHIN {
-        let seen = stage
-            .provider_api
-            .get(&format!("/v1/machines/{machine}"))
-            .await?;
+        let seen = stage.provider_api.get(&format!("/v1/machines/{machine}")).await?;
         if seen.pointer("/online").and_then(Value::as_bool) == Some(true) {
             return Ok(());
         }

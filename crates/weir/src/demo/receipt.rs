@@ -40,9 +40,7 @@ pub(super) async fn show(stage: &mut Stage<'_>, rental: &str) -> Result<(), Fail
     };
     print_head(&receipt)?;
     let Some(playing) = stage.memory.notes.rental.clone() else {
-        return Err(Failure::new(
-            "the balances before the rental were not noted",
-        ));
+        return Err(Failure::new("the balances before the rental were not noted"));
     };
     withdraw(stage).await?;
     let after = balances(stage).await?;
@@ -53,9 +51,7 @@ pub(super) async fn show(stage: &mut Stage<'_>, rental: &str) -> Result<(), Fail
     if verdict {
         Ok(())
     } else {
-        Err(Failure::new(
-            "the receipt and the chain differ; see the table",
-        ))
+        Err(Failure::new("the receipt and the chain differ; see the table"))
     }
 }
 
@@ -68,17 +64,12 @@ async fn fetch(stage: &Stage<'_>, rental: &str) -> Result<Value, Failure> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(Failure::new(format!(
-        "no receipt in {} s",
-        READY_WITHIN.as_secs()
-    )))
+    Err(Failure::new(format!("no receipt in {} s", READY_WITHIN.as_secs())))
 }
 
 fn units(receipt: &Value, pointer: &str) -> Result<Amount, Failure> {
     let digits = text(receipt, pointer)?;
-    let units: u128 = digits
-        .parse()
-        .map_err(Failure::during("a figure of the receipt"))?;
+    let units: u128 = digits.parse().map_err(Failure::during("a figure of the receipt"))?;
     Amount::new(units).map_err(Failure::during("a figure of the receipt"))
 }
 
@@ -91,34 +82,19 @@ async fn withdraw(stage: &Stage<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let calldata = escrow::calldata::withdraw(token, provider, Amount::ZERO);
-    stage
-        .provider
-        .send(stage.place.escrow, calldata, U256::ZERO)
-        .await?;
-    stage.say(
-        "provider",
-        &format!("withdrew {kept} base units from the contract to the wallet"),
-    );
+    stage.provider.send(stage.place.escrow, calldata, U256::ZERO).await?;
+    stage.say("provider", &format!("withdrew {kept} base units from the contract to the wallet"));
     Ok(())
 }
 
 fn print_head(receipt: &Value) -> Result<(), Failure> {
     let rate = text(receipt, "/rental/cost/rate/usd_per_hour/amount")?;
     let per_hour = text(receipt, "/rental/cost/rate/per_hour/base_units")?;
-    let seconds = receipt
-        .pointer("/seconds_billed")
-        .cloned()
-        .unwrap_or_default();
+    let seconds = receipt.pointer("/seconds_billed").cloned().unwrap_or_default();
     println!("\nRECEIPT  {}", text(receipt, "/rental/id")?);
     println!("  on the chain as  {}", text(receipt, "/rental/escrow_id")?);
-    println!(
-        "  from             {}",
-        text(receipt, "/rental/started_at")?
-    );
-    println!(
-        "  to               {}",
-        text(receipt, "/rental/stopped_at")?
-    );
+    println!("  from             {}", text(receipt, "/rental/started_at")?);
+    println!("  to               {}", text(receipt, "/rental/stopped_at")?);
     println!("  billed           {seconds} s at {rate} USD/h = {per_hour} base units/h");
     for outage in list(receipt, "/outages") {
         println!(
@@ -130,10 +106,7 @@ fn print_head(receipt: &Value) -> Result<(), Failure> {
     }
     println!(
         "  evidence         {} signed readings, last hash {}",
-        receipt
-            .pointer("/readings/count")
-            .cloned()
-            .unwrap_or_default(),
+        receipt.pointer("/readings/count").cloned().unwrap_or_default(),
         text(receipt, "/readings/root")?
     );
     for event in list(receipt, "/events") {
@@ -148,11 +121,7 @@ fn print_head(receipt: &Value) -> Result<(), Failure> {
 }
 
 fn list(value: &Value, pointer: &str) -> Vec<Value> {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default()
+    value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
 /// Prints receipt and chain side by side. True if all of it agrees.
@@ -167,49 +136,21 @@ fn compare(
     let spent = figures.deposit.checked_sub(figures.refund);
     let spent = spent.ok_or_else(|| Failure::new("more came back than was locked"))?;
     let rows = [
-        (
-            "provider",
-            figures.provider,
-            usd("provider")?,
-            gained(after.provider, before.provider),
-        ),
-        (
-            "fee",
-            figures.fee,
-            usd("fee")?,
-            gained(after.treasury, before.treasury),
-        ),
-        (
-            "renter paid",
-            spent,
-            String::new(),
-            gained(before.renter, after.renter),
-        ),
+        ("provider", figures.provider, usd("provider")?, gained(after.provider, before.provider)),
+        ("fee", figures.fee, usd("fee")?, gained(after.treasury, before.treasury)),
+        ("renter paid", spent, String::new(), gained(before.renter, after.renter)),
     ];
-    println!(
-        "\n  {:<14}{:>16}{:>14}{:>22}",
-        "base units", "receipt", "USD", "change on the chain"
-    );
+    println!("\n  {:<14}{:>16}{:>14}{:>22}", "base units", "receipt", "USD", "change on the chain");
     let mut agrees = true;
     for (name, told, usd, seen) in rows {
         let same = told.to_string() == seen;
         agrees &= same;
         let mark = if same { "=" } else { "DIFFERS" };
-        println!(
-            "  {name:<14}{:>16}{usd:>14}{seen:>22}  {mark}",
-            told.to_string()
-        );
+        println!("  {name:<14}{:>16}{usd:>14}{seen:>22}  {mark}", told.to_string());
     }
-    println!(
-        "  {:<14}{:>16}{:>14}",
-        "refund",
-        figures.refund.to_string(),
-        usd("refund")?
-    );
-    let sum = figures
-        .provider
-        .checked_add(figures.fee)
-        .and_then(|sum| sum.checked_add(figures.refund));
+    println!("  {:<14}{:>16}{:>14}", "refund", figures.refund.to_string(), usd("refund")?);
+    let sum =
+        figures.provider.checked_add(figures.fee).and_then(|sum| sum.checked_add(figures.refund));
     let whole = sum == Some(figures.deposit);
     let sign = if whole { "=" } else { "IS NOT" };
     println!(
@@ -232,9 +173,7 @@ async fn reconciled(stage: &Stage<'_>) -> Result<(), Failure> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(Failure::new(
-        "the reconciler does not agree; see log/work.log",
-    ))
+    Err(Failure::new("the reconciler does not agree; see log/work.log"))
 }
 
 /// The last reconciliation's block and verdict, from the worker's metrics.
@@ -242,14 +181,9 @@ async fn reconciliation(metrics: &str) -> Result<Option<(String, bool)>, Failure
     let Ok(answer) = reqwest::get(metrics).await else {
         return Ok(None);
     };
-    let page = answer
-        .text()
-        .await
-        .map_err(Failure::during("the worker's metrics"))?;
+    let page = answer.text().await.map_err(Failure::during("the worker's metrics"))?;
     let value = |name: &str| {
-        page.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-            .map(str::to_owned)
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned)
     };
     Ok(value("weir_reconciled_block").zip(value("weir_reconciled").map(|verdict| verdict == "1")))
 }

@@ -42,9 +42,7 @@ pub(super) async fn rent(stage: &mut Stage<'_>) -> Result<String, Failure> {
         // the last events are on their way
         tokio::time::sleep(LOOK_EVERY).await;
         stop.cancel();
-        follower
-            .await
-            .map_err(Failure::during("following the rental"))?;
+        follower.await.map_err(Failure::during("following the rental"))?;
         match end?.as_str() {
             "settled" => return Ok(rental),
             other => {
@@ -65,14 +63,8 @@ async fn booked_before(stage: &mut Stage<'_>) -> Result<Option<String>, Failure>
         return Ok(None);
     };
     if let Some(rental) = playing.rental {
-        let seen = stage
-            .renter_api
-            .get(&format!("/v1/rentals/{rental}"))
-            .await?;
-        stage.say(
-            "renter",
-            &format!("taking up {rental}, which is {}", text(&seen, "/state")?),
-        );
+        let seen = stage.renter_api.get(&format!("/v1/rentals/{rental}")).await?;
+        stage.say("renter", &format!("taking up {rental}, which is {}", text(&seen, "/state")?));
         return Ok(Some(rental));
     }
     // killed between booking and noting it: the same key gives the same answer, or books now
@@ -82,10 +74,7 @@ async fn booked_before(stage: &mut Stage<'_>) -> Result<Option<String>, Failure>
             Ok(Some(rental))
         }
         Err(failure) => {
-            stage.say(
-                "renter",
-                &format!("the booking of an earlier run is void ({failure})"),
-            );
+            stage.say("renter", &format!("the booking of an earlier run is void ({failure})"));
             stage.memory.notes.rental = None;
             stage.memory.save()?;
             Ok(None)
@@ -96,9 +85,7 @@ async fn booked_before(stage: &mut Stage<'_>) -> Result<Option<String>, Failure>
 async fn book(stage: &mut Stage<'_>) -> Result<String, Failure> {
     let found = stage
         .renter_api
-        .get(&format!(
-            "/v1/offers?gpu_model=rtx-4090&duration_s={DURATION_S}&sort=price"
-        ))
+        .get(&format!("/v1/offers?gpu_model=rtx-4090&duration_s={DURATION_S}&sort=price"))
         .await?;
     let offer = text(&found, "/data/0/id").map_err(|_| {
         Failure::new("no offer of an RTX 4090 is free; does another rental hold it?")
@@ -134,10 +121,7 @@ async fn book(stage: &mut Stage<'_>) -> Result<String, Failure> {
 /// Books; the same key again gives the same answer.
 async fn reserve(stage: &Stage<'_>, playing: &Playing) -> Result<(String, Value), Failure> {
     let body = json!({ "quote_id": playing.quote });
-    let booked = stage
-        .renter_api
-        .post("/v1/rentals", &body, Some(&playing.booking_key))
-        .await?;
+    let booked = stage.renter_api.post("/v1/rentals", &body, Some(&playing.booking_key)).await?;
     Ok((text(&booked, "/rental/id")?, booked))
 }
 
@@ -182,26 +166,19 @@ async fn lock(stage: &Stage<'_>) -> Result<(), Failure> {
     if stage.eyes.is_locked(&terms).await? {
         return Ok(());
     }
-    if let Some(approve) = booked
-        .pointer("/funding/approve")
-        .filter(|call| !call.is_null())
-    {
+    if let Some(approve) = booked.pointer("/funding/approve").filter(|call| !call.is_null()) {
         send(&stage.renter, approve, U256::ZERO).await?;
         stage.say("renter", "approved the escrow for exactly the deposit");
     }
     let funding = booked.pointer("/funding").cloned().unwrap_or_default();
-    let value = text(&funding, "/value")?
-        .parse()
-        .map_err(Failure::during("the value"))?;
+    let value = text(&funding, "/value")?.parse().map_err(Failure::during("the value"))?;
     let hash = send(&stage.renter, &funding, value).await?;
     stage.say("renter", &format!("locked the deposit: tx {hash}"));
     Ok(())
 }
 
 async fn send(wallet: &Wallet, call: &Value, value: U256) -> Result<String, Failure> {
-    let to: Address = text(call, "/to")?
-        .parse()
-        .map_err(Failure::during("the address"))?;
+    let to: Address = text(call, "/to")?.parse().map_err(Failure::during("the address"))?;
     let data = text(call, "/calldata")?;
     let data = alloy::primitives::hex::decode(data).map_err(Failure::during("the calldata"))?;
     let receipt = wallet.send(to, data, value).await?;
@@ -211,12 +188,7 @@ async fn send(wallet: &Wallet, call: &Value, value: U256) -> Result<String, Fail
 /// Runs, goes through an outage once, runs again, and stops.
 async fn use_machine(stage: &mut Stage<'_>, rental: &str) -> Result<(), Failure> {
     tokio::time::sleep(stage.script.run_for).await;
-    let made = stage
-        .memory
-        .notes
-        .rental
-        .as_ref()
-        .is_some_and(|playing| playing.outage_made);
+    let made = stage.memory.notes.rental.as_ref().is_some_and(|playing| playing.outage_made);
     if !made && !stage.script.outage.is_zero() {
         outage(stage, rental).await?;
         tokio::time::sleep(stage.script.run_for).await;
@@ -237,10 +209,7 @@ async fn outage(stage: &mut Stage<'_>, rental: &str) -> Result<(), Failure> {
     if let Some(agent) = stage.agent.lock().await.as_ref() {
         agent.freeze();
     }
-    stage.say(
-        "machine",
-        "agent frozen: an outage; the clock will stop at the last good second",
-    );
+    stage.say("machine", "agent frozen: an outage; the clock will stop at the last good second");
     tokio::time::sleep(stage.script.outage).await;
     if let Some(agent) = stage.agent.lock().await.as_ref() {
         agent.thaw();
@@ -248,10 +217,7 @@ async fn outage(stage: &mut Stage<'_>, rental: &str) -> Result<(), Failure> {
     stage.say("machine", "agent goes on");
     let since = tokio::time::Instant::now();
     while since.elapsed() < ENDS_WITHIN {
-        let seen = stage
-            .renter_api
-            .get(&format!("/v1/rentals/{rental}"))
-            .await?;
+        let seen = stage.renter_api.get(&format!("/v1/rentals/{rental}")).await?;
         if text(&seen, "/state")? != "interrupted" {
             return Ok(());
         }
@@ -263,9 +229,7 @@ async fn outage(stage: &mut Stage<'_>, rental: &str) -> Result<(), Failure> {
 /// What the chain says that everybody has.
 pub(super) async fn balances(stage: &Stage<'_>) -> Result<Balances, Failure> {
     let token = token_address(stage).await?;
-    let treasury = Wallet::open(Roles::TREASURY, &stage.place.rpc)
-        .await?
-        .address();
+    let treasury = Wallet::open(Roles::TREASURY, &stage.place.rpc).await?.address();
     let provider = stage.provider.address();
     let kept = stage.eyes.kept(token, provider).await?;
     let held = stage.eyes.wallet(token, provider).await?;
@@ -279,11 +243,7 @@ pub(super) async fn balances(stage: &Stage<'_>) -> Result<Balances, Failure> {
 /// The contract of the token that the demo pays in.
 pub(super) async fn token_address(stage: &Stage<'_>) -> Result<Address, Failure> {
     let tokens = stage.renter_api.get("/v1/tokens").await?;
-    let listed = tokens
-        .pointer("/data")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let listed = tokens.pointer("/data").and_then(Value::as_array).cloned().unwrap_or_default();
     listed
         .iter()
         .find(|token| token.pointer("/symbol").and_then(Value::as_str) == Some(TOKEN))

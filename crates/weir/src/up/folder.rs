@@ -47,10 +47,7 @@ impl Folder {
                 )));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(Failure::new(format!(
-                    "{} cannot be locked: {error}",
-                    root.display()
-                )));
+                return Err(Failure::new(format!("{} cannot be locked: {error}", root.display())));
             }
         }
         let space = rustix::fs::statvfs(&root).map_err(Failure::during("asking for free disk"))?;

@@ -16,11 +16,8 @@ use super::{
     routes::{Answer, Refused, refused, signed_in},
 };
 
-const RULES: ReadingRules = ReadingRules {
-    max_span: Seconds(60),
-    max_lag: Seconds(30),
-    max_skew: Seconds(2),
-};
+const RULES: ReadingRules =
+    ReadingRules { max_span: Seconds(60), max_lag: Seconds(30), max_skew: Seconds(2) };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,10 +41,7 @@ pub(super) async fn readings(
     signed_in(&world, &headers)?;
     let hash = verified(&body, world.agent);
     let answer = Json(json!({ "accepted_seq": body.seq, "hash": hash }));
-    if world
-        .head
-        .is_some_and(|head| head.seq == body.seq && head.hash == hash)
-    {
+    if world.head.is_some_and(|head| head.seq == body.seq && head.hash == hash) {
         world.repeated += 1;
         return Ok(answer);
     }
@@ -55,14 +49,8 @@ pub(super) async fn readings(
         world.refusals.push(refusal.1);
         return Err(refusal);
     }
-    world.head = Some(ReadingHead {
-        seq: body.seq,
-        to: body.to,
-        hash,
-    });
-    world
-        .accepted
-        .push((Interval::new(body.from, body.to), body.detail));
+    world.head = Some(ReadingHead { seq: body.seq, to: body.to, hash });
+    world.accepted.push((Interval::new(body.from, body.to), body.detail));
     if world.lose_readings > 0 {
         world.lose_readings -= 1;
         return Err(refused(502, "lost"));
@@ -81,12 +69,7 @@ fn verified(body: &ReadingBody, agent: Option<Address>) -> B256 {
     };
     let domain = escrow::domain(CHAIN, Address::repeat_byte(9));
     let signature = hex::decode(&body.signature).unwrap();
-    assert_eq!(
-        reading::recover(&message, &signature, &domain).ok(),
-        agent,
-        "{}",
-        body.rental_id
-    );
+    assert_eq!(reading::recover(&message, &signature, &domain).ok(), agent, "{}", body.rental_id);
     reading::hash(&message, &domain)
 }
 
@@ -99,25 +82,13 @@ fn judged(world: &World, body: &ReadingBody, now: UnixSeconds) -> Result<(), Ref
         return Err(refused(409, "state-conflict"));
     };
     if body.from < started {
-        return Err(Refused(
-            422,
-            "reading-invalid",
-            json!({ "not_before": started }),
-        ));
+        return Err(Refused(422, "reading-invalid", json!({ "not_before": started })));
     }
     if let Some(stopped) = world.stopped_at.filter(|stopped| body.to > *stopped) {
-        return Err(Refused(
-            422,
-            "reading-invalid",
-            json!({ "not_after": stopped }),
-        ));
+        return Err(Refused(422, "reading-invalid", json!({ "not_after": stopped })));
     }
-    let claim = ReadingClaim {
-        seq: body.seq,
-        from: body.from,
-        to: body.to,
-        prev_hash: body.prev_hash,
-    };
+    let claim =
+        ReadingClaim { seq: body.seq, from: body.from, to: body.to, prev_hash: body.prev_hash };
     check_reading(world.head.as_ref(), &claim, now, &RULES).map_err(|error| match error {
         ReadingError::Gap { expected_seq } => {
             Refused(409, "reading-gap", json!({ "expected_seq": expected_seq }))

@@ -39,9 +39,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self(status, code, extra) = self;
         let mut body = json!({ "code": code, "detail": "as the test wants it", "status": status });
-        body.as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().cloned().unwrap_or_default());
+        body.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
         (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
     }
 }
@@ -119,9 +117,7 @@ async fn session(State(fake): State<Fake>, Json(body): Json<SessionBody>) -> Ans
 }
 
 pub(super) fn signed_in(world: &World, headers: &HeaderMap) -> Result<(), Refused> {
-    let given = headers
-        .get("authorization")
-        .and_then(|value| value.to_str().ok());
+    let given = headers.get("authorization").and_then(|value| value.to_str().ok());
     let wanted = world.token.as_ref().map(|token| format!("Bearer {token}"));
     if wanted.is_some() && given == wanted.as_deref() {
         return Ok(());
@@ -179,25 +175,18 @@ async fn ack(
 ) -> Answer {
     let mut world = fake.world();
     signed_in(&world, &headers)?;
-    world.acks.push((
-        id,
-        json!({ "outcome": body.outcome, "reason": body.reason }),
-    ));
+    world.acks.push((id, json!({ "outcome": body.outcome, "reason": body.reason })));
     if world.lose_acks > 0 {
         world.lose_acks -= 1;
         return Err(refused(500, "internal"));
     }
     world.open.retain(|(open, _, _)| *open != id);
-    Ok(Json(
-        json!({ "acknowledged": true, "state": "provisioning" }),
-    ))
+    Ok(Json(json!({ "acknowledged": true, "state": "provisioning" })))
 }
 
 async fn ready(State(fake): State<Fake>, Path(_id): Path<RentalId>, headers: HeaderMap) -> Answer {
     let mut world = fake.world();
     signed_in(&world, &headers)?;
     world.readies += 1;
-    Ok(Json(
-        json!({ "acknowledged": true, "state": "provisioning" }),
-    ))
+    Ok(Json(json!({ "acknowledged": true, "state": "provisioning" })))
 }

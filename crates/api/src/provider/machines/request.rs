@@ -59,43 +59,16 @@ pub(super) fn validate(request: &MachineRequest) -> Result<(), Problem> {
     };
     let name = request.name.chars().count();
     let plain = !request.name.chars().any(char::is_control);
-    check(
-        plain && (1..=64).contains(&name),
-        "/name",
-        "1 to 64 characters, none a control",
-    );
-    check(
-        is_region(&request.region),
-        "/region",
-        "a country code and parts, such as de-fra",
-    );
-    check(
-        (1..=4_096).contains(&request.cpu_cores),
-        "/cpu_cores",
-        "1 to 4096",
-    );
-    check(
-        (1..=65_536).contains(&request.ram_gb),
-        "/ram_gb",
-        "1 to 65536",
-    );
-    check(
-        (1..=1_048_576).contains(&request.disk_gb),
-        "/disk_gb",
-        "1 to 1048576",
-    );
-    check(
-        (1..=MAX_GPUS).contains(&request.gpus.len()),
-        "/gpus",
-        "1 to 64 GPUs",
-    );
+    check(plain && (1..=64).contains(&name), "/name", "1 to 64 characters, none a control");
+    check(is_region(&request.region), "/region", "a country code and parts, such as de-fra");
+    check((1..=4_096).contains(&request.cpu_cores), "/cpu_cores", "1 to 4096");
+    check((1..=65_536).contains(&request.ram_gb), "/ram_gb", "1 to 65536");
+    check((1..=1_048_576).contains(&request.disk_gb), "/disk_gb", "1 to 1048576");
+    check((1..=MAX_GPUS).contains(&request.gpus.len()), "/gpus", "1 to 64 GPUs");
     let first = request.gpus.first().map(|gpu| &gpu.model);
     let mut seen = Vec::new();
     for (index, gpu) in request.gpus.iter().take(MAX_GPUS).enumerate() {
-        let plain = gpu
-            .uuid
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let plain = gpu.uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let uuid = format!("/gpus/{index}/uuid");
         check(
             plain && (8..=64).contains(&gpu.uuid.len()),
@@ -105,11 +78,7 @@ pub(super) fn validate(request: &MachineRequest) -> Result<(), Problem> {
         check(!seen.contains(&&gpu.uuid), &uuid, "the same GPU twice");
         // a rental takes any free GPUs of its machine, so all must be what the offer says
         let model = format!("/gpus/{index}/model");
-        check(
-            Some(&gpu.model) == first,
-            &model,
-            "all GPUs of a machine are of one model",
-        );
+        check(Some(&gpu.model) == first, &model, "all GPUs of a machine are of one model");
         seen.push(&gpu.uuid);
     }
     if wrong { Err(problem) } else { Ok(()) }
@@ -120,10 +89,7 @@ pub(crate) fn is_region(text: &str) -> bool {
     let mut parts = text.split('-');
     let country = parts.next().unwrap_or_default();
     let word = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     };
     text.len() <= 32
         && country.len() == 2

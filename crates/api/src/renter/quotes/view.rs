@@ -147,11 +147,7 @@ pub(super) fn view(
         lines,
         subtotal: usd_of(quote.deposit, quote)?,
         rate: rate_view(quote, unit),
-        fee: FeeView {
-            bps: quote.fee.get(),
-            side: "provider",
-            amount: unit.amount(whole.fee),
-        },
+        fee: FeeView { bps: quote.fee.get(), side: "provider", amount: unit.amount(whole.fee) },
         provider_max: unit.amount(whole.provider),
         deposit: unit.amount(quote.deposit),
         auto_stop_s: auto_stop,

@@ -12,10 +12,7 @@ pub(super) fn awaiting_funds(p: &Progress, e: &E) -> Option<Step> {
     let seen = p.lock != LockStatus::None;
     match *e {
         E::LockIncluded if !seen => {
-            let next = Progress {
-                lock: LockStatus::Included,
-                ..*p
-            };
+            let next = Progress { lock: LockStatus::Included, ..*p };
             go(next, vec![Effect::Provision, Effect::ArmReadyDeadline])
         }
         E::LockDropped if seen => lock_dropped(p),
@@ -24,14 +21,7 @@ pub(super) fn awaiting_funds(p: &Progress, e: &E) -> Option<Step> {
         E::AgentAcked if seen => go(acked(p), Vec::new()),
         E::AgentReady { at } if seen => {
             let ready_at = p.ready_at.or(Some(at));
-            go(
-                Progress {
-                    agent: AgentStatus::Ready,
-                    ready_at,
-                    ..*p
-                },
-                Vec::new(),
-            )
+            go(Progress { agent: AgentStatus::Ready, ready_at, ..*p }, Vec::new())
         }
         E::AgentFailed { reason } if seen => {
             leave(p, RentalState::StartFailed, EndReason::StartFailed(reason))
@@ -68,21 +58,10 @@ pub(super) fn awaiting_funds(p: &Progress, e: &E) -> Option<Step> {
 /// The lock is final, the machine is not ready.
 pub(super) fn preparing(p: &Progress, e: &E) -> Option<Step> {
     match *e {
-        E::AgentAcked => go(
-            Progress {
-                state: RentalState::Provisioning,
-                ..acked(p)
-            },
-            Vec::new(),
-        ),
-        E::AgentReady { at } => activate(
-            &Progress {
-                agent: AgentStatus::Ready,
-                ready_at: Some(at),
-                ..*p
-            },
-            at,
-        ),
+        E::AgentAcked => go(Progress { state: RentalState::Provisioning, ..acked(p) }, Vec::new()),
+        E::AgentReady { at } => {
+            activate(&Progress { agent: AgentStatus::Ready, ready_at: Some(at), ..*p }, at)
+        }
         E::AgentFailed { reason } => refund(p, EndReason::StartFailed(reason)),
         E::ReadyDeadline => refund(p, EndReason::ReadyDeadline),
         E::StartExpired { .. } => refund(p, EndReason::StartWindowMissed),
@@ -112,41 +91,23 @@ fn acked(p: &Progress) -> Progress {
 
 /// The lock is no longer in any block. The deadline may have passed while it was, so it is armed again.
 fn lock_dropped(p: &Progress) -> Option<Step> {
-    let next = Progress {
-        lock: LockStatus::None,
-        agent: AgentStatus::Idle,
-        ready_at: None,
-        ..*p
-    };
+    let next = Progress { lock: LockStatus::None, agent: AgentStatus::Idle, ready_at: None, ..*p };
     go(next, vec![Effect::Deprovision, Effect::ArmFundingDeadline])
 }
 
 fn funded(p: &Progress, now: UnixSeconds) -> Option<Step> {
-    let locked = Progress {
-        lock: LockStatus::Final,
-        ..*p
-    };
+    let locked = Progress { lock: LockStatus::Final, ..*p };
     match p.agent {
         AgentStatus::Ready => activate(&locked, now),
-        AgentStatus::Acked => go(
-            Progress {
-                state: RentalState::Provisioning,
-                ..locked
-            },
-            Vec::new(),
-        ),
+        AgentStatus::Acked => {
+            go(Progress { state: RentalState::Provisioning, ..locked }, Vec::new())
+        }
         AgentStatus::Idle | AgentStatus::Stopped => {
             let effects = match p.lock {
                 LockStatus::None => vec![Effect::Provision, Effect::ArmReadyDeadline],
                 LockStatus::Included | LockStatus::Final => Vec::new(),
             };
-            go(
-                Progress {
-                    state: RentalState::Funded,
-                    ..locked
-                },
-                effects,
-            )
+            go(Progress { state: RentalState::Funded, ..locked }, effects)
         }
     }
 }
@@ -160,22 +121,12 @@ fn activate(p: &Progress, now: UnixSeconds) -> Option<Step> {
         started_at: Some(started_at),
         ..*p
     };
-    let effects = vec![
-        Effect::SendStart { started_at },
-        Effect::ArmDurationEnd,
-        Effect::ArmEvidenceWatch,
-    ];
+    let effects =
+        vec![Effect::SendStart { started_at }, Effect::ArmDurationEnd, Effect::ArmEvidenceWatch];
     go(next, effects)
 }
 
 /// Ends a rental whose lock is not final.
 fn leave(p: &Progress, state: RentalState, end: EndReason) -> Option<Step> {
-    go(
-        Progress {
-            state,
-            end: Some(end),
-            ..*p
-        },
-        let_go(p),
-    )
+    go(Progress { state, end: Some(end), ..*p }, let_go(p))
 }

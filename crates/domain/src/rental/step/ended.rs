@@ -11,11 +11,7 @@ pub(super) fn start_failed(p: &Progress, e: &E) -> Option<Step> {
         E::LockFinal { .. } => refund(p, EndReason::ReadyDeadline),
         // No money came, and none is expected.
         E::LockDropped => {
-            let next = Progress {
-                state: RentalState::Expired,
-                lock: LockStatus::None,
-                ..*p
-            };
+            let next = Progress { state: RentalState::Expired, lock: LockStatus::None, ..*p };
             go(next, Vec::new())
         }
         E::AgentStopped => stopped(p),
@@ -43,20 +39,8 @@ pub(super) fn start_failed(p: &Progress, e: &E) -> Option<Step> {
 pub(super) fn never_funded(p: &Progress, e: &E) -> Option<Step> {
     match *e {
         E::LockFinal { .. } => refund(p, EndReason::FundingDeadline),
-        E::LockIncluded => go(
-            Progress {
-                lock: LockStatus::Included,
-                ..*p
-            },
-            Vec::new(),
-        ),
-        E::LockDropped => go(
-            Progress {
-                lock: LockStatus::None,
-                ..*p
-            },
-            Vec::new(),
-        ),
+        E::LockIncluded => go(Progress { lock: LockStatus::Included, ..*p }, Vec::new()),
+        E::LockDropped => go(Progress { lock: LockStatus::None, ..*p }, Vec::new()),
         E::AgentStopped => stopped(p),
         E::FundingDeadline | E::AgentFailed { .. } | E::ReadyDeadline | E::StopRequested { .. } => {
             stay(p)
@@ -138,11 +122,5 @@ pub(super) fn finished(p: &Progress, e: &E) -> Option<Step> {
 }
 
 fn stopped(p: &Progress) -> Option<Step> {
-    go(
-        Progress {
-            agent: AgentStatus::Stopped,
-            ..*p
-        },
-        Vec::new(),
-    )
+    go(Progress { agent: AgentStatus::Stopped, ..*p }, Vec::new())
 }

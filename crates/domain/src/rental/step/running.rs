@@ -12,22 +12,13 @@ pub(super) fn running(p: &Progress, e: &E) -> Option<Step> {
     let interrupted = p.state == RentalState::Interrupted;
     match *e {
         E::EvidenceLost { last_good } if !interrupted => {
-            let since = p
-                .started_at
-                .map_or(last_good, |started_at| last_good.max(started_at));
-            let next = Progress {
-                state: RentalState::Interrupted,
-                interrupted_since: Some(since),
-                ..*p
-            };
+            let since = p.started_at.map_or(last_good, |started_at| last_good.max(started_at));
+            let next =
+                Progress { state: RentalState::Interrupted, interrupted_since: Some(since), ..*p };
             go(next, vec![Effect::ArmOutageLimit])
         }
         E::EvidenceBack if interrupted => {
-            let next = Progress {
-                state: RentalState::Active,
-                interrupted_since: None,
-                ..*p
-            };
+            let next = Progress { state: RentalState::Active, interrupted_since: None, ..*p };
             go(next, vec![Effect::ArmEvidenceWatch])
         }
         E::OutageTooLong { now } if interrupted => outage_too_long(p, now),
@@ -61,10 +52,7 @@ pub(super) fn running(p: &Progress, e: &E) -> Option<Step> {
 pub(super) fn stopping(p: &Progress, e: &E) -> Option<Step> {
     let started = p.start == StartStatus::Final;
     match *e {
-        E::AgentStopped => settle(&Progress {
-            agent: AgentStatus::Stopped,
-            ..*p
-        }),
+        E::AgentStopped => settle(&Progress { agent: AgentStatus::Stopped, ..*p }),
         E::StopDeadline => settle(p),
         E::StartFinal { started_at } => start_final(p, started_at),
         // The time since the end cannot be billed, and the time before it was not started: nothing is owed.
@@ -94,13 +82,7 @@ pub(super) fn stopping(p: &Progress, e: &E) -> Option<Step> {
 pub(super) fn settling(p: &Progress, e: &E) -> Option<Step> {
     let started = p.start == StartStatus::Final;
     match *e {
-        E::AgentStopped => go(
-            Progress {
-                agent: AgentStatus::Stopped,
-                ..*p
-            },
-            Vec::new(),
-        ),
+        E::AgentStopped => go(Progress { agent: AgentStatus::Stopped, ..*p }, Vec::new()),
         E::StartFinal { started_at } if !started => {
             go(with_final_start(p, started_at), vec![Effect::SendClose])
         }
@@ -149,24 +131,13 @@ fn outage_too_long(p: &Progress, now: UnixSeconds) -> Option<Step> {
         ..*p
     };
     let Step { next, effects } = settle(&ended)?;
-    go(
-        next,
-        std::iter::once(Effect::Deprovision)
-            .chain(effects)
-            .collect(),
-    )
+    go(next, std::iter::once(Effect::Deprovision).chain(effects).collect())
 }
 
 fn settle(p: &Progress) -> Option<Step> {
     let close = (p.start == StartStatus::Final).then_some(Effect::SendClose);
     let effects = close.into_iter().chain([Effect::FreeGpus]).collect();
-    go(
-        Progress {
-            state: RentalState::Settling,
-            ..*p
-        },
-        effects,
-    )
+    go(Progress { state: RentalState::Settling, ..*p }, effects)
 }
 
 /// The chain's word on the start of billing. Once final it cannot change.
@@ -176,11 +147,7 @@ fn start_final(p: &Progress, started_at: UnixSeconds) -> Option<Step> {
         return if moved { None } else { stay(p) };
     }
     let billed_on = p.stopped_at.is_none();
-    let effects = if moved && billed_on {
-        vec![Effect::ArmDurationEnd]
-    } else {
-        Vec::new()
-    };
+    let effects = if moved && billed_on { vec![Effect::ArmDurationEnd] } else { Vec::new() };
     go(with_final_start(p, started_at), effects)
 }
 
@@ -193,8 +160,5 @@ fn start_again(p: &Progress, now: UnixSeconds) -> Option<Step> {
         interrupted_since: p.interrupted_since.map(|since| since.max(started_at)),
         ..*p
     };
-    go(
-        next,
-        vec![Effect::SendStart { started_at }, Effect::ArmDurationEnd],
-    )
+    go(next, vec![Effect::SendStart { started_at }, Effect::ArmDurationEnd])
 }

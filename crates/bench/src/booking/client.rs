@@ -1,0 +1,135 @@
+//! A renter's program.
+
+use domain::id::{QuoteId, RentalId};
+use reqwest::{Client as Http, RequestBuilder, StatusCode, header::HeaderMap};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    BenchError,
+    closed_loop::{Client, Step},
+};
+
+const DOING: &str = "book over HTTP";
+
+/// One client with its session, its connection and the quotes it was given.
+pub(super) struct Renter {
+    number: usize,
+    http: Http,
+    url: String,
+    session: String,
+    quotes: Vec<QuoteId>,
+    booked: Vec<Uuid>,
+    last: Option<(QuoteId, String, Uuid)>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    rental: Rental,
+}
+
+#[derive(Deserialize)]
+struct Rental {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+}
+
+impl Renter {
+    pub(super) fn new(number: usize, url: &str, session: &str) -> Result<Self, BenchError> {
+        let http = Http::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(1)
+            .build()
+            .map_err(BenchError::subject("make an HTTP client"))?;
+        Ok(Self {
+            number,
+            http,
+            url: format!("{url}/v1/rentals"),
+            session: session.to_owned(),
+            quotes: Vec::new(),
+            booked: Vec::new(),
+            last: None,
+        })
+    }
+
+    /// Its place among the clients; its quotes go by it.
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Quotes that are left.
+    pub(super) fn ready(&self) -> usize {
+        self.quotes.len()
+    }
+
+    pub(super) fn add(&mut self, mut quotes: Vec<QuoteId>) {
+        self.quotes.append(&mut quotes);
+    }
+
+    /// The rentals that the answers named since the last time.
+    pub(super) fn take_booked(&mut self) -> Vec<Uuid> {
+        std::mem::take(&mut self.booked)
+    }
+
+    /// Sends the last booking again; true if the answer is the same rental, marked as a repetition.
+    pub(super) async fn replays_last(&mut self) -> Result<bool, BenchError> {
+        let Some((quote, key, rental)) = &self.last else {
+            return Ok(true);
+        };
+        let (status, headers, body) = send(self.request(*quote, key)).await?;
+        let marked = headers
+            .get("idempotent-replayed")
+            .is_some_and(|value| value == "true");
+        Ok(status == StatusCode::CREATED && marked && rental_in(&body) == Some(*rental))
+    }
+
+    fn request(&self, quote: QuoteId, key: &str) -> RequestBuilder {
+        self.http
+            .post(&self.url)
+            .bearer_auth(&self.session)
+            .header("Idempotency-Key", key)
+            .json(&json!({"quote_id": quote}))
+    }
+}
+
+impl Client for Renter {
+    async fn once(&mut self) -> Result<Step, BenchError> {
+        let Some(quote) = self.quotes.pop() else {
+            return Ok(Step::Dry);
+        };
+        let key = Uuid::now_v7().to_string();
+        let (status, _, body) = send(self.request(quote, &key)).await?;
+        if status == StatusCode::CREATED {
+            let rental = rental_in(&body)
+                .ok_or_else(|| BenchError::subject(DOING)("an answer without a rental"))?;
+            self.booked.push(rental);
+            self.last = Some((quote, key, rental));
+            return Ok(Step::Done(1));
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            // another client was first at this machine's next GPU
+            Ok(problem) if problem.code == "offer-taken" => Ok(Step::Refused),
+            _ => {
+                let said = String::from_utf8_lossy(&body);
+                Err(BenchError::subject(DOING)(format!("{status}: {said}")))
+            }
+        }
+    }
+}
+
+async fn send(request: RequestBuilder) -> Result<(StatusCode, HeaderMap, Vec<u8>), BenchError> {
+    let response = request.send().await.map_err(BenchError::subject(DOING))?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await.map_err(BenchError::subject(DOING))?;
+    Ok((status, headers, body.to_vec()))
+}
+
+fn rental_in(body: &[u8]) -> Option<Uuid> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    answer.rental.id.parse().ok().map(RentalId::uuid)
+}

@@ -1,0 +1,78 @@
+//! All scenarios, one after the other, on one server.
+
+use crate::{
+    BenchError, Booking, Ledger, Plan, Report, Scenario, Server, Tpcb, machine::Setting, measure,
+    report::Row,
+};
+
+/// Starts a server, measures every scenario that the plan names, and stops the server.
+///
+/// # Errors
+/// [`BenchError`], if something could not be measured. A void slice is no error; see
+/// [`Report::is_sound`].
+pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
+    let server = Server::start(&plan.folder).await?;
+    let setting = Setting::of(&server);
+    if server.is_in_memory() {
+        eprintln!(
+            "bench: {} lies in memory: commits are not durable",
+            plan.folder.display()
+        );
+    }
+    let mut tpcb = Tpcb::load(&server, &plan.peer, plan.scale, plan.clients, plan.seed).await?;
+    let mut course = Course {
+        plan,
+        tpcb: &mut tpcb,
+        rows: Vec::new(),
+        setting: &setting,
+    };
+    let (clients, seed) = (plan.clients, plan.seed);
+    course
+        .take(Ledger::SINGLE, Ledger::single(&server, clients, seed))
+        .await?;
+    course
+        .take(Ledger::BATCHED, Ledger::batched(&server, clients, seed))
+        .await?;
+    course
+        .take(Booking::NAME, Booking::start(&server, clients, seed))
+        .await?;
+    let rows = course.rows;
+    drop(tpcb);
+    server.stop().await?;
+    if rows.is_empty() {
+        let why = format!("no scenario's name contains {:?}", plan.only);
+        return Err(BenchError::subject("measure")(why));
+    }
+    Ok(Report { rows })
+}
+
+struct Course<'a> {
+    plan: &'a Plan,
+    tpcb: &'a mut Tpcb,
+    setting: &'a Setting,
+    rows: Vec<Row>,
+}
+
+impl Course<'_> {
+    /// Measures what `start` makes ready. Only then: what one scenario leaves must be there before
+    /// the next counts what is stored.
+    async fn take<S: Scenario>(
+        &mut self,
+        name: &str,
+        start: impl Future<Output = Result<S, BenchError>>,
+    ) -> Result<(), BenchError> {
+        let plan = self.plan;
+        if !name.contains(&plan.only) {
+            return Ok(());
+        }
+        eprintln!(
+            "bench: {name}: {} pairs of slices of {:?}",
+            plan.pairs, plan.span
+        );
+        let mut subject = start.await?;
+        let measured = measure(&mut subject, self.tpcb, plan.pairs, plan.span).await?;
+        self.rows
+            .push(Row::of(&measured, plan, self.tpcb.peer(), self.setting));
+        Ok(())
+    }
+}
