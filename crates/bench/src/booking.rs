@@ -53,14 +53,7 @@ impl Booking {
             .collect::<Result<Vec<_>, _>>()?;
         let mut connection = server.connect(WEIR).await?;
         let known = stored(&mut connection, &[]).await?;
-        Ok(Self {
-            clients,
-            pool,
-            connection,
-            known,
-            fastest: FIRST_GUESS,
-            _service: service,
-        })
+        Ok(Self { clients, pool, connection, known, fastest: FIRST_GUESS, _service: service })
     }
 }
 
@@ -115,23 +108,11 @@ impl Scenario for Booking {
                     now.named
                 ),
             ),
-            (
-                keys == counted,
-                format!("{counted} bookings were counted, {keys} keys are stored"),
-            ),
-            (
-                held == counted,
-                format!("{counted} bookings were counted, {held} GPUs are held"),
-            ),
+            (keys == counted, format!("{counted} bookings were counted, {keys} keys are stored")),
+            (held == counted, format!("{counted} bookings were counted, {held} GPUs are held")),
             (now.twice == 0, format!("{} GPUs are held twice", now.twice)),
-            (
-                replays,
-                "a repeated request was not answered as before".to_owned(),
-            ),
-            (
-                !slice.ran_dry,
-                "the quotes that were made did not last for the slice".to_owned(),
-            ),
+            (replays, "a repeated request was not answered as before".to_owned()),
+            (!slice.ran_dry, "the quotes that were made did not last for the slice".to_owned()),
         ]))
     }
 }
@@ -145,9 +126,8 @@ struct Service {
 
 impl Service {
     async fn start(server: &Server) -> Result<Self, BenchError> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .map_err(BenchError::io("listen"))?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::io("listen"))?;
         let address = listener.local_addr().map_err(BenchError::io("listen"))?;
         let url = format!("http://{address}");
         // The market's tokens have no permit, so that the chain is never asked.
@@ -157,11 +137,7 @@ impl Service {
         let app = AppState::new(store, chain, ApiConfig::new(&url, CHAIN_ID), None);
         let stop = CancellationToken::new();
         let task = tokio::spawn(api::serve(listener, app, stop.clone()));
-        Ok(Self {
-            url,
-            _stop: stop.drop_guard(),
-            _task: task,
-        })
+        Ok(Self { url, _stop: stop.drop_guard(), _task: task })
     }
 }
 
@@ -188,11 +164,5 @@ async fn stored(connection: &mut PgConnection, booked: &[Uuid]) -> Result<Stored
     .fetch_one(connection)
     .await
     .map_err(BenchError::sql("count the rentals"))?;
-    Ok(Stored {
-        rentals,
-        keys,
-        held,
-        twice,
-        named,
-    })
+    Ok(Stored { rentals, keys, held, twice, named })
 }

@@ -56,9 +56,6 @@ impl BenchError {
     }
 
     pub(crate) fn subject<E: ToString>(doing: &'static str) -> impl Fn(E) -> Self {
-        move |error| Self::Subject {
-            doing,
-            why: error.to_string(),
-        }
+        move |error| Self::Subject { doing, why: error.to_string() }
     }
 }

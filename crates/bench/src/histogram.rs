@@ -17,10 +17,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            counters: vec![0; COUNTERS],
-            count: 0,
-        }
+        Self { counters: vec![0; COUNTERS], count: 0 }
     }
 }
 
@@ -69,10 +66,7 @@ impl Histogram {
 
 /// The counter of a value: its own up to 63; above, 64 for each further power of two.
 fn index(micros: u64) -> usize {
-    let Some(shift) = micros
-        .checked_ilog2()
-        .and_then(|log| log.checked_sub(STEP_BITS))
-    else {
+    let Some(shift) = micros.checked_ilog2().and_then(|log| log.checked_sub(STEP_BITS)) else {
         return micros as usize;
     };
     let step = (micros >> shift).saturating_sub(STEPS);
@@ -101,11 +95,7 @@ mod tests {
             assert!(top >= value, "{value} is above its counter's end, {top}");
             assert!(top - value <= value / 64, "{value} is too far below {top}");
             assert_eq!(index(top), index(value));
-            assert_eq!(
-                index(top + 1),
-                index(value) + 1,
-                "no value is left out after {top}"
-            );
+            assert_eq!(index(top + 1), index(value) + 1, "no value is left out after {top}");
         }
     }
 

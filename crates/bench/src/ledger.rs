@@ -80,18 +80,11 @@ impl Ledger {
                 paid: 0,
             })
             .collect();
-        Ok(Self {
-            name,
-            clients,
-            connection,
-            known,
-        })
+        Ok(Self { name, clients, connection, known })
     }
 
     fn token(&self) -> Address {
-        self.clients
-            .first()
-            .map_or(Address::ZERO, |client| client.token)
+        self.clients.first().map_or(Address::ZERO, |client| client.token)
     }
 }
 
@@ -114,11 +107,8 @@ impl Scenario for Ledger {
     /// below zero, and zero over all.
     async fn verify(&mut self, slice: &Slice) -> Result<Verdict, BenchError> {
         let token = self.token();
-        let paid: u128 = self
-            .clients
-            .iter_mut()
-            .map(|client| std::mem::take(&mut client.paid))
-            .sum();
+        let paid: u128 =
+            self.clients.iter_mut().map(|client| std::mem::take(&mut client.paid)).sum();
         let now = stored(&mut self.connection, token).await?;
         let before = std::mem::replace(&mut self.known, now);
         let postings = now.postings.saturating_sub(before.postings);
@@ -132,15 +122,9 @@ impl Scenario for Ledger {
                     slice.count
                 ),
             ),
-            (
-                u128::try_from(earned) == Ok(paid),
-                format!("{paid} was paid, {earned} was earned"),
-            ),
+            (u128::try_from(earned) == Ok(paid), format!("{paid} was paid, {earned} was earned")),
             (now.total == 0, format!("the ledger sums to {}", now.total)),
-            (
-                now.overdrawn == 0,
-                format!("{} claims are below zero", now.overdrawn),
-            ),
+            (now.overdrawn == 0, format!("{} claims are below zero", now.overdrawn)),
         ]))
     }
 }
@@ -158,9 +142,10 @@ fn parties(deposit: u64, provider: u64, token: Address) -> Parties {
 
 /// An id that is a number spread over 32 bytes, and another one in each token.
 fn escrow_id(number: u64, token: Address) -> B256 {
-    let seed = token.as_slice().iter().fold(number, |sum, byte| {
-        sum.wrapping_mul(257).wrapping_add(u64::from(*byte))
-    });
+    let seed = token
+        .as_slice()
+        .iter()
+        .fold(number, |sum, byte| sum.wrapping_mul(257).wrapping_add(u64::from(*byte)));
     B256::from(SplitMix64::part(seed, number).bytes())
 }
 
@@ -174,14 +159,11 @@ async fn lock_deposits(store: &Store, token: Address) -> Result<(), BenchError> 
         postings.push(release_posting(&parties, amount(1)?, Amount::ZERO));
     }
     let at = store.now().seconds();
-    let sourced = postings
-        .into_iter()
-        .enumerate()
-        .map(|(index, posting)| Sourced {
-            source: format!("{token}:{index}"),
-            at,
-            posting,
-        });
+    let sourced = postings.into_iter().enumerate().map(|(index, posting)| Sourced {
+        source: format!("{token}:{index}"),
+        at,
+        posting,
+    });
     post(store, sourced.collect()).await.map(|_| ())
 }
 
@@ -219,11 +201,7 @@ impl Client for Payer {
             let parties = parties(deposit, provider, self.token);
             let posting = release_posting(&parties, net, Amount::ZERO);
             // as the watcher names a fact
-            postings.push(Sourced {
-                source: format!("{block}:{index}"),
-                at,
-                posting,
-            });
+            postings.push(Sourced { source: format!("{block}:{index}"), at, posting });
             sum = sum.saturating_add(units);
         }
         let fresh = post(&self.store, postings).await?;

@@ -46,9 +46,7 @@ pub(crate) fn cores() -> usize {
 /// Processes that ran or waited for a disk on average: 1, 5 and 15 minutes. Zeros where unknown.
 pub(crate) fn load_average() -> [f64; 3] {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let mut numbers = text
-        .split_whitespace()
-        .map(|word| word.parse().unwrap_or_default());
+    let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or_default());
     [(); 3].map(|()| numbers.next().unwrap_or_default())
 }
 
@@ -57,31 +55,20 @@ fn cpu() -> String {
     text.lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(key, _)| key.trim() == "model name")
-        .map_or_else(
-            || std::env::consts::ARCH.to_owned(),
-            |(_, value)| value.trim().to_owned(),
-        )
+        .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, value)| value.trim().to_owned())
 }
 
 fn commit() -> Option<String> {
     let root = testkit::tools::workspace_root()?;
     let head = git(&root, &["rev-parse", "--short=12", "HEAD"])?;
     let changes = git(&root, &["status", "--porcelain", "--untracked-files=no"]);
-    let mark = if changes.is_some_and(|text| text.is_empty()) {
-        ""
-    } else {
-        "+changes"
-    };
+    let mark = if changes.is_some_and(|text| text.is_empty()) { "" } else { "+changes" };
     Some(format!("{head}{mark}"))
 }
 
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git")
-        .arg("--no-optional-locks")
-        .arg("-C")
-        .arg(root)
-        .args(arguments)
-        .output();
+    let output =
+        Command::new("git").arg("--no-optional-locks").arg("-C").arg(root).args(arguments).output();
     let output = output.ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -43,11 +43,8 @@ impl Options {
     /// The plan that the options ask for.
     #[must_use]
     pub fn plan(self) -> Plan {
-        let (pairs, seconds, scale) = if self.quick {
-            (2, 1, 1)
-        } else {
-            (self.pairs, self.seconds, self.scale)
-        };
+        let (pairs, seconds, scale) =
+            if self.quick { (2, 1, 1) } else { (self.pairs, self.seconds, self.scale) };
         Plan {
             pairs,
             span: Duration::from_secs(u64::from(seconds)),

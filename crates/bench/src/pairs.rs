@@ -112,10 +112,7 @@ async fn take<S: Scenario>(side: &mut S, span: Duration) -> Result<Taken, BenchE
         Verdict::Sound => None,
         Verdict::Void(reason) => Some(reason),
     };
-    Ok((
-        slice,
-        void.map(|reason| format!("{}: {reason}", side.name())),
-    ))
+    Ok((slice, void.map(|reason| format!("{}: {reason}", side.name()))))
 }
 
 impl Measured {
@@ -129,12 +126,6 @@ impl Measured {
         }
         let void = ours.1.or(theirs.1);
         let ratio = void.is_none().then(|| subject_tps / limit_tps);
-        self.pairs.push(Pair {
-            order,
-            subject_tps,
-            limit_tps,
-            ratio,
-            void,
-        });
+        self.pairs.push(Pair { order, subject_tps, limit_tps, ratio, void });
     }
 }

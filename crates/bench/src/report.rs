@@ -20,10 +20,7 @@ pub struct Latency {
 impl Latency {
     fn of(side: &Side) -> Self {
         let at = |share| side.latency.percentile_ms(share);
-        Self {
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
-        }
+        Self { p50_ms: at(0.5), p99_ms: at(0.99) }
     }
 }
 
@@ -113,9 +110,7 @@ impl Report {
     /// None that a report can cause.
     pub fn json_lines(&self) -> Result<Vec<String>, BenchError> {
         let lines = self.rows.iter().map(serde_json::to_string);
-        lines
-            .collect::<Result<_, _>>()
-            .map_err(BenchError::subject("write the report"))
+        lines.collect::<Result<_, _>>().map_err(BenchError::subject("write the report"))
     }
 
     /// The figures for people, in Markdown, with the faults below.
@@ -161,21 +156,9 @@ impl Row {
     }
 
     fn footer(&self) -> String {
-        let Setting {
-            commit,
-            postgresql,
-            durable,
-            cpu,
-            cores,
-            optimised,
-            ..
-        } = &self.setting;
+        let Setting { commit, postgresql, durable, cpu, cores, optimised, .. } = &self.setting;
         let commit = commit.as_deref().unwrap_or("unknown");
-        let build = if *optimised {
-            "optimised"
-        } else {
-            "NOT OPTIMISED"
-        };
+        let build = if *optimised { "optimised" } else { "NOT OPTIMISED" };
         let disk = if *durable { "" } else { ", NOT DURABLE" };
         format!(
             "\n{} clients, slices of {} ms, {}, PostgreSQL {postgresql}{disk}, {cores} cores of {cpu}, \

@@ -14,28 +14,14 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let server = Server::start(&plan.folder).await?;
     let setting = Setting::of(&server);
     if server.is_in_memory() {
-        eprintln!(
-            "bench: {} lies in memory: commits are not durable",
-            plan.folder.display()
-        );
+        eprintln!("bench: {} lies in memory: commits are not durable", plan.folder.display());
     }
     let mut tpcb = Tpcb::load(&server, &plan.peer, plan.scale, plan.clients, plan.seed).await?;
-    let mut course = Course {
-        plan,
-        tpcb: &mut tpcb,
-        rows: Vec::new(),
-        setting: &setting,
-    };
+    let mut course = Course { plan, tpcb: &mut tpcb, rows: Vec::new(), setting: &setting };
     let (clients, seed) = (plan.clients, plan.seed);
-    course
-        .take(Ledger::SINGLE, Ledger::single(&server, clients, seed))
-        .await?;
-    course
-        .take(Ledger::BATCHED, Ledger::batched(&server, clients, seed))
-        .await?;
-    course
-        .take(Booking::NAME, Booking::start(&server, clients, seed))
-        .await?;
+    course.take(Ledger::SINGLE, Ledger::single(&server, clients, seed)).await?;
+    course.take(Ledger::BATCHED, Ledger::batched(&server, clients, seed)).await?;
+    course.take(Booking::NAME, Booking::start(&server, clients, seed)).await?;
     let rows = course.rows;
     drop(tpcb);
     server.stop().await?;
@@ -65,14 +51,10 @@ impl Course<'_> {
         if !name.contains(&plan.only) {
             return Ok(());
         }
-        eprintln!(
-            "bench: {name}: {} pairs of slices of {:?}",
-            plan.pairs, plan.span
-        );
+        eprintln!("bench: {name}: {} pairs of slices of {:?}", plan.pairs, plan.span);
         let mut subject = start.await?;
         let measured = measure(&mut subject, self.tpcb, plan.pairs, plan.span).await?;
-        self.rows
-            .push(Row::of(&measured, plan, self.tpcb.peer(), self.setting));
+        self.rows.push(Row::of(&measured, plan, self.tpcb.peer(), self.setting));
         Ok(())
     }
 }

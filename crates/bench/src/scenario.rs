@@ -25,11 +25,7 @@ impl Slice {
     #[must_use]
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
-        if seconds > 0.0 {
-            self.count as f64 / seconds
-        } else {
-            0.0
-        }
+        if seconds > 0.0 { self.count as f64 / seconds } else { 0.0 }
     }
 }
 

@@ -54,25 +54,11 @@ impl Server {
         cluster.ensure_database(WEIR).await?;
         cluster.ensure_database(TPCB).await?;
         let (version, millis) = facts(&cluster).await?;
-        let clock = RunClock {
-            began_at: UnixMillis(millis),
-            began: Instant::now(),
-        };
+        let clock = RunClock { began_at: UnixMillis(millis), began: Instant::now() };
         let in_memory = is_in_memory(&folder.path)?;
         let clock = Arc::new(clock);
-        let server = Self {
-            cluster,
-            version,
-            clock,
-            in_memory,
-            folder,
-        };
-        server
-            .store(1)
-            .await?
-            .migrate()
-            .await
-            .map_err(BenchError::subject("migrate"))?;
+        let server = Self { cluster, version, clock, in_memory, folder };
+        server.store(1).await?.migrate().await.map_err(BenchError::subject("migrate"))?;
         Ok(server)
     }
 
@@ -132,9 +118,8 @@ impl Server {
 /// The server's version and its time in milliseconds since 1970.
 async fn facts(cluster: &Cluster) -> Result<(String, u64), BenchError> {
     let doing = "ask PostgreSQL for its version";
-    let mut connection = PgConnection::connect(&cluster.url(WEIR))
-        .await
-        .map_err(BenchError::sql(doing))?;
+    let mut connection =
+        PgConnection::connect(&cluster.url(WEIR)).await.map_err(BenchError::sql(doing))?;
     let (version, millis): (String, i64) = sqlx::query_as(
         "SELECT current_setting('server_version'), (extract(epoch FROM now()) * 1000)::bigint",
     )

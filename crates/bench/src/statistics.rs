@@ -53,10 +53,7 @@ pub fn bootstrap(values: &[f64], seed: u64) -> Option<Interval> {
         let last = RESAMPLES.saturating_sub(1) as f64;
         medians.get((last * share).round() as usize).copied()
     };
-    Some(Interval {
-        low: at(0.025)?,
-        high: at(0.975)?,
-    })
+    Some(Interval { low: at(0.025)?, high: at(0.975)? })
 }
 
 #[cfg(test)]
@@ -78,13 +75,7 @@ mod tests {
         assert_eq!(bootstrap(&ratios, 1), Some(interval));
         assert!(interval.low <= 1.0 && 1.0 <= interval.high);
         assert!(interval.low >= 0.8 && interval.high <= 1.3);
-        assert_eq!(
-            bootstrap(&[2.0; 7], 5),
-            Some(Interval {
-                low: 2.0,
-                high: 2.0
-            })
-        );
+        assert_eq!(bootstrap(&[2.0; 7], 5), Some(Interval { low: 2.0, high: 2.0 }));
         assert_eq!(bootstrap(&[], 1), None);
     }
 }

@@ -26,9 +26,7 @@ impl Peer {
     /// `asked`, else the pgbench on `PATH`, else [`Peer::BuiltIn`].
     #[must_use]
     pub fn find(asked: Option<PathBuf>) -> Self {
-        asked
-            .or_else(pgbench::on_path)
-            .map_or(Self::BuiltIn, Self::Pgbench)
+        asked.or_else(pgbench::on_path).map_or(Self::BuiltIn, Self::Pgbench)
     }
 }
 
@@ -74,12 +72,7 @@ impl Tpcb {
                 (Driver::BuiltIn(tellers), built_in::NAME.to_owned())
             }
         };
-        Ok(Self {
-            driver,
-            peer: name,
-            connection,
-            history: 0,
-        })
+        Ok(Self { driver, peer: name, connection, history: 0 })
     }
 
     /// What drives the load, with its version.
@@ -117,10 +110,7 @@ impl Scenario for Tpcb {
         Ok(Verdict::of([
             (
                 u64::try_from(added) == Ok(slice.count),
-                format!(
-                    "{} transactions were counted, {added} are stored",
-                    slice.count
-                ),
+                format!("{} transactions were counted, {added} are stored", slice.count),
             ),
             (
                 sums.history == sums.branches && sums.history == sums.tellers,

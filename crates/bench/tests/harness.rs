@@ -38,14 +38,10 @@ async fn a_short_run_reports_every_scenario() {
     let table = report.table();
     assert!(report.is_sound(), "{table}");
     let lines = report.json_lines().unwrap();
-    for (name, line) in ["p1_ledger_single", "p1_ledger_batch_100", "p2_booking_http"]
-        .into_iter()
-        .zip(&lines)
+    for (name, line) in
+        ["p1_ledger_single", "p1_ledger_batch_100", "p2_booking_http"].into_iter().zip(&lines)
     {
-        assert!(
-            table.contains(&format!("| {name} |")),
-            "{name} is not in\n{table}"
-        );
+        assert!(table.contains(&format!("| {name} |")), "{name} is not in\n{table}");
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(row["name"], name);
         assert!(row["ratio"].as_f64().unwrap() > 0.0);
@@ -73,11 +69,7 @@ async fn one_too_many(scenario: &mut impl Scenario) {
     let mut slice = scenario.slice(SPAN).await.unwrap();
     slice.count += 1;
     let verdict = scenario.verify(&slice).await.unwrap();
-    assert!(
-        matches!(&verdict, Verdict::Void(_)),
-        "{}: {verdict:?}",
-        scenario.name()
-    );
+    assert!(matches!(&verdict, Verdict::Void(_)), "{}: {verdict:?}", scenario.name());
 }
 
 #[tokio::test]
@@ -93,10 +85,7 @@ async fn a_planted_fault_makes_a_slice_void() {
                  VALUES (gen_random_uuid(), 'lock', 'stray', now())";
     let slice = ledger.slice(SPAN).await.unwrap();
     sqlx::query(stray).execute(store.pool()).await.unwrap();
-    assert!(matches!(
-        ledger.verify(&slice).await.unwrap(),
-        Verdict::Void(_)
-    ));
+    assert!(matches!(ledger.verify(&slice).await.unwrap(), Verdict::Void(_)));
     sound(&mut ledger).await;
 
     let mut booking = Booking::start(&server, CLIENTS, SEED).await.unwrap();
@@ -107,15 +96,10 @@ async fn a_planted_fault_makes_a_slice_void() {
     let slice = booking.slice(SPAN).await.unwrap();
     let forget = "DELETE FROM idempotency_keys WHERE key = (SELECT min(key) FROM idempotency_keys)";
     sqlx::query(forget).execute(store.pool()).await.unwrap();
-    assert!(matches!(
-        booking.verify(&slice).await.unwrap(),
-        Verdict::Void(_)
-    ));
+    assert!(matches!(booking.verify(&slice).await.unwrap(), Verdict::Void(_)));
     sound(&mut booking).await;
 
-    let mut tpcb = Tpcb::load(&server, &Peer::BuiltIn, 1, CLIENTS, SEED)
-        .await
-        .unwrap();
+    let mut tpcb = Tpcb::load(&server, &Peer::BuiltIn, 1, CLIENTS, SEED).await.unwrap();
     sound(&mut tpcb).await;
     one_too_many(&mut tpcb).await;
 }
@@ -134,19 +118,11 @@ impl Scenario for Liar {
 
     async fn slice(&mut self, span: Duration) -> Result<Slice, BenchError> {
         self.0 += 1;
-        Ok(Slice {
-            count: 10 * self.0,
-            elapsed: span,
-            ..Slice::default()
-        })
+        Ok(Slice { count: 10 * self.0, elapsed: span, ..Slice::default() })
     }
 
     async fn verify(&mut self, _slice: &Slice) -> Result<Verdict, BenchError> {
-        Ok(if self.0 == 2 {
-            Verdict::Void("a lie".to_owned())
-        } else {
-            Verdict::Sound
-        })
+        Ok(if self.0 == 2 { Verdict::Void("a lie".to_owned()) } else { Verdict::Sound })
     }
 }
 
@@ -167,10 +143,7 @@ async fn the_servers_folder_goes_with_it() {
     assert!(!server.version().is_empty());
     assert_eq!(std::fs::read_dir(&parent).unwrap().count(), 1);
     let store = server.store(1).await.unwrap();
-    let durable: String = sqlx::query_scalar("SHOW fsync")
-        .fetch_one(store.pool())
-        .await
-        .unwrap();
+    let durable: String = sqlx::query_scalar("SHOW fsync").fetch_one(store.pool()).await.unwrap();
     assert_eq!(durable, "on");
     server.stop().await.unwrap();
     assert_eq!(std::fs::read_dir(&parent).unwrap().count(), 0);

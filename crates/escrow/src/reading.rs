@@ -140,7 +140,7 @@ mod tests {
         let order = alloy::primitives::uint!(
             0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256
         );
-        let twin = Signature::new(signature.r(), order - signature.s(), !signature.v());
+        let twin = Signature::new(signature.r(), order.wrapping_sub(signature.s()), !signature.v());
         assert_eq!(recover(&reading(), &twin.as_bytes(), &domain), Err(SignatureError::HighS));
         assert_eq!(recover(&reading(), &[0; 64], &domain), Err(SignatureError::Malformed));
     }

@@ -82,9 +82,7 @@ impl Renter {
             return Ok(true);
         };
         let (status, headers, body) = send(self.request(*quote, key)).await?;
-        let marked = headers
-            .get("idempotent-replayed")
-            .is_some_and(|value| value == "true");
+        let marked = headers.get("idempotent-replayed").is_some_and(|value| value == "true");
         Ok(status == StatusCode::CREATED && marked && rental_in(&body) == Some(*rental))
     }
 

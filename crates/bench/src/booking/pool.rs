@@ -56,9 +56,8 @@ impl Pool {
     /// One provider, and a renter with a session for each client.
     pub(super) async fn open(store: Store, clients: u16, seed: u64) -> Result<Self, BenchError> {
         let mut rng = SplitMix64::new(seed);
-        let sessions: Vec<String> = (0..clients)
-            .map(|_| BASE64_URL_SAFE_NO_PAD.encode(rng.bytes()))
-            .collect();
+        let sessions: Vec<String> =
+            (0..clients).map(|_| BASE64_URL_SAFE_NO_PAD.encode(rng.bytes())).collect();
         let (tokens, now) = (Arc::new(sessions.clone()), store.now().seconds());
         let (provider, renters) = store
             .write::<(Account, Vec<Account>), String, _>("bench.open", move |tx| {
@@ -67,13 +66,7 @@ impl Pool {
             })
             .await
             .map_err(BenchError::subject("open the market"))?;
-        Ok(Self {
-            store,
-            provider,
-            renters: Arc::new(renters),
-            sessions,
-            rng,
-        })
+        Ok(Self { store, provider, renters: Arc::new(renters), sessions, rng })
     }
 
     /// The bearer token of each renter.
@@ -225,11 +218,7 @@ async fn list_machine(
 
 fn gpu() -> Gpu {
     let id = Uuid::now_v7();
-    Gpu {
-        id: GpuId::from_uuid(id),
-        vendor_uuid: format!("GPU-{id}"),
-        model: MODEL.to_owned(),
-    }
+    Gpu { id: GpuId::from_uuid(id), vendor_uuid: format!("GPU-{id}"), model: MODEL.to_owned() }
 }
 
 /// An hour of one GPU of the offer.
@@ -266,9 +255,6 @@ fn quote(
         created_at: now,
         expires_at,
     };
-    quote.escrow_id = terms_hash(
-        &Terms::from(&quote.terms()),
-        &escrow::domain(CHAIN_ID, ESCROW),
-    );
+    quote.escrow_id = terms_hash(&Terms::from(&quote.terms()), &escrow::domain(CHAIN_ID, ESCROW));
     Ok(quote)
 }

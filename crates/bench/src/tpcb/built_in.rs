@@ -10,11 +10,8 @@ use crate::{
 };
 
 /// How the report names it: never to be taken for pgbench itself.
-pub(super) const NAME: &str = concat!(
-    "built-in tpcb-like client ",
-    env!("CARGO_PKG_VERSION"),
-    " (sqlx, prepared)"
-);
+pub(super) const NAME: &str =
+    concat!("built-in tpcb-like client ", env!("CARGO_PKG_VERSION"), " (sqlx, prepared)");
 
 /// One client with its connection.
 pub(super) struct Teller {
@@ -25,11 +22,7 @@ pub(super) struct Teller {
 
 impl Teller {
     pub(super) fn new(connection: PgConnection, scale: u32, seed: u64, client: u64) -> Self {
-        Self {
-            connection,
-            rng: SplitMix64::part(seed, client),
-            scale,
-        }
+        Self { connection, rng: SplitMix64::part(seed, client), scale }
     }
 
     /// From 1 to `each` times the scale, as `random(1, ..)` in pgbench.
@@ -41,9 +34,7 @@ impl Teller {
     /// The seven statements of the script, one round trip each.
     async fn transaction(&mut self) -> Result<(), sqlx::Error> {
         let (account, branch, teller) = (self.id(ACCOUNTS), self.id(1), self.id(TELLERS));
-        let delta = i32::try_from(self.rng.below(10_001))
-            .unwrap_or(0)
-            .saturating_sub(5_000);
+        let delta = i32::try_from(self.rng.below(10_001)).unwrap_or(0).saturating_sub(5_000);
         let connection = &mut self.connection;
         // As pgbench does, not through `Store::write`: this is what the store is compared with.
         sqlx::query("BEGIN").execute(&mut *connection).await?;
@@ -83,9 +74,7 @@ impl Teller {
 
 impl Client for Teller {
     async fn once(&mut self) -> Result<Step, BenchError> {
-        self.transaction()
-            .await
-            .map_err(BenchError::sql("run a TPC-B transaction"))?;
+        self.transaction().await.map_err(BenchError::sql("run a TPC-B transaction"))?;
         Ok(Step::Done(1))
     }
 }

@@ -26,24 +26,14 @@ pub(super) struct Pgbench {
 impl Pgbench {
     pub(super) fn new(program: PathBuf, server: &Server, clients: u16) -> Self {
         let logs = server.folder().join("pgbench");
-        Self {
-            program,
-            port: server.port(),
-            clients,
-            logs,
-        }
+        Self { program, port: server.port(), clients, logs }
     }
 
     /// Its name and version, such as `pgbench 18.4`.
     pub(super) async fn version(&self) -> Result<String, BenchError> {
-        let output = self
-            .run(Command::new(&self.program).arg("--version"), GRACE)
-            .await?;
+        let output = self.run(Command::new(&self.program).arg("--version"), GRACE).await?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let version = text
-            .split_whitespace()
-            .nth(2)
-            .unwrap_or("of unknown version");
+        let version = text.split_whitespace().nth(2).unwrap_or("of unknown version");
         Ok(format!("pgbench {version}"))
     }
 
@@ -60,10 +50,7 @@ impl Pgbench {
             .arg(format!("--client={}", self.clients))
             .arg(format!("--jobs={jobs}"))
             .arg(format!("--time={seconds}"))
-            .arg(format!(
-                "--log-prefix={}",
-                self.logs.join("slice").display()
-            ))
+            .arg(format!("--log-prefix={}", self.logs.join("slice").display()))
             .arg(TPCB)
             .env_remove("PGOPTIONS");
         let output = self.run(&mut command, span.saturating_add(GRACE)).await?;
@@ -79,12 +66,7 @@ impl Pgbench {
         }
         // Its rate leaves out the time to connect, as our own clients do.
         let elapsed = Duration::try_from_secs_f64(count as f64 / rate).unwrap_or(span);
-        Ok(Slice {
-            count,
-            elapsed,
-            latency,
-            ..Slice::default()
-        })
+        Ok(Slice { count, elapsed, latency, ..Slice::default() })
     }
 
     async fn run(&self, command: &mut Command, limit: Duration) -> Result<Output, BenchError> {
@@ -102,19 +84,14 @@ impl Pgbench {
     }
 
     fn error(&self, why: String) -> BenchError {
-        BenchError::Pgbench {
-            program: self.program.clone(),
-            why,
-        }
+        BenchError::Pgbench { program: self.program.clone(), why }
     }
 }
 
 /// The pgbench that a shell would find.
 pub(super) fn on_path() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join("pgbench"))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join("pgbench")).find(|file| file.is_file())
 }
 
 /// Transactions and transactions per second out of what pgbench prints at its end.
@@ -133,10 +110,7 @@ fn read_logs(folder: &Path) -> Result<Option<Histogram>, BenchError> {
     let mut latency = Histogram::default();
     for entry in fs::read_dir(folder).map_err(BenchError::io(doing))? {
         let path = entry.map_err(BenchError::io(doing))?.path();
-        for line in fs::read_to_string(path)
-            .map_err(BenchError::io(doing))?
-            .lines()
-        {
+        for line in fs::read_to_string(path).map_err(BenchError::io(doing))?.lines() {
             match line.split(' ').nth(2).and_then(|word| word.parse().ok()) {
                 Some(micros) => latency.record_micros(micros),
                 None => return Ok(None),
@@ -157,10 +131,7 @@ mod tests {
                     number of failed transactions: 0 (0.000%)\nlatency average = 5.5 ms\n\
                     tps = 1440.333 (without initial connection time)\n";
         assert_eq!(figures(said), Some((4_321, 1_440.333)));
-        assert_eq!(
-            figures(&said.replace("4321", "12/34")),
-            Some((12, 1_440.333))
-        );
+        assert_eq!(figures(&said.replace("4321", "12/34")), Some((12, 1_440.333)));
         assert_eq!(figures(&said.replace("1440.333", "0")), None);
         assert_eq!(figures("pgbench: error"), None);
     }

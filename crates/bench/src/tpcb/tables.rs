@@ -30,10 +30,7 @@ pub(super) const TELLERS: u32 = 10;
 
 /// Makes and fills the tables: `scale` branches, ten tellers and 100,000 accounts each.
 pub(super) async fn load(connection: &mut PgConnection, scale: u32) -> Result<(), BenchError> {
-    let (tellers, accounts) = (
-        scale.saturating_mul(TELLERS),
-        scale.saturating_mul(ACCOUNTS),
-    );
+    let (tellers, accounts) = (scale.saturating_mul(TELLERS), scale.saturating_mul(ACCOUNTS));
     let fill = format!(
         "INSERT INTO pgbench_branches (bid, bbalance)
              SELECT bid, 0 FROM generate_series(1, {scale}) AS bid;
@@ -72,10 +69,5 @@ pub(super) async fn sums(connection: &mut PgConnection) -> Result<Sums, BenchErr
     .fetch_one(connection)
     .await
     .map_err(BenchError::sql("add up pgbench's tables"))?;
-    Ok(Sums {
-        rows,
-        history,
-        branches,
-        tellers,
-    })
+    Ok(Sums { rows, history, branches, tellers })
 }
