@@ -1,1 +1,14 @@
-//! End-to-end tests live in `tests/tests`.
+//! What the tests across crates share. The tests are in `tests/tests`.
+
+// only tests use this, and a test stops at the first surprise
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods
+)]
+
+pub mod market;

@@ -100,7 +100,11 @@ impl Lane {
         signed.map(|()| sent)
     }
 
-    async fn sign_queued(&self) -> Result<(), EngineError> {
+    /// Numbers, signs and stores what is queued: the first half of a tick. Nothing leaves the house.
+    ///
+    /// # Errors
+    /// As [`Lane::tick`].
+    pub async fn sign_queued(&self) -> Result<(), EngineError> {
         let queued = {
             let mut connection = self.store.read().await?;
             intents::due(&mut connection, self.store.now(), self.settings.batch).await?
@@ -265,7 +269,11 @@ impl Lane {
         Ok(())
     }
 
-    async fn send_due(&self) -> Result<usize, EngineError> {
+    /// Sends what is stored and due: the second half of a tick. Returns how many sends were tried.
+    ///
+    /// # Errors
+    /// As [`Lane::tick`].
+    pub async fn send_due(&self) -> Result<usize, EngineError> {
         let due = {
             let mut connection = self.store.read().await?;
             let signer = self.signer.address();
