@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use domain::time::{Clock, UnixMillis};
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
+    Connection as _, PgConnection, PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -59,7 +59,10 @@ impl Store {
             // transaction (sqlx #4393); the next borrower must never write into it.
             .before_acquire(|connection, _| {
                 Box::pin(async move {
-                    sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+                    if !is_between_transactions(connection).await? {
+                        tracing::warn!("a connection came back inside a transaction; rolled back");
+                        sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
+                    }
                     Ok(true)
                 })
             })
@@ -144,6 +147,12 @@ impl Store {
             Err(join) => Err(StoreError::Bug(format!("{name}: {join}")).into()),
         }
     }
+}
+
+/// Outside a transaction, and sent by the simple protocol, a statement is its own transaction: both began
+/// at one instant. (A bare ROLLBACK would do too, but fills the server's log with warnings.)
+async fn is_between_transactions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::raw_sql("SELECT now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
 }
 
 async fn run<T, R, F>(pool: &PgPool, work: &F) -> Result<T, TxError<R>>
