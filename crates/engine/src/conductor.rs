@@ -71,6 +71,8 @@ impl Conductor {
             .write("run timer", move |tx| {
                 let (job, policy) = (job.clone(), policy.clone());
                 Box::pin(async move {
+                    // the rental's row first, as everybody does who changes it and its timers
+                    readings::lock_rental(tx, job.rental).await?;
                     // guarded by the lease: whoever lost it must not act
                     if !jobs::finish(tx, &job, now).await? {
                         return Ok::<_, TxError<EngineError>>(());

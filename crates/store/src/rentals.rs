@@ -203,8 +203,14 @@ pub async fn book(
     .execute(&mut *tx)
     .await?;
     hold_gpus(tx, new).await?;
-    timeline::append(tx, new.id, new.now, "state", &serde_json::json!({"state": columns.state}))
-        .await?;
+    timeline::append_unannounced(
+        tx,
+        new.id,
+        new.now,
+        "state",
+        &serde_json::json!({"state": columns.state}),
+    )
+    .await?;
     let deadline = new.now.saturating_plus(policy.funding_ttl);
     jobs::schedule(tx, new.id, JobKind::FundingDeadline, deadline).await?;
     get(tx, new.id).await?.ok_or(StoreError::Missing("the rental"))
