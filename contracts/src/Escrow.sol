@@ -21,8 +21,9 @@ contract Escrow is Vault, EIP712 {
     uint40 public constant CLOSE_WINDOW = 10 minutes;
     /// @notice How far ahead of the lock `startBy` may lie.
     uint40 public constant MAX_START_BY = 24 hours;
-    /// @notice Most items of a batch; so many closings stay below Polygon's 16,777,216 gas of a transaction.
-    uint256 public constant MAX_BATCH = 200;
+    /// @notice Most items of a batch; so many closings stay below Polygon's 16,777,216 gas of a transaction, even if
+    /// every renter burns all the gas that a refund comes with.
+    uint256 public constant MAX_BATCH = 150;
 
     bytes4 private constant DONE = 0;
     bytes32 private constant TERMS_TYPEHASH = keccak256(
@@ -201,6 +202,7 @@ contract Escrow is Vault, EIP712 {
         if (msg.sender != t.renter) revert NotRenter();
         if (t.provider == address(0)) revert ZeroAddress();
         if (t.provider == t.renter) revert SelfRental();
+        if (t.provider == address(this)) revert PayeeIsEscrow();
         if (t.pricePerHour == 0) revert ZeroPrice();
         if (t.feeBps > MAX_FEE_BPS) revert FeeTooHigh();
         if (t.startBy < block.timestamp || t.startBy > block.timestamp + MAX_START_BY) revert StartByOutOfRange();

@@ -87,6 +87,7 @@ abstract contract Governed is IEscrow, Ownable2Step {
 
     function _setTreasury(address newTreasury) private {
         if (newTreasury == address(0)) revert ZeroAddress();
+        if (newTreasury == address(this)) revert PayeeIsEscrow();
         treasury = newTreasury;
         emit TreasurySet(newTreasury);
     }

@@ -96,8 +96,8 @@ struct Preview {
 /// parts a rental is paid. Provider and treasury are credited and withdraw; the renter's refund is pushed, and
 /// credited when the push fails.
 ///
-/// Nobody's money can be moved by owner, guardian or operator other than along the rental's own terms, and pausing a
-/// token stops `lock` and `topUp` only.
+/// Nobody's money can be moved by owner, guardian or operator other than along the rental's own terms, but for the
+/// operator's outage credit, which only ever gives to the renter. Pausing a token stops `lock` and `topUp` only.
 interface IEscrow {
     /// @notice A deposit is in and the clock of the terms is set.
     event Locked(bytes32 indexed id, address indexed renter, address indexed provider, Terms terms, uint96 deposit);
@@ -141,6 +141,8 @@ interface IEscrow {
     error ZeroPrice();
     /// @notice Renter and provider are the same account.
     error SelfRental();
+    /// @notice The escrow itself can never withdraw what it earns.
+    error PayeeIsEscrow();
     /// @notice `feeBps` is above `MAX_FEE_BPS`.
     error FeeTooHigh();
     /// @notice `startBy` has passed, or is more than `MAX_START_BY` ahead.
@@ -210,11 +212,13 @@ interface IEscrow {
     /// @notice `start` of each; an item that cannot be started is skipped.
     function startBatch(StartItem[] calldata items) external;
 
-    /// @notice Renter or provider: closes now. Anyone: closes once the deposit is used up.
+    /// @notice Renter or provider: closes now. Anyone: closes once the deposit is used up. All elapsed seconds are
+    /// billed: an outage is credited by `close` alone, so whoever stops first forgoes it (disputes will change that).
     function stop(Terms calldata t) external;
 
     /// @notice Operator: closes at `stoppedAt`, within the last `CLOSE_WINDOW`, less `creditSecs` of outage. Billed are
-    /// `stoppedAt - startedAt - creditSecs` seconds, at least 1, never fewer than were released.
+    /// `stoppedAt - startedAt - creditSecs` seconds, at least 1, never fewer than were released. Until there are
+    /// disputes the provider trusts the operator for `creditSecs`: it can give any unreleased second to the renter.
     function close(Terms calldata t, uint40 stoppedAt, uint32 creditSecs) external;
 
     /// @notice `close` of each; an item that cannot be closed is skipped.
@@ -245,7 +249,8 @@ interface IEscrow {
     /// @notice Owner: who may pause tokens and drop operators; 0 for nobody.
     function setGuardian(address newGuardian) external;
 
-    /// @notice Owner: whether new deposits in `token` are taken.
+    /// @notice Owner: whether new deposits in `token` are taken. List only tokens that move if and only if they answer
+    /// `true` or nothing: one that moves and answers otherwise would be paid twice.
     function listToken(address token, bool listed) external;
 
     /// @notice Guardian or owner: stops `lock` and `topUp` in `token`; nothing else.

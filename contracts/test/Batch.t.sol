@@ -88,21 +88,21 @@ contract BatchTest is Fixture {
     function test_Batch_TooLarge_PlusMinusOne() public {
         vm.startPrank(operator);
         vm.expectRevert(IEscrow.BatchTooLarge.selector);
-        escrow.startBatch(new StartItem[](201));
+        escrow.startBatch(new StartItem[](151));
         vm.expectRevert(IEscrow.BatchTooLarge.selector);
-        escrow.closeBatch(new CloseItem[](201));
+        escrow.closeBatch(new CloseItem[](151));
         vm.expectRevert(IEscrow.BatchTooLarge.selector);
-        escrow.releaseBatch(new Terms[](201));
-        escrow.startBatch(new StartItem[](200));
-        escrow.closeBatch(new CloseItem[](200));
-        escrow.releaseBatch(new Terms[](200));
+        escrow.releaseBatch(new Terms[](151));
+        escrow.startBatch(new StartItem[](150));
+        escrow.closeBatch(new CloseItem[](150));
+        escrow.releaseBatch(new Terms[](150));
         vm.stopPrank();
     }
 
     /// @dev The largest batch, at its dearest for honest tokens: no account has a balance, every renter and every
     /// provider is another one, nothing is warm, and every slot becomes a tombstone.
     function test_Batch_SizeUnderTxCap() public {
-        CloseItem[] memory items = new CloseItem[](200);
+        CloseItem[] memory items = new CloseItem[](escrow.MAX_BATCH());
         for (uint256 i = 0; i < items.length; ++i) {
             Terms memory t = _terms(address(usdc), bytes32(i));
             t.renter = makeAddr(string.concat("renter", vm.toString(i)));

@@ -102,6 +102,9 @@ contract GovernedTest is Fixture {
         vm.prank(owner);
         vm.expectRevert(IEscrow.ZeroAddress.selector);
         escrow.setTreasury(address(0));
+        vm.prank(owner);
+        vm.expectRevert(IEscrow.PayeeIsEscrow.selector);
+        escrow.setTreasury(address(escrow));
     }
 
     function test_Owner_TwoSteps_AndStays() public {

@@ -64,6 +64,8 @@ contract LockTest is Fixture {
         _expectLockRevert(t, DEPOSIT, IEscrow.ZeroAddress.selector);
         t.provider = renter;
         _expectLockRevert(t, DEPOSIT, IEscrow.SelfRental.selector);
+        t.provider = address(escrow);
+        _expectLockRevert(t, DEPOSIT, IEscrow.PayeeIsEscrow.selector);
         t = _terms();
         t.pricePerHour = 0;
         _expectLockRevert(t, DEPOSIT, IEscrow.ZeroPrice.selector);
