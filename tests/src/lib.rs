@@ -7,8 +7,10 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods
+    clippy::arithmetic_side_effects
 )]
 
+pub mod booking;
+pub mod house;
 pub mod market;
+pub mod random;

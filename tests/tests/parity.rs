@@ -20,34 +20,11 @@ use domain::{
 };
 use escrow::bindings::SplitBatch;
 use testkit::{DEV_KEYS, TestChain};
+use tests::random::Random;
 
 const RANDOM: usize = 100_000;
 const PER_CALL: usize = 400;
 const MAX: u128 = (1 << 96) - 1;
-
-/// A small generator with a fixed seed (splitmix64): the same inputs in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next().checked_rem(limit).unwrap()
-    }
-
-    /// 1 to 2^96 - 1, every magnitude as likely as another.
-    fn amount(&mut self) -> u128 {
-        let wide = (u128::from(self.next()) << 64) | u128::from(self.next());
-        let bits = 1 + self.below(96);
-        (wide & ((1_u128 << bits) - 1)).max(1)
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Case {

@@ -10,23 +10,28 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::{BenchError, Scenario, Server, Slice, Verdict, closed_loop::drive, server::WEIR};
+use crate::{
+    BenchError, Scenario, Server, Slice, Verdict,
+    closed_loop::drive,
+    server::{WEIR, analyze},
+};
 
 mod client;
 mod pool;
 
 use client::Renter;
-use pool::{CHAIN_ID, Pool};
+use pool::{CHAIN_ID, Pool, Spread};
 
 /// Database connections of the service, as `WEIR_DB_CONNECTIONS` is by default.
 const CONNECTIONS: u32 = 16;
 /// Bookings per second that are prepared for before any were measured.
-const FIRST_GUESS: f64 = 1_500.0;
+const FIRST_GUESS: f64 = 800.0;
 /// So many times as much as the fastest slice used is kept ready.
 const RESERVE: f64 = 1.5;
 
 /// Bookings through the whole service, on real sockets.
 pub struct Booking {
+    name: &'static str,
     clients: Vec<Renter>,
     pool: Pool,
     connection: PgConnection,
@@ -36,14 +41,35 @@ pub struct Booking {
 }
 
 impl Booking {
-    pub(crate) const NAME: &str = "p2_booking_http";
+    pub(crate) const SPREAD: &str = "p2_booking_http";
+    pub(crate) const SHARED: &str = "p2_booking_http_shared";
 
-    /// Starts the service on a port of its own, with an empty market.
+    /// Each client books on machines of its own: the price of a booking.
     ///
     /// # Errors
-    /// If it does not start, or the accounts cannot be made.
-    pub async fn start(server: &Server, clients: u16, seed: u64) -> Result<Self, BenchError> {
-        let pool = Pool::open(server.store(u32::from(clients)).await?, clients, seed).await?;
+    /// If the service does not start, or the accounts cannot be made.
+    pub async fn spread(server: &Server, clients: u16, seed: u64) -> Result<Self, BenchError> {
+        Self::start(server, Self::SPREAD, Spread::Own, clients, seed).await
+    }
+
+    /// All clients book on the same machines, each in an order of its own, so that now and then two
+    /// of them want a GPU of one machine at the same time: the price of a crowd.
+    ///
+    /// # Errors
+    /// If the service does not start, or the accounts cannot be made.
+    pub async fn shared(server: &Server, clients: u16, seed: u64) -> Result<Self, BenchError> {
+        Self::start(server, Self::SHARED, Spread::Shared, clients, seed).await
+    }
+
+    async fn start(
+        server: &Server,
+        name: &'static str,
+        spread: Spread,
+        clients: u16,
+        seed: u64,
+    ) -> Result<Self, BenchError> {
+        let store = server.store(u32::from(clients)).await?;
+        let pool = Pool::open(store, spread, clients, seed).await?;
         let service = Service::start(server).await?;
         let clients = pool
             .sessions()
@@ -53,13 +79,14 @@ impl Booking {
             .collect::<Result<Vec<_>, _>>()?;
         let mut connection = server.connect(WEIR).await?;
         let known = stored(&mut connection, &[]).await?;
-        Ok(Self { clients, pool, connection, known, fastest: FIRST_GUESS, _service: service })
+        let fastest = FIRST_GUESS;
+        Ok(Self { name, clients, pool, connection, known, fastest, _service: service })
     }
 }
 
 impl Scenario for Booking {
     fn name(&self) -> &'static str {
-        Self::NAME
+        self.name
     }
 
     /// Makes machines, offers and quotes until there are more than a slice can use.
@@ -71,13 +98,14 @@ impl Scenario for Booking {
         for (client, quotes) in self.clients.iter_mut().zip(fresh) {
             client.add(quotes);
         }
-        Ok(())
+        analyze(&mut self.connection).await
     }
 
     async fn slice(&mut self, span: Duration) -> Result<Slice, BenchError> {
-        let (mut clients, slice) = drive(std::mem::take(&mut self.clients), span).await?;
+        let (mut clients, mut slice) = drive(std::mem::take(&mut self.clients), span).await?;
         // They come back as they finish; quotes belong to one of them.
         clients.sort_unstable_by_key(Renter::number);
+        slice.retried = clients.iter_mut().map(Renter::take_retried).sum();
         self.clients = clients;
         self.fastest = self.fastest.max(slice.rate());
         Ok(slice)

@@ -17,7 +17,7 @@ use crate::{
     BenchError, Scenario, Server, Slice, Verdict,
     closed_loop::{Client, Step, drive},
     rng::SplitMix64,
-    server::WEIR,
+    server::{WEIR, analyze},
 };
 
 /// Deposits that pay, and providers that earn. Every one exists and is touched again and again.
@@ -94,7 +94,7 @@ impl Scenario for Ledger {
     }
 
     async fn prepare(&mut self, _span: Duration) -> Result<(), BenchError> {
-        Ok(())
+        analyze(&mut self.connection).await
     }
 
     async fn slice(&mut self, span: Duration) -> Result<Slice, BenchError> {

@@ -1,5 +1,5 @@
-//! `bench`: measures, prints one line of JSON per scenario and a table. Ends with 1 if what was
-//! counted is not what was stored, with 2 if nothing could be measured; speed never fails it.
+//! `bench`: measures, prints one line of JSON per scenario and a table. Ends with 1 if
+//! something in it is void, with 2 if nothing could be measured; speed never fails it.
 
 use std::{
     io::{Write as _, stdout},

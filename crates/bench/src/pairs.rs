@@ -14,6 +14,8 @@ pub struct Side {
     pub latency: Histogram,
     /// Rightly refused operations, in all its slices.
     pub refused: u64,
+    /// Requests that were sent again, in all its slices.
+    pub retried: u64,
 }
 
 /// One subject slice beside one limit slice.
@@ -38,8 +40,9 @@ pub struct Measured {
     pub name: &'static str,
     /// In the order in which they were taken.
     pub pairs: Vec<Pair>,
-    /// Why the slices that only warm up are void, if one is.
-    pub warm_up_void: Option<String>,
+    /// What is wrong beyond the pairs: a void slice of the warming up, or a side that could not
+    /// begin or go on.
+    pub other_faults: Vec<String>,
     /// The subject.
     pub subject: Side,
     /// The limit.
@@ -55,51 +58,28 @@ impl Measured {
         self.pairs.iter().filter_map(|pair| pair.ratio).collect()
     }
 
-    /// Why slices are void, warming up included.
+    /// Everything that is wrong with it; nothing for a sound one.
     pub fn faults(&self) -> impl Iterator<Item = &str> {
         let pairs = self.pairs.iter().filter_map(|pair| pair.void.as_deref());
-        self.warm_up_void.as_deref().into_iter().chain(pairs)
+        self.other_faults.iter().map(String::as_str).chain(pairs)
     }
 }
 
 /// Warms both sides up with a slice each, then takes `pairs` pairs in the order AB, BA, AB, ...:
-/// what a slice leaves behind for the next one falls on both sides alike.
-///
-/// # Errors
-/// If a side cannot go on. A void slice is no error.
+/// what a slice leaves behind for the next one falls on both sides alike. If a side cannot go on,
+/// that is a fault and the pairs so far are kept.
 pub async fn measure<S: Scenario, L: Scenario>(
     subject: &mut S,
     limit: &mut L,
     pairs: u32,
     span: Duration,
-) -> Result<Measured, BenchError> {
-    let mut measured = Measured {
-        name: subject.name(),
-        pairs: Vec::new(),
-        warm_up_void: None,
-        subject: Side::default(),
-        limit: Side::default(),
-        load_average: [0.0; 3],
-    };
-    for number in 0..=pairs {
-        subject.prepare(span).await?;
-        limit.prepare(span).await?;
-        let subject_first = number % 2 == 1;
-        let (ours, theirs) = if subject_first {
-            let ours = take(subject, span).await?;
-            (ours, take(limit, span).await?)
-        } else {
-            let theirs = take(limit, span).await?;
-            (take(subject, span).await?, theirs)
-        };
-        if number == 0 {
-            measured.warm_up_void = ours.1.or(theirs.1);
-            continue;
-        }
-        measured.add(if subject_first { "AB" } else { "BA" }, ours, theirs);
+) -> Measured {
+    let mut measured = Measured::new(subject.name());
+    if let Err(error) = measured.take(subject, limit, pairs, span).await {
+        measured.other_faults.push(format!("broken off: {error}"));
     }
     measured.load_average = load_average();
-    Ok(measured)
+    measured
 }
 
 /// A slice, and why it is void.
@@ -116,10 +96,50 @@ async fn take<S: Scenario>(side: &mut S, span: Duration) -> Result<Taken, BenchE
 }
 
 impl Measured {
+    /// Nothing yet.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            pairs: Vec::new(),
+            other_faults: Vec::new(),
+            subject: Side::default(),
+            limit: Side::default(),
+            load_average: [0.0; 3],
+        }
+    }
+
+    async fn take<S: Scenario, L: Scenario>(
+        &mut self,
+        subject: &mut S,
+        limit: &mut L,
+        pairs: u32,
+        span: Duration,
+    ) -> Result<(), BenchError> {
+        for number in 0..=pairs {
+            subject.prepare(span).await?;
+            limit.prepare(span).await?;
+            let subject_first = number % 2 == 1;
+            let (ours, theirs) = if subject_first {
+                let ours = take(subject, span).await?;
+                (ours, take(limit, span).await?)
+            } else {
+                let theirs = take(limit, span).await?;
+                (take(subject, span).await?, theirs)
+            };
+            if number == 0 {
+                self.other_faults.extend(ours.1.or(theirs.1));
+            } else {
+                self.add(if subject_first { "AB" } else { "BA" }, ours, theirs);
+            }
+        }
+        Ok(())
+    }
+
     fn add(&mut self, order: &'static str, ours: Taken, theirs: Taken) {
         let (subject_tps, limit_tps) = (ours.0.rate(), theirs.0.rate());
         for (side, (slice, void)) in [(&mut self.subject, &ours), (&mut self.limit, &theirs)] {
             side.refused = side.refused.saturating_add(slice.refused);
+            side.retried = side.retried.saturating_add(slice.retried);
             if void.is_none() {
                 side.latency.merge(&slice.latency);
             }

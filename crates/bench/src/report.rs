@@ -43,9 +43,11 @@ pub struct Row {
     pub limit_latency: Latency,
     /// Requests that were rightly refused.
     pub refused: u64,
+    /// Requests that were sent again because the service said that they may succeed later.
+    pub retried: u64,
     /// Every pair as it was taken.
     pub pairs: Vec<Pair>,
-    /// Why slices were void; empty if all were sound.
+    /// Void slices, and why the scenario could not begin or go on; empty if all is sound.
     pub faults: Vec<String>,
     /// Clients of either side.
     pub clients: u16,
@@ -77,6 +79,7 @@ impl Row {
             subject_latency: Latency::of(&measured.subject),
             limit_latency: Latency::of(&measured.limit),
             refused: measured.subject.refused,
+            retried: measured.subject.retried,
             pairs: measured.pairs.clone(),
             faults: measured.faults().map(str::to_owned).collect(),
             clients: plan.clients,
@@ -98,7 +101,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// True if no slice was void.
+    /// True if no slice was void and no scenario broke off.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.rows.iter().all(|row| row.faults.is_empty())
@@ -125,7 +128,7 @@ impl Report {
         }
         for row in &self.rows {
             for fault in &row.faults {
-                push(&mut text, &format!("VOID {}: {fault}", row.name));
+                push(&mut text, &format!("FAULT {}: {fault}", row.name));
             }
         }
         if let Some(row) = self.rows.first() {

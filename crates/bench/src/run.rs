@@ -1,15 +1,15 @@
 //! All scenarios, one after the other, on one server.
 
 use crate::{
-    BenchError, Booking, Ledger, Plan, Report, Scenario, Server, Tpcb, machine::Setting, measure,
-    report::Row,
+    BenchError, Booking, Ledger, Measured, Plan, Report, Scenario, Server, Tpcb, machine::Setting,
+    measure, report::Row,
 };
 
 /// Starts a server, measures every scenario that the plan names, and stops the server.
 ///
 /// # Errors
-/// [`BenchError`], if something could not be measured. A void slice is no error; see
-/// [`Report::is_sound`].
+/// [`BenchError`], if there is no server or no limit to measure against. What is wrong with one
+/// scenario is told in its row; see [`Report::is_sound`].
 pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let server = Server::start(&plan.folder).await?;
     let setting = Setting::of(&server);
@@ -19,9 +19,10 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let mut tpcb = Tpcb::load(&server, &plan.peer, plan.scale, plan.clients, plan.seed).await?;
     let mut course = Course { plan, tpcb: &mut tpcb, rows: Vec::new(), setting: &setting };
     let (clients, seed) = (plan.clients, plan.seed);
-    course.take(Ledger::SINGLE, Ledger::single(&server, clients, seed)).await?;
-    course.take(Ledger::BATCHED, Ledger::batched(&server, clients, seed)).await?;
-    course.take(Booking::NAME, Booking::start(&server, clients, seed)).await?;
+    course.take(Ledger::SINGLE, Ledger::single(&server, clients, seed)).await;
+    course.take(Ledger::BATCHED, Ledger::batched(&server, clients, seed)).await;
+    course.take(Booking::SPREAD, Booking::spread(&server, clients, seed)).await;
+    course.take(Booking::SHARED, Booking::shared(&server, clients, seed)).await;
     let rows = course.rows;
     drop(tpcb);
     server.stop().await?;
@@ -44,17 +45,22 @@ impl Course<'_> {
     /// the next counts what is stored.
     async fn take<S: Scenario>(
         &mut self,
-        name: &str,
+        name: &'static str,
         start: impl Future<Output = Result<S, BenchError>>,
-    ) -> Result<(), BenchError> {
+    ) {
         let plan = self.plan;
         if !name.contains(&plan.only) {
-            return Ok(());
+            return;
         }
         eprintln!("bench: {name}: {} pairs of slices of {:?}", plan.pairs, plan.span);
-        let mut subject = start.await?;
-        let measured = measure(&mut subject, self.tpcb, plan.pairs, plan.span).await?;
+        let measured = match start.await {
+            Ok(mut subject) => measure(&mut subject, self.tpcb, plan.pairs, plan.span).await,
+            Err(error) => {
+                let mut nothing = Measured::new(name);
+                nothing.other_faults.push(format!("not begun: {error}"));
+                nothing
+            }
+        };
         self.rows.push(Row::of(&measured, plan, self.tpcb.peer(), self.setting));
-        Ok(())
     }
 }

@@ -12,6 +12,8 @@ pub struct Slice {
     /// Operations that were rightly refused, such as a GPU that another client took first. They
     /// cost time and do not count.
     pub refused: u64,
+    /// Requests that were sent again because the service said that they may succeed later.
+    pub retried: u64,
     /// From the first request to the last answer.
     pub elapsed: Duration,
     /// Of each transaction or request, the refused ones included.

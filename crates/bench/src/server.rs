@@ -130,6 +130,13 @@ async fn facts(cluster: &Cluster) -> Result<(String, u64), BenchError> {
     Ok((version, u64::try_from(millis).unwrap_or_default()))
 }
 
+/// Tells the planner how full the tables are. Autovacuum does it within a minute, which is longer than
+/// tables of a run stay of one size.
+pub(crate) async fn analyze(connection: &mut PgConnection) -> Result<(), BenchError> {
+    sqlx::query("ANALYZE").execute(connection).await.map_err(BenchError::sql("analyze"))?;
+    Ok(())
+}
+
 /// The service's defaults.
 fn policy() -> Result<Policy, BenchError> {
     Ok(Policy {

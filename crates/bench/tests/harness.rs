@@ -38,9 +38,10 @@ async fn a_short_run_reports_every_scenario() {
     let table = report.table();
     assert!(report.is_sound(), "{table}");
     let lines = report.json_lines().unwrap();
-    for (name, line) in
-        ["p1_ledger_single", "p1_ledger_batch_100", "p2_booking_http"].into_iter().zip(&lines)
-    {
+    let names =
+        ["p1_ledger_single", "p1_ledger_batch_100", "p2_booking_http", "p2_booking_http_shared"];
+    assert_eq!(lines.len(), names.len());
+    for (name, line) in names.into_iter().zip(&lines) {
         assert!(table.contains(&format!("| {name} |")), "{name} is not in\n{table}");
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(row["name"], name);
@@ -51,7 +52,6 @@ async fn a_short_run_reports_every_scenario() {
         assert!(row["peer"].as_str().unwrap().starts_with("built-in"));
         assert!(row["postgresql"].as_str().unwrap().starts_with("1"));
     }
-    assert_eq!(lines.len(), 3);
 }
 
 /// A slice of `scenario`, which must be sound.
@@ -88,7 +88,7 @@ async fn a_planted_fault_makes_a_slice_void() {
     assert!(matches!(ledger.verify(&slice).await.unwrap(), Verdict::Void(_)));
     sound(&mut ledger).await;
 
-    let mut booking = Booking::start(&server, CLIENTS, SEED).await.unwrap();
+    let mut booking = Booking::shared(&server, CLIENTS, SEED).await.unwrap();
     sound(&mut booking).await;
     one_too_many(&mut booking).await;
     // an answer that is not kept
@@ -104,7 +104,7 @@ async fn a_planted_fault_makes_a_slice_void() {
     one_too_many(&mut tpcb).await;
 }
 
-/// Counts what it did not do in its second slice.
+/// Counts what it did not do in its second slice, and fails in its 101st.
 struct Liar(u64);
 
 impl Scenario for Liar {
@@ -118,6 +118,9 @@ impl Scenario for Liar {
 
     async fn slice(&mut self, span: Duration) -> Result<Slice, BenchError> {
         self.0 += 1;
+        if self.0 == 100 + 1 {
+            return Err(BenchError::Subject { doing: "go on", why: "tired".to_owned() });
+        }
         Ok(Slice { count: 10 * self.0, elapsed: span, ..Slice::default() })
     }
 
@@ -128,7 +131,7 @@ impl Scenario for Liar {
 
 #[tokio::test]
 async fn a_void_slice_gives_no_ratio_and_is_told() {
-    let measured = measure(&mut Liar(0), &mut Liar(10), 3, SPAN).await.unwrap();
+    let measured = measure(&mut Liar(0), &mut Liar(10), 3, SPAN).await;
     let orders: Vec<_> = measured.pairs.iter().map(|pair| pair.order).collect();
     assert_eq!(orders, ["AB", "BA", "AB"]);
     assert_eq!(measured.faults().collect::<Vec<_>>(), ["liar: a lie"]);
@@ -138,6 +141,14 @@ async fn a_void_slice_gives_no_ratio_and_is_told() {
     for (ratio, wanted) in ratios.iter().zip([30.0 / 130.0, 40.0 / 140.0]) {
         assert!((ratio - wanted).abs() < 1e-12, "{ratio} is not {wanted}");
     }
+}
+
+#[tokio::test]
+async fn what_breaks_off_keeps_its_pairs() {
+    // one slice to warm up, two pairs, and the limit's fourth slice is its 101st
+    let measured = measure(&mut Liar(3), &mut Liar(97), 4, SPAN).await;
+    assert_eq!(measured.pairs.len(), 2);
+    assert_eq!(measured.faults().collect::<Vec<_>>(), ["broken off: cannot go on: tired"]);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use alloy::primitives::Bytes;
 use chain::{
-    ChainError, FeePolicy, Fees, ReadClient, Refused, SendOutcome, SignedTx, Signer, TxFields, Wire,
+    BlockHeader, ChainError, FeePolicy, Fees, ReadClient, Refused, SendOutcome, SignedTx, Signer,
+    TxFields, Wire,
 };
 use domain::{
     id::TxId,
@@ -112,7 +113,9 @@ impl Lane {
         if queued.is_empty() {
             return Ok(());
         }
-        let fees = self.fees().await?;
+        // Before the estimates: if a block comes in between, what was ahead still counts as ahead.
+        let head = self.client.head().await?;
+        let fees = self.fees(&head).await?;
         for intent in queued {
             let Some(terms) = self.terms(&intent).await? else {
                 continue;
@@ -122,7 +125,7 @@ impl Lane {
             match self.client.estimate_gas(from, self.site.escrow, data.clone()).await {
                 Ok(gas) => self.sign(&intent, data, gas, fees).await?,
                 Err(ChainError::Reverts { data }) => {
-                    self.refused(&intent, &data, terms.start_by).await?;
+                    self.refused(&intent, &data, terms.start_by, head.timestamp).await?;
                 }
                 Err(ChainError::Refused { code, message }) => {
                     let verdict = Verdict::NeedsOperator(format!("{message} ({code})"));
@@ -134,8 +137,7 @@ impl Lane {
         Ok(())
     }
 
-    async fn fees(&self) -> Result<Fees, EngineError> {
-        let head = self.client.head().await?;
+    async fn fees(&self, head: &BlockHeader) -> Result<Fees, EngineError> {
         let tip = self.client.suggested_tip().await?;
         Ok(self.settings.fees.fees(head.base_fee, tip))
     }
@@ -212,8 +214,14 @@ impl Lane {
         intent: &Intent,
         data: &Bytes,
         start_by: UnixSeconds,
+        chain_time: UnixSeconds,
     ) -> Result<(), EngineError> {
         match judge(Refusal::decode(data)) {
+            // Blocks are older than our clock. A new measurement is never earlier than this one, so it
+            // would be ahead as well: let the chain come to this one.
+            Verdict::Remeasure(reason) if is_after(&intent.call, chain_time) => {
+                self.put_off(intent, &Verdict::NotYet(reason)).await
+            }
             Verdict::Remeasure(reason) => self.remeasure(intent, reason, start_by).await,
             verdict @ (Verdict::NotYet(_) | Verdict::NeedsOperator(_)) => {
                 self.put_off(intent, &verdict).await
@@ -325,6 +333,15 @@ fn encode(call: &Call, terms: &Terms) -> Vec<u8> {
         Call::Start { started_at } => calldata::start(terms, *started_at),
         Call::Close { stopped_at, credit } => calldata::close(terms, *stopped_at, *credit),
         Call::Cancel => calldata::cancel(terms),
+    }
+}
+
+/// True if the call names a second after `moment`.
+const fn is_after(call: &Call, moment: UnixSeconds) -> bool {
+    match call {
+        Call::Start { started_at } => started_at.get() > moment.get(),
+        Call::Close { stopped_at, .. } => stopped_at.get() > moment.get(),
+        Call::Cancel => false,
     }
 }
 

@@ -12,6 +12,8 @@ use crate::{
 };
 
 const DOING: &str = "book over HTTP";
+/// How often one booking is sent while the service says that it may succeed later.
+const TRIES: u32 = 5;
 
 /// One client with its session, its connection and the quotes it was given.
 pub(super) struct Renter {
@@ -21,6 +23,7 @@ pub(super) struct Renter {
     session: String,
     quotes: Vec<QuoteId>,
     booked: Vec<Uuid>,
+    retried: u64,
     last: Option<(QuoteId, String, Uuid)>,
 }
 
@@ -37,6 +40,7 @@ struct Rental {
 #[derive(Deserialize)]
 struct Problem {
     code: String,
+    retryable: bool,
 }
 
 impl Renter {
@@ -53,6 +57,7 @@ impl Renter {
             session: session.to_owned(),
             quotes: Vec::new(),
             booked: Vec::new(),
+            retried: 0,
             last: None,
         })
     }
@@ -74,6 +79,11 @@ impl Renter {
     /// The rentals that the answers named since the last time.
     pub(super) fn take_booked(&mut self) -> Vec<Uuid> {
         std::mem::take(&mut self.booked)
+    }
+
+    /// How often a request was sent again since the last time.
+    pub(super) fn take_retried(&mut self) -> u64 {
+        std::mem::take(&mut self.retried)
     }
 
     /// Sends the last booking again; true if the answer is the same rental, marked as a repetition.
@@ -101,22 +111,26 @@ impl Client for Renter {
             return Ok(Step::Dry);
         };
         let key = Uuid::now_v7().to_string();
-        let (status, _, body) = send(self.request(quote, &key)).await?;
-        if status == StatusCode::CREATED {
-            let rental = rental_in(&body)
-                .ok_or_else(|| BenchError::subject(DOING)("an answer without a rental"))?;
-            self.booked.push(rental);
-            self.last = Some((quote, key, rental));
-            return Ok(Step::Done(1));
-        }
-        match serde_json::from_slice::<Problem>(&body) {
-            // another client was first at this machine's next GPU
-            Ok(problem) if problem.code == "offer-taken" => Ok(Step::Refused),
-            _ => {
-                let said = String::from_utf8_lossy(&body);
-                Err(BenchError::subject(DOING)(format!("{status}: {said}")))
+        let mut said = String::new();
+        for _ in 0..TRIES {
+            let (status, _, body) = send(self.request(quote, &key)).await?;
+            if status == StatusCode::CREATED {
+                let rental = rental_in(&body)
+                    .ok_or_else(|| BenchError::subject(DOING)("an answer without a rental"))?;
+                self.booked.push(rental);
+                self.last = Some((quote, key, rental));
+                return Ok(Step::Done(1));
+            }
+            said = format!("{status}: {}", String::from_utf8_lossy(&body));
+            match serde_json::from_slice::<Problem>(&body) {
+                // another client was first at this machine's next GPU
+                Ok(problem) if problem.code == "offer-taken" => return Ok(Step::Refused),
+                // with the same key: what was done after all is not done twice
+                Ok(problem) if problem.retryable => self.retried = self.retried.saturating_add(1),
+                _ => break,
             }
         }
+        Err(BenchError::subject(DOING)(said))
     }
 }
 

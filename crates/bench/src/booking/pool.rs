@@ -1,5 +1,5 @@
 //! The market that is booked from: machines with eight GPUs each, an offer of one GPU on each, and
-//! eight quotes for it, held by different renters.
+//! eight quotes for it.
 
 use std::sync::Arc;
 
@@ -43,8 +43,18 @@ const CHUNK: usize = 16;
 /// Longer than any run.
 const GOOD_FOR: Seconds = Seconds(24 * 3_600);
 
+/// Who books on which machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spread {
+    /// All quotes of a machine are one renter's.
+    Own,
+    /// They are different renters'.
+    Shared,
+}
+
 /// Makes machines and quotes.
 pub(super) struct Pool {
+    spread: Spread,
     store: Store,
     provider: Account,
     renters: Arc<Vec<Account>>,
@@ -54,8 +64,13 @@ pub(super) struct Pool {
 
 impl Pool {
     /// One provider, and a renter with a session for each client.
-    pub(super) async fn open(store: Store, clients: u16, seed: u64) -> Result<Self, BenchError> {
-        let mut rng = SplitMix64::new(seed);
+    pub(super) async fn open(
+        store: Store,
+        spread: Spread,
+        clients: u16,
+        seed: u64,
+    ) -> Result<Self, BenchError> {
+        let mut rng = SplitMix64::part(seed, spread as u64);
         let sessions: Vec<String> =
             (0..clients).map(|_| BASE64_URL_SAFE_NO_PAD.encode(rng.bytes())).collect();
         let (tokens, now) = (Arc::new(sessions.clone()), store.now().seconds());
@@ -66,7 +81,8 @@ impl Pool {
             })
             .await
             .map_err(BenchError::subject("open the market"))?;
-        Ok(Self { store, provider, renters: Arc::new(renters), sessions, rng })
+        let renters = Arc::new(renters);
+        Ok(Self { spread, store, provider, renters, sessions, rng })
     }
 
     /// The bearer token of each renter.
@@ -81,7 +97,7 @@ impl Pool {
         each: usize,
     ) -> Result<Vec<Vec<QuoteId>>, BenchError> {
         let renters = self.renters.len();
-        let machines = each.saturating_mul(renters).div_ceil(GPUS);
+        let machines = each.div_ceil(GPUS).saturating_mul(renters);
         let chunks = machines.div_ceil(CHUNK);
         let made: Vec<Vec<(usize, QuoteId)>> = stream::iter(0..chunks)
             .map(|chunk| self.make_machines(chunk.saturating_mul(CHUNK)))
@@ -102,7 +118,7 @@ impl Pool {
 
     /// A chunk of machines, of which the first is number `first`, in one transaction.
     async fn make_machines(&self, first: usize) -> Result<Vec<(usize, QuoteId)>, BenchError> {
-        let (renters, provider) = (self.renters.clone(), self.provider);
+        let (renters, provider, spread) = (self.renters.clone(), self.provider, self.spread);
         let now = self.store.now().seconds();
         self.store
             .write::<Vec<(usize, QuoteId)>, String, _>("bench.machines", move |tx| {
@@ -112,8 +128,10 @@ impl Pool {
                     for number in first..first.saturating_add(CHUNK) {
                         let offer = list_machine(tx, &provider, now).await?;
                         for gpu in 0..GPUS {
-                            // Each machine begins with another renter, should they not be eight.
-                            let turn = number.saturating_mul(GPUS).saturating_add(gpu);
+                            let turn = match spread {
+                                Spread::Own => number,
+                                Spread::Shared => number.saturating_mul(GPUS).saturating_add(gpu),
+                            };
                             let at = turn.checked_rem(renters.len()).unwrap_or_default();
                             let Some(renter) = renters.get(at) else {
                                 continue;
