@@ -1,9 +1,9 @@
 # Each target is one script or one cargo command; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench sqlx docs deny fmt clean-data
+.PHONY: help setup run test contracts contracts-deep mutation gas-peers deploy-dry-run bench sqlx docs deny fmt clean-data
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Check this machine and install the pinned tools
 	@scripts/setup
@@ -13,6 +13,21 @@ run: ## Start the whole market here (ONCE=1: one rental from end to end, then st
 
 test: ## Everything that must hold: contracts, Rust, lints, committed files
 	@scripts/test
+
+contracts: ## The contracts' part of test: tests, proofs, slither, coverage, gas
+	@scripts/setup && scripts/contracts
+
+contracts-deep: ## The same for an hour or more (MUTATION=1: mutation testing too)
+	@scripts/setup && scripts/contracts --deep $(if $(MUTATION),--mutation)
+
+mutation: ## Break the contracts in small ways and count what the tests notice (ARGS="--sample 100 --resume")
+	@scripts/setup && contracts/tools/mutate.py $(ARGS)
+
+gas-peers: ## The escrow's gas beside Sablier Flow's, step by step (fetches Sablier's bytecode from npm)
+	@scripts/gas-peers
+
+deploy-dry-run: ## Rehearse a deployment to Polygon on a local chain, and the owner's runbook
+	@scripts/setup && deploy/dry-run
 
 bench: ## Measure
 	@SQLX_OFFLINE=true cargo run --quiet --release --locked -p bench

@@ -6,7 +6,8 @@ pragma solidity 0.8.37;
 /// with the renter (gross) or the provider (fee).
 /// Unchecked, because the bounds are plain: 96 bits * 3600, 32 bits * 96 bits and 96 bits * 16 bits fit 256 bits; gross
 /// is at most the deposit and does not fall as seconds grow; fee and net do not fall as gross grows, and fee is at most
-/// gross since `feeBps` is at most 10,000. test/Split.t.sol runs the same sums checked.
+/// gross since `feeBps` is at most 10,000; billed seconds are never fewer than settled ones, nor 0.
+/// test/Split.t.sol runs the same sums checked.
 library Split {
     /// @notice What one payment gives to whom; `refund` is the part of the deposit beyond the last billed second.
     struct Shares {
@@ -42,7 +43,7 @@ library Split {
         if (billed == 0) billed = 1;
     }
 
-    /// @notice The seconds that may be released after `secs`, of which the last `holdback` wait.
+    /// @notice The seconds that may be released after `secs`: of those that are funded, the last `holdback` wait.
     function releasableSecs(
         uint96 deposit,
         uint96 pricePerHour,
@@ -53,8 +54,26 @@ library Split {
         pure
         returns (uint32)
     {
+        uint32 funded = _atMost(secs, fundedSecs(deposit, pricePerHour));
         unchecked {
-            return secs > holdback ? _atMost(secs - holdback, fundedSecs(deposit, pricePerHour)) : 0;
+            return funded > holdback ? funded - holdback : 0;
+        }
+    }
+
+    /// @notice `secs` billed seconds less a credit: no fewer than are settled, at least 1.
+    function creditedSecs(uint32 settledSecs, uint32 secs, uint32 credit) internal pure returns (uint32) {
+        unchecked {
+            uint32 least = settledSecs == 0 ? 1 : settledSecs;
+            return secs - least > credit ? secs - credit : least;
+        }
+    }
+
+    /// @notice How many of the last `billed` seconds the renter may still dispute: at most `holdback`, none that is
+    /// settled, and not the first second.
+    function claimSecs(uint32 settledSecs, uint32 billed, uint32 holdback) internal pure returns (uint32) {
+        unchecked {
+            uint32 unsettled = billed - (settledSecs == 0 ? 1 : settledSecs);
+            return holdback < unsettled ? holdback : unsettled;
         }
     }
 
@@ -83,6 +102,44 @@ library Split {
             }
             due.fee = fee;
             due.net = gross - fee;
+        }
+    }
+
+    /// @notice `shares` where the seconds from `toSecs` to `clockSecs` are held: the refund is what lies beyond those.
+    function sharesBefore(
+        uint96 deposit,
+        uint96 pricePerHour,
+        uint16 feeBps,
+        uint32 fromSecs,
+        uint32 toSecs,
+        uint32 clockSecs
+    )
+        internal
+        pure
+        returns (Shares memory due)
+    {
+        due = shares(deposit, pricePerHour, feeBps, fromSecs, toSecs);
+        unchecked {
+            due.refund = deposit - grossOf(deposit, pricePerHour, clockSecs);
+        }
+    }
+
+    /// @notice `shares` of held seconds, `fromSecs` to `clockSecs`, of which those beyond `toSecs` are the renter's.
+    function sharesOfHeld(
+        uint96 deposit,
+        uint96 pricePerHour,
+        uint16 feeBps,
+        uint32 fromSecs,
+        uint32 toSecs,
+        uint32 clockSecs
+    )
+        internal
+        pure
+        returns (Shares memory due)
+    {
+        due = shares(deposit, pricePerHour, feeBps, fromSecs, toSecs);
+        unchecked {
+            due.refund -= deposit - grossOf(deposit, pricePerHour, clockSecs);
         }
     }
 

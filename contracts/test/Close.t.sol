@@ -1,19 +1,76 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {CloseItem, IEscrow, Outcome, Status, Terms} from "../src/IEscrow.sol";
+import {CloseItem, EndSignatures, IEscrow, Outcome, Rental, Status, Terms} from "../src/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
+import {Wallet} from "./mocks/Receivers.sol";
 
 contract CloseTest is Fixture {
-    function test_Close_CreditsOutage() public {
+    function test_Close() public {
         Terms memory t = _terms();
         bytes32 id = _activate(t, DEPOSIT);
         skip(2100);
         vm.expectEmit(address(escrow));
-        emit IEscrow.Closed(id, Outcome.ClosedByOperator, 2000, 1_800_000, 200_000, 8_000_000, true);
-        _close(t, T0 + 2050, 50);
-        _assertBalances(1_800_000, 200_000, 2_000_000);
+        emit IEscrow.Closed(id, Outcome.ClosedByOperator, 2050, 1_845_000, 205_000, 7_950_000, true);
+        _close(t, T0 + 2050, 0);
+        _assertBalances(1_845_000, 205_000, 2_050_000);
         _assertStatus(id, Status.None);
+    }
+
+    /// @dev A credit is held for the provider to dispute, and is the renter's after that.
+    function test_Close_CreditsOutage() public {
+        Terms memory t = _terms();
+        bytes32 id = _activate(t, DEPOSIT);
+        skip(2100);
+        _expectHeld(id, 2000, 50, 0, 1_800_000, 200_000, 7_950_000);
+        _close(t, T0 + 2050, 50);
+        _assertBalances(1_800_000, 200_000, 2_050_000);
+        skip(24 hours + 1);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Closed(id, Outcome.Undisputed, 2000, 0, 0, 50_000, true);
+        escrow.finalize(t);
+        _assertBalances(1_800_000, 200_000, 2_000_000);
+        assertEq(usdc.balanceOf(renter), 1e12 - 2_000_000, "renter");
+        _assertStatus(id, Status.None);
+    }
+
+    /// @dev With a holdback the last billed seconds are held besides, before the credited ones.
+    function test_Close_HoldsClaimAndCredit() public {
+        Terms memory t = _terms();
+        t.holdback = 600;
+        bytes32 id = _activate(t, DEPOSIT);
+        skip(2100);
+        _expectHeld(id, 1400, 650, 600, 1_260_000, 140_000, 7_950_000);
+        _close(t, T0 + 2050, 50);
+        assertEq(
+            abi.encode(escrow.rental(id)),
+            abi.encode(Rental(Status.Contested, DEPOSIT, 0, 1400, 650, 600, T0 + 2100 + 24 hours, false, false)),
+            "stored"
+        );
+        skip(24 hours + 1);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Closed(id, Outcome.Undisputed, 2000, 540_000, 60_000, 50_000, true);
+        escrow.finalize(t);
+        _assertBalances(1_800_000, 200_000, 2_000_000);
+    }
+
+    /// @dev `refundPushed` tells a refund that the renter took from one that waits for it.
+    function test_Close_RefusedRefund_IsCredited() public {
+        Wallet wallet = new Wallet();
+        vm.deal(address(wallet), DEPOSIT);
+        Terms memory t = _terms(NATIVE, "native");
+        t.renter = address(wallet);
+        wallet.lock(escrow, t, DEPOSIT);
+        _start(t, T0);
+        wallet.setManner(Wallet.Manner.Refuses);
+        skip(1000);
+        bytes32 id = escrow.hashTerms(t);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Credited(address(wallet), NATIVE, 9_000_000);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Closed(id, Outcome.ClosedByOperator, 1000, 900_000, 100_000, 9_000_000, false);
+        _close(t, T0 + 1000, 0);
+        assertEq(escrow.balanceOf(address(wallet), NATIVE), 9_000_000, "credited");
     }
 
     function test_Close_NotOperator() public {
@@ -23,14 +80,14 @@ contract CloseTest is Fixture {
         for (uint256 i = 0; i < others.length; ++i) {
             vm.startPrank(others[i]);
             vm.expectRevert(IEscrow.NotOperator.selector);
-            escrow.close(t, T0, 0);
+            escrow.close(t, T0, 0, EndSignatures("", ""));
             vm.expectRevert(IEscrow.NotOperator.selector);
-            escrow.closeBatch(new CloseItem[](0));
+            escrow.closeBatch(new CloseItem[](0), new EndSignatures[](0));
             vm.stopPrank();
         }
     }
 
-    function test_Stop_FutureOrOld_PlusMinusOne() public {
+    function test_Stop_FutureOrOld() public {
         Terms memory t = _terms();
         _activate(t, DEPOSIT);
         skip(2000);
@@ -55,12 +112,16 @@ contract CloseTest is Fixture {
         _assertBalances(900, 100, 1000);
     }
 
-    function test_Close_MinimumOneSecond() public {
+    function test_MinimumOneSecond() public {
         Terms memory t = _terms();
         bytes32 id = _activate(t, DEPOSIT);
         skip(100);
+        uint256 before = vm.snapshotState();
         vm.expectEmit(address(escrow));
         emit IEscrow.Closed(id, Outcome.ClosedByOperator, 1, 900, 100, DEPOSIT - 1000, true);
+        _close(t, T0, 0);
+        vm.revertToState(before);
+        _expectHeld(id, 1, 99, 0, 900, 100, DEPOSIT - 100_000);
         _close(t, T0 + 100, type(uint32).max);
     }
 
@@ -70,10 +131,9 @@ contract CloseTest is Fixture {
         skip(1000);
         escrow.release(t);
         skip(100);
-        vm.expectEmit(address(escrow));
-        emit IEscrow.Closed(id, Outcome.ClosedByOperator, 1000, 0, 0, 9_000_000, true);
+        _expectHeld(id, 1000, 100, 0, 0, 0, 8_900_000);
         _close(t, T0 + 1100, 600);
-        _assertBalances(900_000, 100_000, 1_000_000);
+        _assertBalances(900_000, 100_000, 1_100_000);
     }
 
     /// @dev A stop dated before what was released bills what was released.
@@ -86,7 +146,7 @@ contract CloseTest is Fixture {
         _assertBalances(900_000, 100_000, 1_000_000);
     }
 
-    /// @dev The credit is taken off before the bound by the deposit.
+    /// @dev The credit is taken off what is billed, not off what lies beyond the deposit.
     function test_Close_AfterExhaustion() public {
         Terms memory t = _terms();
         bytes32 id = _activate(t, DEPOSIT);
@@ -96,9 +156,8 @@ contract CloseTest is Fixture {
         emit IEscrow.Closed(id, Outcome.ClosedByOperator, 10_000, 9_000_000, 1_000_000, 0, true);
         _close(t, T0 + 20_000, 0);
         vm.revertToState(before);
-        vm.expectEmit(address(escrow));
-        emit IEscrow.Closed(id, Outcome.ClosedByOperator, 9000, 8_100_000, 900_000, 1_000_000, true);
-        _close(t, T0 + 20_000, 11_000);
+        _expectHeld(id, 9000, 1000, 0, 8_100_000, 900_000, 0);
+        _close(t, T0 + 20_000, 1000);
     }
 
     function test_Close_NotActive() public {
@@ -138,15 +197,37 @@ contract CloseTest is Fixture {
         skip(credit % 1000);
         releasedSome;
         _close(t, _now(), credit);
+        skip(24 hours + 1);
+        (bool finalized,) = address(escrow).call(abi.encodeCall(escrow.finalize, (t)));
+        finalized;
+        _assertEnded(escrow.hashTerms(t));
         uint256 paid = escrow.balanceOf(provider, address(usdc)) + escrow.balanceOf(treasury, address(usdc));
         assertEq(paid, usdc.balanceOf(address(escrow)), "the escrow holds what is owed");
         assertEq(usdc.balanceOf(renter), renterHad - paid, "the renter has the rest");
         assertLe(paid, deposit, "never above the deposit");
     }
 
+    function _expectHeld(
+        bytes32 id,
+        uint32 settled,
+        uint32 contested,
+        uint32 claim,
+        uint96 net,
+        uint96 fee,
+        uint96 refund
+    )
+        private
+    {
+        uint40 deadline = _now() + 24 hours;
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Contested(
+            id, Outcome.ClosedByOperator, settled, contested, claim, deadline, false, net, fee, refund, true
+        );
+    }
+
     function _expectRevert(Terms memory t, uint40 stoppedAt, uint32 creditSecs, bytes4 error_) private {
         vm.prank(operator);
         vm.expectRevert(error_);
-        escrow.close(t, stoppedAt, creditSecs);
+        escrow.close(t, stoppedAt, creditSecs, EndSignatures("", ""));
     }
 }

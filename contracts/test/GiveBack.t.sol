@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IEscrow, Outcome, Status, Terms} from "../src/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
+import {Wallet} from "./mocks/Receivers.sol";
 
 contract GiveBackTest is Fixture {
     function test_Cancel_ByOperatorAndByProvider() public {
@@ -71,6 +72,32 @@ contract GiveBackTest is Fixture {
         vm.warp(t.startBy + 1 days);
         vm.expectRevert(IEscrow.NotLocked.selector);
         escrow.reclaim(t);
+    }
+
+    /// @dev `refundPushed` tells a refund that the renter took from one that waits for it.
+    function test_GiveBack_RefusedRefund_IsCredited() public {
+        Wallet wallet = new Wallet();
+        vm.deal(address(wallet), 2 * DEPOSIT);
+        Terms memory t = _terms(NATIVE, "cancelled");
+        t.renter = address(wallet);
+        wallet.lock(escrow, t, DEPOSIT);
+        bytes32 id = escrow.hashTerms(t);
+        wallet.setManner(Wallet.Manner.Refuses);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Credited(address(wallet), NATIVE, DEPOSIT);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Closed(id, Outcome.Cancelled, 0, 0, 0, DEPOSIT, false);
+        vm.prank(provider);
+        escrow.cancel(t);
+        t.orderHash = "reclaimed";
+        wallet.lock(escrow, t, DEPOSIT);
+        id = escrow.hashTerms(t);
+        skip(1 days);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Closed(id, Outcome.Reclaimed, 0, 0, 0, DEPOSIT, false);
+        escrow.reclaim(t);
+        assertEq(escrow.balanceOf(address(wallet), NATIVE), 2 * DEPOSIT, "credited");
+        assertEq(address(escrow).balance, 2 * DEPOSIT, "held");
     }
 
     function test_GiveBack_Native() public {

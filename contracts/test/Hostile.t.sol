@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {CloseItem, IEscrow, Status, Terms} from "../src/IEscrow.sol";
+import {CloseItem, EndSignatures, IEscrow, Status, Terms} from "../src/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
 import {OddToken} from "./mocks/OddToken.sol";
 import {Forcer, Wallet} from "./mocks/Receivers.sol";
@@ -18,16 +18,16 @@ contract HostileTest is Fixture {
         _odd.mint(renter, DEPOSIT);
         vm.prank(renter);
         _odd.approve(address(escrow), type(uint256).max);
-        vm.prank(owner);
-        escrow.listToken(address(_odd), true);
+        _list(address(_odd));
     }
 
     function test_Push_EachFault_Credits() public {
-        OddToken.Fault[5] memory faults = [
+        OddToken.Fault[6] memory faults = [
             OddToken.Fault.ReturnsFalse,
             OddToken.Fault.ReturnsTwo,
             OddToken.Fault.ReturnsShort,
             OddToken.Fault.ReturnsMegabyte,
+            OddToken.Fault.RevertsMegabyte,
             OddToken.Fault.BurnsGas
         ];
         for (uint256 i = 0; i < faults.length; ++i) {
@@ -42,6 +42,27 @@ contract HostileTest is Fixture {
         }
     }
 
+    /// @dev A long answer is not copied, which would take the caller's gas: nothing but the one word is.
+    function test_ReturnBomb() public {
+        OddToken.Fault[2] memory faults = [OddToken.Fault.ReturnsMegabyte, OddToken.Fault.RevertsMegabyte];
+        for (uint256 i = 0; i < faults.length; ++i) {
+            uint256 before = vm.snapshotState();
+            Terms memory t = _running();
+            _odd.setFault(faults[i]);
+            _expectCredited(t);
+            vm.prank(renter);
+            uint256 gas = gasleft();
+            escrow.stop(t);
+            // 100,000 bytes are 29,000 gas of the token's; copied, they would be as much again of the escrow's.
+            assertLt(gas - gasleft(), 230_000, "bounded gas");
+            vm.revertToState(before);
+        }
+        (Wallet wallet, Terms memory native) = _walletRental("bomb");
+        wallet.setManner(Wallet.Manner.ReturnsMegabyte);
+        _stop(native, provider);
+        assertEq(escrow.balanceOf(address(wallet), NATIVE), DEPOSIT - 1_000_000, "credited");
+    }
+
     function test_Push_TokenWithoutCode_Credits() public {
         Terms memory t = _running();
         vm.etch(address(_odd), "");
@@ -49,7 +70,7 @@ contract HostileTest is Fixture {
         _stop(t, renter);
     }
 
-    function test_BlocklistedRenter_HoldsUpNobody() public {
+    function test_BlocklistedRenter() public {
         Terms memory t = _running();
         _odd.setBlocked(renter, true);
         _expectCredited(t);
@@ -67,7 +88,7 @@ contract HostileTest is Fixture {
         assertEq(_odd.balanceOf(stranger), DEPOSIT - 1_000_000, "renter paid");
     }
 
-    function test_BlocklistedProvider_HoldsUpNobody() public {
+    function test_BlocklistedProvider() public {
         Terms memory t = _running();
         _odd.setBlocked(provider, true);
         _stop(t, renter);
@@ -118,7 +139,7 @@ contract HostileTest is Fixture {
         items[0] = CloseItem(first, _now(), 0);
         items[1] = CloseItem(second, _now(), 0);
         vm.prank(operator);
-        escrow.closeBatch(items);
+        escrow.closeBatch(items, new EndSignatures[](0));
         assertEq(escrow.balanceOf(address(bad), NATIVE), DEPOSIT - 2_000_000, "credited");
         assertEq(address(good).balance, DEPOSIT - 1_000_000, "pushed");
     }

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IEscrow, Rental, Status, Terms} from "../src/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
 import {OddToken} from "./mocks/OddToken.sol";
+import {ShortPayer} from "./mocks/ShortPayer.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 
 contract LockTest is Fixture {
@@ -13,10 +14,10 @@ contract LockTest is Fixture {
         Terms memory t = _terms();
         bytes32 id = escrow.hashTerms(t);
         vm.expectEmit(address(escrow));
-        emit IEscrow.Locked(id, renter, provider, t, DEPOSIT);
+        emit IEscrow.Locked(id, renter, provider, t, DEPOSIT, false);
         assertEq(_lock(t, DEPOSIT), id, "id");
         Rental memory r = escrow.rental(id);
-        assertEq(abi.encode(r), abi.encode(Rental(Status.Locked, DEPOSIT, T0, 0, 0, 0)), "stored");
+        assertEq(abi.encode(r), abi.encode(Rental(Status.Locked, DEPOSIT, T0, 0, 0, 0, 0, false, false)), "stored");
         _assertBalances(0, 0, DEPOSIT);
     }
 
@@ -27,7 +28,7 @@ contract LockTest is Fixture {
         assertEq(address(escrow).balance, DEPOSIT, "held");
     }
 
-    function test_Lock_MaxUint96() public {
+    function test_MaxUint96() public {
         Terms memory t = _terms();
         t.pricePerHour = type(uint96).max;
         usdc.mint(renter, type(uint96).max);
@@ -36,16 +37,18 @@ contract LockTest is Fixture {
         vm.prank(renter);
         vm.expectRevert(IEscrow.FundedTimeOver.selector);
         escrow.topUp(t, 1);
+        skip(10 minutes + 1);
         _stop(t, stranger);
         _assertStatus(id, Status.None);
         uint256 fee = uint256(type(uint96).max) / 10;
         _assertBalances(type(uint96).max - fee, fee, type(uint96).max);
     }
 
-    function test_Lock_Dust() public {
+    function test_Dust() public {
         Terms memory t = _terms();
         bytes32 id = _activate(t, 1);
         // 1 unit does not pay for a second: used up at once, and the minimum of a second takes it.
+        skip(10 minutes + 1);
         _stop(t, stranger);
         _assertStatus(id, Status.Closed);
         _assertBalances(1, 0, 1);
@@ -92,7 +95,7 @@ contract LockTest is Fixture {
         _lock(t, DEPOSIT);
     }
 
-    function test_Lock_Token_NotListed_Paused_Delisted() public {
+    function test_Lock_Token_NotListed_Paused() public {
         Terms memory t = _terms(address(new OddToken()), "odd");
         _expectLockRevert(t, DEPOSIT, IEscrow.TokenNotListed.selector);
         t = _terms();
@@ -101,9 +104,7 @@ contract LockTest is Fixture {
         _expectLockRevert(t, DEPOSIT, IEscrow.TokenIsPaused.selector);
         vm.prank(owner);
         escrow.unpauseToken(address(usdc));
-        vm.prank(owner);
-        escrow.listToken(address(usdc), false);
-        _expectLockRevert(t, DEPOSIT, IEscrow.TokenNotListed.selector);
+        _lock(t, DEPOSIT);
     }
 
     function test_Lock_Twice() public {
@@ -122,12 +123,23 @@ contract LockTest is Fixture {
         _expectLockRevert(t, DEPOSIT, IEscrow.StartByOutOfRange.selector);
     }
 
-    function test_Lock_MsgValue() public {
+    /// @dev Native coin sent along with ERC-20 would belong to nobody.
+    function test_MsgValue_WithErc20() public {
         Terms memory t = _terms();
-        vm.prank(renter);
+        vm.startPrank(renter);
         vm.expectRevert(IEscrow.WrongValue.selector);
         escrow.lock{value: 1}(t, DEPOSIT);
-        t = _terms(NATIVE, "native");
+        vm.expectRevert(IEscrow.WrongValue.selector);
+        escrow.prepay{value: 1}(renter, address(usdc), 1);
+        escrow.lock(t, DEPOSIT);
+        vm.expectRevert(IEscrow.WrongValue.selector);
+        escrow.topUp{value: 1}(t, 1);
+        vm.stopPrank();
+        assertEq(address(escrow).balance, 0, "none held");
+    }
+
+    function test_Lock_MsgValue() public {
+        Terms memory t = _terms(NATIVE, "native");
         vm.startPrank(renter);
         vm.expectRevert(IEscrow.WrongValue.selector);
         escrow.lock{value: DEPOSIT - 1}(t, DEPOSIT);
@@ -142,6 +154,29 @@ contract LockTest is Fixture {
         (OddToken odd, Terms memory t) = _odd(OddToken.Fault.TakesFee);
         _expectLockRevert(t, DEPOSIT, IEscrow.InexactTransfer.selector);
         assertEq(odd.balanceOf(address(escrow)), 0, "nothing held");
+    }
+
+    /// @dev Nor may more come than asked: it would belong to nobody.
+    function test_Lock_InexactTransfer() public {
+        ShortPayer token = new ShortPayer();
+        _list(address(token));
+        Terms memory t = _terms(address(token), "short");
+        int256[2] memory wrong = [int256(-1), 1];
+        for (uint256 i = 0; i < wrong.length; ++i) {
+            token.setExcess(wrong[i]);
+            _expectLockRevert(t, DEPOSIT, IEscrow.InexactTransfer.selector);
+            assertEq(token.balanceOf(address(escrow)), 0, "nothing held");
+        }
+        token.setExcess(0);
+        bytes32 id = _lock(t, DEPOSIT);
+        for (uint256 i = 0; i < wrong.length; ++i) {
+            token.setExcess(wrong[i]);
+            _refused(renter, abi.encodeCall(escrow.topUp, (t, 5)), IEscrow.InexactTransfer.selector);
+            bytes memory prepay = abi.encodeCall(escrow.prepay, (renter, address(token), 5));
+            _refused(renter, prepay, IEscrow.InexactTransfer.selector);
+        }
+        assertEq(escrow.rental(id).deposit, DEPOSIT, "as it was");
+        assertEq(escrow.balanceOf(renter, address(token)), 0, "no balance");
     }
 
     function test_Lock_NoReturnValue() public {
@@ -201,7 +236,7 @@ contract LockTest is Fixture {
     function test_LockWithPermit_Refusals() public {
         Terms memory t = _terms(NATIVE, "native");
         vm.prank(renter);
-        vm.expectRevert(IEscrow.WrongValue.selector);
+        vm.expectRevert(IEscrow.NativeToken.selector);
         escrow.lockWithPermit(t, DEPOSIT, T0, 27, 0, 0);
         vm.prank(stranger);
         vm.expectRevert(IEscrow.NotRenter.selector);
@@ -218,8 +253,7 @@ contract LockTest is Fixture {
         odd.setFault(fault);
         vm.prank(renter);
         odd.approve(address(escrow), type(uint256).max);
-        vm.prank(owner);
-        escrow.listToken(address(odd), true);
+        _list(address(odd));
         t = _terms(address(odd), "odd");
     }
 

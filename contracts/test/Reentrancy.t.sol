@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {CloseItem, IEscrow, Outcome, StartItem, Status, Terms} from "../src/IEscrow.sol";
+import {
+    Change,
+    CloseItem,
+    EndSignatures,
+    IEscrow,
+    Outcome,
+    PrepaidItem,
+    StartItem,
+    Status,
+    Terms
+} from "../src/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
 import {HookToken} from "./mocks/HookToken.sol";
 import {Reenterer} from "./mocks/Reenterer.sol";
@@ -20,11 +30,9 @@ contract ReentrancyTest is Fixture {
         _hook.mint(address(_attacker), 1e12);
         _attacker.approve(_hook);
         vm.deal(address(_attacker), 1 ether);
-        vm.startPrank(owner);
-        escrow.listToken(address(_hook), true);
+        _list(address(_hook));
         // So that the operator's functions are reached, too.
-        escrow.setOperator(address(_attacker), true);
-        vm.stopPrank();
+        _enact(Change.AddOperator, address(_attacker));
     }
 
     function test_Control_AnAnsweredCallIsNoticed() public {
@@ -53,7 +61,7 @@ contract ReentrancyTest is Fixture {
         _refundedWhileCallingBack(NATIVE);
     }
 
-    function test_Reenter_Hook777Token_Refund_AllEntryPoints() public {
+    function test_Reenter_Hook777Token() public {
         _refundedWhileCallingBack(address(_hook));
     }
 
@@ -72,7 +80,7 @@ contract ReentrancyTest is Fixture {
     }
 
     /// @dev In the middle of a batch, where the fees are not credited yet.
-    function test_Reenter_CrossFunction_CloseBatch() public {
+    function test_Reenter_CrossFunction() public {
         bytes[] memory calls = _everyCall(NATIVE);
         for (uint256 i = 0; i < calls.length; ++i) {
             uint256 before = vm.snapshotState();
@@ -82,7 +90,7 @@ contract ReentrancyTest is Fixture {
             }
             _attacker.arm(calls[i]);
             vm.prank(operator);
-            escrow.closeBatch(items);
+            escrow.closeBatch(items, new EndSignatures[](0));
             assertEq(escrow.balanceOf(provider, NATIVE), 1800, "provider");
             assertEq(escrow.balanceOf(treasury, NATIVE), 200, "treasury");
             assertEq(address(escrow).balance, 2000, "held");
@@ -109,10 +117,9 @@ contract ReentrancyTest is Fixture {
     /// @dev The views that tell of money do not answer while money is moving.
     function test_ReadOnlyReentrancy() public {
         Terms memory t = _running(NATIVE, "running");
-        bytes[] memory views = new bytes[](3);
+        bytes[] memory views = new bytes[](2);
         views[0] = abi.encodeCall(escrow.rental, (escrow.hashTerms(t)));
-        views[1] = abi.encodeCall(escrow.preview, (t));
-        views[2] = abi.encodeCall(escrow.balanceOf, (provider, NATIVE));
+        views[1] = abi.encodeCall(escrow.balanceOf, (provider, NATIVE));
         for (uint256 i = 0; i < views.length; ++i) {
             uint256 before = vm.snapshotState();
             _attacker.arm(views[i]);
@@ -154,19 +161,36 @@ contract ReentrancyTest is Fixture {
     /// @dev Each function that changes a rental or a balance, in its cheapest form: a push has little gas.
     function _everyCall(address token) private view returns (bytes[] memory calls) {
         Terms memory t = _attackersTerms(token, "running");
-        calls = new bytes[](13);
+        EndSignatures memory none;
+        bytes memory empty;
+        calls = new bytes[](27);
         calls[0] = abi.encodeCall(escrow.lock, (t, DEPOSIT));
         calls[1] = abi.encodeCall(escrow.lockWithPermit, (t, DEPOSIT, T0, 27, 0, 0));
-        calls[2] = abi.encodeCall(escrow.topUp, (t, 1));
-        calls[3] = abi.encodeCall(escrow.start, (t, T0));
-        calls[4] = abi.encodeCall(escrow.startBatch, (new StartItem[](0)));
-        calls[5] = abi.encodeCall(escrow.stop, (t));
-        calls[6] = abi.encodeCall(escrow.close, (t, T0, 0));
-        calls[7] = abi.encodeCall(escrow.closeBatch, (new CloseItem[](0)));
-        calls[8] = abi.encodeCall(escrow.cancel, (t));
-        calls[9] = abi.encodeCall(escrow.reclaim, (t));
-        calls[10] = abi.encodeCall(escrow.release, (t));
-        calls[11] = abi.encodeCall(escrow.releaseBatch, (new Terms[](0)));
-        calls[12] = abi.encodeCall(escrow.withdraw, (token, address(_attacker), 0));
+        calls[2] = abi.encodeCall(escrow.lockWithAuthorization, (t, DEPOSIT, 0, T0, empty));
+        calls[3] = abi.encodeCall(escrow.lockWithPermit2, (t, DEPOSIT, 0, T0, empty));
+        calls[4] = abi.encodeCall(escrow.lockPrepaid, (t, DEPOSIT, empty));
+        calls[5] = abi.encodeCall(escrow.lockBatch, (new PrepaidItem[](0)));
+        calls[6] = abi.encodeCall(escrow.topUp, (t, 1));
+        calls[7] = abi.encodeCall(escrow.prepay, (address(_attacker), token, 1));
+        calls[8] = abi.encodeCall(escrow.start, (t, T0));
+        calls[9] = abi.encodeCall(escrow.startBatch, (new StartItem[](0)));
+        calls[10] = abi.encodeCall(escrow.stop, (t));
+        calls[11] = abi.encodeCall(escrow.contest, (t, 1));
+        calls[12] = abi.encodeCall(escrow.close, (t, T0, 0, none));
+        calls[13] = abi.encodeCall(escrow.closeBatch, (new CloseItem[](0), new EndSignatures[](0)));
+        calls[14] = abi.encodeCall(escrow.closeAgreed, (t, 1, T0, none));
+        calls[15] = abi.encodeCall(escrow.dispute, (t));
+        calls[16] = abi.encodeCall(escrow.concede, (t));
+        calls[17] = abi.encodeCall(escrow.resolve, (t, 0));
+        calls[18] = abi.encodeCall(escrow.finalize, (t));
+        calls[19] = abi.encodeCall(escrow.finalizeBatch, (new Terms[](0)));
+        calls[20] = abi.encodeCall(escrow.cancel, (t));
+        calls[21] = abi.encodeCall(escrow.reclaim, (t));
+        calls[22] = abi.encodeCall(escrow.release, (t));
+        calls[23] = abi.encodeCall(escrow.releaseBatch, (new Terms[](0)));
+        calls[24] = abi.encodeCall(escrow.withdraw, (token, address(_attacker), 0));
+        calls[25] = abi.encodeCall(escrow.withdrawBySig, (provider, token, address(_attacker), 0, T0, empty));
+        // A view that tells of money.
+        calls[26] = abi.encodeCall(escrow.balanceOf, (provider, token));
     }
 }

@@ -21,7 +21,7 @@ contract ReleaseTest is Fixture {
         escrow.release(t);
     }
 
-    function test_Release_Holdback_PlusMinusOne() public {
+    function test_Release_Holdback() public {
         Terms memory t = _terms();
         t.holdback = 600;
         bytes32 id = _activate(t, DEPOSIT);
@@ -36,20 +36,24 @@ contract ReleaseTest is Fixture {
         _assertBalances(1800, 200, DEPOSIT);
     }
 
-    /// @dev When the funded time is over the last seconds wait no longer than the holdback.
-    function test_Release_UpToTheDeposit() public {
+    /// @dev However long ago the funded time was over, its last seconds wait for the renter to dispute them.
+    function test_Release_UpToTheHoldback() public {
         Terms memory t = _terms();
         t.holdback = 600;
         bytes32 id = _activate(t, DEPOSIT);
-        skip(10_599);
+        skip(9999);
         escrow.release(t);
-        assertEq(escrow.rental(id).settledSecs, 9999, "almost all");
-        skip(1000);
+        assertEq(escrow.rental(id).settledSecs, 9399, "all but the holdback");
+        skip(1);
         escrow.release(t);
-        assertEq(escrow.rental(id).settledSecs, 10_000, "all");
-        skip(1000);
+        assertEq(escrow.rental(id).settledSecs, 9400, "the last that is funded");
+        skip(30 days);
         _expectRevert(t, IEscrow.NothingToRelease.selector);
         _stop(t, stranger);
+        assertEq(escrow.rental(id).claimSecs, 600, "held");
+        _assertBalances(8_460_000, 940_000, DEPOSIT);
+        skip(24 hours + 1);
+        escrow.finalize(t);
         _assertBalances(9_000_000, 1_000_000, DEPOSIT);
     }
 
@@ -71,6 +75,10 @@ contract ReleaseTest is Fixture {
         skip(30 days);
         _expectRevert(t, IEscrow.NothingToRelease.selector);
         _stop(t, stranger);
+        // All but the first second is held for the renter to dispute.
+        _assertBalances(900, 100, DEPOSIT);
+        skip(24 hours + 1);
+        escrow.finalize(t);
         _assertBalances(9_000_000, 1_000_000, DEPOSIT);
     }
 
@@ -86,30 +94,6 @@ contract ReleaseTest is Fixture {
         _stop(t, renter);
         _assertStatus(id, Status.Closed);
         _assertBalances(90, 10, 100);
-    }
-
-    function test_Preview_IsWhatStopPays() public {
-        Terms memory t = _terms();
-        assertEq(escrow.preview(t).refund, 0, "not locked");
-        _lock(t, DEPOSIT);
-        assertEq(escrow.preview(t).refund, DEPOSIT, "locked");
-        assertEq(escrow.preview(t).fundedUntil, 0, "no clock yet");
-        _start(t, T0);
-        assertEq(escrow.preview(t).elapsedSecs, 1, "at least a second");
-        skip(1000);
-        escrow.release(t);
-        skip(1000);
-        _assertPreview(t, 2000, 1_800_000, 200_000, 8_000_000);
-        skip(20_000);
-        _assertPreview(t, 10_000, 9_000_000, 1_000_000, 0);
-        _stop(t, stranger);
-        _assertPreview(t, 0, 0, 0, 0);
-        _assertBalances(9_000_000, 1_000_000, DEPOSIT);
-    }
-
-    function _assertPreview(Terms memory t, uint32 secs, uint96 net, uint96 fee, uint96 refund) private view {
-        uint40 fundedUntil = secs == 0 ? 0 : T0 + 10_000;
-        assertEq(abi.encode(escrow.preview(t)), abi.encode(secs, net + fee, net, fee, refund, fundedUntil), "preview");
     }
 
     function _expectRevert(Terms memory t, bytes4 error_) private {

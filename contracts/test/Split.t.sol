@@ -82,10 +82,42 @@ contract SplitTest is Test {
         _bound(c);
         secs = bound(secs, 0, type(uint40).max);
         uint256 funded = Split.fundedSecs(c.deposit, c.pricePerHour);
-        uint256 old = secs > holdback ? secs - holdback : 0;
-        assertEq(
-            Split.releasableSecs(c.deposit, c.pricePerHour, holdback, secs), old < funded ? old : funded, "releasable"
-        );
+        if (secs > funded) secs = funded;
+        uint256 releasable = secs > holdback ? secs - holdback : 0;
+        assertEq(Split.releasableSecs(c.deposit, c.pricePerHour, holdback, secs), releasable, "releasable");
+    }
+
+    /// @dev A credit takes off unsettled seconds, but for the first; a claim is of those that are left.
+    function testFuzz_CreditAndClaim(Case memory c, uint32 credit, uint32 holdback) public pure {
+        _bound(c);
+        uint256 funded = Split.fundedSecs(c.deposit, c.pricePerHour);
+        uint32 settled = uint32(bound(c.first, 0, funded));
+        uint32 clock = Split.billedSecs(c.deposit, c.pricePerHour, settled, c.last);
+        uint256 least = settled == 0 ? 1 : settled;
+        uint32 billed = Split.creditedSecs(settled, clock, credit);
+        assertEq(billed, clock > least + credit ? clock - credit : least, "credited");
+        uint256 claim = Split.claimSecs(settled, billed, holdback);
+        assertEq(claim, holdback < billed - least ? holdback : billed - least, "claim");
+    }
+
+    /// @dev Whichever seconds are held, and whoever gets them: what is paid before and after is what the billed time comes
+    /// to, and the refunds are the rest.
+    function testFuzz_Held_SplitsToTheUnit(Case memory c, uint32 settled, uint32 held, uint32 toRenter) public pure {
+        _bound(c);
+        uint32 clock = Split.billedSecs(c.deposit, c.pricePerHour, 0, c.last);
+        held = uint32(bound(held, 0, clock - 1));
+        toRenter = uint32(bound(toRenter, 0, held));
+        settled = uint32(bound(settled, 0, clock - held));
+        Split.Shares memory released = Split.shares(c.deposit, c.pricePerHour, c.feeBps, 0, settled);
+        Split.Shares memory atEnd =
+            Split.sharesBefore(c.deposit, c.pricePerHour, c.feeBps, settled, clock - held, clock);
+        Split.Shares memory later =
+            Split.sharesOfHeld(c.deposit, c.pricePerHour, c.feeBps, clock - held, clock - toRenter, clock);
+        uint256 gross = _gross(c, clock - toRenter);
+        uint256 fee = gross * c.feeBps / 10_000;
+        assertEq(uint256(released.fee) + atEnd.fee + later.fee, fee, "fee");
+        assertEq(uint256(released.net) + atEnd.net + later.net, gross - fee, "net");
+        assertEq(uint256(atEnd.refund) + later.refund, c.deposit - gross, "refund");
     }
 
     function test_MinimumOneSecond() public pure {

@@ -12,7 +12,11 @@ contract StartTest is Fixture {
         vm.expectEmit(address(escrow));
         emit IEscrow.Started(id, T0 + 60);
         _start(t, T0 + 60);
-        assertEq(abi.encode(escrow.rental(id)), abi.encode(Rental(Status.Active, DEPOSIT, T0 + 60, 0, 0, 0)), "stored");
+        assertEq(
+            abi.encode(escrow.rental(id)),
+            abi.encode(Rental(Status.Active, DEPOSIT, T0 + 60, 0, 0, 0, 0, false, false)),
+            "stored"
+        );
     }
 
     function test_Start_NotOperator() public {
@@ -45,7 +49,7 @@ contract StartTest is Fixture {
         _start(t, T0 + 60);
     }
 
-    function test_StartBackdate_PlusMinusOne() public {
+    function test_StartBackdate() public {
         Terms memory t = _terms();
         _lock(t, DEPOSIT);
         vm.warp(T0 + 11 minutes);
@@ -62,7 +66,7 @@ contract StartTest is Fixture {
     }
 
     /// @dev At each second at most one of the two succeeds, and from lock on there is none in which neither will.
-    function test_StartVsReclaim_Disjoint() public {
+    function test_StartVsReclaim() public {
         Terms memory t = _terms();
         _lock(t, DEPOSIT);
         uint40 last = t.startBy + 10 minutes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IEscrow, Outcome, Status, Terms} from "../src/IEscrow.sol";
+import {IEscrow, Outcome, Rental, Status, Terms} from "../src/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract StopTest is Fixture {
@@ -26,17 +26,108 @@ contract StopTest is Fixture {
         _stop(t, provider);
     }
 
-    function test_Stop_ByAnyone_OnceUsedUp_PlusMinusOne() public {
+    /// @dev Not before the operator can no longer credit an outage of the last funded second.
+    function test_Stop_ByAnyone_AfterTheCloseWindow_PlusMinusOne() public {
         Terms memory t = _terms();
         bytes32 id = _activate(t, DEPOSIT);
-        skip(9999);
-        vm.prank(stranger);
-        vm.expectRevert(IEscrow.NotRenterOrProvider.selector);
-        escrow.stop(t);
+        skip(10_000 + 10 minutes);
+        _refused(stranger, abi.encodeCall(escrow.stop, (t)), IEscrow.NotRenterOrProvider.selector);
         skip(1);
         vm.expectEmit(address(escrow));
         emit IEscrow.Closed(id, Outcome.Exhausted, 10_000, 9_000_000, 1_000_000, 0, true);
         _stop(t, stranger);
+    }
+
+    /// @dev The second in which the deposit is used up makes the outcome, whoever stops.
+    function test_Stop_Outcome_PlusMinusOne() public {
+        Terms memory t = _terms();
+        bytes32 id = _activate(t, DEPOSIT);
+        skip(9999);
+        address[2] memory who = [renter, provider];
+        Outcome[2] memory before = [Outcome.StoppedByRenter, Outcome.StoppedByProvider];
+        for (uint256 i = 0; i < who.length; ++i) {
+            uint256 state = vm.snapshotState();
+            vm.expectEmit(address(escrow));
+            emit IEscrow.Closed(id, before[i], 9999, 8_999_100, 999_900, 1000, true);
+            _stop(t, who[i]);
+            vm.revertToState(state);
+            skip(1);
+            vm.expectEmit(address(escrow));
+            emit IEscrow.Closed(id, Outcome.Exhausted, 10_000, 9_000_000, 1_000_000, 0, true);
+            _stop(t, who[i]);
+            vm.revertToState(state);
+        }
+    }
+
+    /// @dev The last `holdback` seconds wait for the renter when somebody else stops, none when the renter does.
+    function test_Stop_ByProvider_HoldsTheHoldback() public {
+        Terms memory t = _terms();
+        t.holdback = 600;
+        bytes32 id = _activate(t, DEPOSIT);
+        skip(2000);
+        uint256 before = vm.snapshotState();
+        _stop(t, renter);
+        _assertBalances(1_800_000, 200_000, 2_000_000);
+        _assertStatus(id, Status.None);
+        vm.revertToState(before);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.Contested(
+            id,
+            Outcome.StoppedByProvider,
+            1400,
+            600,
+            600,
+            T0 + 2000 + 24 hours,
+            false,
+            1_260_000,
+            140_000,
+            8_000_000,
+            true
+        );
+        _stop(t, provider);
+        _assertBalances(1_260_000, 140_000, 2_000_000);
+        assertEq(
+            abi.encode(escrow.rental(id)),
+            abi.encode(Rental(Status.Contested, DEPOSIT, 0, 1400, 600, 600, T0 + 2000 + 24 hours, false, false)),
+            "stored"
+        );
+        assertEq(usdc.balanceOf(renter), 1e12 - 2_000_000, "what was never used is back at once");
+    }
+
+    /// @dev Held is at most what is unsettled, and never the first second.
+    function test_Stop_ByProvider_HoldsNoSettledNorFirstSecond() public {
+        Terms memory t = _terms();
+        t.holdback = 600;
+        bytes32 id = _activate(t, DEPOSIT);
+        skip(300);
+        uint256 before = vm.snapshotState();
+        _stop(t, provider);
+        assertEq(escrow.rental(id).settledSecs, 1, "the first second is settled");
+        assertEq(escrow.rental(id).claimSecs, 299, "all others are held");
+        _assertBalances(900, 100, 300_000);
+        vm.revertToState(before);
+        skip(700);
+        escrow.release(t);
+        skip(100);
+        _stop(t, provider);
+        assertEq(escrow.rental(id).settledSecs, 500, "holdback before the end");
+        assertEq(escrow.rental(id).claimSecs, 600, "held");
+    }
+
+    /// @dev A rental of a single second has nothing to hold.
+    function test_Stop_ByProvider_FirstSecond() public {
+        Terms memory t = _terms();
+        t.holdback = 600;
+        bytes32 id = _activate(t, DEPOSIT);
+        skip(1);
+        uint256 before = vm.snapshotState();
+        _stop(t, provider);
+        _assertStatus(id, Status.Closed);
+        vm.revertToState(before);
+        skip(1);
+        _stop(t, provider);
+        _assertStatus(id, Status.Contested);
+        assertEq(escrow.rental(id).claimSecs, 1, "held");
     }
 
     function test_Stop_Exhausted_BillsFundedSeconds() public {
@@ -110,6 +201,15 @@ contract StopTest is Fixture {
         skip(100);
         _stop(t, renter);
         assertEq(usdc.balanceOf(renter), 1e12 - 100 * PER_SEC, "the rest is back");
+        // Also what the operator held before: nobody disputes, the time passes.
+        t = _terms(address(usdc), "credited");
+        _activate(t, DEPOSIT);
+        skip(100);
+        _close(t, _now(), 50);
+        skip(24 hours + 1);
+        vm.prank(renter);
+        escrow.finalize(t);
+        assertEq(usdc.balanceOf(renter), 1e12 - 150 * PER_SEC, "the credit is back");
     }
 
     function test_OperatorVanishes_ProviderExit() public {
@@ -132,15 +232,27 @@ contract StopTest is Fixture {
         Terms memory waiting = _terms();
         bytes32 first = _lock(waiting, DEPOSIT);
         Terms memory running = _terms(address(usdc), "running");
+        running.holdback = 1 hours;
         bytes32 second = _activate(running, DEPOSIT);
+        Terms memory disputed = _terms(address(usdc), "disputed");
+        disputed.holdback = 1 hours;
+        bytes32 third = _activate(disputed, DEPOSIT);
+        skip(5000);
+        vm.prank(renter);
+        escrow.contest(disputed, 1 hours);
         skip(1 days);
         vm.startPrank(stranger);
         escrow.reclaim(waiting);
         escrow.stop(running);
+        skip(1 days + 1);
+        escrow.finalize(running);
+        skip(14 days);
+        escrow.finalize(disputed);
         vm.stopPrank();
         _assertStatus(first, Status.None);
         _assertStatus(second, Status.None);
-        assertEq(usdc.balanceOf(renter), 1e12 - DEPOSIT, "the unstarted deposit is back");
-        _assertBalances(9_000_000, 1_000_000, DEPOSIT);
+        _assertStatus(third, Status.None);
+        assertEq(usdc.balanceOf(renter), 1e12 - DEPOSIT - 5_000_000, "the rest is back");
+        _assertBalances(13_500_000, 1_500_000, DEPOSIT + 5_000_000);
     }
 }

@@ -83,7 +83,7 @@ contract WithdrawTest is Fixture {
             t.pricePerHour = max;
             t.feeBps = 0;
             _activate(t, max);
-            skip(1 hours);
+            skip(1 hours + 10 minutes + 1);
             _stop(t, stranger);
         }
         vm.startPrank(provider);

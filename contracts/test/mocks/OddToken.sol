@@ -13,11 +13,13 @@ contract OddToken is ERC20 {
         ReturnsNothing,
         ReturnsShort,
         ReturnsMegabyte,
+        RevertsMegabyte,
         BurnsGas
     }
 
     Fault public fault;
     mapping(address account => bool) public blocked;
+    uint256 private _need;
 
     constructor() ERC20("Odd", "ODD") {}
 
@@ -29,11 +31,17 @@ contract OddToken is ERC20 {
         fault = fault_;
     }
 
+    /// @notice From now on `transfer` needs to be given so much gas.
+    function setNeed(uint256 need) external {
+        _need = need;
+    }
+
     function setBlocked(address account, bool blocked_) external {
         blocked[account] = blocked_;
     }
 
     function transfer(address to, uint256 amount) public override returns (bool) {
+        require(gasleft() >= _need, "too little gas");
         return _faulty(_msgSender(), to, amount);
     }
 
@@ -45,6 +53,11 @@ contract OddToken is ERC20 {
     function _faulty(address from, address to, uint256 amount) private returns (bool) {
         require(!blocked[to] && !blocked[from], "blocked");
         if (fault == Fault.ReturnsFalse) return false;
+        if (fault == Fault.RevertsMegabyte) {
+            assembly ("memory-safe") {
+                revert(mload(0x40), 100000)
+            }
+        }
         if (fault == Fault.BurnsGas) while (true) {}
         _transfer(from, to, amount);
         if (fault == Fault.TakesFee) _burn(to, 1);

@@ -13,8 +13,13 @@ contract Wallet {
     }
 
     Manner public manner;
+    uint256 private _need;
+    uint256 private _burn;
 
     receive() external payable {
+        uint256 began = gasleft();
+        require(began >= _need, "too little gas");
+        while (began - gasleft() < _burn) {}
         if (manner == Manner.Refuses) revert("no");
         if (manner == Manner.BurnsGas) while (true) {}
         if (manner == Manner.ReturnsMegabyte) {
@@ -26,6 +31,16 @@ contract Wallet {
 
     function setManner(Manner manner_) external {
         manner = manner_;
+    }
+
+    /// @notice From now on takes money only with at least so much gas.
+    function setNeed(uint256 need) external {
+        _need = need;
+    }
+
+    /// @notice From now on burns so much gas when it is paid.
+    function setBurn(uint256 burn) external {
+        _burn = burn;
     }
 
     function lock(IEscrow escrow, Terms calldata t, uint96 deposit) external {
