@@ -17,6 +17,7 @@ abstract contract Batches is Book {
             if (success) {
                 story = bytes.concat(story, _story(vm.getRecordedLogs()));
             } else {
+                // forge-lint: disable-next-line(unsafe-typecast) -- a selector
                 bytes32 reason = bytes32(bytes4(answer));
                 story = bytes.concat(story, abi.encode(IEscrow.Skipped.selector, ids[i]), abi.encode(reason));
             }

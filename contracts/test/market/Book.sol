@@ -119,6 +119,7 @@ abstract contract Book is Signer, Verdicts {
                 uint256 has = _walletOf(_everybody[i], token);
                 sum += has;
                 int256 should = int256(_atFirst[_everybody[i]][token]) + TALLY.moved(_everybody[i], token);
+                // forge-lint: disable-next-line(unsafe-typecast) -- far below 2^255
                 _hold(6, int256(has) == should, "somebody got or paid what no event says");
             }
             _hold(6, sum == (k == 0 ? _coins : _supply), "somebody else got money");
@@ -143,6 +144,7 @@ abstract contract Book is Signer, Verdicts {
     function _mustNot(address by, uint256 value, bytes memory data, bytes4 refusal) internal {
         (bool success, bytes memory answer) = _send(by, value, data);
         assertFalse(success, string.concat(_kind, ": not refused"));
+        // forge-lint: disable-next-line(unsafe-typecast) -- four bytes are compared
         assertEq(bytes32(bytes4(answer)), bytes32(refusal), string.concat(_kind, ": refused for another reason"));
     }
 

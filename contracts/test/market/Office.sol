@@ -53,14 +53,14 @@ abstract contract Office is Disputes {
         _useful();
     }
 
-    /// @dev The first that is scheduled: in time, or too early or too late, which is refused.
+    /// @dev The first that is scheduled; too early, now and then, and too late, which is refused.
     function execute(uint128 seed) external counted("execute") {
         (bool found, Change change, address subject) = _scheduled(seed);
         if (!found) (change, subject) = _schedule(seed);
         uint40 readyAt = ESCROW.readyAt(change, subject);
         bytes memory data = abi.encodeCall(ESCROW.executeChange, (change, subject));
         if (_now() < readyAt) {
-            if (seed % 4 == 1) return _mustNot(OWNER, 0, data, IEscrow.ChangeTooEarly.selector);
+            if (seed % 4 == 1) _mustNot(OWNER, 0, data, IEscrow.ChangeTooEarly.selector);
             _warpTo(readyAt);
         } else if (_now() > readyAt + 14 days) {
             _mustNot(OWNER, 0, data, IEscrow.ChangeTooLate.selector);
@@ -119,6 +119,7 @@ abstract contract Office is Disputes {
         if (balance != 0) return (account, token, balance);
         token = _openToken(seed);
         balance = 1e6 + seed % 1e6;
+        // forge-lint: disable-next-line(unsafe-typecast) -- below 2e6
         _prepay(RELAYER, account, token, uint96(balance));
     }
 

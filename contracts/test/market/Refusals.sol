@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Change, CloseItem, EndSignatures, IEscrow, Rental, StartItem, Status, Terms} from "../../src/IEscrow.sol";
+import {Change, CloseItem, EndSignatures, IEscrow, Rental, StartItem, Terms} from "../../src/IEscrow.sol";
 import {Office} from "./Office.sol";
 
 /// @notice What must be refused, asked for on purpose, wherever the market stands.

@@ -132,6 +132,7 @@ abstract contract Running is Entry {
             if (least == 0) least = 1;
         }
         uint32 billed = uint32(_within(_mix(seed, "billed"), least, most));
+        // forge-lint: disable-next-line(unsafe-typecast) -- 0 or 1
         uint40 until = _now() + uint40(seed % 2);
         EndSignatures memory signatures = _signBoth(o.t, o.id, billed, until);
         address by = RELAYER;

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Change} from "../../src/IEscrow.sol";
 import {Fixture} from "../Fixture.sol";
+import {Permit2Code} from "../mocks/Permit2Code.sol";
 import {Market} from "./Market.sol";
 import {Tally} from "./Tally.sol";
 import {Vm} from "forge-std/Vm.sol";
@@ -26,6 +27,7 @@ abstract contract Steered is Fixture {
         for (uint256 i = 0; i < logs.length; ++i) {
             if (logs[i].emitter == address(escrow)) tally.read(logs[i], _now());
         }
+        _deployPermit2();
         market = new Market(escrow, usdc, tally);
     }
 
@@ -75,14 +77,13 @@ abstract contract Steered is Fixture {
             market.probeEverythingEnds.selector,
             market.probeWindows.selector
         ];
-        bool hasPermit2 = PERMIT2.code.length != 0;
-        some = new bytes4[](hasPermit2 ? 45 : 44);
+        some = new bytes4[](45);
         for (uint256 i = 0; i < 42; ++i) {
             some[i] = all[i];
         }
         some[42] = market.cancelChange.selector;
         some[43] = market.removeArbiter.selector;
-        if (hasPermit2) some[44] = market.lockWithPermit2.selector;
+        some[44] = market.lockWithPermit2.selector;
     }
 
     /// @dev One call of the handler, by a seed alone.
@@ -95,6 +96,12 @@ abstract contract Steered is Fixture {
         assembly ("memory-safe") {
             revert(add(answer, 0x20), mload(answer))
         }
+    }
+
+    function _deployPermit2() private {
+        vm.etch(Permit2Code.DEPLOYER, Permit2Code.DEPLOYER_CODE);
+        (bool success,) = Permit2Code.DEPLOYER.call(bytes.concat(Permit2Code.SALT, Permit2Code.CREATION_CODE));
+        assertTrue(success && PERMIT2.code.length != 0, "Permit2");
     }
 
     function _assertHolds(uint256 invariant) internal view {

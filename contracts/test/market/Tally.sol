@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IEscrow, Outcome, Rental, Status, Terms} from "../../src/IEscrow.sol";
+import {Outcome, Rental, Status, Terms} from "../../src/IEscrow.sol";
 import {Replay} from "./Replay.sol";
 import {Verdicts} from "./Verdicts.sol";
 import {Vm} from "forge-std/Vm.sol";
