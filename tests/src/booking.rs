@@ -44,7 +44,7 @@ pub fn policy() -> Policy {
         evidence_timeout: HOUR,
         max_outage: HOUR,
         stop_grace: Seconds(600),
-        holdback: Seconds(7_200),
+        holdback: Seconds::ZERO,
         start_slack: Seconds(600),
     }
 }
@@ -56,6 +56,8 @@ pub struct Order {
     pub provider: Address,
     pub token: Address,
     pub rate: u128,
+    /// Seconds that a close leaves to the renter to dispute; none of them with its signature.
+    pub holdback: Seconds,
     pub now: UnixSeconds,
     pub domain: Eip712Domain,
 }
@@ -198,7 +200,7 @@ fn quote(order: &Order, ids: Ids, account: AccountId) -> Quote {
         rate,
         fee: policy().fee,
         start_by: order.now.saturating_plus(policy().start_window()),
-        holdback: policy().holdback,
+        holdback: order.holdback,
         order_hash: keccak256(ids.quote.uuid()),
         escrow_id: B256::ZERO,
         deposit: deposit_ceil(rate, HOUR).unwrap(),

@@ -43,6 +43,7 @@ impl House {
             provider: Address::repeat_byte(2),
             token: POL,
             rate: RATE,
+            holdback: policy().holdback,
             now,
             domain: escrow::domain(31_337, Address::repeat_byte(3)),
         };

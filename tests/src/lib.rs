@@ -13,4 +13,5 @@
 pub mod booking;
 pub mod house;
 pub mod market;
+pub mod proxy;
 pub mod random;

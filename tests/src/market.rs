@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -50,6 +50,8 @@ pub struct Market {
     pub site: engine::Site,
     pub usdc: Address,
     pub engine: Engine,
+    /// Whether the provider signs every end, as its machine does, so that nothing is held.
+    pub agreeable: AtomicBool,
     clock: Arc<ManualClock>,
     drift: AtomicI64,
     db_url: String,
@@ -89,6 +91,7 @@ impl Market {
             site,
             usdc,
             engine,
+            agreeable: AtomicBool::new(true),
             clock,
             drift: AtomicI64::new(0),
             db_url,
@@ -97,10 +100,6 @@ impl Market {
         };
         let mint = TestUSDC::mintCall { to: people::renter(), amount: U256::from(TOKENS) };
         market.send(people::owner(), usdc, mint.abi_encode()).await;
-        for token in [POL, usdc] {
-            let list = Escrow::listTokenCall { token, listed: true };
-            market.call(people::owner(), list.abi_encode()).await;
-        }
         market.settle_in().await;
         market
     }
@@ -163,7 +162,30 @@ impl Market {
     /// One round of every loop.
     pub async fn tick(&self) {
         self.sync().await;
+        self.agree().await;
         self.engine.tick().await.unwrap();
+    }
+
+    /// The owner's change, two days after it was announced.
+    pub async fn change(&self, change: u8, subject: Address) {
+        self.announce(change, subject).await;
+        self.pass(48 * 3_600).await;
+        let execute = Escrow::executeChangeCall { change, subject };
+        self.call(people::owner(), execute.abi_encode()).await;
+    }
+
+    pub async fn announce(&self, change: u8, subject: Address) {
+        let schedule = Escrow::scheduleChangeCall { change, subject };
+        self.call(people::owner(), schedule.abi_encode()).await;
+    }
+
+    /// The seconds that are held go where they go by default: nobody disputes for a day.
+    pub async fn wait_out(&self, rental: &Booked) {
+        self.until(rental, RentalState::Contested).await;
+        self.settle_in().await;
+        self.pass(24 * 3_600).await;
+        self.until(rental, RentalState::Settled).await;
+        self.settle_in().await;
     }
 
     /// Long enough for what happened to be final, and for what that asks for to be final too.
@@ -187,18 +209,27 @@ impl Market {
     }
 }
 
+/// The contract's `Change`s.
+pub mod change {
+    pub const ADD_OPERATOR: u8 = 1;
+    pub const SET_TREASURY: u8 = 2;
+}
+
 /// The escrow and a token that stands for dollars.
 async fn deploy(chain: &TestChain, client: &ReadClient) -> (Deployment, Address) {
-    let constructor = Escrow::constructorCall {
-        owner_: people::owner(),
-        operator_: people::operator(),
-        treasury_: people::treasury(),
-        guardian_: people::guardian(),
+    let usdc = wallets::create(chain, TestUSDC::BYTECODE.to_vec()).await;
+    let config = Escrow::Config {
+        owner: people::owner(),
+        guardian: people::guardian(),
+        treasury: people::treasury(),
+        arbiter: people::arbiter(),
+        operators: vec![people::operator()],
+        tokens: vec![POL, usdc],
     };
+    let constructor = Escrow::constructorCall { config };
     let mut code = Escrow::BYTECODE.to_vec();
     code.extend(constructor.abi_encode());
     let escrow = wallets::create(chain, code).await;
-    let usdc = wallets::create(chain, TestUSDC::BYTECODE.to_vec()).await;
     let genesis = client.header(BlockNumberOrTag::Earliest).await.unwrap().unwrap();
     let deployment = Deployment {
         chain_id: chain.chain_id(),

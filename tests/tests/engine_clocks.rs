@@ -54,11 +54,11 @@ async fn a_clock_that_is_ahead_of_the_chains_waits_for_it_and_measures_once() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_behind_the_chains_loses_no_more_than_it_is_behind() {
+async fn a_clock_that_is_behind_the_chains_loses_little_more_than_it_is_behind() {
     let (late, asked) = life_with_drift(-20).await;
-    assert!(late <= Seconds(20), "{late} of good time are lost");
-    // the start cannot lie before the lock: it is measured again until our clock has come to it
-    assert!(asked.len() <= 20, "{asked:?}");
+    assert!(late <= Seconds(24), "{late} of good time are lost");
+    // the start cannot lie before the lock: it is measured again, by the chain's clock
+    assert!(asked.len() <= 4, "{asked:?}");
     assert_eq!(asked.last().map(String::as_str), Some("close"));
 }
 

@@ -181,6 +181,9 @@ async fn anybody_can_close_a_rental_whose_deposit_is_used_up() {
     let rental = market.running(market.usdc).await;
     market.call_refused(people::stranger(), calldata::stop(&rental.terms), 0).await;
     market.pass(3_601).await;
+    // the platform has ten minutes more, in which it can credit an outage
+    market.call_refused(people::stranger(), calldata::stop(&rental.terms), 0).await;
+    market.pass(600).await;
     market.call(people::stranger(), calldata::stop(&rental.terms)).await;
     follow(&market, &rental, Outcome::Exhausted).await;
     let row = market.rental(&rental).await;
@@ -226,7 +229,7 @@ async fn a_top_up_lets_the_rental_run_on() {
 #[tokio::test]
 async fn what_was_released_meanwhile_changes_no_part() {
     let market = Market::new().await;
-    let rental = market.book_in(market.usdc).await;
+    let rental = market.book_holding(market.usdc, Seconds(7_200)).await;
     let deposit = Amount::new(rental.deposit.get() * 4).unwrap();
     market.lock(&rental, deposit).await;
     market.settle_in().await;
@@ -244,8 +247,7 @@ async fn what_was_released_meanwhile_changes_no_part() {
     assert_eq!(market.told(&rental, "released").await.len(), 2);
     market.assert_reconciled().await;
     market.stop(&rental).await;
-    market.until(&rental, RentalState::Settled).await;
-    market.settle_in().await;
+    market.wait_out(&rental).await;
     assert_eq!(market.rental(&rental).await.billed, Some(Seconds(10_211)));
     market.assert_divided(&rental, rental.parts(deposit, 10_211)).await;
 }

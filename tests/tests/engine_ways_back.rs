@@ -8,15 +8,15 @@
     clippy::arithmetic_side_effects
 )] // a test stops at the first surprise
 
-use alloy::{primitives::B256, sol_types::SolCall as _};
+use alloy::primitives::B256;
 use domain::{
     ledger::LedgerAccount,
     money::Amount,
     rental::{EndReason, FailReason, RentalEvent, RentalState, StartStatus},
 };
-use escrow::{EscrowEvent, Outcome, bindings::Escrow, calldata};
+use escrow::{EscrowEvent, Outcome, calldata};
 use serde_json::json;
-use tests::market::{Booked, Market, POL, people};
+use tests::market::{Booked, Market, POL, change, people};
 
 /// At its end everything is back, and whoever brought it back did so as `wanted`.
 async fn assert_all_back(market: &Market, rental: &Booked, locked: Amount, wanted: Outcome) {
@@ -212,8 +212,7 @@ async fn a_new_treasury_gets_later_fees_only() {
         let parts = rental.parts(rental.deposit, u128::from(seconds));
         market.assert_divided(&rental, parts).await;
         fees.push(parts[1]);
-        let next = Escrow::setTreasuryCall { newTreasury: people::next_treasury() };
-        market.call(people::owner(), next.abi_encode()).await;
+        market.change(change::SET_TREASURY, people::next_treasury()).await;
         market.settle_in().await;
     }
     for (who, fee) in [people::treasury(), people::next_treasury()].into_iter().zip(fees) {

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     WorkloadCommand, command::CommandBook, http::CallError, server::Server, state::StateDir,
-    wire::Ack,
 };
 
 /// Made once, after the agent has joined the service.
@@ -44,7 +43,7 @@ impl Context {
     }
 
     /// Tells the service what became of a command. True if it has heard, whatever it says to it.
-    pub(crate) async fn acknowledge(&self, id: CommandId, ack: &Ack) -> bool {
+    pub(crate) async fn acknowledge(&self, id: CommandId, ack: &impl Serialize) -> bool {
         match self.post::<Value>(&format!("v1/agent/commands/{id}/ack"), ack).await {
             Ok(_) => true,
             Err(CallError::Refused(problem)) => {

@@ -96,6 +96,11 @@ impl Evidence {
         self.head
     }
 
+    /// The earliest second that a reading may begin at: the start of billing.
+    pub(crate) const fn not_before(&self) -> UnixSeconds {
+        self.not_before
+    }
+
     /// The workload was seen running.
     pub(crate) fn saw(&mut self, now: UnixSeconds) {
         match &mut self.seen {

@@ -20,6 +20,7 @@ use crate::{
     http::CallError,
     record::Record,
     rental::{Mail, Rental},
+    tally,
     wire::{Ack, Command, CommandKind, Heartbeat, Orders},
 };
 
@@ -67,6 +68,8 @@ pub(crate) async fn run(context: Arc<Context>, records: Vec<Record>) {
 struct Handle {
     mailbox: mpsc::Sender<Mail>,
     running: watch::Receiver<bool>,
+    /// The GPUs that are or may be in use for it, until its task has ended.
+    gpus: Vec<String>,
 }
 
 /// The rentals, by id.
@@ -82,15 +85,15 @@ impl Desk {
     }
 
     fn resume(&mut self, record: Record) {
-        let id = record.rental_id;
-        self.open(id, Rental::resume(Arc::clone(&self.context), record));
+        let (id, gpus) = (record.rental_id, record.gpus.clone());
+        self.open(id, Rental::resume(Arc::clone(&self.context), record), gpus);
     }
 
-    fn open(&mut self, id: RentalId, rental: Rental) -> mpsc::Sender<Mail> {
+    fn open(&mut self, id: RentalId, rental: Rental, gpus: Vec<String>) -> mpsc::Sender<Mail> {
         let (mailbox, mail) = mpsc::channel(MAILBOX);
         let running = rental.running();
         self.tasks.spawn(rental.run(mail));
-        self.handles.insert(id, Handle { mailbox: mailbox.clone(), running });
+        self.handles.insert(id, Handle { mailbox: mailbox.clone(), running, gpus });
         mailbox
     }
 
@@ -132,6 +135,10 @@ impl Desk {
             tracing::warn!(command.id = %id, "a command that only a newer agent understands");
             return;
         }
+        if command.kind == CommandKind::SignEnd {
+            self.sign_end(&command).await;
+            return;
+        }
         match self.context.book.take(command) {
             Delivery::New(taken) => self.hand_over(taken).await,
             Delivery::InHand => {}
@@ -141,8 +148,25 @@ impl Desk {
         }
     }
 
+    /// The rental may be over and forgotten: what is needed to judge its end is kept beside it.
+    async fn sign_end(&self, command: &Command) {
+        let (state, server) = (&self.context.state, &self.context.server);
+        let (rental, escrow_id) = (command.rental_id, command.escrow_id);
+        let ack = tally::sign_end(state, server, rental, escrow_id, &command.payload);
+        self.context.acknowledge(command.id, &ack).await;
+    }
+
     async fn hand_over(&mut self, taken: Taken) {
         let (rental, escrow_id) = (taken.command().rental_id, taken.command().escrow_id);
+        let gpus = match taken.command().kind {
+            CommandKind::Provision => taken.command().gpus(),
+            CommandKind::Deprovision | CommandKind::SignEnd | CommandKind::Unknown => Vec::new(),
+        };
+        if let Some(holder) = self.holder_of(&gpus, rental) {
+            // given back by being dropped: it comes again until the GPUs are free
+            tracing::info!(rental.id = %rental, %holder, "the GPUs are still in use; it has to wait");
+            return;
+        }
         let open = self.handles.get(&rental).map(|handle| handle.mailbox.clone());
         let mailbox = match open.filter(|mailbox| !mailbox.is_closed()) {
             Some(mailbox) => mailbox,
@@ -151,8 +175,14 @@ impl Desk {
                 self.context.acknowledge(taken.command().id, &ack).await;
                 return;
             }
-            None => self.open(rental, Rental::new(Arc::clone(&self.context), rental, escrow_id)),
+            None => {
+                let fresh = Rental::new(Arc::clone(&self.context), rental, escrow_id);
+                self.open(rental, fresh, Vec::new())
+            }
         };
+        if let Some(handle) = self.handles.get_mut(&rental) {
+            handle.gpus.extend(gpus);
+        }
         match mailbox.try_send(Mail::Command(taken)) {
             Ok(()) => {}
             // given back by being dropped: it comes again with the next heartbeat
@@ -160,6 +190,14 @@ impl Desk {
                 tracing::debug!(rental.id = %rental, "the rental is busy");
             }
         }
+    }
+
+    /// Another rental that has one of these GPUs. A workload that cannot be ended keeps them.
+    fn holder_of(&self, gpus: &[String], rental: RentalId) -> Option<RentalId> {
+        let holds = |handle: &Handle| {
+            !handle.mailbox.is_closed() && handle.gpus.iter().any(|gpu| gpus.contains(gpu))
+        };
+        self.handles.iter().find(|(id, handle)| **id != rental && holds(handle)).map(|(id, _)| *id)
     }
 
     fn clear_ended(&mut self) {

@@ -12,6 +12,11 @@
 //! adopts them (recognised by boot, pid and start time, so that a reused pid is not taken for one). With
 //! [`AgentConfig::stop_workloads_on_exit`] it stops them instead, and the next start begins them anew.
 //!
+//! # Signing ends
+//! Where a rental was credited time, the service asks the machine's key to sign the end, so that it is final at once
+//! and nothing is held. The agent signs no end that bills less than its own readings covered. For that the provider's
+//! wallet names the machine's key on the chain once (the contract's `setAgent`); the key can never take money.
+//!
 //! # What it does not do
 //! It does not shut a workload in: that is the business of the program it is told to start, for example a
 //! container runtime. A workload that runs as the agent's own user without one could read the agent's key.
@@ -36,6 +41,7 @@ mod record;
 mod rental;
 mod server;
 mod state;
+mod tally;
 mod wire;
 mod workload;
 
@@ -69,6 +75,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         server = join::join(&config, &state, key, http) => server?,
     };
     let records = record::load_all(&state)?;
+    tally::prune(&state)?;
     let context = Context {
         server,
         state,

@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     evidence::Evidence,
     record::{Record, Stage},
+    tally::Tally,
     wire::{CommandKind, Standing},
     workload::{self, Workload},
 };
@@ -44,6 +45,8 @@ pub(crate) struct Rental {
     record: Record,
     workload: Option<Workload>,
     evidence: Evidence,
+    /// What its readings add up to.
+    tally: Tally,
     /// Whether the service should be told that it runs.
     running: watch::Sender<bool>,
     restart: Retry,
@@ -84,12 +87,18 @@ impl Rental {
         evidence: Evidence,
     ) -> Self {
         let second = Duration::from_secs(1);
+        let (id, escrow_id) = (record.rental_id, record.escrow_id);
+        let tally = Tally::load(&context.state, id, escrow_id).unwrap_or_else(|error| {
+            tracing::error!(rental.id = %id, %error, "what the rental's readings add up to is lost");
+            Tally::new(id, escrow_id)
+        });
         let (running, _) = watch::channel(record.stage.runs());
         Self {
             context,
             record,
             workload,
             evidence,
+            tally,
             running,
             restart: Retry::new(second, Duration::from_secs(60)),
             ready: Retry::new(second, Duration::from_secs(10)),
@@ -130,7 +139,8 @@ impl Rental {
         match command.kind {
             CommandKind::Provision => self.provision(taken).await,
             CommandKind::Deprovision => self.deprovision(taken).await,
-            CommandKind::Unknown => {}
+            // the heartbeat answers it, whether or not the rental still runs
+            CommandKind::SignEnd | CommandKind::Unknown => {}
         }
     }
 
@@ -150,7 +160,9 @@ impl Rental {
         if self.record.started.is_some_and(|at| now.saturating_since(at).get() > SETTLED_S) {
             self.restart.worked();
         }
-        if self.record.stage == Stage::Acked && self.ready.is_due() {
+        // also where it is not known that the acknowledgement was heard: if only the answer was lost, the
+        // order does not come again, and being ready says as much
+        if matches!(self.record.stage, Stage::Started | Stage::Acked) && self.ready.is_due() {
             self.say_ready().await;
         }
         if self.record.stage == Stage::Ready && self.report.is_due() {

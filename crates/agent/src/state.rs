@@ -23,12 +23,13 @@ impl StateDir {
     /// # Errors
     /// [`AgentError::InUse`] if another agent has it, or [`AgentError::Io`].
     pub(crate) fn open(root: &Path) -> Result<Self, AgentError> {
-        let rentals = root.join("rentals");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&rentals)
-            .map_err(AgentError::io(&rentals))?;
+        for folder in [root.join("rentals"), root.join("ends")] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(AgentError::io(&folder))?;
+        }
         let root = fs::canonicalize(root).map_err(AgentError::io(root))?;
         let path = root.join("agent.lock");
         let lock = OpenOptions::new()
@@ -63,6 +64,16 @@ impl StateDir {
     /// What is known of a rental.
     pub(crate) fn record(&self, rental: RentalId) -> PathBuf {
         self.rentals().join(format!("{rental}.json"))
+    }
+
+    /// What is remembered of rentals beyond their end.
+    pub(crate) fn tallies(&self) -> PathBuf {
+        self.root.join("ends")
+    }
+
+    /// What the machine was good for in a rental.
+    pub(crate) fn tally(&self, rental: RentalId) -> PathBuf {
+        self.tallies().join(format!("{rental}.json"))
     }
 
     /// Where a rental's workload runs and logs.

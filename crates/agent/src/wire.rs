@@ -117,6 +117,7 @@ impl Command {
 pub(crate) enum CommandKind {
     Provision,
     Deprovision,
+    SignEnd,
     #[serde(other)]
     Unknown,
 }
@@ -134,6 +135,24 @@ impl Ack {
 
     pub(crate) const fn failed(reason: FailReason) -> Self {
         Self { outcome: AckOutcome::Failed, reason: Some(reason) }
+    }
+}
+
+/// The answer to `sign_end`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct EndAck {
+    outcome: AckOutcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
+}
+
+impl EndAck {
+    pub(crate) const fn signed(signature: String) -> Self {
+        Self { outcome: AckOutcome::Ok, signature: Some(signature) }
+    }
+
+    pub(crate) const fn refused() -> Self {
+        Self { outcome: AckOutcome::Failed, signature: None }
     }
 }
 

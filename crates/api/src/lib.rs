@@ -12,6 +12,7 @@ mod cursor;
 mod edge;
 mod extract;
 mod feed;
+mod gasless;
 mod identity;
 mod market;
 mod openapi;
@@ -21,6 +22,7 @@ mod renter;
 mod serve;
 mod siwe;
 mod state;
+mod streams;
 mod system;
 mod views;
 

@@ -1,14 +1,18 @@
 //! What a renter does: ask for a price, book it, follow the rental, stop it, read what it came to.
 
+mod authorization;
 mod book;
 mod cost;
+mod end;
 mod events;
+mod held;
 mod quotes;
 mod readings;
 mod receipt;
 mod rentals;
 mod stop;
 
+pub(crate) use end::hasten_if_signed;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::AppState;
@@ -17,8 +21,10 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(quotes::routes())
         .merge(book::routes())
+        .merge(authorization::routes())
         .merge(rentals::routes())
         .merge(stop::routes())
+        .merge(end::routes())
         .merge(receipt::routes())
         .merge(readings::routes())
         .merge(events::routes())

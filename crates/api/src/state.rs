@@ -6,11 +6,10 @@ use axum::http::HeaderValue;
 use chain::ReadClient;
 use domain::time::{Seconds, UnixSeconds};
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::Store;
-use tokio::sync::Semaphore;
+use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::Feed;
+use crate::{feed::Feed, gasless::Gasless, streams::Streams};
 
 /// Settings of the HTTP side.
 #[derive(Clone, Debug)]
@@ -42,6 +41,10 @@ pub struct ApiConfig {
     pub drain_timeout: Duration,
     /// How many event streams may be open at once.
     pub stream_limit: usize,
+    /// How many of them one account may have.
+    pub streams_per_account: usize,
+    /// How many bookings of one account may hold GPUs while nothing is locked for them.
+    pub unfunded_limit: i64,
     /// Other web origins that browsers may call from; empty turns CORS off.
     pub cors_origins: Vec<HeaderValue>,
 }
@@ -67,6 +70,8 @@ impl ApiConfig {
             request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             stream_limit: 1_024,
+            streams_per_account: 32,
+            unfunded_limit: 3,
             cors_origins: Vec::new(),
         }
     }
@@ -83,7 +88,8 @@ pub struct AppState {
     pub config: Arc<ApiConfig>,
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) feed: Feed,
-    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) gasless: Gasless,
+    pub(crate) streams: Streams,
     pub(crate) closing: CancellationToken,
 }
 
@@ -98,9 +104,28 @@ impl AppState {
         metrics: Option<PrometheusHandle>,
     ) -> Self {
         let feed = Feed::start(store.clone());
-        let streams = Arc::new(Semaphore::new(config.stream_limit));
+        let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let closing = CancellationToken::new();
-        Self { store, chain, config: Arc::new(config), metrics, feed, streams, closing }
+        let gasless = Gasless::default();
+        let config = Arc::new(config);
+        Self { store, chain, config, metrics, feed, gasless, streams, closing }
+    }
+
+    /// Asks every listed token whether deposits can be locked by a signature (EIP-3009), so that the first booking need
+    /// not. A token whose signing domain is not the one that it is listed with is not used so.
+    ///
+    /// # Errors
+    /// The database's; a token that does not answer is asked again when it is needed.
+    pub async fn probe_tokens(&self) -> Result<(), StoreError> {
+        let mut connection = self.store.read().await?;
+        let tokens = store::tokens::list(&mut connection).await?;
+        drop(connection);
+        for token in tokens {
+            let domain = self.gasless.domain(&self.chain, &token, self.config.chain_id).await;
+            let gasless = domain.is_some();
+            tracing::info!(token.symbol = token.symbol, gasless, "token looked at");
+        }
+        Ok(())
     }
 
     /// The time, in whole seconds.

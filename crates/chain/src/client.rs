@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::{
     eips::{BlockId, BlockNumberOrTag},
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bloom, BloomInput, Bytes, U256, keccak256},
     providers::{DynProvider, Provider, ProviderBuilder},
     rpc::types::{Block, Filter, Log, TransactionInput, TransactionRequest},
     sol,
@@ -13,7 +13,7 @@ use alloy::{
 use domain::time::UnixSeconds;
 use reqwest::Url;
 
-use crate::{ChainError, SendOutcome, classify};
+use crate::{ChainError, SendOutcome, TxReceipt, classify, receipt::Receipt};
 
 const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,19 +47,18 @@ pub struct BlockHeader {
     pub timestamp: UnixSeconds,
     /// Base fee in wei per gas.
     pub base_fee: u128,
+    /// How many transactions are in it.
+    pub transactions: usize,
+    /// Who emitted logs in it, and which: never wrong about a no.
+    pub logs_bloom: Bloom,
 }
 
-/// What became of a transaction in a block.
-#[derive(Clone, Debug)]
-pub struct TxReceipt {
-    /// The transaction.
-    pub hash: B256,
-    /// True unless it reverted.
-    pub succeeded: bool,
-    /// Gas it used.
-    pub gas_used: u64,
-    /// What was paid per gas, in wei.
-    pub gas_price: u128,
+impl BlockHeader {
+    /// False if `address` has emitted no log in this block; true if it may have.
+    #[must_use]
+    pub fn may_have_logs_of(&self, address: Address) -> bool {
+        self.logs_bloom.contains_input(BloomInput::Raw(address.as_slice()))
+    }
 }
 
 impl ReadClient {
@@ -117,34 +116,42 @@ impl ReadClient {
         self.header(BlockNumberOrTag::Finalized).await
     }
 
-    /// The logs that `address` emitted in the block with this hash, in order.
+    /// The logs that `address` emitted in this block, in order.
     ///
     /// # Errors
-    /// [`ChainError`]; a block that left the chain is [`ChainError::Refused`] on most nodes.
-    pub async fn logs(&self, block: B256, address: Address) -> Result<Vec<Log>, ChainError> {
-        let filter = Filter::new().at_block_hash(block).address(address);
-        Ok(self.provider.get_logs(&filter).await?)
+    /// [`ChainError`]; a block that left the chain is [`ChainError::Refused`] on most nodes. A node that
+    /// knows of the block but has not its logs yet, and says that there are none, is
+    /// [`ChainError::Unavailable`].
+    pub async fn logs(
+        &self,
+        block: &BlockHeader,
+        address: Address,
+    ) -> Result<Vec<Log>, ChainError> {
+        let filter = Filter::new().at_block_hash(block.hash).address(address);
+        let logs = self.provider.get_logs(&filter).await?;
+        if logs.is_empty() && block.may_have_logs_of(address) {
+            let receipts = self.receipts(block).await?;
+            if receipts.iter().any(|receipt| receipt.logged.contains(&address)) {
+                let reason = format!("it has the logs of block {} not yet", block.number);
+                return Err(ChainError::Unavailable(reason));
+            }
+        }
+        Ok(logs)
     }
 
-    /// The receipts of all transactions of the block with this hash.
+    /// The receipts of all transactions of this block, of whatever type they are.
     ///
     /// # Errors
-    /// [`ChainError::Nonsense`] if the node does not know the block.
-    pub async fn receipts(&self, block: B256) -> Result<Vec<TxReceipt>, ChainError> {
-        let receipts = self
-            .provider
-            .get_block_receipts(BlockId::hash(block))
-            .await?
-            .ok_or_else(|| ChainError::Nonsense(format!("no receipts for block {block}")))?;
-        Ok(receipts
-            .into_iter()
-            .map(|receipt| TxReceipt {
-                hash: receipt.transaction_hash,
-                succeeded: receipt.status(),
-                gas_used: receipt.gas_used,
-                gas_price: receipt.effective_gas_price,
-            })
-            .collect())
+    /// [`ChainError::Unavailable`] if the node does not have them.
+    pub async fn receipts(&self, block: &BlockHeader) -> Result<Vec<TxReceipt>, ChainError> {
+        let found: Option<Vec<Receipt>> =
+            self.provider.raw_request("eth_getBlockReceipts".into(), (block.hash,)).await?;
+        let receipts = found.unwrap_or_default();
+        if receipts.is_empty() && block.transactions > 0 {
+            let reason = format!("it has the receipts of block {} not yet", block.number);
+            return Err(ChainError::Unavailable(reason));
+        }
+        Ok(receipts.into_iter().map(TxReceipt::from).collect())
     }
 
     /// The account's next nonce in the newest block.
@@ -153,6 +160,15 @@ impl ReadClient {
     /// [`ChainError`].
     pub async fn nonce(&self, account: Address) -> Result<u64, ChainError> {
         Ok(self.provider.get_transaction_count(account).await?)
+    }
+
+    /// The account's next nonce as of this block.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn nonce_at(&self, account: Address, block: B256) -> Result<u64, ChainError> {
+        let at = BlockId::hash(block);
+        Ok(self.provider.get_transaction_count(account).block_id(at).await?)
     }
 
     /// The account's native balance in wei.
@@ -211,7 +227,8 @@ impl ReadClient {
         Ok(self.provider.call(request(None, to, calldata)).block(at).await?)
     }
 
-    /// Gas the call would use if `from` sent it now.
+    /// Gas the call would use if `from` sent it now at `gas_price` wei per gas. With a price, because contracts on
+    /// the way can see it: what costs nothing could be made to look cheaper than what is sent.
     ///
     /// # Errors
     /// [`ChainError::Reverts`] with the contract's reason.
@@ -220,8 +237,10 @@ impl ReadClient {
         from: Address,
         to: Address,
         calldata: Vec<u8>,
+        gas_price: u128,
     ) -> Result<u64, ChainError> {
-        Ok(self.provider.estimate_gas(request(Some(from), to, calldata)).await?)
+        let call = request(Some(from), to, calldata).max_fee_per_gas(gas_price);
+        Ok(self.provider.estimate_gas(call).await?)
     }
 
     /// The tip that the node suggests, in wei per gas.
@@ -282,6 +301,8 @@ fn header(block: &Block) -> BlockHeader {
         parent_hash: block.header.parent_hash,
         timestamp: UnixSeconds(block.header.timestamp),
         base_fee: block.header.base_fee_per_gas.map_or(0, u128::from),
+        transactions: block.transactions.len(),
+        logs_bloom: block.header.logs_bloom,
     }
 }
 

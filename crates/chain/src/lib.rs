@@ -4,12 +4,14 @@
 mod client;
 mod error;
 mod fees;
+mod receipt;
 mod refusal;
 mod signer;
 
-pub use client::{BlockHeader, ReadClient, TxReceipt};
+pub use client::{BlockHeader, ReadClient};
 pub use error::ChainError;
 pub use fees::{FeePolicy, Fees};
+pub use receipt::TxReceipt;
 pub use refusal::{Refused, SendOutcome, classify};
 pub use signer::{SignedTx, Signer, SignerError, TxFields};
 

@@ -6,7 +6,8 @@
 mod split;
 
 pub use split::{
-    Closing, Payout, Split, closing_between, payout_between, settlement_seconds, split,
+    Closing, Payout, Split, closing_between, held_between, payout_between, settlement_seconds,
+    split,
 };
 
 use crate::money::{Amount, FeeBps, MoneyError, UsdMicros, mul_div_ceil, mul_div_floor};

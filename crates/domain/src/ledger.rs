@@ -9,8 +9,9 @@ mod posting;
 
 pub use balances::{Balances, LedgerError};
 pub use posting::{
-    ClosedFigures, Parties, Posting, PostingKind, Transfer, close_posting, lock_posting,
-    release_posting, top_up_posting, withdraw_posting,
+    ClosedFigures, Parties, Posting, PostingKind, Transfer, close_posting, contest_posting,
+    lock_posting, prepaid_lock_posting, prepay_posting, release_posting, top_up_posting,
+    withdraw_posting,
 };
 
 use alloy_primitives::{Address, B256};

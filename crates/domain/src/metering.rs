@@ -58,7 +58,8 @@ pub struct Metered {
     pub outages: Vec<Interval>,
 }
 
-/// The arguments of the contract's `close`, which bills `stopped_at - started_at - credit`.
+/// The arguments of the contract's `close`, which bills `stopped_at - started_at`, but no more than the deposit pays
+/// for, less `credit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloseCall {
     /// When the contract is told that the rental ended.
@@ -70,13 +71,18 @@ pub struct CloseCall {
 impl Metered {
     /// How to tell the contract, which refuses an end before `earliest` (ten minutes before its own time).
     ///
-    /// An end that is too long ago is told later, and the difference is credited: the same seconds are billed.
-    /// `None` past the end of the range.
+    /// An end that is too long ago is told later, and the difference is credited as far as the deposit pays for it
+    /// (`auto_stop` seconds): the same seconds are billed. `None` past the end of the range.
     #[must_use]
-    pub fn close_call(&self, started_at: UnixSeconds, earliest: UnixSeconds) -> Option<CloseCall> {
+    pub fn close_call(
+        &self,
+        started_at: UnixSeconds,
+        earliest: UnixSeconds,
+        auto_stop: Seconds,
+    ) -> Option<CloseCall> {
         let stopped_at = started_at.plus(self.elapsed)?.max(earliest);
-        let told = stopped_at.since(started_at)?.get();
-        let credit = told.checked_sub(self.billed.get()).map(Seconds)?;
+        let by_the_clock = stopped_at.since(started_at)?.min(auto_stop).max(Seconds::ONE).get();
+        let credit = by_the_clock.checked_sub(self.billed.get()).map(Seconds)?;
         Some(CloseCall { stopped_at, credit })
     }
 }

@@ -5,8 +5,9 @@
 //! outside does arrives as a [`RentalEvent`]; [`step`] answers with the next [`Progress`] and the [`Effect`]s, which
 //! are stored together with it.
 //!
-//! `Contested` and `Resolved` belong to disputes, which a later version of the contract brings. Nothing leads there
-//! yet, and every event is refused there.
+//! `Contested` is a rental whose clock has stopped on the chain while some of its last seconds are held there: either
+//! side may dispute them until a deadline, then they go where they go by default, or where the arbiter says. `Resolved`
+//! is the end of one that somebody disputed and nobody gave in to.
 
 mod end;
 mod event;
@@ -49,9 +50,9 @@ named_enum! {
         Refunding => "refunding",
         /// The whole deposit went back, finally. The end.
         Refunded => "refunded",
-        /// Disputed; reserved.
+        /// The clock has stopped on the chain, all but some held seconds is paid.
         Contested => "contested",
-        /// A dispute was decided; reserved.
+        /// A dispute was decided, by the arbiter or by its silence. The end.
         Resolved => "resolved",
     }
 }

@@ -1,18 +1,20 @@
 //! The rental machine under every event in every order.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeSet;
 
-use domain::UnixSeconds;
 use domain::rental::{
     AgentStatus, CloseOutcome, Effect, FailReason, LockStatus, Party, Progress, RentalEvent,
     RentalState, StartStatus, StepError, book, step,
 };
 use domain::table::{rental_events, rental_situations};
+use domain::{Seconds, UnixSeconds};
 
 const RUNS: u64 = 100_000;
 const EVENTS_PER_RUN: u64 = 24;
+/// Seconds that a dispute's window lasts here, short so that runs outlive it.
+const WINDOW: Seconds = Seconds(3);
 
 /// SplitMix64.
 struct Dice(u64);
@@ -47,6 +49,10 @@ fn random_event(dice: &mut Dice, now: UnixSeconds) -> RentalEvent {
         E::StartRefused { .. } => E::StartRefused { now },
         E::StartExpired { .. } => E::StartExpired { now },
         E::CloseRefused { .. } => E::CloseRefused { now },
+        E::ContestedFinal { .. } => E::ContestedFinal { deadline: now.saturating_plus(WINDOW) },
+        E::DisputedFinal { .. } => E::DisputedFinal { deadline: now.saturating_plus(WINDOW) },
+        E::FinalizeDue { .. } => E::FinalizeDue { now },
+        E::FinalizeRefused { .. } => E::FinalizeRefused { now },
         E::ClosedFinal { .. } => {
             E::ClosedFinal { outcome: CloseOutcome::ALL[dice.below(CloseOutcome::ALL.len())] }
         }
@@ -123,6 +129,19 @@ fn assert_sound_step(before: &Progress, event: &RentalEvent, after: &Progress, e
         assert_eq!(after.state, RentalState::Refunding, "{}", context());
         assert_ne!(after.start, StartStatus::Final, "{}", context());
     }
+    if has(Effect::SendFinalize) {
+        assert_eq!(after.state, RentalState::Contested, "{}", context());
+        let RentalEvent::FinalizeDue { now } = event else { panic!("{}", context()) };
+        assert!(after.held_until.unwrap() < *now, "{}", context());
+    }
+    assert_eq!(after.held_until.is_some(), after.state == RentalState::Contested, "{}", context());
+    if before.state == RentalState::Contested {
+        let gone_on = [RentalState::Contested, RentalState::Settled, RentalState::Resolved];
+        assert!(gone_on.contains(&after.state), "{}", context());
+    }
+    if after.held_until != before.held_until && after.held_until.is_some() {
+        assert!(has(Effect::ArmFinalize), "{}", context());
+    }
     for effect in effects {
         if let Effect::SendStart { started_at } = effect {
             assert_eq!(
@@ -140,7 +159,13 @@ fn assert_sound_step(before: &Progress, event: &RentalEvent, after: &Progress, e
 }
 
 fn may_be_repeated(event: &RentalEvent) -> bool {
-    !matches!(event, RentalEvent::StartRefused { .. } | RentalEvent::CloseRefused { .. })
+    !matches!(
+        event,
+        RentalEvent::StartRefused { .. }
+            | RentalEvent::CloseRefused { .. }
+            | RentalEvent::FinalizeDue { .. }
+            | RentalEvent::FinalizeRefused { .. }
+    )
 }
 
 #[test]
@@ -165,16 +190,9 @@ fn random_histories_stay_sound() {
             reached.insert(p.state);
         }
     }
-    let reserved = [RentalState::Contested, RentalState::Resolved];
-    let missing: Vec<_> = RentalState::ALL
-        .iter()
-        .filter(|state| !reachable_only_later(state, &reserved) && !reached.contains(state))
-        .collect();
+    let missing: Vec<_> =
+        RentalState::ALL.iter().filter(|state| !reached.contains(state)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");
-}
-
-fn reachable_only_later(state: &RentalState, reserved: &[RentalState]) -> bool {
-    reserved.contains(state)
 }
 
 /// Follows the sample events from `start` to everything that can be reached.
@@ -197,12 +215,12 @@ fn reachable(start: &Progress) -> Vec<Progress> {
 #[test]
 fn every_living_state_can_reach_an_end_and_ends_stay() {
     for (name, progress) in rental_situations().unwrap() {
-        if progress.state == RentalState::Contested {
-            continue; // Reserved: no event leads on yet.
-        }
         let all = reachable(&progress);
         assert!(all.iter().any(|p| p.state.is_terminal()), "{name} reaches no end");
-        let is_final = matches!(progress.state, RentalState::Settled | RentalState::Refunded);
+        let is_final = matches!(
+            progress.state,
+            RentalState::Settled | RentalState::Refunded | RentalState::Resolved
+        );
         if is_final {
             assert!(all.iter().all(|p| p.state == progress.state), "{name} does not stay");
         }
@@ -215,7 +233,7 @@ fn the_situations_and_events_cover_the_machine() {
         rental_situations().unwrap().iter().map(|(_, progress)| progress.state).collect();
     assert_eq!(states.len(), RentalState::ALL.len());
     let names: BTreeSet<_> = rental_events().iter().map(RentalEvent::name).collect();
-    assert_eq!(names.len(), 20);
+    assert_eq!(names.len(), 24);
 }
 
 #[test]

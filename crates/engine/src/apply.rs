@@ -1,12 +1,13 @@
 //! What a final event does: its posting in the ledger, its figures on the rental, its step of the state
 //! machine, in one transaction, once.
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use domain::{
     id::RentalId,
     ledger::{
-        ClosedFigures, LedgerAccount, Parties, Posting, close_posting, lock_posting,
-        release_posting, top_up_posting, withdraw_posting,
+        ClosedFigures, LedgerAccount, LedgerError, Parties, Posting, close_posting,
+        contest_posting, lock_posting, prepaid_lock_posting, prepay_posting, release_posting,
+        top_up_posting, withdraw_posting,
     },
     money::Amount,
     rental::{CloseOutcome, Party, RentalEvent},
@@ -20,7 +21,7 @@ use store::{
     blocks::{self, SeenEvent},
     jobs::{self, JobKind},
     ledger::{self, Sourced},
-    quotes,
+    quotes, readings,
     rentals::{self, MoneyDelta},
     timeline,
 };
@@ -50,7 +51,7 @@ pub(crate) async fn final_event(
     let body: EscrowEvent =
         serde_json::from_value(event.body.clone()).map_err(StoreError::corrupt)?;
     let rental = match event.escrow_id {
-        Some(id) => rentals::id_of(tx, id).await?,
+        Some(id) => known(tx, id).await?,
         None => None,
     };
     let scene = Scene { policy, event, rental, now };
@@ -64,12 +65,22 @@ pub(crate) async fn final_event(
         timeline::append(tx, rental, now, "tx", &detail).await?;
     }
     match body {
-        EscrowEvent::Locked { deposit, .. } => locked(tx, &scene, deposit).await,
+        EscrowEvent::Locked { deposit, prepaid, .. } => locked(tx, &scene, deposit, prepaid).await,
         EscrowEvent::ToppedUp { amount, .. } => topped_up(tx, &scene, amount).await,
         EscrowEvent::Started { started_at, .. } => {
             scene.step(tx, RentalEvent::StartFinal { started_at }).await
         }
         EscrowEvent::Released { net, fee, .. } => released(tx, &scene, net, fee).await,
+        EscrowEvent::Contested { deadline, net, fee, refund, pushed, .. } => {
+            let figures = ClosedFigures { net, fee, refund, pushed };
+            contested(tx, &scene, &figures, deadline).await
+        }
+        EscrowEvent::Disputed { deadline, .. } => {
+            scene.step(tx, RentalEvent::DisputedFinal { deadline }).await
+        }
+        EscrowEvent::Prepaid { account, token, amount, .. } => {
+            scene.post(tx, prepay_posting(account, token, amount)).await
+        }
         EscrowEvent::Closed { outcome, billed, net, fee, refund, pushed, .. } => {
             let figures = ClosedFigures { net, fee, refund, pushed };
             closed(tx, &scene, outcome, &figures, billed).await
@@ -81,8 +92,24 @@ pub(crate) async fn final_event(
         EscrowEvent::Credited { .. }
         | EscrowEvent::Skipped { .. }
         | EscrowEvent::TreasurySet { .. }
+        | EscrowEvent::AgentSet { .. }
         | EscrowEvent::Config { .. } => Ok(()),
     }
+}
+
+/// The rental with this id on the chain, if it is one of ours. It, or its quote until it is booked, is
+/// locked from here on: the timeline is written in the order in which its entries become visible, and a
+/// booking of these terms sees what the chain said or is seen here.
+pub(crate) async fn known(
+    tx: &mut Connection,
+    escrow_id: B256,
+) -> Result<Option<RentalId>, StoreError> {
+    quotes::lock(tx, escrow_id).await?;
+    let found = rentals::id_of(tx, escrow_id).await?;
+    if let Some(id) = found {
+        readings::lock_rental(tx, id).await?;
+    }
+    Ok(found)
 }
 
 /// What the renter was asked to lock.
@@ -95,9 +122,15 @@ pub(crate) async fn quoted_deposit(
     Ok(quote.deposit)
 }
 
-async fn locked(tx: &mut Connection, scene: &Scene<'_>, deposit: Amount) -> Applied {
+async fn locked(tx: &mut Connection, scene: &Scene<'_>, deposit: Amount, prepaid: bool) -> Applied {
     let parties = scene.parties(tx).await?;
-    scene.post(tx, lock_posting(&parties, deposit)).await?;
+    let posting = if prepaid {
+        let balances = balances(tx, parties.renter, parties.token).await?;
+        prepaid_lock_posting(&parties, deposit, &balances).map_err(broken)?
+    } else {
+        lock_posting(&parties, deposit)
+    };
+    scene.post(tx, posting).await?;
     let Some(rental) = scene.rental else {
         return Ok(());
     };
@@ -136,6 +169,29 @@ async fn released(tx: &mut Connection, scene: &Scene<'_>, net: Amount, fee: Amou
     };
     let delta = MoneyDelta { provider: net, fee, ..MoneyDelta::default() };
     Ok(rentals::add_money(tx, rental, &delta).await?)
+}
+
+/// All but what is held is paid; the rest stays in the deposit's account until the rental is closed.
+async fn contested(
+    tx: &mut Connection,
+    scene: &Scene<'_>,
+    figures: &ClosedFigures,
+    deadline: UnixSeconds,
+) -> Applied {
+    let parties = scene.parties(tx).await?;
+    scene.post(tx, contest_posting(&parties, figures)).await?;
+    let Some(rental) = scene.rental else {
+        return Ok(());
+    };
+    let delta = MoneyDelta {
+        locked: Amount::ZERO,
+        provider: figures.net,
+        fee: figures.fee,
+        refund: figures.refund,
+        billed: None,
+    };
+    rentals::add_money(tx, rental, &delta).await?;
+    scene.step(tx, RentalEvent::ContestedFinal { deadline }).await
 }
 
 async fn closed(
@@ -181,21 +237,33 @@ async fn withdrawn(
     token: Address,
     amount: Amount,
 ) -> Applied {
+    let balances = balances(tx, owner, token).await?;
+    let posting = withdraw_posting(owner, token, amount, &balances).map_err(broken)?;
+    scene.post(tx, posting).await
+}
+
+/// What the contract's one balance of an owner is made of here.
+async fn balances(
+    tx: &mut Connection,
+    owner: Address,
+    token: Address,
+) -> Result<Vec<(LedgerAccount, Amount)>, StoreError> {
     let mut balances = Vec::new();
     for account in LedgerAccount::withdrawable(owner, token) {
         balances.push((account, ledger::balance_of(tx, &account).await?));
     }
-    let posting = withdraw_posting(owner, token, amount, &balances)
-        .map_err(|error| TxError::Refused(EngineError::Broken(error.to_string())))?;
-    scene.post(tx, posting).await
+    Ok(balances)
+}
+
+fn broken(error: LedgerError) -> TxError<EngineError> {
+    TxError::Refused(EngineError::Broken(error.to_string()))
 }
 
 impl Scene<'_> {
     /// Who the money is between, from the lock's own event: it is there for locks that are none of ours.
     async fn parties(&self, tx: &mut Connection) -> Result<Parties, TxError<EngineError>> {
         let id = self.event.escrow_id.ok_or(StoreError::Missing("the event's rental"))?;
-        let seen = blocks::events_for(tx, id).await?;
-        let lock = seen.into_iter().find(|event| event.name == "locked");
+        let lock = blocks::lock_of(tx, id).await?;
         let lock = lock.ok_or(StoreError::Missing("the event's lock"))?;
         let lock: EscrowEvent = serde_json::from_value(lock.body).map_err(StoreError::corrupt)?;
         let EscrowEvent::Locked { renter, provider, token, .. } = lock else {
@@ -250,5 +318,10 @@ const fn close_outcome(outcome: Outcome) -> CloseOutcome {
         Outcome::StoppedByProvider => CloseOutcome::StoppedByProvider,
         Outcome::Exhausted => CloseOutcome::Exhausted,
         Outcome::ClosedByOperator => CloseOutcome::ClosedByOperator,
+        Outcome::Agreed => CloseOutcome::Agreed,
+        Outcome::Conceded => CloseOutcome::Conceded,
+        Outcome::Resolved => CloseOutcome::Resolved,
+        Outcome::Undisputed => CloseOutcome::Undisputed,
+        Outcome::Defaulted => CloseOutcome::Defaulted,
     }
 }

@@ -130,6 +130,7 @@ async fn look(
             evidence(policy, &rental.progress, newest, now)
         }
         JobKind::OutageLimit => outage(policy, &rental.progress, now),
+        JobKind::Finalize => held(&rental.progress, now),
     })
 }
 
@@ -165,6 +166,15 @@ fn evidence(
         Due::Later(limit)
     } else {
         Due::Event(RentalEvent::EvidenceLost { last_good })
+    }
+}
+
+/// The last second of the time still belongs to it.
+fn held(progress: &Progress, now: UnixSeconds) -> Due {
+    match progress.held_until {
+        None => Due::Settled,
+        Some(until) if now > until => Due::Event(RentalEvent::FinalizeDue { now }),
+        Some(until) => Due::Later(until.saturating_plus(Seconds::ONE)),
     }
 }
 

@@ -1,34 +1,37 @@
 //! The lane: turns queued intents into numbered, signed and stored transactions, and sends what is
 //! stored until it is mined. One lane per key; the nonce belongs to its row for ever.
 
+mod refused;
+
 use std::time::Duration;
 
-use alloy::primitives::Bytes;
 use chain::{
     BlockHeader, ChainError, FeePolicy, Fees, ReadClient, Refused, SendOutcome, SignedTx, Signer,
     TxFields, Wire,
 };
-use domain::{
-    id::TxId,
-    rental::RentalEvent,
-    time::{UnixMillis, UnixSeconds},
+use domain::id::TxId;
+use escrow::{
+    Terms,
+    calldata::{self, EndSignatures},
 };
-use escrow::{Refusal, Terms, calldata};
 use store::{
-    Store, StoreError, TxError, advance,
+    Store, TxError,
+    ends::{self, End},
     intents::{self, Call, Intent},
     quotes, rentals, txs,
 };
 use uuid::Uuid;
 
 use crate::{EngineError, Site, pause};
+use refused::Verdict;
 
 /// A transaction may not use more (EIP-7825).
 const GAS_CAP: u64 = 16_777_216;
-/// A call whose state may still come is asked again after this.
-const NOT_YET: Duration = Duration::from_secs(1);
-/// A call that needs the operator is asked again after this.
-const NEEDS_OPERATOR: Duration = Duration::from_secs(30);
+/// What a failed push can use beyond one that succeeds: an ERC-20's 150,000 or the native coin's 20,000, and the
+/// credit with its event, on cold slots by Polygon's prices.
+const FAILED_PUSH: u64 = 250_000;
+/// Bytes that may or may not have arrived are sent again after this.
+const UNKNOWN: Duration = Duration::from_secs(1);
 
 /// How the lane sends.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +52,6 @@ pub struct Lane {
     signer: Signer,
     settings: LaneSettings,
     site: Site,
-}
-
-/// What to do with an intent that the contract would refuse now.
-enum Verdict {
-    NotYet(String),
-    NeedsOperator(String),
-    Remeasure(String),
 }
 
 impl Lane {
@@ -120,9 +116,10 @@ impl Lane {
             let Some(terms) = self.terms(&intent).await? else {
                 continue;
             };
-            let data = encode(&intent.call, &Terms::from(&terms));
-            let from = self.signer.address();
-            match self.client.estimate_gas(from, self.site.escrow, data.clone()).await {
+            let signatures = self.signatures(&intent).await?;
+            let data = encode(&intent.call, &Terms::from(&terms), signatures);
+            let (from, to) = (self.signer.address(), self.site.escrow);
+            match self.client.estimate_gas(from, to, data.clone(), fees.max_fee).await {
                 Ok(gas) => self.sign(&intent, data, gas, fees).await?,
                 Err(ChainError::Reverts { data }) => {
                     self.refused(&intent, &data, terms.start_by, head.timestamp).await?;
@@ -153,6 +150,18 @@ impl Lane {
         Ok(quotes::get(&mut connection, rental.quote_id).await?.map(|quote| quote.terms()))
     }
 
+    /// What the two sides signed about the end that a close tells.
+    async fn signatures(&self, intent: &Intent) -> Result<EndSignatures, EngineError> {
+        let mut signatures = ends::Signatures::default();
+        if let Call::Close { stopped_at, credit } = intent.call {
+            let end = End { stopped_at, credit };
+            let mut connection = self.store.read().await?;
+            signatures = ends::signatures(&mut connection, intent.rental, end).await?;
+        }
+        let ends::Signatures { renter, provider } = signatures;
+        Ok(EndSignatures { renter: renter.into(), provider: provider.into() })
+    }
+
     /// Number, row, signed bytes and the intent's new state: one commit.
     async fn sign(
         &self,
@@ -166,7 +175,7 @@ impl Lane {
             signer: self.signer.address(),
             to: self.site.escrow,
             calldata: data,
-            gas_limit: with_headroom(gas),
+            gas_limit: with_headroom(&intent.call, gas),
         };
         let (now, intent_id) = (self.store.now(), intent.id);
         let (signer, chain_id) = (self.signer.clone(), self.site.chain_id);
@@ -209,74 +218,6 @@ impl Lane {
         }
     }
 
-    async fn refused(
-        &self,
-        intent: &Intent,
-        data: &Bytes,
-        start_by: UnixSeconds,
-        chain_time: UnixSeconds,
-    ) -> Result<(), EngineError> {
-        match judge(Refusal::decode(data)) {
-            // Blocks are older than our clock. A new measurement is never earlier than this one, so it
-            // would be ahead as well: let the chain come to this one.
-            Verdict::Remeasure(reason) if is_after(&intent.call, chain_time) => {
-                self.put_off(intent, &Verdict::NotYet(reason)).await
-            }
-            Verdict::Remeasure(reason) => self.remeasure(intent, reason, start_by).await,
-            verdict @ (Verdict::NotYet(_) | Verdict::NeedsOperator(_)) => {
-                self.put_off(intent, &verdict).await
-            }
-        }
-    }
-
-    async fn put_off(&self, intent: &Intent, verdict: &Verdict) -> Result<(), EngineError> {
-        let (wait, reason) = match verdict {
-            Verdict::NotYet(reason) | Verdict::Remeasure(reason) => (NOT_YET, reason.clone()),
-            Verdict::NeedsOperator(reason) => {
-                tracing::error!(
-                    rental.id = %intent.rental, tx.purpose = intent.call.purpose(), reason,
-                    "the contract refuses us; see the runbook"
-                );
-                metrics::counter!("weir_lane_refusals_total").increment(1);
-                (NEEDS_OPERATOR, reason.clone())
-            }
-        };
-        let until = later(self.store.now(), wait);
-        let mut connection = self.store.read().await?;
-        intents::defer(&mut connection, intent.id, until, &reason).await?;
-        Ok(())
-    }
-
-    /// The measured second fell out of the contract's window: give the intent up and let the state
-    /// machine measure again.
-    async fn remeasure(
-        &self,
-        intent: &Intent,
-        reason: String,
-        start_by: UnixSeconds,
-    ) -> Result<(), EngineError> {
-        let now = self.store.now().seconds();
-        let event = match intent.call {
-            Call::Start { .. } if now > start_by => RentalEvent::StartExpired { now },
-            Call::Start { .. } => RentalEvent::StartRefused { now },
-            Call::Close { .. } | Call::Cancel => RentalEvent::CloseRefused { now },
-        };
-        let (id, rental) = (intent.id, intent.rental);
-        let policy = self.store.policy().clone();
-        self.store
-            .write("remeasure intent", move |tx| {
-                let (policy, reason) = (policy.clone(), reason.clone());
-                Box::pin(async move {
-                    if intents::refuse(tx, id, &reason).await? {
-                        advance::apply(tx, &policy, rental, &event, now).await.map_err(broken)?;
-                    }
-                    Ok(())
-                })
-            })
-            .await?;
-        Ok(())
-    }
-
     /// Sends what is stored and due: the second half of a tick. Returns how many sends were tried.
     ///
     /// # Errors
@@ -313,7 +254,7 @@ impl Lane {
             }
             SendOutcome::Unknown(reason) => {
                 tracing::warn!(tx.hash = %hash, tx.nonce = nonce, reason, "sent, outcome unknown");
-                NOT_YET
+                UNKNOWN
             }
             SendOutcome::Refused(Refused::NonceTooLow) => {
                 tracing::debug!(tx.hash = %hash, tx.nonce = nonce, "nonce used: mined, it seems");
@@ -328,29 +269,18 @@ impl Lane {
     }
 }
 
-fn encode(call: &Call, terms: &Terms) -> Vec<u8> {
+fn encode(call: &Call, terms: &Terms, signatures: EndSignatures) -> Vec<u8> {
     match call {
         Call::Start { started_at } => calldata::start(terms, *started_at),
-        Call::Close { stopped_at, credit } => calldata::close(terms, *stopped_at, *credit),
+        Call::Close { stopped_at, credit } => {
+            calldata::close(terms, *stopped_at, *credit, &signatures)
+        }
         Call::Cancel => calldata::cancel(terms),
-    }
-}
-
-/// True if the call names a second after `moment`.
-const fn is_after(call: &Call, moment: UnixSeconds) -> bool {
-    match call {
-        Call::Start { started_at } => started_at.get() > moment.get(),
-        Call::Close { stopped_at, .. } => stopped_at.get() > moment.get(),
-        Call::Cancel => false,
-    }
-}
-
-fn judge(refusal: Refusal) -> Verdict {
-    let name = refusal.to_string();
-    match refusal {
-        Refusal::WrongState(_) => Verdict::NotYet(name),
-        Refusal::OutOfWindow(_) => Verdict::Remeasure(name),
-        Refusal::NotAllowed(_) | Refusal::Other(_) => Verdict::NeedsOperator(name),
+        Call::Finalize => calldata::finalize(terms),
+        Call::Lock { deposit, valid_after, valid_before, signature } => {
+            let valid = (*valid_after, *valid_before);
+            calldata::lock_with_authorization(terms, *deposit, valid, signature)
+        }
     }
 }
 
@@ -372,22 +302,14 @@ fn sign(
     Ok(signer.sign(&fields)?)
 }
 
-/// A quarter more than estimated: slots can turn cold between the estimate and the block.
-fn with_headroom(gas: u64) -> u64 {
-    gas.saturating_add(gas / 4).saturating_add(10_000).min(GAS_CAP)
-}
-
-fn later(now: UnixMillis, wait: Duration) -> UnixMillis {
-    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    UnixMillis(now.get().saturating_add(wait))
-}
-
-fn broken(error: advance::AdvanceError) -> TxError<EngineError> {
-    match error {
-        advance::AdvanceError::Store(error) => TxError::Store(error),
-        advance::AdvanceError::Missing => TxError::Store(StoreError::Missing("the rental")),
-        advance::AdvanceError::Illegal(step) => {
-            TxError::Refused(EngineError::Broken(step.to_string()))
-        }
-    }
+/// A quarter more than estimated: slots can turn cold between the estimate and the block. A call that pushes money
+/// to the renter gets as much more as a push needs that burns all it may and fails, so that what was pushed is
+/// credited: the renter's wallet can take the money in the estimate and refuse it in the block. Gas that is not used
+/// costs nothing.
+fn with_headroom(call: &Call, gas: u64) -> u64 {
+    let push = match call {
+        Call::Close { .. } | Call::Cancel | Call::Finalize => FAILED_PUSH,
+        Call::Start { .. } | Call::Lock { .. } => 0,
+    };
+    gas.saturating_add(gas / 4).saturating_add(10_000).saturating_add(push).min(GAS_CAP)
 }

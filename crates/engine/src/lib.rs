@@ -4,6 +4,7 @@
 mod apply;
 mod conductor;
 mod error;
+mod final_events;
 mod lane;
 mod pause;
 mod reconciler;

@@ -2,22 +2,32 @@
 //! block: what the contract holds, what its events add up to, and what the ledger says is owed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant,
 };
 
 use alloy::{
     eips::BlockId,
-    primitives::{Address, B256, I256, U256},
+    primitives::{Address, I256, U256},
 };
 use chain::ReadClient;
-use domain::money::Amount;
-use escrow::EscrowEvent;
-use store::{Store, StoreError, blocks, ledger, rentals, tokens};
+use store::{Store, StoreError, TxError, blocks, ledger};
 
 use crate::{EngineError, Site};
 
-const PAGE: i64 = 1_000;
+mod books;
+mod replay;
+use books::Books;
+use replay::Replay;
+
+/// Transfers that must have come before they are folded, and how many are folded at once.
+const FOLD_LEAST: i64 = 1_000;
+const FOLD_MOST: i64 = 20_000;
+/// Folded balances that one tick checks.
+const AUDITED_PER_TICK: i64 = 100;
 
 /// The checker.
 pub struct Reconciler {
@@ -28,6 +38,10 @@ pub struct Reconciler {
     replayed: tokio::sync::Mutex<Replay>,
     /// The figures that were last said, so that each is said once.
     said: Mutex<Vec<TokenReport>>,
+    /// When a comparison was last completed.
+    completed: Mutex<Instant>,
+    /// The last account whose folded balance was checked.
+    audited: AtomicI64,
 }
 
 /// One token's figures, in base units.
@@ -41,13 +55,23 @@ pub struct TokenReport {
     pub events: I256,
     /// What the ledger says is owed.
     pub ledger: I256,
+    /// The most that the contract was ever seen to hold above its events. Anybody can give it something,
+    /// and nobody can take it out again.
+    pub given: I256,
 }
 
 impl TokenReport {
-    /// True if all three agree.
+    /// True if nothing is missing: events and ledger are the same, and the contract holds that and all that
+    /// it was ever given.
     #[must_use]
     pub fn agrees(&self) -> bool {
-        I256::try_from(self.contract) == Ok(self.events) && self.events == self.ledger
+        self.events == self.ledger && self.surplus().is_some_and(|surplus| surplus >= self.given)
+    }
+
+    /// What the contract holds above what its events say; below zero if something is missing.
+    #[must_use]
+    pub fn surplus(&self) -> Option<I256> {
+        I256::try_from(self.contract).ok()?.checked_sub(self.events)
     }
 }
 
@@ -58,8 +82,8 @@ pub struct Report {
     pub block: u64,
     /// Every token that was ever locked.
     pub tokens: Vec<TokenReport>,
-    /// Deposits in the ledger equal those of the rentals and of foreign locks together, and no claim is
-    /// below zero.
+    /// Deposits in the ledger equal those of the rentals and of foreign locks together, no claim is below
+    /// zero, and no folded balance that was looked at this time differs from its transfers.
     pub deposits_agree: bool,
 }
 
@@ -74,13 +98,15 @@ impl Report {
 impl Reconciler {
     /// A reconciler of the site's contract.
     #[must_use]
-    pub const fn new(store: Store, client: ReadClient, site: Site) -> Self {
+    pub fn new(store: Store, client: ReadClient, site: Site) -> Self {
         Self {
             store,
             client,
             site,
             replayed: tokio::sync::Mutex::const_new(Replay::new()),
             said: Mutex::new(Vec::new()),
+            completed: Mutex::new(Instant::now()),
+            audited: AtomicI64::new(0),
         }
     }
 
@@ -90,10 +116,39 @@ impl Reconciler {
     /// # Errors
     /// The database's or the chain's. A difference is no error but a report.
     pub async fn tick(&self) -> Result<Option<Report>, EngineError> {
+        let compared = self.compare().await;
+        match &compared {
+            Ok(Compared::Whole(report)) => self.publish(report),
+            Ok(Compared::Moving) => {}
+            // what could not be compared is not known to agree
+            Ok(Compared::Stuck) | Err(_) => metrics::gauge!("weir_reconciled").set(0),
+        }
+        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(compared, Ok(Compared::Whole(_))) {
+            *completed = Instant::now();
+        }
+        let age = u32::try_from(completed.elapsed().as_secs()).unwrap_or(u32::MAX);
+        metrics::gauge!("weir_reconciled_age_seconds").set(age);
+        Ok(match compared? {
+            Compared::Whole(report) => Some(report),
+            Compared::Moving | Compared::Stuck => None,
+        })
+    }
+
+    async fn compare(&self) -> Result<Compared, EngineError> {
+        self.fold().await?;
         let mut connection = self.store.read().await?;
-        let Some(block) = blocks::final_tip(&mut connection).await? else { return Ok(None) };
-        if !blocks::unapplied(&mut connection, 1).await?.is_empty() {
-            return Ok(None);
+        let Some(block) = blocks::final_tip(&mut connection).await? else {
+            return Ok(Compared::Moving);
+        };
+        let waiting = blocks::waiting(&mut connection).await?;
+        metrics::gauge!("weir_final_events_failed")
+            .set(u32::try_from(waiting.failed).unwrap_or(u32::MAX));
+        if waiting.failed > 0 {
+            return Ok(Compared::Stuck);
+        }
+        if waiting.any {
+            return Ok(Compared::Moving);
         }
         let mut replay = self.replayed.lock().await;
         replay.go_on(&mut connection).await?;
@@ -101,26 +156,81 @@ impl Reconciler {
         // Figures of one moment: money moves only when finality does.
         let tip = blocks::final_tip(&mut connection).await?;
         if tip.map(|tip| tip.number) != Some(block.number) {
-            return Ok(None);
+            return Ok(Compared::Moving);
         }
-        let mut report =
-            Report { block: block.number, tokens: Vec::new(), deposits_agree: books.is_sound() };
+        let audited = self.audit(&mut connection).await?;
+        let mut report = Report {
+            block: block.number,
+            tokens: Vec::new(),
+            deposits_agree: books.is_sound() && audited,
+        };
         for token in books.tokens(&replay) {
             let at = BlockId::number(block.number);
             let contract = self.client.token_balance(token, self.site.escrow, at).await?;
-            let ledger = Books::of(&books.claims, token);
-            report.tokens.push(TokenReport { token, contract, events: replay.held(token), ledger });
+            let (events, ledger) = (replay.held(token), Books::of(&books.claims, token));
+            let given = Books::of(&books.given, token);
+            let figures = TokenReport { token, contract, events, ledger, given };
+            if let Some(surplus) = figures.surplus().filter(|surplus| *surplus > given) {
+                ledger::raise_surplus(&mut connection, token, surplus).await?;
+            }
+            report.tokens.push(figures);
             let known = Books::of(&books.rentals, token).saturating_add(replay.foreign(token));
             report.deposits_agree &= Books::of(&books.deposits, token) == known;
         }
-        self.publish(&report);
-        Ok(Some(report))
+        Ok(Compared::Whole(report))
+    }
+
+    /// Keeps what has to be added up for a balance short.
+    async fn fold(&self) -> Result<(), EngineError> {
+        let folded = self.store.write("fold ledger", |tx| {
+            Box::pin(async move {
+                ledger::fold(tx, FOLD_LEAST, FOLD_MOST).await?;
+                Ok::<_, TxError<EngineError>>(())
+            })
+        });
+        match folded.await.map_err(EngineError::from) {
+            // postings are under way: another time
+            Err(EngineError::Store(StoreError::Unavailable(reason))) => {
+                tracing::debug!(reason, "the ledger is not folded now");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Checks some more folded balances against their transfers. False if one of them is wrong.
+    async fn audit(&self, connection: &mut store::Connection) -> Result<bool, EngineError> {
+        let after = self.audited.load(Ordering::Relaxed);
+        let mut page = ledger::audit(connection, after, AUDITED_PER_TICK).await?;
+        if page.last == 0 && after > 0 {
+            // all were looked at: begin anew
+            page = ledger::audit(connection, 0, AUDITED_PER_TICK).await?;
+        }
+        if page.wrong > 0 {
+            tracing::error!(
+                after,
+                page.last,
+                page.wrong,
+                "folded balances are not their transfers' sums"
+            );
+            return Ok(false);
+        }
+        self.audited.store(page.last, Ordering::Relaxed);
+        Ok(true)
     }
 
     /// One metric always; one line when a figure changed or something differs.
     fn publish(&self, report: &Report) {
         let agrees = report.agrees();
         metrics::gauge!("weir_reconciled").set(if agrees { 1 } else { 0 });
+        for figures in &report.tokens {
+            // a gauge is a float anyway: this figure is for a look, not for a comparison
+            let surplus: f64 = figures
+                .surplus()
+                .map_or(f64::NAN, |surplus| surplus.to_string().parse().unwrap_or(f64::NAN));
+            metrics::gauge!("weir_surplus_base_units", "token" => figures.token.to_string())
+                .set(surplus);
+        }
         metrics::gauge!("weir_reconciled_block")
             .set(u32::try_from(report.block).unwrap_or(u32::MAX));
         if !agrees {
@@ -149,169 +259,12 @@ impl Reconciler {
     }
 }
 
-type Sums = BTreeMap<Address, I256>;
-
-/// What the database says is owed.
-struct Books {
-    /// All claims on the escrow.
-    claims: Sums,
-    /// Of them, deposits that are not divided yet.
-    deposits: Sums,
-    /// The same deposits by the rentals' own figures.
-    rentals: Sums,
-    /// Tokens that a deposit may be made in.
-    listed: Vec<Address>,
-    overdrawn: i64,
-}
-
-impl Books {
-    async fn read(connection: &mut store::Connection) -> Result<Self, StoreError> {
-        let mut books = Self {
-            claims: Sums::new(),
-            deposits: Sums::new(),
-            rentals: Sums::new(),
-            listed: tokens::list(connection)
-                .await?
-                .into_iter()
-                .map(|token| token.address)
-                .collect(),
-            overdrawn: 0,
-        };
-        for total in ledger::totals(connection).await? {
-            books.claims.insert(total.token, signed(&total.claims)?);
-            books.deposits.insert(total.token, signed(&total.deposits)?);
-            books.overdrawn = books.overdrawn.saturating_add(total.overdrawn);
-        }
-        for (token, open) in rentals::open_deposits(connection).await? {
-            books.rentals.insert(token, signed(&open)?);
-        }
-        Ok(books)
-    }
-
-    fn of(sums: &Sums, token: Address) -> I256 {
-        sums.get(&token).copied().unwrap_or_default()
-    }
-
-    const fn is_sound(&self) -> bool {
-        self.overdrawn == 0
-    }
-
-    /// Every token that anybody knows of.
-    fn tokens(&self, replay: &Replay) -> BTreeSet<Address> {
-        self.listed.iter().chain(self.claims.keys()).chain(replay.held.keys()).copied().collect()
-    }
-}
-
-/// What the contract's final events add up to, without a look at the ledger.
-struct Replay {
-    /// Block and position of the last event that is in it.
-    after: (u64, i64),
-    held: Sums,
-    token_of: BTreeMap<B256, Address>,
-    /// Open deposits of locks that are none of ours.
-    foreign: Sums,
-}
-
-impl Replay {
-    const fn new() -> Self {
-        Self { after: (0, -1), held: Sums::new(), token_of: BTreeMap::new(), foreign: Sums::new() }
-    }
-
-    fn held(&self, token: Address) -> I256 {
-        Books::of(&self.held, token)
-    }
-
-    fn foreign(&self, token: Address) -> I256 {
-        Books::of(&self.foreign, token)
-    }
-
-    /// Adds the events that became final since the last time.
-    async fn go_on(&mut self, connection: &mut store::Connection) -> Result<(), EngineError> {
-        loop {
-            let page = blocks::final_events(connection, self.after, PAGE).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            for seen in page {
-                let event: EscrowEvent =
-                    serde_json::from_value(seen.body).map_err(StoreError::corrupt)?;
-                let ours = match event.rental() {
-                    Some(id) => rentals::id_of(connection, id).await?.is_some(),
-                    None => false,
-                };
-                self.add(&event, ours)?;
-                self.after = (seen.block_number, i64::from(seen.log_index));
-            }
-        }
-    }
-
-    fn add(&mut self, event: &EscrowEvent, ours: bool) -> Result<(), EngineError> {
-        match event {
-            EscrowEvent::Locked { id, token, deposit, .. } => {
-                self.token_of.insert(*id, *token);
-                self.move_in(*token, *deposit, ours);
-            }
-            EscrowEvent::ToppedUp { id, amount, .. } => {
-                let token = self.token(id)?;
-                self.move_in(token, *amount, ours);
-            }
-            EscrowEvent::Released { id, net, fee, .. } => {
-                let token = self.token(id)?;
-                self.divide(token, &[*net, *fee], ours);
-            }
-            EscrowEvent::Closed { id, net, fee, refund, pushed, .. } => {
-                let token = self.token(id)?;
-                self.divide(token, &[*net, *fee, *refund], ours);
-                if *pushed {
-                    self.move_out(token, *refund);
-                }
-            }
-            EscrowEvent::Withdrawn { token, amount, .. } => self.move_out(*token, *amount),
-            EscrowEvent::Started { .. }
-            | EscrowEvent::Credited { .. }
-            | EscrowEvent::Skipped { .. }
-            | EscrowEvent::TreasurySet { .. }
-            | EscrowEvent::Config { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn token(&self, id: &B256) -> Result<Address, EngineError> {
-        self.token_of
-            .get(id)
-            .copied()
-            .ok_or_else(|| EngineError::Broken(format!("escrow {id} moved money without a lock")))
-    }
-
-    fn move_in(&mut self, token: Address, amount: Amount, ours: bool) {
-        let held = self.held.entry(token).or_default();
-        *held = held.saturating_add(units(amount));
-        if !ours {
-            let open = self.foreign.entry(token).or_default();
-            *open = open.saturating_add(units(amount));
-        }
-    }
-
-    fn move_out(&mut self, token: Address, amount: Amount) {
-        let held = self.held.entry(token).or_default();
-        *held = held.saturating_sub(units(amount));
-    }
-
-    fn divide(&mut self, token: Address, parts: &[Amount], ours: bool) {
-        if ours {
-            return;
-        }
-        let open = self.foreign.entry(token).or_default();
-        for part in parts {
-            *open = open.saturating_sub(units(*part));
-        }
-    }
-}
-
-fn units(amount: Amount) -> I256 {
-    I256::try_from(amount.get()).unwrap_or(I256::MAX)
-}
-
-fn signed(value: &impl std::fmt::Display) -> Result<I256, StoreError> {
-    value.to_string().parse().map_err(StoreError::corrupt)
+/// What a look at all figures came to.
+enum Compared {
+    /// They are of one moment.
+    Whole(Report),
+    /// Events are being applied.
+    Moving,
+    /// An event cannot be applied.
+    Stuck,
 }

@@ -1,37 +1,46 @@
 //! The watcher: follows the chain block by block through parent hashes, keeps what the escrow says, and
 //! lets money move only on what is final.
 
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
 use alloy::{
     eips::BlockNumberOrTag,
-    primitives::{B256, LogData},
+    primitives::{Address, B256, LogData},
 };
-use chain::{BlockHeader, ReadClient, TxReceipt};
-use domain::{id::TxId, rental::RentalEvent, tx::BlockRef};
+use chain::{BlockHeader, ChainError, ReadClient, TxReceipt};
+use domain::{id::TxId, rental::RentalEvent, time::UnixMillis, tx::BlockRef};
 use escrow::EscrowEvent;
 use store::{
     Connection, Policy, Store, StoreError, TxError,
     advance::{self, AdvanceError},
     blocks::{self, FollowedBlock, NewEvent, SeenEvent},
     intents::{self, Call},
-    quotes, rentals, txs,
+    quotes, rentals, timeline, txs,
 };
 
-use crate::{EngineError, Site, apply};
+use crate::{EngineError, Site, apply, final_events};
 
 /// Blocks one tick reads at most; the next tick goes on.
 const BLOCKS_PER_TICK: usize = 200;
-/// Events one tick applies at most.
-const EVENTS_PER_TICK: i64 = 500;
+/// So many looks in a row at a node that is behind us are worth a word.
+const BEHIND_LOOKS: u32 = 30;
 /// How far back a fork is looked for. Polygon nodes never rewind more than 255 blocks.
 const DEEPEST_FORK: u64 = 256;
 /// Final blocks without events are forgotten beyond this distance.
 const KEEP_BLOCKS: i64 = 1_024;
+/// A transaction of ours that is in no block for so long may have lost its number to another.
+const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// The reader of the chain.
 pub struct Watcher {
     store: Store,
     client: ReadClient,
     site: Site,
+    /// Looks in a row at which the node was behind us.
+    behind: AtomicU32,
 }
 
 /// What one tick did.
@@ -58,7 +67,7 @@ impl Watcher {
     /// A watcher of the site's contract.
     #[must_use]
     pub const fn new(store: Store, client: ReadClient, site: Site) -> Self {
-        Self { store, client, site }
+        Self { store, client, site, behind: AtomicU32::new(0) }
     }
 
     /// Reads new blocks, rewinds forks, marks what is final and applies it.
@@ -75,7 +84,7 @@ impl Watcher {
             }
         }
         self.finalise().await?;
-        watched.applied = self.apply_final().await?;
+        watched.applied = final_events::apply_waiting(&self.store).await?;
         Ok(watched)
     }
 
@@ -97,16 +106,38 @@ impl Watcher {
         if let Some(next) = self.client.header(BlockNumberOrTag::Number(number)).await?
             && next.parent_hash == tip.hash
         {
+            self.behind.store(0, Ordering::Relaxed);
             self.append(next).await?;
             return Ok(Next::Appended);
         }
         // No child of our tip: either there is none yet, or our tip has left the chain.
-        let still = self.client.header(BlockNumberOrTag::Number(tip.number)).await?;
-        if still.is_some_and(|block| block.hash == tip.hash) {
-            return Ok(Next::Nothing);
+        match self.client.header(BlockNumberOrTag::Number(tip.number)).await? {
+            Some(block) if block.hash == tip.hash => {
+                self.behind.store(0, Ordering::Relaxed);
+                Ok(Next::Nothing)
+            }
+            Some(_) => {
+                self.behind.store(0, Ordering::Relaxed);
+                self.rewind(&tip).await?;
+                Ok(Next::Rewound)
+            }
+            // One of several nodes behind an address may be late: that is no word against our tip.
+            None => {
+                self.wait_for_node(tip.number);
+                Ok(Next::Nothing)
+            }
         }
-        self.rewind(&tip).await?;
-        Ok(Next::Rewound)
+    }
+
+    fn wait_for_node(&self, tip: u64) {
+        let looks = self.behind.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if looks.is_multiple_of(BEHIND_LOOKS) {
+            tracing::warn!(
+                block.number = tip,
+                looks,
+                "the chain's node does not have the block that we read last; waiting for it. A chain                  that was restored from an older state never comes back to it: see the runbook"
+            );
+        }
     }
 
     async fn append(&self, header: BlockHeader) -> Result<(), EngineError> {
@@ -133,7 +164,7 @@ impl Watcher {
     }
 
     async fn read(&self, header: &BlockHeader) -> Result<Page, EngineError> {
-        let logs = self.client.logs(header.hash, self.site.escrow).await?;
+        let logs = self.client.logs(header, self.site.escrow).await?;
         let (mut events, mut decoded) = (Vec::new(), Vec::new());
         for log in logs {
             let (Some(index), Some(tx_hash)) = (log.log_index, log.transaction_hash) else {
@@ -170,7 +201,7 @@ impl Watcher {
         if !txs::any_open(&mut connection).await? {
             return Ok(Vec::new());
         }
-        let receipts = self.client.receipts(header.hash).await?;
+        let receipts = self.client.receipts(header).await?;
         let hashes: Vec<B256> = receipts.iter().map(|receipt| receipt.hash).collect();
         let ours = txs::ours(&mut connection, &hashes).await?;
         let block = BlockRef { number: header.number, hash: header.hash };
@@ -219,7 +250,11 @@ impl Watcher {
             };
             let Some(ours) = ours else { continue };
             let theirs = self.client.header(BlockNumberOrTag::Number(at)).await?;
-            if theirs.is_some_and(|block| block.hash == ours.hash) {
+            let Some(theirs) = theirs else {
+                let reason = format!("it had a block above {at} a moment ago and has not that one");
+                return Err(EngineError::Chain(ChainError::Unavailable(reason)));
+            };
+            if theirs.hash == ours.hash {
                 return Ok(at);
             }
         }
@@ -252,17 +287,27 @@ impl Watcher {
                 return Ok(());
             }
         }
+        let spent = self.spent_nonces(hash).await?;
         self.store
             .write("finalise blocks", move |tx| {
-                let policy = policy.clone();
+                let (policy, spent) = (policy.clone(), spent.clone());
                 Box::pin(async move {
                     if !blocks::finalise(tx, number, hash).await? {
                         return Ok(());
                     }
                     for done in txs::finalise(tx, number, now).await? {
-                        let carried = intents::finish(tx, done.id, done.succeeded).await?;
-                        if !done.succeeded {
-                            reverted(tx, &policy, &carried, now.seconds()).await?;
+                        let failure = (!done.succeeded).then_some("the transaction reverted");
+                        let carried = intents::finish(tx, done.id, failure).await?;
+                        if failure.is_some() {
+                            failed(tx, &policy, &carried, now.seconds()).await?;
+                        }
+                    }
+                    for (signer, next) in spent {
+                        for id in txs::void_spent(tx, signer, next, now).await? {
+                            lost(id);
+                            let failure = "another transaction spent the number of this one";
+                            let carried = intents::finish(tx, id, Some(failure)).await?;
+                            failed(tx, &policy, &carried, now.seconds()).await?;
                         }
                     }
                     blocks::prune(tx, KEEP_BLOCKS).await?;
@@ -273,24 +318,23 @@ impl Watcher {
         Ok(())
     }
 
-    /// Applies final events, each with its money in one transaction, in the chain's order.
-    async fn apply_final(&self) -> Result<usize, EngineError> {
-        let waiting = {
+    /// The next nonce, as of a final block that we have read, of signers with a transaction that is mined
+    /// nowhere for long. Without an answer nothing is known, and nothing waits for it.
+    async fn spent_nonces(&self, block: B256) -> Result<Vec<(Address, u64)>, EngineError> {
+        let patience = u64::try_from(STALE_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let before = UnixMillis(self.store.now().get().saturating_sub(patience));
+        let signers = {
             let mut connection = self.store.read().await?;
-            blocks::unapplied(&mut connection, EVENTS_PER_TICK).await?
+            txs::stale_signers(&mut connection, before).await?
         };
-        let count = waiting.len();
-        for event in waiting {
-            let now = self.store.now().seconds();
-            let policy = self.store.policy().clone();
-            self.store
-                .write("apply final event", move |tx| {
-                    let (event, policy) = (event.clone(), policy.clone());
-                    Box::pin(async move { apply::final_event(tx, &policy, &event, now).await })
-                })
-                .await?;
+        let mut spent = Vec::with_capacity(signers.len());
+        for signer in signers {
+            match self.client.nonce_at(signer, block).await {
+                Ok(next) => spent.push((signer, next)),
+                Err(error) => tracing::debug!(%error, "no nonce of {signer}"),
+            }
         }
-        Ok(count)
+        Ok(spent)
     }
 }
 
@@ -301,7 +345,7 @@ enum Next {
 }
 
 fn nonsense(what: &str) -> EngineError {
-    EngineError::Chain(chain::ChainError::Nonsense(what.to_owned()))
+    EngineError::Chain(ChainError::Nonsense(what.to_owned()))
 }
 
 fn mined(receipt: &TxReceipt, block: BlockRef) -> txs::Mined {
@@ -325,7 +369,7 @@ async fn included(
     let EscrowEvent::Locked { id, deposit, .. } = event else {
         return Ok(());
     };
-    let Some(rental) = rentals::id_of(tx, *id).await? else {
+    let Some(rental) = apply::known(tx, *id).await? else {
         tracing::info!(escrow.id = %id, tx.hash = %tx_hash, "a lock of terms we never quoted; ignored");
         return Ok(());
     };
@@ -351,8 +395,14 @@ async fn excluded(
     lenient(advance::apply(tx, policy, rental, &RentalEvent::LockDropped, now).await)
 }
 
-/// A transaction of ours was mined and reverted: the state machine asks for another try.
-async fn reverted(
+fn lost(id: TxId) {
+    tracing::error!(tx.id = %id, "a transaction that is none of ours spent the number of this one; see the runbook");
+    metrics::counter!("weir_lost_nonces_total").increment(1);
+}
+
+/// A transaction of ours was mined and reverted, or never can be mined: the state machine asks for another
+/// try.
+async fn failed(
     tx: &mut Connection,
     policy: &Policy,
     carried: &[intents::Intent],
@@ -367,6 +417,12 @@ async fn reverted(
             Call::Start { .. } if now > quote.start_by => RentalEvent::StartExpired { now },
             Call::Start { .. } => RentalEvent::StartRefused { now },
             Call::Close { .. } | Call::Cancel => RentalEvent::CloseRefused { now },
+            Call::Finalize => RentalEvent::FinalizeRefused { now },
+            Call::Lock { .. } => {
+                let detail = serde_json::json!({ "reason": "the transaction reverted" });
+                timeline::append(tx, intent.rental, now, "funding_refused", &detail).await?;
+                continue;
+            }
         };
         lenient(advance::apply(tx, policy, intent.rental, &event, now).await)?;
     }

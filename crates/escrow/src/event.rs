@@ -29,6 +29,16 @@ pub enum Outcome {
     Exhausted,
     /// By the operator, with the measured second and the outage credit.
     ClosedByOperator,
+    /// Both sides signed the billed time.
+    Agreed,
+    /// One side gave the held seconds up.
+    Conceded,
+    /// The arbiter split the held seconds.
+    Resolved,
+    /// Nobody disputed the held seconds in time.
+    Undisputed,
+    /// Somebody disputed, and the arbiter stayed silent.
+    Defaulted,
 }
 
 /// An event that moves money or a rental, or says where fees go.
@@ -47,6 +57,8 @@ pub enum EscrowEvent {
         token: Address,
         /// How much.
         deposit: Amount,
+        /// Whether it came from the renter's balance in the escrow.
+        prepaid: bool,
     },
     /// More was added.
     ToppedUp {
@@ -77,6 +89,41 @@ pub enum EscrowEvent {
         /// What this call paid the platform.
         fee: Amount,
     },
+    /// The clock has stopped and some seconds are held; amounts are what this call paid.
+    Contested {
+        /// The rental's id on the chain.
+        id: B256,
+        /// By whom and why.
+        outcome: Outcome,
+        /// Seconds paid for good.
+        settled: Seconds,
+        /// Seconds after those that are held.
+        held: Seconds,
+        /// The first of the held seconds, which go to the provider unless the renter disputes; the others go to
+        /// the renter unless the provider disputes.
+        claim: Seconds,
+        /// The last second to dispute; for the arbiter, if the renter disputed in the same call.
+        deadline: UnixSeconds,
+        /// Whether it did.
+        renter_disputes: bool,
+        /// To the provider's balance.
+        net: Amount,
+        /// To the treasury's balance.
+        fee: Amount,
+        /// To the renter.
+        refund: Amount,
+        /// False if the renter's refund had to be credited instead of pushed.
+        pushed: bool,
+    },
+    /// A side will not have what would come of silence.
+    Disputed {
+        /// The rental's id on the chain.
+        id: B256,
+        /// Which side.
+        by: Address,
+        /// The arbiter's last second.
+        deadline: UnixSeconds,
+    },
     /// The rental ended; amounts are what this call paid.
     Closed {
         /// The rental's id on the chain.
@@ -103,6 +150,17 @@ pub enum EscrowEvent {
         /// How much.
         amount: Amount,
     },
+    /// Somebody paid into a balance.
+    Prepaid {
+        /// Whose.
+        account: Address,
+        /// What in.
+        token: Address,
+        /// Who paid.
+        from: Address,
+        /// How much.
+        amount: Amount,
+    },
     /// A balance was taken out.
     Withdrawn {
         /// Whose.
@@ -125,6 +183,15 @@ pub enum EscrowEvent {
     TreasurySet {
         /// The new treasury.
         treasury: Address,
+    },
+    /// Somebody signs ends for an account from now on, or nobody does.
+    AgentSet {
+        /// Whose.
+        account: Address,
+        /// Who signs; zero is nobody.
+        agent: Address,
+        /// The last second of that right.
+        expires_at: UnixSeconds,
     },
     /// Roles and listings: kept for the record, no money moves.
     Config {
@@ -150,6 +217,11 @@ fn outcome(value: u8) -> Result<Outcome, EventError> {
         3 => Outcome::StoppedByProvider,
         4 => Outcome::Exhausted,
         5 => Outcome::ClosedByOperator,
+        6 => Outcome::Agreed,
+        7 => Outcome::Conceded,
+        8 => Outcome::Resolved,
+        9 => Outcome::Undisputed,
+        10 => Outcome::Defaulted,
         other => return Err(EventError(format!("unknown outcome {other}"))),
     })
 }
@@ -168,6 +240,7 @@ pub fn decode_event(log: &LogData) -> Result<EscrowEvent, EventError> {
             provider: e.provider,
             token: e.terms.token,
             deposit: amount(e.deposit)?,
+            prepaid: e.prepaid,
         },
         EscrowEvents::ToppedUp(e) => EscrowEvent::ToppedUp {
             id: e.id,
@@ -184,10 +257,22 @@ pub fn decode_event(log: &LogData) -> Result<EscrowEvent, EventError> {
             net: amount(e.net)?,
             fee: amount(e.fee)?,
         },
+        EscrowEvents::Contested(e) => contested(&e)?,
+        EscrowEvents::Disputed(e) => EscrowEvent::Disputed {
+            id: e.id,
+            by: e.by,
+            deadline: UnixSeconds(e.deadline.to::<u64>()),
+        },
         EscrowEvents::Closed(e) => closed(&e)?,
         EscrowEvents::Credited(e) => {
             EscrowEvent::Credited { account: e.account, token: e.token, amount: amount(e.amount)? }
         }
+        EscrowEvents::Prepaid(e) => EscrowEvent::Prepaid {
+            account: e.account,
+            token: e.token,
+            from: e.from,
+            amount: amount(e.amount)?,
+        },
         EscrowEvents::Withdrawn(e) => EscrowEvent::Withdrawn {
             account: e.account,
             token: e.token,
@@ -198,13 +283,41 @@ pub fn decode_event(log: &LogData) -> Result<EscrowEvent, EventError> {
             EscrowEvent::Skipped { id: e.id, reason: crate::refusal::name_of(e.reason.0) }
         }
         EscrowEvents::TreasurySet(e) => EscrowEvent::TreasurySet { treasury: e.treasury },
-        EscrowEvents::EIP712DomainChanged(_)
-        | EscrowEvents::GuardianSet(_)
-        | EscrowEvents::OperatorSet(_)
-        | EscrowEvents::OwnershipTransferStarted(_)
-        | EscrowEvents::OwnershipTransferred(_)
-        | EscrowEvents::TokenListed(_)
-        | EscrowEvents::TokenPaused(_) => EscrowEvent::Config { name: "config".to_owned() },
+        EscrowEvents::AgentSet(e) => EscrowEvent::AgentSet {
+            account: e.account,
+            agent: e.agent,
+            expires_at: UnixSeconds(e.expiresAt.to::<u64>()),
+        },
+        EscrowEvents::EIP712DomainChanged(_) => config("domain_changed"),
+        EscrowEvents::GuardianSet(_) => config("guardian_set"),
+        EscrowEvents::ArbiterSet(_) => config("arbiter_set"),
+        EscrowEvents::OperatorSet(_) => config("operator_set"),
+        EscrowEvents::OwnershipTransferStarted(_) => config("ownership_transfer_started"),
+        EscrowEvents::OwnershipTransferred(_) => config("ownership_transferred"),
+        EscrowEvents::TokenListed(_) => config("token_listed"),
+        EscrowEvents::TokenPaused(_) => config("token_paused"),
+        EscrowEvents::ChangeScheduled(_) => config("change_scheduled"),
+        EscrowEvents::ChangeCancelled(_) => config("change_cancelled"),
+    })
+}
+
+fn config(name: &str) -> EscrowEvent {
+    EscrowEvent::Config { name: name.to_owned() }
+}
+
+fn contested(event: &Escrow::Contested) -> Result<EscrowEvent, EventError> {
+    Ok(EscrowEvent::Contested {
+        id: event.id,
+        outcome: outcome(event.outcome)?,
+        settled: Seconds(event.settledSecs),
+        held: Seconds(event.contestedSecs),
+        claim: Seconds(event.claimSecs),
+        deadline: UnixSeconds(event.deadline.to::<u64>()),
+        renter_disputes: event.renterDisputes,
+        net: amount(event.net)?,
+        fee: amount(event.fee)?,
+        refund: amount(event.refund)?,
+        pushed: event.refundPushed,
     })
 }
 
@@ -229,11 +342,15 @@ impl EscrowEvent {
             | Self::ToppedUp { id, .. }
             | Self::Started { id, .. }
             | Self::Released { id, .. }
+            | Self::Contested { id, .. }
+            | Self::Disputed { id, .. }
             | Self::Closed { id, .. }
             | Self::Skipped { id, .. } => Some(*id),
             Self::Credited { .. }
+            | Self::Prepaid { .. }
             | Self::Withdrawn { .. }
             | Self::TreasurySet { .. }
+            | Self::AgentSet { .. }
             | Self::Config { .. } => None,
         }
     }
@@ -246,11 +363,15 @@ impl EscrowEvent {
             Self::ToppedUp { .. } => "topped_up",
             Self::Started { .. } => "started",
             Self::Released { .. } => "released",
+            Self::Contested { .. } => "contested",
+            Self::Disputed { .. } => "disputed",
             Self::Closed { .. } => "closed",
             Self::Credited { .. } => "credited",
+            Self::Prepaid { .. } => "prepaid",
             Self::Withdrawn { .. } => "withdrawn",
             Self::Skipped { .. } => "skipped",
             Self::TreasurySet { .. } => "treasury_set",
+            Self::AgentSet { .. } => "agent_set",
             Self::Config { .. } => "config",
         }
     }

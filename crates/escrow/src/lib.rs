@@ -5,6 +5,7 @@ pub mod calldata;
 mod event;
 pub mod reading;
 mod refusal;
+pub mod signed;
 pub mod terms;
 pub mod typed_data;
 
@@ -30,6 +31,11 @@ pub mod bindings {
         #[sol(rpc)]
         TestUSDC,
         "abi/TestUSDC.json"
+    );
+    alloy::sol!(
+        #[sol(rpc)]
+        Lens,
+        "abi/Lens.json"
     );
     alloy::sol!(
         #[sol(rpc)]

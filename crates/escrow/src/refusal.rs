@@ -14,6 +14,10 @@ pub enum Refusal {
     WrongState(String),
     /// The measured second is outside the contract's window: measure again.
     OutOfWindow(String),
+    /// It is too early for this call: ask again later.
+    TooEarly(String),
+    /// A signature that was attached is not one that the contract takes.
+    BadSignature(String),
     /// We may not make this call: a matter for the operator.
     NotAllowed(String),
     /// Anything else, by name or raw.
@@ -29,8 +33,10 @@ impl Refusal {
         };
         let name = name_of(error.selector());
         match name.as_str() {
-            "NotActive" | "NotLocked" | "IdUsed" => Self::WrongState(name),
+            "NotActive" | "NotLocked" | "IdUsed" | "NotContested" => Self::WrongState(name),
             "StartOutOfWindow" | "StopOutOfWindow" | "StartWindowOver" => Self::OutOfWindow(name),
+            "FinalizeTooEarly" => Self::TooEarly(name),
+            "BadSignature" => Self::BadSignature(name),
             "NotOperator" | "NotOperatorOrProvider" => Self::NotAllowed(name),
             _ => Self::Other(name),
         }
@@ -42,6 +48,8 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::WrongState(name)
             | Self::OutOfWindow(name)
+            | Self::TooEarly(name)
+            | Self::BadSignature(name)
             | Self::NotAllowed(name)
             | Self::Other(name) => f.write_str(name),
         }
@@ -68,6 +76,9 @@ mod tests {
         assert!(matches!(decode(Escrow::NotActive::SELECTOR), Refusal::WrongState(_)));
         assert!(matches!(decode(Escrow::NotLocked::SELECTOR), Refusal::WrongState(_)));
         assert!(matches!(decode(Escrow::IdUsed::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::NotContested::SELECTOR), Refusal::WrongState(_)));
+        assert!(matches!(decode(Escrow::FinalizeTooEarly::SELECTOR), Refusal::TooEarly(_)));
+        assert!(matches!(decode(Escrow::BadSignature::SELECTOR), Refusal::BadSignature(_)));
         assert!(matches!(decode(Escrow::StartOutOfWindow::SELECTOR), Refusal::OutOfWindow(_)));
         assert!(matches!(decode(Escrow::StopOutOfWindow::SELECTOR), Refusal::OutOfWindow(_)));
         assert!(matches!(decode(Escrow::StartWindowOver::SELECTOR), Refusal::OutOfWindow(_)));

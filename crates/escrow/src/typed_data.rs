@@ -3,57 +3,150 @@
 
 use alloy::{
     primitives::{Address, U256},
-    sol_types::Eip712Domain,
+    sol_types::{Eip712Domain, SolStruct},
 };
 use domain::{money::Amount, time::UnixSeconds};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::terms::Terms;
+use crate::{
+    signed::{
+        self, AgreedEnd, End, PermitWitnessTransferFrom, PrepaidLock, ReceiveWithAuthorization,
+        Withdrawal,
+    },
+    terms::Terms,
+};
 
-fn domain_types() -> Value {
-    json!([
-        {"name": "name", "type": "string"},
-        {"name": "version", "type": "string"},
-        {"name": "chainId", "type": "uint256"},
-        {"name": "verifyingContract", "type": "address"},
-    ])
+/// The fields of each struct in an encoded type, as in `PrepaidLock(Terms terms,uint96 deposit)Terms(..)`.
+fn types_in(encoded: &str) -> impl Iterator<Item = (String, Value)> {
+    encoded.split_terminator(')').filter_map(|one| {
+        let (name, fields) = one.split_once('(')?;
+        let fields: Vec<Value> = fields
+            .split(',')
+            .filter_map(|field| field.split_once(' '))
+            .map(|(kind, name)| json!({ "name": name, "type": kind }))
+            .collect();
+        Some((name.to_owned(), Value::Array(fields)))
+    })
+}
+
+fn domain_of(domain: &Eip712Domain) -> Value {
+    let mut shown = Map::new();
+    let mut add = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            shown.insert(name.to_owned(), value);
+        }
+    };
+    add("name", domain.name.as_ref().map(|name| json!(name)));
+    add("version", domain.version.as_ref().map(|version| json!(version)));
+    add("chainId", domain.chain_id.map(|id| json!(id.to_string())));
+    add("verifyingContract", domain.verifying_contract.map(|address| json!(address)));
+    Value::Object(shown)
+}
+
+fn typed_data<S: SolStruct>(domain: &Eip712Domain, message: Value) -> Value {
+    let types: Map<String, Value> =
+        types_in(&domain.encode_type()).chain(types_in(&S::eip712_encode_type())).collect();
+    json!({
+        "types": types,
+        "primaryType": S::NAME,
+        "domain": domain_of(domain),
+        "message": message,
+    })
+}
+
+macro_rules! message_of_terms {
+    ($terms:expr) => {
+        json!({
+            "renter": $terms.renter,
+            "provider": $terms.provider,
+            "token": $terms.token,
+            "pricePerHour": $terms.pricePerHour.to_string(),
+            "feeBps": $terms.feeBps.to_string(),
+            "startBy": $terms.startBy.to_string(),
+            "holdback": $terms.holdback.to_string(),
+            "orderHash": $terms.orderHash,
+        })
+    };
 }
 
 /// The terms, to be shown to and signed by the renter.
 #[must_use]
 pub fn terms(terms: &Terms, domain: &Eip712Domain) -> Value {
-    json!({
-        "types": {
-            "EIP712Domain": domain_types(),
-            "Terms": [
-                {"name": "renter", "type": "address"},
-                {"name": "provider", "type": "address"},
-                {"name": "token", "type": "address"},
-                {"name": "pricePerHour", "type": "uint96"},
-                {"name": "feeBps", "type": "uint16"},
-                {"name": "startBy", "type": "uint40"},
-                {"name": "holdback", "type": "uint32"},
-                {"name": "orderHash", "type": "bytes32"},
-            ],
+    typed_data::<Terms>(domain, message_of_terms!(terms))
+}
+
+/// An end, to be signed by renter or provider, for `close`.
+#[must_use]
+pub fn end(end: &End, domain: &Eip712Domain) -> Value {
+    let message = json!({
+        "id": end.id,
+        "stoppedAt": end.stoppedAt.to_string(),
+        "creditSecs": end.creditSecs.to_string(),
+    });
+    typed_data::<End>(domain, message)
+}
+
+/// An end that both sides sign, for `closeAgreed`.
+#[must_use]
+pub fn agreed_end(end: &AgreedEnd, domain: &Eip712Domain) -> Value {
+    let message = json!({
+        "id": end.id,
+        "billedSecs": end.billedSecs.to_string(),
+        "validUntil": end.validUntil.to_string(),
+    });
+    typed_data::<AgreedEnd>(domain, message)
+}
+
+/// A lock from the renter's balance, for `lockPrepaid`.
+#[must_use]
+pub fn prepaid_lock(lock: &PrepaidLock, domain: &Eip712Domain) -> Value {
+    let message =
+        json!({ "terms": message_of_terms!(lock.terms), "deposit": lock.deposit.to_string() });
+    typed_data::<PrepaidLock>(domain, message)
+}
+
+/// A withdrawal, for `withdrawBySig`.
+#[must_use]
+pub fn withdrawal(withdrawal: &Withdrawal, domain: &Eip712Domain) -> Value {
+    let message = json!({
+        "account": withdrawal.account,
+        "token": withdrawal.token,
+        "to": withdrawal.to,
+        "amount": withdrawal.amount.to_string(),
+        "nonce": withdrawal.nonce.to_string(),
+        "deadline": withdrawal.deadline.to_string(),
+    });
+    typed_data::<Withdrawal>(domain, message)
+}
+
+/// An EIP-3009 authorization in the token's domain, for `lockWithAuthorization`.
+#[must_use]
+pub fn authorization(signed: &ReceiveWithAuthorization, domain: &Eip712Domain) -> Value {
+    let message = json!({
+        "from": signed.from,
+        "to": signed.to,
+        "value": signed.value.to_string(),
+        "validAfter": signed.validAfter.to_string(),
+        "validBefore": signed.validBefore.to_string(),
+        "nonce": signed.nonce,
+    });
+    typed_data::<ReceiveWithAuthorization>(domain, message)
+}
+
+/// A Permit2 transfer with the terms as its witness, in Permit2's domain, for `lockWithPermit2`.
+#[must_use]
+pub fn permit2(signed: &PermitWitnessTransferFrom, domain: &Eip712Domain) -> Value {
+    let message = json!({
+        "permitted": {
+            "token": signed.permitted.token,
+            "amount": signed.permitted.amount.to_string(),
         },
-        "primaryType": "Terms",
-        "domain": {
-            "name": domain.name,
-            "version": domain.version,
-            "chainId": domain.chain_id.map(|id| id.to_string()),
-            "verifyingContract": domain.verifying_contract,
-        },
-        "message": {
-            "renter": terms.renter,
-            "provider": terms.provider,
-            "token": terms.token,
-            "pricePerHour": terms.pricePerHour.to_string(),
-            "feeBps": terms.feeBps.to_string(),
-            "startBy": terms.startBy.to_string(),
-            "holdback": terms.holdback.to_string(),
-            "orderHash": terms.orderHash,
-        },
-    })
+        "spender": signed.spender,
+        "nonce": signed.nonce.to_string(),
+        "deadline": signed.deadline.to_string(),
+        "witness": message_of_terms!(signed.witness),
+    });
+    typed_data::<PermitWitnessTransferFrom>(domain, message)
 }
 
 /// What an EIP-2612 permit says.
@@ -82,30 +175,13 @@ pub struct Permit<'a> {
 /// An EIP-2612 permit, for `lockWithPermit`.
 #[must_use]
 pub fn permit(permit: &Permit<'_>) -> Value {
-    json!({
-        "types": {
-            "EIP712Domain": domain_types(),
-            "Permit": [
-                {"name": "owner", "type": "address"},
-                {"name": "spender", "type": "address"},
-                {"name": "value", "type": "uint256"},
-                {"name": "nonce", "type": "uint256"},
-                {"name": "deadline", "type": "uint256"},
-            ],
-        },
-        "primaryType": "Permit",
-        "domain": {
-            "name": permit.name,
-            "version": permit.version,
-            "chainId": permit.chain_id.to_string(),
-            "verifyingContract": permit.token,
-        },
-        "message": {
-            "owner": permit.owner,
-            "spender": permit.spender,
-            "value": permit.value.to_string(),
-            "nonce": permit.nonce.to_string(),
-            "deadline": permit.deadline.get().to_string(),
-        },
-    })
+    let domain = signed::token_domain(permit.name, permit.version, permit.chain_id, permit.token);
+    let message = json!({
+        "owner": permit.owner,
+        "spender": permit.spender,
+        "value": permit.value.to_string(),
+        "nonce": permit.nonce.to_string(),
+        "deadline": permit.deadline.get().to_string(),
+    });
+    typed_data::<signed::Permit>(&domain, message)
 }

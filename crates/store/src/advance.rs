@@ -5,19 +5,20 @@ use domain::{
     billing::auto_stop_second,
     id::{CommandId, RentalId},
     metering::meter,
-    rental::{Effect, Progress, RentalEvent, StepError, step},
-    time::UnixSeconds,
+    rental::{Effect, Progress, RentalEvent, RentalState, StepError, step},
+    time::{Seconds, UnixSeconds},
 };
 use serde_json::json;
 use thiserror::Error;
 
 use crate::{
-    Connection, Policy, StoreError, TxError,
+    Connection, Policy, StoreError, TxError, blocks,
     commands::{self, CommandKind, NewCommand},
     convert::ts,
+    ends::{self, End},
     intents::{self, Call},
     jobs::{self, JobKind},
-    quotes, readings,
+    machines, quotes, readings,
     rentals::{self, ProgressColumns, Rental},
     timeline,
 };
@@ -25,6 +26,9 @@ use crate::{
 /// The oldest measured second that a `close` may name, below the contract's ten minutes so that the
 /// transaction has time to be mined.
 const CLOSE_WINDOW_S: u32 = 540;
+
+/// How long a close waits for signatures that let it be final at once.
+pub const SIGN_WAIT: Seconds = Seconds(30);
 
 /// What an event did.
 #[derive(Clone, Debug)]
@@ -82,6 +86,9 @@ pub async fn apply(
     for effect in &step.effects {
         write_effect(tx, policy, &rental, *effect, now).await?;
     }
+    if step.next.state == RentalState::Contested || step.next.state.is_terminal() {
+        commands::drop_sign_end(tx, id, now).await?;
+    }
     if step.next.state.is_terminal() {
         jobs::close_all(tx, id, now).await?;
         intents::drop_queued(tx, id, "the rental has ended").await?;
@@ -114,7 +121,7 @@ async fn save(
         "UPDATE rentals
          SET state = $2, lock_status = $3, agent_status = $4, start_status = $5, ready_at = $6,
              started_at = $7, interrupted_since = $8, stopped_at = $9, end_reason = $10,
-             version = version + 1, updated_at = $11
+             version = version + 1, updated_at = $11, held_until = $12
          WHERE id = $1",
         id.uuid(),
         columns.state,
@@ -127,6 +134,7 @@ async fn save(
         columns.stopped_at,
         columns.end_reason,
         ts(now)?,
+        columns.held_until,
     )
     .execute(tx)
     .await?;
@@ -144,11 +152,10 @@ async fn write_effect(
     match effect {
         Effect::Provision => provision(tx, rental, now).await,
         Effect::Deprovision => order(tx, rental, CommandKind::Deprovision, json!({}), now).await,
-        Effect::SendStart { started_at } => {
-            intents::queue(tx, id, &Call::Start { started_at }, now).await
-        }
+        Effect::SendStart { started_at } => queue(tx, id, &Call::Start { started_at }, now).await,
         Effect::SendClose => close(tx, rental, now).await,
-        Effect::SendCancel => intents::queue(tx, id, &Call::Cancel, now).await,
+        Effect::SendCancel => queue(tx, id, &Call::Cancel, now).await,
+        Effect::SendFinalize => queue(tx, id, &Call::Finalize, now).await,
         Effect::FreeGpus => rentals::free_gpus(tx, id, now).await,
         Effect::ArmFundingDeadline => {
             let due = now.saturating_plus(policy.funding_ttl);
@@ -175,7 +182,24 @@ async fn write_effect(
             let due = since.saturating_plus(policy.max_outage);
             jobs::schedule(tx, id, JobKind::OutageLimit, due).await
         }
+        Effect::ArmFinalize => {
+            // a close is too late now, and a `finalize` that waits was meant for an earlier deadline
+            intents::drop_queued(tx, id, "the clock of the rental has stopped").await?;
+            let until = rental.progress.held_until.unwrap_or(now).saturating_plus(Seconds::ONE);
+            jobs::schedule(tx, id, JobKind::Finalize, until.max(now)).await
+        }
     }
+}
+
+/// Queues a call; one that came to nothing before waits a while.
+async fn queue(
+    tx: &mut Connection,
+    id: RentalId,
+    call: &Call,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let wait = intents::wait_before(tx, id, call.purpose()).await?;
+    intents::queue(tx, id, call, now, now.saturating_plus(wait)).await
 }
 
 async fn provision(
@@ -228,11 +252,53 @@ async fn close(tx: &mut Connection, rental: &Rental, now: UnixSeconds) -> Result
         .billing_window()
         .ok_or_else(|| StoreError::corrupt("a rental is closed without start or end"))?;
     let evidence = readings::covered(tx, rental.id).await?;
-    let metered = meter(window, &evidence, auto_stop_second(rental.locked, quote.rate));
-    let earliest = now.saturating_minus(domain::time::Seconds(CLOSE_WINDOW_S));
+    let auto_stop = auto_stop_second(rental.locked, quote.rate);
+    let metered = meter(window, &evidence, auto_stop);
+    let again = intents::wait_before(tx, rental.id, "close").await?;
+    // the contract goes by its own clock, which may be ahead of ours
+    let tip = blocks::tip(tx).await?.map_or(now, |block| block.timestamp.max(now));
+    let sent_at = tip.saturating_plus(again.max(SIGN_WAIT));
+    let earliest = sent_at.saturating_minus(Seconds(CLOSE_WINDOW_S));
     let call = metered
-        .close_call(window.from, earliest)
+        .close_call(window.from, earliest, auto_stop)
         .ok_or_else(|| StoreError::corrupt("the end of billing lies beyond time"))?;
-    let call = Call::Close { stopped_at: call.stopped_at, credit: call.credit };
-    intents::queue(tx, rental.id, &call, now).await
+    let end = End { stopped_at: call.stopped_at, credit: call.credit };
+    let wait = ask_to_sign(tx, rental, &quote, end, now).await?.max(again);
+    let call = Call::Close { stopped_at: end.stopped_at, credit: end.credit };
+    intents::queue(tx, rental.id, &call, now, now.saturating_plus(wait)).await
+}
+
+/// Asks for the signatures without which seconds would be held: the machine's under a credit, if the provider made
+/// it its agent on the chain, and the renter's if the terms have a holdback. Returns how long the close waits for them.
+async fn ask_to_sign(
+    tx: &mut Connection,
+    rental: &Rental,
+    quote: &quotes::Quote,
+    end: End,
+    now: UnixSeconds,
+) -> Result<Seconds, StoreError> {
+    commands::drop_sign_end(tx, rental.id, now).await?;
+    let mut wait = Seconds::ZERO;
+    if quote.holdback > Seconds::ZERO {
+        wait = SIGN_WAIT;
+    }
+    if end.credit > Seconds::ZERO && machine_signs(tx, rental, quote, now).await? {
+        let payload = json!({ "stopped_at": end.stopped_at, "credit_secs": end.credit });
+        order(tx, rental, CommandKind::SignEnd, payload, now).await?;
+        wait = SIGN_WAIT;
+    }
+    Ok(wait)
+}
+
+async fn machine_signs(
+    tx: &mut Connection,
+    rental: &Rental,
+    quote: &quotes::Quote,
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    let machine = machines::get(tx, rental.machine).await?;
+    let Some(key) = machine.and_then(|machine| machine.agent) else { return Ok(false) };
+    let agent = ends::agent_of(tx, quote.provider).await?;
+    let until = now.saturating_plus(SIGN_WAIT);
+    Ok(agent.is_some_and(|(agent, expires_at)| agent == key && expires_at > until))
 }

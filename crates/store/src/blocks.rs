@@ -10,6 +10,9 @@ use crate::{
     convert::{hash, seconds, ts},
 };
 
+mod applying;
+pub use applying::{Waiting, mark_applied, mark_failed, unapplied, waiting};
+
 /// A block that we follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowedBlock {
@@ -223,7 +226,8 @@ pub async fn rewind(tx: &mut Connection, number: u64) -> Result<Vec<SeenEvent>, 
     .await?;
     if let Some(block) = broken {
         return Err(StoreError::corrupt(format_args!(
-            "block {block} was final and has left the chain"
+            "block {block} was final and has left the chain (a local chain whose process was killed loses \
+             its last seconds: remove it together with its database)"
         )));
     }
     let dropped = sqlx::query_as!(
@@ -258,66 +262,51 @@ pub async fn finalise(tx: &mut Connection, number: u64, hash: B256) -> Result<bo
     Ok(done.rows_affected() > 0)
 }
 
-/// Final events whose money is not in the ledger yet, in the chain's order.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn unapplied(
-    connection: &mut Connection,
-    limit: i64,
-) -> Result<Vec<SeenEvent>, StoreError> {
-    sqlx::query_as!(
-        EventRow,
-        r#"SELECT e.block_hash, e.block_number, b.timestamp, e.log_index, e.tx_hash, e.name,
-                  e.escrow_id, b.final AS "is_final!", e.body
-           FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
-           WHERE NOT e.applied AND b.final ORDER BY e.block_number, e.log_index LIMIT $1"#,
-        limit
-    )
-    .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(SeenEvent::try_from)
-    .collect()
-}
-
-/// Marks an event applied, in the transaction that applies it. False if somebody else did.
-///
-/// # Errors
-/// The database's.
-pub async fn mark_applied(tx: &mut Connection, event: &SeenEvent) -> Result<bool, StoreError> {
-    let done = sqlx::query!(
-        "UPDATE chain_events SET applied = true
-         WHERE block_hash = $1 AND log_index = $2 AND NOT applied",
-        event.block_hash.as_slice(),
-        i32::try_from(event.log_index).map_err(StoreError::corrupt)?,
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Everything the chain said about a rental so far, in order, unfinal events marked so.
+/// What the chain said about a rental so far, in order, unfinal events marked so: the newest `limit`
+/// events, for anybody can add top-ups without end.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn events_for(
     connection: &mut Connection,
     escrow_id: B256,
+    limit: i64,
 ) -> Result<Vec<SeenEvent>, StoreError> {
+    let newest_first = sqlx::query_as!(
+        EventRow,
+        r#"SELECT e.block_hash, e.block_number, b.timestamp, e.log_index, e.tx_hash, e.name,
+                  e.escrow_id, b.final AS "is_final!", e.body
+           FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
+           WHERE e.escrow_id = $1 ORDER BY e.block_number DESC, e.log_index DESC LIMIT $2"#,
+        escrow_id.as_slice(),
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    newest_first.into_iter().rev().map(SeenEvent::try_from).collect()
+}
+
+/// The lock of a rental, found by itself however much came after it.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn lock_of(
+    connection: &mut Connection,
+    escrow_id: B256,
+) -> Result<Option<SeenEvent>, StoreError> {
     sqlx::query_as!(
         EventRow,
         r#"SELECT e.block_hash, e.block_number, b.timestamp, e.log_index, e.tx_hash, e.name,
                   e.escrow_id, b.final AS "is_final!", e.body
            FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
-           WHERE e.escrow_id = $1 ORDER BY e.block_number, e.log_index"#,
+           WHERE e.escrow_id = $1 AND e.name = 'locked'
+           ORDER BY e.block_number, e.log_index LIMIT 1"#,
         escrow_id.as_slice()
     )
-    .fetch_all(connection)
+    .fetch_optional(connection)
     .await?
-    .into_iter()
     .map(SeenEvent::try_from)
-    .collect()
+    .transpose()
 }
 
 /// The newest event of this name before the given one, in the chain's order.

@@ -19,6 +19,8 @@ pub enum CommandKind {
     Provision,
     /// Take them away again.
     Deprovision,
+    /// Sign how the rental ended, if the machine's own records agree.
+    SignEnd,
 }
 
 impl CommandKind {
@@ -28,11 +30,21 @@ impl CommandKind {
         match self {
             Self::Provision => "provision",
             Self::Deprovision => "deprovision",
+            Self::SignEnd => "sign_end",
+        }
+    }
+
+    /// What undoes it.
+    const fn contrary(self) -> Option<Self> {
+        match self {
+            Self::Provision => Some(Self::Deprovision),
+            Self::Deprovision => Some(Self::Provision),
+            Self::SignEnd => None,
         }
     }
 
     fn parse(name: &str) -> Result<Self, StoreError> {
-        [Self::Provision, Self::Deprovision]
+        [Self::Provision, Self::Deprovision, Self::SignEnd]
             .into_iter()
             .find(|kind| kind.as_str() == name)
             .ok_or_else(|| StoreError::corrupt(format_args!("command kind {name:?}")))
@@ -77,23 +89,42 @@ pub struct Command {
     pub acked_at: Option<UnixSeconds>,
 }
 
-/// Gives an order. A `Deprovision` overtakes the rental's open `Provision`, and an order that is still
-/// open is not given twice.
+/// Drops a rental's open orders to sign: the end that they name is not the one that is sent, or it was sent.
+///
+/// # Errors
+/// The database's.
+pub async fn drop_sign_end(
+    tx: &mut Connection,
+    rental: RentalId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE agent_commands SET acked_at = $2
+         WHERE rental_id = $1 AND kind = 'sign_end' AND acked_at IS NULL",
+        rental.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Gives an order. It overtakes the rental's open order to the contrary, and an order that is still open is
+/// not given twice.
 ///
 /// # Errors
 /// The database's.
 pub async fn push(tx: &mut Connection, command: &NewCommand) -> Result<(), StoreError> {
     let now = ts(command.now)?;
-    if command.kind == CommandKind::Deprovision {
-        sqlx::query!(
-            "UPDATE agent_commands SET acked_at = $2
-             WHERE rental_id = $1 AND kind = 'provision' AND acked_at IS NULL",
-            command.rental.uuid(),
-            now,
-        )
-        .execute(&mut *tx)
-        .await?;
-    }
+    sqlx::query!(
+        "UPDATE agent_commands SET acked_at = $3
+         WHERE rental_id = $1 AND kind = $2 AND acked_at IS NULL",
+        command.rental.uuid(),
+        command.kind.contrary().map(CommandKind::as_str),
+        now,
+    )
+    .execute(&mut *tx)
+    .await?;
     sqlx::query!(
         "INSERT INTO agent_commands (id, machine_id, rental_id, kind, payload, created_at)
          SELECT $1, $2, $3, $4, $5, $6
@@ -139,7 +170,8 @@ impl TryFrom<Row> for Command {
     }
 }
 
-/// A machine's open orders, oldest first.
+/// A machine's open orders, oldest first. A `Provision` waits until the machine has said that the GPUs'
+/// last renter is off them.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -152,7 +184,14 @@ pub async fn open(
         Row,
         "SELECT c.id, c.machine_id, c.rental_id, r.escrow_id, c.kind, c.payload, c.created_at, c.acked_at
          FROM agent_commands c JOIN rentals r ON r.id = c.rental_id
-         WHERE c.machine_id = $1 AND c.acked_at IS NULL ORDER BY c.id LIMIT $2",
+         WHERE c.machine_id = $1 AND c.acked_at IS NULL
+           AND NOT (c.kind = 'provision' AND EXISTS (
+               SELECT FROM agent_commands d
+               JOIN rental_gpus theirs ON theirs.rental_id = d.rental_id
+               JOIN rental_gpus ours ON ours.gpu_id = theirs.gpu_id AND ours.rental_id = c.rental_id
+               WHERE d.machine_id = c.machine_id AND d.kind = 'deprovision' AND d.acked_at IS NULL
+                 AND d.rental_id <> c.rental_id))
+         ORDER BY c.id LIMIT $2",
         machine.uuid(),
         limit,
     )

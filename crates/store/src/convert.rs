@@ -1,6 +1,6 @@
 //! Between the domain's types and the column types, in one place.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, I256};
 use domain::{
     money::Amount,
     time::{Seconds, UnixMillis, UnixSeconds},
@@ -77,4 +77,17 @@ pub fn amount(value: &BigDecimal) -> Result<Amount, StoreError> {
     }
     let units: u128 = digits.to_plain_string().parse().map_err(StoreError::corrupt)?;
     Amount::new(units).map_err(StoreError::corrupt)
+}
+
+/// A sum of stored amounts. PostgreSQL sends 10^18 as 10^2 times 10^16, and such numbers print with an
+/// exponent, so that their text is no integer.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if it has a fraction or does not fit.
+pub fn signed(value: &BigDecimal) -> Result<I256, StoreError> {
+    let digits = value.with_scale(0);
+    if &digits != value {
+        return Err(StoreError::corrupt(format_args!("sum {value} has a fraction")));
+    }
+    digits.to_plain_string().parse().map_err(StoreError::corrupt)
 }

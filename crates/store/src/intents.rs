@@ -1,9 +1,10 @@
 //! What rentals want from the chain. An intent is a row written in the transaction of the state that
 //! wants it; the lane turns it into a transaction.
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Bytes};
 use domain::{
     id::{RentalId, TxId},
+    money::Amount,
     time::{Seconds, UnixMillis, UnixSeconds},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,19 @@ pub enum Call {
     },
     /// Never started: everything back.
     Cancel,
+    /// The time of held seconds is over: they go where they go.
+    Finalize,
+    /// The renter's deposit is locked by an authorization (EIP-3009) that the renter signed.
+    Lock {
+        /// How much.
+        deposit: Amount,
+        /// It is valid after this second.
+        valid_after: UnixSeconds,
+        /// It is valid before this second.
+        valid_before: UnixSeconds,
+        /// The renter's.
+        signature: Bytes,
+    },
 }
 
 impl Call {
@@ -42,6 +56,8 @@ impl Call {
             Self::Start { .. } => "start",
             Self::Close { .. } => "close",
             Self::Cancel => "cancel",
+            Self::Finalize => "finalize",
+            Self::Lock { .. } => "lock",
         }
     }
 }
@@ -55,12 +71,14 @@ pub struct Intent {
     pub rental: RentalId,
     /// What.
     pub call: Call,
+    /// How often it was put off.
+    pub deferrals: u32,
 }
 
 /// An intent as a person follows it.
 #[derive(Clone, Debug)]
 pub struct ChainStep {
-    /// start, close or cancel.
+    /// start, close, cancel, finalize or lock.
     pub purpose: String,
     /// queued, sent, done or refused.
     pub state: String,
@@ -72,7 +90,33 @@ pub struct ChainStep {
     pub last_error: Option<String>,
 }
 
-/// Queues a call for a rental, under the next sequence number of its purpose.
+/// The longest wait before another try of a call that came to nothing; below the ten minutes in which the
+/// contract takes a measured second.
+const LONGEST_WAIT_S: u32 = 256;
+
+/// How long a call of this purpose waits: not at all the first time, then twice as long each time.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn wait_before(
+    connection: &mut Connection,
+    rental: RentalId,
+    purpose: &str,
+) -> Result<Seconds, StoreError> {
+    let tried = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "tried!" FROM chain_intents WHERE rental_id = $1 AND purpose = $2"#,
+        rental.uuid(),
+        purpose,
+    )
+    .fetch_one(connection)
+    .await?;
+    let tried = u32::try_from(tried).map_err(StoreError::corrupt)?;
+    let wait = tried.checked_sub(1).map_or(0, |again| 1_u32.checked_shl(again).unwrap_or(u32::MAX));
+    Ok(Seconds(wait.min(LONGEST_WAIT_S)))
+}
+
+/// Queues a call for a rental, under the next sequence number of its purpose, to be sent at `not_before` at the
+/// earliest.
 ///
 /// # Errors
 /// The database's.
@@ -81,21 +125,62 @@ pub async fn queue(
     rental: RentalId,
     call: &Call,
     now: UnixSeconds,
+    not_before: UnixSeconds,
 ) -> Result<(), StoreError> {
     let args = serde_json::to_value(call).map_err(StoreError::corrupt)?;
     sqlx::query!(
         "INSERT INTO chain_intents (id, rental_id, purpose, seq, args, state, not_before, created_at)
-         SELECT $1, $2, $3, COALESCE(max(seq), 0) + 1, $4, 'queued', $5, $5
+         SELECT $1, $2, $3, COALESCE(max(seq), 0) + 1, $4, 'queued', $6, $5
          FROM chain_intents WHERE rental_id = $2 AND purpose = $3",
         Uuid::now_v7(),
         rental.uuid(),
         call.purpose(),
         args,
         ts(now)?,
+        ts(not_before)?,
     )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Lets a rental's queued close go now: it waits for nobody any more. One that was put off keeps its time.
+///
+/// # Errors
+/// The database's.
+pub async fn hasten_close(
+    tx: &mut Connection,
+    rental: RentalId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE chain_intents SET not_before = LEAST(not_before, $2)
+         WHERE rental_id = $1 AND purpose = 'close' AND state = 'queued' AND deferrals = 0",
+        rental.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether a call of this purpose is queued or under way.
+///
+/// # Errors
+/// The database's.
+pub async fn is_open(
+    connection: &mut Connection,
+    rental: RentalId,
+    purpose: &str,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM chain_intents WHERE rental_id = $1 AND purpose = $2
+                          AND state IN ('queued', 'sent')) AS "open!""#,
+        rental.uuid(),
+        purpose,
+    )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Queued intents that may be sent now, oldest first.
@@ -108,7 +193,7 @@ pub async fn due(
     limit: i64,
 ) -> Result<Vec<Intent>, StoreError> {
     sqlx::query!(
-        "SELECT id, rental_id, args FROM chain_intents
+        "SELECT id, rental_id, args, deferrals FROM chain_intents
          WHERE state = 'queued' AND not_before <= $1 ORDER BY created_at, id LIMIT $2",
         ts_millis(now)?,
         limit
@@ -121,6 +206,7 @@ pub async fn due(
             id: row.id,
             rental: RentalId::from_uuid(row.rental_id),
             call: serde_json::from_value(row.args).map_err(StoreError::corrupt)?,
+            deferrals: u32::try_from(row.deferrals).map_err(StoreError::corrupt)?,
         })
     })
     .collect()
@@ -154,7 +240,8 @@ pub async fn defer(
     error: &str,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE chain_intents SET not_before = $2, last_error = $3 WHERE id = $1 AND state = 'queued'",
+        "UPDATE chain_intents SET not_before = $2, last_error = $3, deferrals = deferrals + 1
+         WHERE id = $1 AND state = 'queued'",
         intent,
         ts_millis(until)?,
         error
@@ -179,22 +266,22 @@ pub async fn refuse(tx: &mut Connection, intent: Uuid, error: &str) -> Result<bo
     Ok(done.rows_affected() == 1)
 }
 
-/// Ends the intents that a final transaction carried, and returns them.
+/// Ends the intents that a final transaction carried, and returns them. `failure` says why it did not do
+/// what it was to do, if it did not.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn finish(
     tx: &mut Connection,
     carrier: TxId,
-    succeeded: bool,
+    failure: Option<&str>,
 ) -> Result<Vec<Intent>, StoreError> {
     sqlx::query!(
         "UPDATE chain_intents
-         SET state = CASE WHEN $2 THEN 'done' ELSE 'refused' END,
-             last_error = CASE WHEN $2 THEN NULL ELSE 'the transaction reverted' END
-         WHERE tx_id = $1 AND state = 'sent' RETURNING id, rental_id, args",
+         SET state = CASE WHEN $2::text IS NULL THEN 'done' ELSE 'refused' END, last_error = $2
+         WHERE tx_id = $1 AND state = 'sent' RETURNING id, rental_id, args, deferrals",
         carrier.uuid(),
-        succeeded
+        failure
     )
     .fetch_all(tx)
     .await?
@@ -204,6 +291,7 @@ pub async fn finish(
             id: row.id,
             rental: RentalId::from_uuid(row.rental_id),
             call: serde_json::from_value(row.args).map_err(StoreError::corrupt)?,
+            deferrals: u32::try_from(row.deferrals).map_err(StoreError::corrupt)?,
         })
     })
     .collect()

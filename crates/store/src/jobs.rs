@@ -29,17 +29,20 @@ pub enum JobKind {
     EvidenceWatch,
     /// Has the outage lasted too long?
     OutageLimit,
+    /// The time of held seconds is over.
+    Finalize,
 }
 
 impl JobKind {
     /// Every kind, in the order of a rental's life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::FundingDeadline,
         Self::ReadyDeadline,
         Self::DurationEnd,
         Self::StopDeadline,
         Self::EvidenceWatch,
         Self::OutageLimit,
+        Self::Finalize,
     ];
 
     /// The stored name.
@@ -52,6 +55,7 @@ impl JobKind {
             Self::StopDeadline => "stop_deadline",
             Self::EvidenceWatch => "evidence_watch",
             Self::OutageLimit => "outage_limit",
+            Self::Finalize => "finalize",
         }
     }
 

@@ -1,5 +1,6 @@
 //! The ledger: postings of final chain facts, each posted once. Every transfer is one row with a debit
-//! and a credit, so that it balances by construction; balances are sums over the rows of an account.
+//! and a credit, so that it balances by construction; balances are sums over the rows of an account, of
+//! which the older part is kept folded.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,9 @@ use crate::{
     Connection, StoreError,
     convert::{address, amount, hash, numeric, ts},
 };
+
+mod totals;
+pub use totals::{Audited, TokenTotals, audit, fold, raise_surplus, surpluses, totals};
 
 /// A posting with the fact that it records.
 #[derive(Clone, Debug)]
@@ -213,11 +217,8 @@ pub async fn balances(
 ) -> Result<Vec<Balance>, StoreError> {
     sqlx::query_as!(
         BalanceRow,
-        r#"SELECT a.kind, a.owner, a.escrow_id, a.token,
-                  (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE credit_id = a.id)
-                - (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE debit_id = a.id)
-                  AS "balance!"
-           FROM ledger_accounts a WHERE a.owner = $1 ORDER BY a.kind, a.token"#,
+        r#"SELECT kind AS "kind!", owner, escrow_id, token AS "token!", balance AS "balance!"
+           FROM ledger_account_balances WHERE owner = $1 ORDER BY kind, token"#,
         owner.as_slice()
     )
     .fetch_all(connection)
@@ -236,12 +237,9 @@ pub async fn balance_of(
     account: &LedgerAccount,
 ) -> Result<Amount, StoreError> {
     let sum = sqlx::query_scalar!(
-        r#"SELECT (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE credit_id = a.id)
-                - (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE debit_id = a.id)
-                  AS "balance!"
-           FROM ledger_accounts a
-           WHERE a.kind = $1 AND a.token = $2 AND a.owner IS NOT DISTINCT FROM $3
-             AND a.escrow_id IS NOT DISTINCT FROM $4"#,
+        r#"SELECT balance AS "balance!" FROM ledger_account_balances
+           WHERE kind = $1 AND token = $2 AND owner IS NOT DISTINCT FROM $3
+             AND escrow_id IS NOT DISTINCT FROM $4"#,
         account.kind.as_str(),
         account.token.as_slice(),
         account.owner.map(|owner| owner.to_vec()),
@@ -250,49 +248,4 @@ pub async fn balance_of(
     .fetch_optional(connection)
     .await?;
     sum.map_or(Ok(Amount::ZERO), |sum| amount(&sum))
-}
-
-/// What the ledger says of one token as a whole.
-#[derive(Clone, Debug)]
-pub struct TokenTotals {
-    /// The token.
-    pub token: Address,
-    /// All claims on the escrow together.
-    pub claims: BigDecimal,
-    /// Deposits of rentals that are not divided yet.
-    pub deposits: BigDecimal,
-    /// Claims that are below zero: none, unless something is broken.
-    pub overdrawn: i64,
-}
-
-/// The totals of every token that was ever posted.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn totals(connection: &mut Connection) -> Result<Vec<TokenTotals>, StoreError> {
-    sqlx::query!(
-        r#"WITH balances AS (
-               SELECT a.token, a.kind,
-                      (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE credit_id = a.id)
-                    - (SELECT COALESCE(sum(amount), 0) FROM ledger_transfers WHERE debit_id = a.id)
-                      AS balance
-               FROM ledger_accounts a)
-           SELECT token,
-                  COALESCE(sum(balance) FILTER (WHERE kind <> 'outside'), 0) AS "claims!",
-                  COALESCE(sum(balance) FILTER (WHERE kind = 'renter_deposit'), 0) AS "deposits!",
-                  count(*) FILTER (WHERE kind <> 'outside' AND balance < 0) AS "overdrawn!"
-           FROM balances GROUP BY token ORDER BY token"#
-    )
-    .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| {
-        Ok(TokenTotals {
-            token: address(&row.token)?,
-            claims: row.claims,
-            deposits: row.deposits,
-            overdrawn: row.overdrawn,
-        })
-    })
-    .collect()
 }

@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod commands;
 pub mod convert;
 pub mod deployment;
+pub mod ends;
 pub mod gpu_models;
 pub mod idempotency;
 pub mod intents;

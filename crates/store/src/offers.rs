@@ -243,11 +243,12 @@ pub async fn get_shared(
     id: OfferId,
     now: UnixSeconds,
 ) -> Result<Option<Offer>, StoreError> {
-    offers!(["WHERE o.id = $2 FOR SHARE OF o"], ts(now)?, id.uuid())
-        .fetch_optional(tx)
-        .await?
-        .map(Offer::try_from)
-        .transpose()
+    // The lock is a statement of its own: one that waits for a change of price would join the new offer
+    // to the version it knew before, and find nothing.
+    sqlx::query!("SELECT FROM offers WHERE id = $1 FOR SHARE", id.uuid())
+        .fetch_optional(&mut *tx)
+        .await?;
+    get(tx, id, now).await
 }
 
 /// The terms of one version of an offer, if there is such a version.

@@ -166,3 +166,15 @@ pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quot
     })
     .transpose()
 }
+
+/// Holds the quote with these terms until the transaction ends; none is none. A booking and the reading
+/// of the terms' lock off the chain thereby see each other.
+///
+/// # Errors
+/// The database's.
+pub async fn lock(tx: &mut Connection, escrow_id: B256) -> Result<(), StoreError> {
+    sqlx::query!("SELECT FROM quotes WHERE escrow_id = $1 FOR UPDATE", escrow_id.as_slice())
+        .fetch_optional(tx)
+        .await?;
+    Ok(())
+}

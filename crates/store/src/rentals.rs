@@ -1,7 +1,7 @@
 //! Rentals: booking, reading, and the columns of their progress. Their state changes only through
 //! [`crate::advance`].
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, I256};
 use domain::{
     id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
     money::Amount,
@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::{
     Connection, Policy, StoreError,
-    convert::{address, amount, duration, hash, numeric, seconds, ts},
+    convert::{address, amount, duration, hash, numeric, seconds, signed, ts},
     jobs::{self, JobKind},
-    timeline,
+    quotes, timeline,
 };
 
 mod progress;
@@ -113,6 +113,7 @@ pub(crate) struct Row {
     started_at: Option<OffsetDateTime>,
     interrupted_since: Option<OffsetDateTime>,
     stopped_at: Option<OffsetDateTime>,
+    held_until: Option<OffsetDateTime>,
     end_reason: Option<String>,
     locked: BigDecimal,
     paid_provider: BigDecimal,
@@ -137,6 +138,7 @@ impl TryFrom<Row> for Rental {
             started_at: row.started_at,
             interrupted_since: row.interrupted_since,
             stopped_at: row.stopped_at,
+            held_until: row.held_until,
             end_reason: row.end_reason,
         };
         Ok(Self {
@@ -173,6 +175,8 @@ pub async fn book(
     policy: &Policy,
     new: &NewRental,
 ) -> Result<Rental, StoreError> {
+    // Whoever reads the lock off the chain at this moment waits for us, or we for them.
+    quotes::lock(tx, new.escrow_id).await?;
     let locked = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM chain_events WHERE escrow_id = $1) AS "locked!""#,
         new.escrow_id.as_slice()
@@ -268,7 +272,7 @@ pub async fn get(connection: &mut Connection, id: RentalId) -> Result<Option<Ren
         Row,
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
                 agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
-                end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
+                held_until, end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
                 created_at, updated_at
          FROM rentals WHERE id = $1",
         id.uuid()
@@ -299,7 +303,7 @@ pub(crate) async fn lock(tx: &mut Connection, id: RentalId) -> Result<Option<Ren
         Row,
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
                 agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
-                end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
+                held_until, end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
                 created_at, updated_at
          FROM rentals WHERE id = $1 FOR UPDATE",
         id.uuid()
@@ -328,7 +332,7 @@ pub async fn list(
         Row,
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
                 agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
-                end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
+                held_until, end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
                 created_at, updated_at
          FROM rentals
          WHERE (renter_id = $1 OR provider_id = $2) AND ($3::uuid IS NULL OR id < $3)
@@ -421,20 +425,39 @@ pub async fn count_by_state(connection: &mut Connection) -> Result<Vec<(String, 
         .collect())
 }
 
+/// How many bookings of an account hold GPUs while nothing is locked for them. The account is locked
+/// until the transaction ends, so that two bookings at once count each other.
+///
+/// # Errors
+/// The database's.
+pub async fn count_unfunded(tx: &mut Connection, renter: AccountId) -> Result<i64, StoreError> {
+    sqlx::query!("SELECT FROM accounts WHERE id = $1 FOR NO KEY UPDATE", renter.uuid())
+        .fetch_optional(&mut *tx)
+        .await?;
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM rentals
+           WHERE renter_id = $1 AND state = 'awaiting_funds' AND lock_status = 'none'"#,
+        renter.uuid()
+    )
+    .fetch_one(tx)
+    .await?)
+}
+
 /// Per token, the deposits of all rentals less what was paid out of them.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn open_deposits(
     connection: &mut Connection,
-) -> Result<Vec<(Address, BigDecimal)>, StoreError> {
+) -> Result<Vec<(Address, I256)>, StoreError> {
     sqlx::query!(
         r#"SELECT q.token, sum(r.locked - r.paid_provider - r.paid_fee - r.paid_refund) AS "open!"
-           FROM rentals r JOIN quotes q ON q.id = r.quote_id GROUP BY q.token"#
+           FROM rentals r JOIN quotes q ON q.id = r.quote_id
+           WHERE r.locked <> r.paid_provider + r.paid_fee + r.paid_refund GROUP BY q.token"#
     )
     .fetch_all(connection)
     .await?
     .into_iter()
-    .map(|row| Ok((address(&row.token)?, row.open)))
+    .map(|row| Ok((address(&row.token)?, signed(&row.open)?)))
     .collect()
 }

@@ -11,7 +11,7 @@ use crate::{
     convert::{address, seconds, ts},
 };
 
-/// A listed token.
+/// A token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Its contract; the zero address is the chain's native coin.
@@ -74,6 +74,23 @@ pub async fn list(connection: &mut Connection) -> Result<Vec<Token>, StoreError>
     .into_iter()
     .map(Token::try_from)
     .collect()
+}
+
+/// The token at this address, listed or not: rentals outlive the list.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn at(connection: &mut Connection, at: Address) -> Result<Option<Token>, StoreError> {
+    sqlx::query_as!(
+        Row,
+        "SELECT address, symbol, decimals, usd_micros, price_source, priced_at, permit_name, permit_version
+         FROM tokens WHERE address = $1",
+        at.as_slice()
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(Token::try_from)
+    .transpose()
 }
 
 /// The listed token with this symbol.

@@ -15,6 +15,9 @@ use crate::{
     convert::{hash, ts_millis},
 };
 
+mod spent;
+pub use spent::{stale_signers, void_spent};
+
 /// A transaction to number and sign.
 #[derive(Clone, Debug)]
 pub struct NewTx {
@@ -84,19 +87,25 @@ fn int(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(StoreError::corrupt)
 }
 
-/// Takes a signer's account over from `first_nonce` on. Asked again, nothing changes.
+/// Takes a signer's account over from `next_nonce` on, which is the chain's. Asked again, nothing changes,
+/// unless the chain is past every number that we know of: then the key was used elsewhere, or the database
+/// is older than the chain, and the numbers in between are gone.
 ///
 /// # Errors
 /// The database's.
 pub async fn register_signer(
     tx: &mut Connection,
     address: Address,
-    first_nonce: u64,
+    next_nonce: u64,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO chain_signers (address, first_nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        "INSERT INTO chain_signers (address, first_nonce) VALUES ($1, $2)
+         ON CONFLICT (address) DO UPDATE
+         SET first_nonce = GREATEST(chain_signers.first_nonce, EXCLUDED.first_nonce)
+         WHERE EXCLUDED.first_nonce > COALESCE((SELECT max(nonce) + 1 FROM chain_txs
+                                                WHERE signer = EXCLUDED.address), 0)",
         address.as_slice(),
-        int(first_nonce)?
+        int(next_nonce)?
     )
     .execute(tx)
     .await?;
@@ -200,7 +209,8 @@ pub async fn due_to_send(
     .collect()
 }
 
-/// Notes that the bytes left, to be sent again after `again` unless they are mined by then.
+/// Notes that the bytes left, to be sent again after `again` unless they are mined by then. One that has
+/// come to its end meanwhile stays there.
 ///
 /// # Errors
 /// The database's.
@@ -216,6 +226,9 @@ pub async fn broadcast(
     sqlx::query!("UPDATE chain_txs SET next_send_at = $2 WHERE id = $1", id.uuid(), next)
         .execute(&mut *tx)
         .await?;
+    if state_of(tx, id).await?.is_terminal() {
+        return Ok(());
+    }
     advance(tx, id, TxEvent::Broadcast, now).await
 }
 

@@ -58,7 +58,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         "WEIR_HOLDBACK_S",
         "3600",
-        "newest seconds that `release` on the chain leaves alone; above WEIR_MAX_OUTAGE_S",
+        "last seconds that `release` on the chain leaves alone and the renter may dispute at the end; above WEIR_MAX_OUTAGE_S",
     ),
     key(
         "WEIR_START_SLACK_S",

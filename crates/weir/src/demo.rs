@@ -5,6 +5,7 @@
 mod chain;
 mod client;
 mod follow;
+mod funding;
 mod memory;
 mod provider;
 mod receipt;
@@ -33,6 +34,8 @@ pub(crate) struct Script {
     pub(crate) run_for: Duration,
     /// How long the machine is away; zero for no outage.
     pub(crate) outage: Duration,
+    /// The renter has no native coin: the deposit is locked by authorization.
+    pub(crate) gasless: bool,
 }
 
 /// A rental that was played to its end.
@@ -78,14 +81,22 @@ pub(crate) async fn play(
     since: Instant,
     agent: AgentSlot,
 ) -> Result<Played, Failure> {
-    let renter = Wallet::open(Roles::RENTER, &place.rpc).await?;
+    let mut memory = Memory::open(&place.folder.join("demo.json"))?;
+    // a rental that was left is its own renter's
+    let gasless = memory.notes.rental.as_ref().map_or(script.gasless, |playing| playing.gasless);
+    let script = Script { gasless, ..script };
+    let renter = if gasless {
+        funding::poor_renter(&mut memory, place).await?
+    } else {
+        Wallet::open(Roles::RENTER, &place.rpc).await?
+    };
     let provider = Wallet::open(Roles::PROVIDER, &place.rpc).await?;
     let mut stage = Stage {
         place,
         script,
         since,
         agent,
-        memory: Memory::open(&place.folder.join("demo.json"))?,
+        memory,
         eyes: Eyes::new(&place.rpc, place.escrow),
         renter_api: Api::sign_in(&place.api, &renter).await?,
         provider_api: Api::sign_in(&place.api, &provider).await?,

@@ -39,8 +39,12 @@ impl Roles {
     pub(crate) const RENTER: &'static str = DEV_KEYS[4];
     /// Lists a machine.
     pub(crate) const PROVIDER: &'static str = DEV_KEYS[5];
+    /// Decides disputes about held seconds.
+    pub(crate) const ARBITER: &'static str = DEV_KEYS[7];
 }
 
+/// The chain id of local chains.
+const LOCAL_CHAIN: u64 = 31_337;
 /// What one whole native coin is worth on a local chain, in millionths of a dollar.
 const LOCAL_POL: UsdMicros = UsdMicros::new(250_000);
 /// The test dollars that the renter starts with.
@@ -63,12 +67,14 @@ pub(crate) async fn ensure(
         engine::Site::check(client, &known).await.map_err(Failure::during("the chain"))?;
         return Ok(known);
     }
+    // The keys are known to everybody: where they happen to have money is no place for a contract of theirs.
+    let chain_id = client.chain_id().await.map_err(Failure::during("the chain"))?;
     let owner = Wallet::open(Roles::OWNER, rpc_url).await?;
     let funds = client.balance(owner.address()).await.map_err(Failure::during("the chain"))?;
-    if funds.is_zero() {
+    if chain_id != LOCAL_CHAIN || funds.is_zero() {
         return Err(Failure::new(
-            "the chain of RPC_URL has no funded test accounts, so the escrow cannot be deployed there by \
-             `weir up`; use a local anvil, or deploy as deploy/README.md says",
+            "the chain of RPC_URL is not a local one (chain id 31337, with funded test accounts), so the escrow is \
+             not deployed there by `weir up`; use a local anvil, or deploy as deploy/README.md says",
         ));
     }
     let deployed = deploy(&owner, client, rpc_url).await?;
@@ -88,19 +94,18 @@ async fn deploy(owner: &Wallet, client: &ReadClient, rpc_url: &str) -> Result<De
         Wallet::open(key, rpc_url).await.map(|wallet| wallet.address())
     };
     let renter = of(Roles::RENTER).await?;
-    let constructor = Escrow::constructorCall {
-        owner_: owner.address(),
-        operator_: of(Roles::OPERATOR).await?,
-        treasury_: of(Roles::TREASURY).await?,
-        guardian_: of(Roles::GUARDIAN).await?,
+    let (usdc, _) = owner.deploy(TestUSDC::BYTECODE.clone()).await?;
+    let config = Escrow::Config {
+        owner: owner.address(),
+        guardian: of(Roles::GUARDIAN).await?,
+        treasury: of(Roles::TREASURY).await?,
+        arbiter: of(Roles::ARBITER).await?,
+        operators: vec![of(Roles::OPERATOR).await?],
+        tokens: vec![Address::ZERO, usdc],
     };
+    let constructor = Escrow::constructorCall { config };
     let (escrow, block) =
         owner.deploy(with_arguments(&Escrow::BYTECODE, constructor.abi_encode())).await?;
-    let (usdc, _) = owner.deploy(TestUSDC::BYTECODE.clone()).await?;
-    for token in [Address::ZERO, usdc] {
-        let list = Escrow::listTokenCall { token, listed: true }.abi_encode();
-        owner.send(escrow, list, U256::ZERO).await?;
-    }
     let mint = TestUSDC::mintCall { to: renter, amount: U256::from(TEST_DOLLARS) }.abi_encode();
     owner.send(usdc, mint, U256::ZERO).await?;
 

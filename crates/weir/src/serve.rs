@@ -22,6 +22,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
     settings.heartbeat_interval = config.heartbeat;
     let state = AppState::new(store, client, settings, Some(metrics));
+    state.probe_tokens().await.map_err(Failure::during("the database"))?;
     let listener = tokio::net::TcpListener::bind(&config.listen).await.map_err(|error| {
         Failure::new(format!("{} cannot be listened on: {error}", config.listen))
     })?;

@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Seconds of the outage inside the rental; 0 for none
     #[arg(long, value_name = "S", default_value_t = 5)]
     outage: u64,
+    /// Let a renter rent who owns none of the chain's coin: the deposit is locked by a signature
+    #[arg(long)]
+    gasless: bool,
     /// Do not play a rental, only serve
     #[arg(long, conflicts_with = "once")]
     no_demo: bool,
@@ -154,6 +157,7 @@ async fn perform(
         let script = demo::Script {
             run_for: Duration::from_secs(args.run_for),
             outage: Duration::from_secs(args.outage),
+            gasless: args.gasless,
         };
         match demo::play(place, script, since, agent).await {
             Ok(done) => played = Some(done),

@@ -55,6 +55,20 @@ impl Wallet {
         Ok(signature.to_string())
     }
 
+    /// Signs a digest, as of typed data (EIP-712).
+    ///
+    /// # Errors
+    /// If the key does not sign.
+    pub(crate) fn sign_digest(&self, digest: B256) -> Result<String, Failure> {
+        let signature = self.key.sign_hash_sync(&digest).map_err(Failure::during("signing"))?;
+        Ok(signature.to_string())
+    }
+
+    /// The chain that it signs for.
+    pub(crate) const fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
     /// Deploys a contract and returns its address and block.
     ///
     /// # Errors

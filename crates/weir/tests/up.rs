@@ -130,6 +130,18 @@ fn an_outage_of_twenty_seconds_is_not_billed() {
 }
 
 #[test]
+fn a_renter_without_coins_rents_by_signature() {
+    let market = Market::new();
+    let (status, output) = market.start(&["--outage", "0", "--gasless"], None).finish();
+    assert_adds_up(status, &output);
+    assert!(output.contains("authorization (EIP-3009), sent by the platform"));
+    assert!(
+        output.contains("renter's coin    0 wei before, 0 wei after"),
+        "gas was paid for by us"
+    );
+}
+
+#[test]
 fn killed_between_lock_and_start_it_goes_on() {
     let market = Market::new();
     let mut run = market.start(&["--outage", "0"], None);

@@ -53,7 +53,8 @@ impl Market {
     /// What the engine has read so far about a rental, of one name.
     pub async fn seen(&self, rental: &Booked, name: &str) -> Vec<SeenEvent> {
         let mut connection = self.store.read().await.unwrap();
-        let mut events = blocks::events_for(&mut connection, rental.escrow_id).await.unwrap();
+        let mut events =
+            blocks::events_for(&mut connection, rental.escrow_id, 1_000).await.unwrap();
         events.retain(|event| event.name == name);
         events
     }
@@ -133,7 +134,7 @@ impl Market {
     pub async fn assert_at_rest(&self) {
         let open = [
             "SELECT count(*) FROM chain_intents WHERE state IN ('queued', 'sent')",
-            "SELECT count(*) FROM chain_txs WHERE state NOT IN ('final_ok', 'final_reverted')",
+            "SELECT count(*) FROM chain_txs WHERE state NOT IN ('final_ok', 'final_reverted', 'voided')",
             "SELECT count(*) FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
              WHERE b.final AND NOT e.applied",
             "SELECT count(*) FROM jobs j JOIN rentals r ON r.id = j.rental_id WHERE j.done_at IS NULL

@@ -1,16 +1,25 @@
 //! What the machine and the people behind it do through the platform.
 
-use alloy::primitives::{Address, B256, keccak256};
+use std::sync::atomic::Ordering;
+
+use alloy::{
+    primitives::{Address, B256, keccak256},
+    signers::local::PrivateKeySigner,
+};
 use domain::{
+    id::RentalId,
     metering::Interval,
     rental::{Party, RentalEvent, RentalState, StartStatus},
     time::Seconds,
 };
+use escrow::signed;
 use serde_json::json;
 use store::{
     StoreError, TxError, advance,
+    ends::{self, Side},
     readings::{self, Reading},
 };
+use testkit::DEV_KEYS;
 use uuid::Uuid;
 
 use super::{Booked, Market, POL, people, policy};
@@ -23,12 +32,18 @@ impl Market {
     }
 
     pub async fn book_in(&self, token: Address) -> Booked {
+        self.book_holding(token, policy().holdback).await
+    }
+
+    /// The same with terms whose last seconds are held at the end.
+    pub async fn book_holding(&self, token: Address, holdback: Seconds) -> Booked {
         self.sync().await;
         let order = Order {
             renter: people::renter(),
             provider: people::provider(),
             token,
             rate: if token == POL { RATE } else { USDC_RATE },
+            holdback,
             now: self.now(),
             domain: self.site.domain.clone(),
         };
@@ -41,6 +56,47 @@ impl Market {
             .write("apply", move |tx| {
                 Box::pin(async move {
                     advance::apply(tx, &policy(), id, &event, now).await.unwrap();
+                    Ok::<_, TxError<StoreError>>(())
+                })
+            })
+            .await
+            .unwrap();
+        self.agree().await;
+    }
+
+    /// The provider signs the ends that wait to be told, if it is agreeable.
+    pub async fn agree(&self) {
+        if !self.agreeable.load(Ordering::SeqCst) {
+            return;
+        }
+        let open =
+            "SELECT r.id, r.escrow_id FROM chain_intents i JOIN rentals r ON r.id = i.rental_id
+                    WHERE i.purpose = 'close' AND i.state = 'queued'";
+        let open: Vec<(Uuid, Vec<u8>)> =
+            sqlx::query_as(open).fetch_all(self.store.pool()).await.unwrap();
+        for (id, escrow_id) in open {
+            self.sign_end(
+                RentalId::from_uuid(id),
+                B256::from_slice(&escrow_id),
+                Side::Provider,
+                DEV_KEYS[5],
+            )
+            .await;
+        }
+    }
+
+    /// Somebody signs the end that waits to be told.
+    pub async fn sign_end(&self, rental: RentalId, escrow_id: B256, side: Side, key: &str) {
+        let key: PrivateKeySigner = key.parse().unwrap();
+        let (domain, now) = (self.site.domain.clone(), self.now());
+        self.store
+            .write("sign end", move |tx| {
+                let (key, domain) = (key.clone(), domain.clone());
+                Box::pin(async move {
+                    let Some((end, _)) = ends::open(tx, rental).await? else { return Ok(()) };
+                    let told = signed::end(escrow_id, end.stopped_at, end.credit);
+                    let signature = signed::sign(&told, &key, &domain).unwrap();
+                    ends::sign(tx, rental, side, end, &signature, now).await?;
                     Ok::<_, TxError<StoreError>>(())
                 })
             })

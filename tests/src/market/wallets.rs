@@ -38,6 +38,7 @@ pub mod people {
         renter = 4,
         provider = 5,
         next_treasury = 6,
+        arbiter = 7,
         stranger = 9,
     }
 }

@@ -1,5 +1,6 @@
 //! Ready, and readings.
 
+use domain::metering::Interval;
 use serde_json::Value;
 
 use super::Rental;
@@ -57,6 +58,7 @@ impl Rental {
                     self.condition.well();
                     self.record.head = self.evidence.head();
                     self.save_or_log();
+                    self.count(&signed);
                 }
                 Err(CallError::Refused(problem)) => match self.evidence.refused(&problem) {
                     Verdict::Again(earlier) => cap = earlier,
@@ -73,6 +75,16 @@ impl Rental {
             }
         }
         Ok(())
+    }
+
+    /// Adds an accepted reading to what the machine holds its end against. One whose answer is lost is not in it: by so
+    /// much the machine agrees to less than it could claim.
+    fn count(&mut self, signed: &Signed) {
+        let span = Interval::new(signed.body.from, signed.body.to);
+        self.tally.add(span, self.evidence.not_before());
+        if let Err(error) = self.tally.save(&self.context.state) {
+            tracing::error!(rental.id = %self.record.rental_id, %error, "a reading is not counted");
+        }
     }
 
     fn note(&mut self, error: &CallError) {

@@ -59,8 +59,10 @@ pub(super) struct World {
     pub(super) open: Vec<(CommandId, &'static str, RentalId)>,
     /// Every acknowledgement that came, in order.
     pub(super) acks: Vec<(CommandId, Value)>,
-    /// Acknowledgements are heard, but the answer is a fault.
+    /// Acknowledgements are not heard.
     pub(super) lose_acks: u32,
+    /// Acknowledgements are heard, but the answer is a fault.
+    pub(super) lose_answers: u32,
     pub(super) readies: u32,
     pub(super) started_at: Option<UnixSeconds>,
     pub(super) stopped_at: Option<UnixSeconds>,

@@ -15,6 +15,7 @@ use super::{
 use crate::{AgentConfig, AgentError, WorkloadCommand, process::Process};
 
 mod faults;
+mod neighbours;
 mod restarts;
 
 /// One machine and the service it belongs to.

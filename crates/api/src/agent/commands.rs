@@ -7,13 +7,16 @@ use domain::{
     rental::{FailReason, RentalEvent, RentalState},
     time::UnixSeconds,
 };
+use escrow::signed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{
     TxError,
     advance::{self, AdvanceError},
-    commands::{self, CommandKind},
-    machines, readings, rentals,
+    commands::{self, Command, CommandKind},
+    deployment,
+    ends::{self, Side},
+    machines, quotes, readings, rentals,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -21,8 +24,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     AppState, Problem,
     extract::{Body, Id},
-    identity::Agent,
+    identity::{Agent, signature_bytes},
+    market::deployed,
     problem::refuse,
+    renter::hasten_if_signed,
     views::Time,
 };
 
@@ -49,7 +54,7 @@ pub(crate) struct HeartbeatRequest {
 pub(crate) struct CommandView {
     #[schema(value_type = String, example = "cmd_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
     id: CommandId,
-    /// `provision` or `deprovision`.
+    /// `provision`, `deprovision` or `sign_end`.
     #[schema(example = "provision")]
     kind: &'static str,
     #[schema(value_type = String, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
@@ -174,11 +179,14 @@ pub(crate) enum AckOutcome {
 }
 
 /// What became of an order.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AckRequest {
     #[schema(inline)]
     outcome: AckOutcome,
+    /// With `sign_end`: the machine key's signature over the end, in hex.
+    #[schema(example = "0x")]
+    signature: Option<String>,
     /// Why a `provision` failed: `image`, `gpu_mismatch`, `gpu_unavailable`, `resources`,
     /// `unreachable` or `internal`.
     #[schema(value_type = Option<String>, example = "gpu_unavailable")]
@@ -207,7 +215,7 @@ async fn ack(
     let store = app.store.clone();
     let answer = store
         .write("agent.ack", move |tx| {
-            let app = app.clone();
+            let (app, request) = (app.clone(), request.clone());
             Box::pin(async move { acknowledge(tx, &app, machine, id, request).await })
         })
         .await
@@ -226,18 +234,26 @@ async fn acknowledge(
     let Some(order) = commands::find(tx, machine, id).await? else {
         return refuse(Problem::not_found("order"));
     };
+    // the rental before the order, as everybody who gives orders locks them
+    readings::lock_rental(tx, order.rental).await?;
+    let order = commands::find(tx, machine, id).await?.unwrap_or(order);
+    if order.acked_at.is_some() {
+        // said before, or about an order that its opposite has overtaken: it says nothing of the rental now
+        tracing::info!(rental.id = %order.rental, command.id = %id, "an acknowledgement came late");
+        return answer(tx, order.rental, true).await;
+    }
     let reason = request.reason.unwrap_or(FailReason::Internal);
     let event = match (order.kind, request.outcome) {
         (CommandKind::Provision, AckOutcome::Ok) => Some(RentalEvent::AgentAcked),
         (CommandKind::Provision, AckOutcome::Failed) => Some(RentalEvent::AgentFailed { reason }),
         (CommandKind::Deprovision, AckOutcome::Ok) => Some(RentalEvent::AgentStopped),
         (CommandKind::Deprovision, AckOutcome::Failed) => None,
+        (CommandKind::SignEnd, _) => return sign_end(tx, app, order, &request).await,
     };
     let Some(event) = event else {
         tracing::warn!(rental.id = %order.rental, machine.id = %machine, "a machine cannot clean up");
         return answer(tx, order.rental, false).await;
     };
-    // the rental before the order, as everybody who gives orders locks them
     match advance::apply(tx, app.store.policy(), order.rental, &event, now).await {
         Ok(_) => {}
         // the rental went on meanwhile: the order is overtaken, and that is no error of the agent's
@@ -247,6 +263,46 @@ async fn acknowledge(
         Err(error) => return Err(error.into()),
     }
     commands::ack(tx, id, now).await?;
+    answer(tx, order.rental, true).await
+}
+
+/// The machine's word on how a rental ended. Without one the close goes on after a while, and the contract holds
+/// the credited seconds.
+async fn sign_end(
+    tx: &mut store::Connection,
+    app: &AppState,
+    order: Command,
+    request: &AckRequest,
+) -> Result<AgentAnswer, TxError<Problem>> {
+    let now = app.now();
+    // the rental before the order, as everybody who gives orders locks them
+    readings::lock_rental(tx, order.rental).await?;
+    let rental =
+        rentals::get(tx, order.rental).await?.ok_or(store::StoreError::Missing("the rental"))?;
+    let open = ends::open(tx, order.rental).await?;
+    if let (AckOutcome::Ok, None, Some((end, _))) = (request.outcome, order.acked_at, open) {
+        let signature = request.signature.as_deref().and_then(signature_bytes);
+        let contract = deployed(deployment::get(tx).await?).map_err(TxError::Refused)?;
+        let domain = escrow::domain(contract.chain_id, contract.escrow);
+        let told = signed::end(rental.escrow_id, end.stopped_at, end.credit);
+        let machine = machines::get(tx, order.machine).await?;
+        let signer = signature.and_then(|bytes| signed::recover(&told, &bytes, &domain).ok());
+        let (Some(bytes), true) =
+            (signature, signer.is_some() && signer == machine.and_then(|machine| machine.agent))
+        else {
+            let detail = "it is not by the machine's key over the end that waits to be told";
+            return refuse(Problem::invalid("/signature", detail));
+        };
+        let quote = quotes::get(tx, rental.quote_id)
+            .await?
+            .ok_or(store::StoreError::Missing("the rental's quote"))?;
+        ends::sign(tx, order.rental, Side::Provider, end, &bytes, now).await?;
+        hasten_if_signed(tx, app, &rental, &quote, end).await?;
+    }
+    if request.outcome == AckOutcome::Failed {
+        tracing::info!(rental.id = %order.rental, "the machine does not agree to the end");
+    }
+    commands::ack(tx, order.id, now).await?;
     answer(tx, order.rental, true).await
 }
 

@@ -34,7 +34,11 @@ const MAX_SPAN: Seconds = Seconds(60);
 /// How far an agent's clock may be ahead of ours.
 const MAX_SKEW: Seconds = Seconds(2);
 /// The longest detail of a reading, as JSON.
-const MAX_DETAIL: usize = 8_192;
+const MAX_DETAIL: usize = 1_024;
+/// Readings that a rental may send at any time; beyond them one for every so many seconds that it runs.
+/// A month of evidence thereby has a size that can be told.
+const FREE_READINGS: u64 = 3_600;
+const SECONDS_PER_READING: u64 = 2;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(append))
@@ -55,7 +59,7 @@ pub(crate) struct ReadingRequest {
     /// Unix seconds: the one after the last that it covers; at most 60 more.
     #[schema(example = 1_769_860_805_u64)]
     to: u64,
-    /// What was measured, at most 8 KiB. Its hash is keccak256 of its JSON with sorted keys and no
+    /// What was measured, at most 1 KiB. Its hash is keccak256 of its JSON with sorted keys and no
     /// spaces; leave fractions out, for they have more than one spelling.
     #[schema(value_type = Object, example = json!({"gpus": [{"util": 97, "mem_mb": 20480}]}))]
     detail: Map<String, Value>,
@@ -180,6 +184,7 @@ async fn accept(
         return refuse(Problem::new(Code::ReadingConflict, detail));
     }
     check_state(&rental, reading.span).or_else(refuse)?;
+    check_number(&rental, reading).or_else(refuse)?;
     check_place(app, head.as_ref(), reading).or_else(refuse)?;
     check_contact(tx, app, rental.machine, reading).await?;
     readings::append(tx, reading).await?;
@@ -233,6 +238,20 @@ fn check_state(rental: &Rental, span: Interval) -> Result<(), Problem> {
         return Err(invalid(detail).with("not_after", stopped.get()));
     }
     Ok(())
+}
+
+/// Whether the rental has run long enough for so many readings.
+fn check_number(rental: &Rental, reading: &Reading) -> Result<(), Problem> {
+    let ran = rental
+        .progress
+        .started_at
+        .map_or(0, |started| reading.received_at.get().saturating_sub(started.get()));
+    let most = FREE_READINGS.saturating_add(ran / SECONDS_PER_READING);
+    if reading.seq <= most {
+        return Ok(());
+    }
+    let detail = format!("there are {most} readings already: let the next cover more time");
+    Err(Problem::new(Code::ReadingInvalid, detail))
 }
 
 /// Whether the machine was in contact for the time that it speaks of. A machine that was away cannot

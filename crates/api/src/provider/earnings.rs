@@ -56,7 +56,6 @@ async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Ea
     let owner = wallet.account.address;
     let mut connection = app.store.read().await?;
     let contract = deployed(deployment::get(&mut connection).await?)?;
-    let known = tokens::list(&mut connection).await?;
     let mut balances = Vec::new();
     for entry in ledger::balances(&mut connection, owner).await? {
         // the world outside the contract is the other side of every sum, not a balance of theirs
@@ -67,15 +66,15 @@ async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Ea
         if base_units.is_zero() {
             continue;
         }
-        let token = known
-            .iter()
-            .find(|token| token.address == entry.account.token)
+        // what was earned stays earned when its token leaves the list
+        let token = tokens::at(&mut connection, entry.account.token)
+            .await?
             .ok_or_else(|| internal("a balance of an unknown token"))?;
         let data = calldata::withdraw(token.address, owner, Amount::ZERO);
         balances.push(BalanceView {
             kind: entry.account.kind.as_str(),
             withdraw: CallView { to: contract.escrow, calldata: Bytes::from(data) },
-            balance: Unit::new(token.clone(), app.config.chain_id).amount(base_units),
+            balance: Unit::new(token, app.config.chain_id).amount(base_units),
         });
     }
     Ok(Json(Earnings { balances }))

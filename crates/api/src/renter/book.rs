@@ -16,7 +16,7 @@ use domain::{
     time::UnixSeconds,
 };
 use escrow::{
-    calldata,
+    calldata, signed,
     typed_data::{self, Permit},
 };
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,9 @@ pub(crate) struct TypedDataView {
     /// The token's approval by signature (EIP-2612), for the contract's `lockWithPermit` in place of
     /// `approve` and `lock`; null if the token has none or the chain did not tell the nonce.
     permit: Option<Value>,
+    /// The deposit's authorization (EIP-3009): signed and posted to `/v1/rentals/{id}/authorization` it takes the place
+    /// of `approve` and `lock`, and the platform pays the gas; null if the token has none.
+    authorization: Option<Value>,
 }
 
 /// How the deposit is locked.
@@ -143,16 +146,24 @@ async fn create(
     let mut connection = app.store.read().await?;
     let quote = owned(&mut connection, &wallet, request.quote_id).await?;
     let contract = deployed(deployment::get(&mut connection).await?)?;
-    let permit_domain =
-        unit_of(&mut connection, quote.token, contract.chain_id).await?.token().permit.clone();
+    let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     drop(connection);
+    let token = unit.token();
+    let gasless = app.gasless.domain(&app.chain, token, contract.chain_id).await;
     let deadline = app.now().saturating_plus(app.store.policy().funding_ttl);
-    let permit = match permit_domain {
+    let authorization = gasless.map(|domain| {
+        let (escrow, valid) = (contract.escrow, (UnixSeconds(0), deadline));
+        let (terms, id) = (terms_of(&quote), quote.escrow_id);
+        let message = signed::authorization(&terms, id, escrow, quote.deposit, valid);
+        typed_data::authorization(&message, &domain)
+    });
+    let permit = match token.permit.clone() {
         Some(domain) => permit(&app, &quote, &contract, domain, deadline).await,
         None => None,
     };
     let hash = request_hash("POST /v1/rentals", &json!({"quote_id": request.quote_id}));
-    let booking = Booking { app: app.clone(), key, hash, quote, contract, permit, deadline };
+    let signable = Signable { permit, authorization };
+    let booking = Booking { app: app.clone(), key, hash, quote, contract, signable, deadline };
     let booking = std::sync::Arc::new(booking);
     let (status, body, replayed) = app
         .store
@@ -212,8 +223,14 @@ struct Booking {
     hash: [u8; 32],
     quote: Quote,
     contract: Deployment,
-    permit: Option<Value>,
+    signable: Signable,
     deadline: UnixSeconds,
+}
+
+/// What the renter may sign in place of a transaction.
+struct Signable {
+    permit: Option<Value>,
+    authorization: Option<Value>,
 }
 
 impl Booking {
@@ -247,6 +264,14 @@ impl Booking {
         if quote.expires_at <= now {
             let text = Time(quote.expires_at).text().unwrap_or_default();
             return refuse(Problem::new(Code::QuoteExpired, format!("it expired at {text}")));
+        }
+        let limit = self.app.config.unfunded_limit;
+        if rentals::count_unfunded(tx, quote.account).await? >= limit {
+            let detail = format!(
+                "{limit} bookings of yours hold GPUs and wait for their deposit: lock it, stop one of them, \
+                 or let it expire"
+            );
+            return refuse(Problem::new(Code::StateConflict, detail));
         }
         let offer = offers::get_shared(tx, quote.offer, now)
             .await?
@@ -303,7 +328,8 @@ impl Booking {
             approve,
             typed_data: TypedDataView {
                 terms: typed_data::terms(&terms, &domain),
-                permit: self.permit.clone(),
+                permit: self.signable.permit.clone(),
+                authorization: self.signable.authorization.clone(),
             },
         }
     }

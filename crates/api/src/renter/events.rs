@@ -18,10 +18,7 @@ use domain::{
 use futures_util::stream;
 use serde_json::{Value, json};
 use store::timeline::{self, Heard, TimelineEntry};
-use tokio::{
-    sync::{OwnedSemaphorePermit, broadcast},
-    time::Instant,
-};
+use tokio::{sync::broadcast, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{cost::cost, quotes::unit_of, rentals::of_party};
@@ -29,6 +26,7 @@ use crate::{
     AppState, Code, Problem,
     extract::Id,
     identity::Wallet,
+    streams::StreamPermit,
     views::{Time, json_of},
 };
 
@@ -66,7 +64,7 @@ async fn follow(
     let mut connection = app.store.read().await?;
     of_party(&mut connection, account, id).await?;
     drop(connection);
-    let permit = app.streams.clone().try_acquire_owned().map_err(|_| {
+    let permit = app.streams.open(account).ok_or_else(|| {
         Problem::new(Code::Unavailable, "too many event streams are open; come again later")
     })?;
     let follower = Follower {
@@ -109,7 +107,7 @@ struct Follower {
     waiting: VecDeque<Event>,
     cost_told: Option<Instant>,
     begun: Instant,
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 impl Follower {

@@ -65,15 +65,14 @@ pub(super) fn terms_of(quote: &Quote) -> Terms {
     Terms::from(&quote.terms())
 }
 
-/// The unit of a quote's token.
+/// The unit of a quote's token, which may have left the list meanwhile.
 pub(super) async fn unit_of(
     connection: &mut store::Connection,
     token: Address,
     chain_id: u64,
 ) -> Result<Unit, Problem> {
-    let known = tokens::list(connection).await?;
-    let found = known.into_iter().find(|known| known.address == token);
-    let found = found.ok_or_else(|| internal(format!("token {token} is not listed")))?;
+    let found = tokens::at(connection, token).await?;
+    let found = found.ok_or_else(|| internal(format!("token {token} is not known")))?;
     Ok(Unit::new(found, chain_id))
 }
 

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    held::{HeldView, held},
     quotes::{terms_of, unit_of},
     rentals::{RentalView, of_party, rental_view},
 };
@@ -25,6 +26,9 @@ use crate::{
     market::deployed,
     views::{Time, TokenAmount, Unit, Usd, usd_of},
 };
+
+/// Events that a receipt shows at most, beside the lock. Anybody can add top-ups.
+pub(super) const MAX_EVENTS: i64 = 200;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(read))
@@ -85,7 +89,7 @@ pub(crate) struct ChainEventView {
 /// A transaction that the platform sent.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChainTxView {
-    /// `start`, `close` or `cancel`.
+    /// `start`, `close`, `cancel`, `finalize` or `lock`.
     #[schema(example = "close")]
     purpose: String,
     state: String,
@@ -101,13 +105,17 @@ pub(crate) struct ReceiptView {
     /// The terms whose EIP-712 hash is the `escrow_id`.
     terms: Value,
     deposit: TokenAmount,
-    /// By the chain.
+    /// By the chain; 0 while some seconds are held.
     #[schema(value_type = u32)]
     seconds_billed: Seconds,
     /// The time of the rental that was not covered by readings.
     outages: Vec<OutageView>,
     readings: EvidenceView,
+    /// What was paid so far; together with what is held it is the deposit.
     split: SplitView,
+    /// What the contract holds, while it does.
+    held: Option<HeldView>,
+    /// The lock and the newest 200 events after it.
     events: Vec<ChainEventView>,
     txs: Vec<ChainTxView>,
     /// How to check all of it.
@@ -120,9 +128,10 @@ const VERIFY: &str = "1. Hash `terms` by EIP-712 with the domain of /v1/deployme
     `started_at` and `stopped_at`, at least 1, are `seconds_billed`. 4. gross = min(deposit, \
     floor(seconds_billed * pricePerHour / 3600)); fee = floor(gross * feeBps / 10000); provider = gross - \
     fee; refund = deposit - gross. 5. The contract's Closed event of `events` says the same, in a final \
-    block.";
+    block; where seconds were held, its Contested and Closed events together do.";
 
-/// The receipt of a rental that is settled or given back. Only its renter and its provider see it.
+/// The receipt of a rental that is settled or given back, or of which some seconds are held: then with what is
+/// held. Only its renter and its provider see it.
 #[utoipa::path(get, path = "/v1/rentals/{id}/receipt", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
     responses((status = 200, body = ReceiptView)))]
@@ -135,7 +144,14 @@ async fn read(
     let mut connection = app.store.read().await?;
     let (rental, quote) = of_party(&mut connection, account, id).await?;
     let state = rental.progress.state;
-    if !matches!(state, RentalState::Settled | RentalState::Refunded) {
+    let has_receipt = matches!(
+        state,
+        RentalState::Settled
+            | RentalState::Refunded
+            | RentalState::Contested
+            | RentalState::Resolved
+    );
+    if !has_receipt {
         let detail = format!("the rental is {state}; there is a receipt once money has moved");
         return Err(Problem::new(Code::ReceiptNotReady, detail));
     }
@@ -149,6 +165,7 @@ async fn read(
         outages: outages(&mut connection, &rental, &quote).await?,
         readings: evidence(&mut connection, &rental).await?,
         split: split_view(&rental, &quote, &unit)?,
+        held: held(&mut connection, &rental, &quote, &unit).await?,
         events: events(&mut connection, &rental).await?,
         txs: transactions(&mut connection, id).await?,
         rental: rental_view(&mut connection, &app, &rental, &quote, account).await?,
@@ -202,7 +219,11 @@ async fn events(
     connection: &mut Connection,
     rental: &Rental,
 ) -> Result<Vec<ChainEventView>, Problem> {
-    let seen = blocks::events_for(connection, rental.escrow_id).await?;
+    let mut seen = blocks::events_for(connection, rental.escrow_id, MAX_EVENTS).await?;
+    if !seen.iter().any(|event| event.name == "locked") {
+        let lock = blocks::lock_of(connection, rental.escrow_id).await?;
+        seen.splice(0..0, lock);
+    }
     Ok(seen
         .into_iter()
         .map(|event| ChainEventView {

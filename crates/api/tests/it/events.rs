@@ -23,13 +23,13 @@ struct Seen {
     data: Value,
 }
 
-struct Stream {
+pub struct Stream {
     body: BodyDataStream,
     text: String,
 }
 
 impl Stream {
-    async fn open(world: &World, id: &str, token: &str, last: Option<i64>) -> Self {
+    pub async fn open(world: &World, id: &str, token: &str, last: Option<i64>) -> Self {
         let mut request = Request::get(format!("/v1/rentals/{id}/events"))
             .header("authorization", format!("Bearer {token}"));
         if let Some(last) = last {

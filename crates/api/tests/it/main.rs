@@ -12,10 +12,13 @@
 mod agent;
 mod auth;
 mod booking;
+mod bounds;
 mod docs;
 mod edge;
+mod ends;
 mod events;
 mod fixture;
+mod funding;
 mod http;
 mod market;
 mod money;

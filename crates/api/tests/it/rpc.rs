@@ -1,11 +1,17 @@
-//! A node that knows just enough: which accounts have code, a permit nonce, and one contract wallet.
+//! A node that knows just enough: which accounts have code, a permit nonce, one token's signing domain, and one
+//! contract wallet.
 
 use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
 use testkit::free_port;
 
+use crate::fixture::{CHAIN_ID, USDC};
+
 /// The wallet that has code.
 pub const CONTRACT_WALLET: &str = "0x00000000000000000000000000000000c0ffee00";
+/// keccak256("DOMAIN_SEPARATOR()") and of "authorizationState(address,bytes32)", first four bytes.
+const DOMAIN_SEPARATOR: &str = "0x3644e515";
+const AUTHORIZATION_STATE: &str = "0xe94a0102";
 /// The signature that it accepts.
 pub const ACCEPTED: &str = "0xc0ffee";
 
@@ -39,6 +45,11 @@ async fn answer(Json(request): Json<Value>) -> Json<Value> {
                 let good = data.contains("c0ffee0000");
                 let word = if good { "1626ba7e" } else { "ffffffff" };
                 json!(format!("0x{word}{}", "0".repeat(56)))
+            } else if data.starts_with(DOMAIN_SEPARATOR) {
+                let domain = escrow::signed::token_domain("USD Coin", "2", CHAIN_ID, USDC);
+                json!(domain.separator())
+            } else if data.starts_with(AUTHORIZATION_STATE) {
+                json!(format!("0x{:064x}", 0))
             } else {
                 json!(format!("0x{:064x}", 5))
             }

@@ -119,6 +119,26 @@ pub fn closing_between(
     Ok(Closing { net, fee, refund })
 }
 
+/// What becomes of held seconds, those after `settled` up to `clock`, when `billed` are owed in all: the refund is
+/// what the seconds beyond those cost.
+///
+/// # Errors
+/// [`MoneyError::SettledFell`] when `billed` is below `settled`; [`MoneyError::Overflow`] when it is above `clock`.
+pub fn held_between(
+    rate: TokenRate,
+    bps: FeeBps,
+    deposit: Amount,
+    settled: Seconds,
+    billed: Seconds,
+    clock: Seconds,
+) -> Result<Closing, MoneyError> {
+    let Payout { net, fee } = payout_between(rate, bps, deposit, settled, billed)?;
+    let (_, _, all) = cumulative(rate, bps, deposit, clock)?;
+    let (_, _, owed) = cumulative(rate, bps, deposit, billed)?;
+    let refund = all.checked_sub(owed).ok_or(MoneyError::Overflow)?;
+    Ok(Closing { net, fee, refund })
+}
+
 /// Provider's part, fee and gross of the first `seconds`.
 fn cumulative(
     rate: TokenRate,

@@ -16,8 +16,12 @@ named_enum! {
         TopUp => "top_up",
         /// A part was paid while the rental runs on.
         Release => "release",
+        /// The clock stopped: all of the deposit but what is held was divided.
+        Contest => "contest",
         /// The rental was closed and its deposit divided.
         Close => "close",
+        /// A balance was paid into.
+        Prepay => "prepay",
         /// A balance left the escrow.
         Withdraw => "withdraw",
     }
@@ -108,7 +112,27 @@ pub fn release_posting(parties: &Parties, net: Amount, fee: Amount) -> Posting {
     Posting::new(PostingKind::Release, parties.payout(net, fee))
 }
 
-/// What a final `Closed` says that it paid; what was released before is not in it.
+/// A final `Locked` that was paid from the renter's balance; `balances` as in [`withdraw_posting`].
+///
+/// # Errors
+/// As [`withdraw_posting`].
+pub fn prepaid_lock_posting(
+    parties: &Parties,
+    deposit: Amount,
+    balances: &[(LedgerAccount, Amount)],
+) -> Result<Posting, LedgerError> {
+    let moves = taken_from(parties.renter, deposit, balances, parties.deposit())?;
+    Ok(Posting::new(PostingKind::Lock, moves))
+}
+
+/// A final `Prepaid` of `amount` into `account`'s balance: the account may lock it or withdraw it.
+#[must_use]
+pub fn prepay_posting(account: Address, token: Address, amount: Amount) -> Posting {
+    let credit = LedgerAccount::renter_credit(account, token);
+    Posting::new(PostingKind::Prepay, [(LedgerAccount::outside(token), credit, amount)])
+}
+
+/// What a final `Closed` or `Contested` says that it paid; what was paid before is not in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedFigures {
     /// To the provider.
@@ -124,16 +148,23 @@ pub struct ClosedFigures {
 /// A final `Closed`.
 #[must_use]
 pub fn close_posting(parties: &Parties, closed: &ClosedFigures) -> Posting {
+    division(PostingKind::Close, parties, closed)
+}
+
+/// A final `Contested`: what is held stays in the deposit.
+#[must_use]
+pub fn contest_posting(parties: &Parties, paid: &ClosedFigures) -> Posting {
+    division(PostingKind::Contest, parties, paid)
+}
+
+fn division(kind: PostingKind, parties: &Parties, closed: &ClosedFigures) -> Posting {
     let refund_to = if closed.pushed {
         parties.outside()
     } else {
         LedgerAccount::renter_credit(parties.renter, parties.token)
     };
     let refund = (parties.deposit(), refund_to, closed.refund);
-    Posting::new(
-        PostingKind::Close,
-        parties.payout(closed.net, closed.fee).into_iter().chain([refund]),
-    )
+    Posting::new(kind, parties.payout(closed.net, closed.fee).into_iter().chain([refund]))
 }
 
 /// A final `Withdrawn` of `amount` by `owner`.
@@ -150,7 +181,18 @@ pub fn withdraw_posting(
     amount: Amount,
     balances: &[(LedgerAccount, Amount)],
 ) -> Result<Posting, LedgerError> {
-    let own = LedgerAccount::withdrawable(owner, token);
+    let moves = taken_from(owner, amount, balances, LedgerAccount::outside(token))?;
+    Ok(Posting::new(PostingKind::Withdraw, moves))
+}
+
+/// `amount` out of the owner's accounts, in the order given.
+fn taken_from(
+    owner: Address,
+    amount: Amount,
+    balances: &[(LedgerAccount, Amount)],
+    to: LedgerAccount,
+) -> Result<Vec<(LedgerAccount, LedgerAccount, Amount)>, LedgerError> {
+    let own = LedgerAccount::withdrawable(owner, to.token);
     let mut left = amount;
     let mut moves = Vec::with_capacity(balances.len());
     for &(account, balance) in balances {
@@ -159,10 +201,10 @@ pub fn withdraw_posting(
         }
         let part = left.min(balance);
         left = left.checked_sub(part).ok_or(LedgerError::Overflow)?;
-        moves.push((account, LedgerAccount::outside(token), part));
+        moves.push((account, to, part));
     }
     if !left.is_zero() {
         return Err(LedgerError::Insufficient { missing: left });
     }
-    Ok(Posting::new(PostingKind::Withdraw, moves))
+    Ok(moves)
 }

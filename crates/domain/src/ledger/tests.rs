@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::billing::{closing_between, payout_between};
+use crate::billing::{closing_between, held_between, payout_between};
 use crate::money::{Amount, FeeBps};
 use crate::rate::TokenRate;
 use crate::time::Seconds;
@@ -81,7 +81,59 @@ fn a_claim_cannot_fall_below_zero_and_a_refused_posting_leaves_no_trace() {
     assert_eq!(balances.apply(&forged), Err(LedgerError::Unbalanced));
 }
 
+#[test]
+fn a_prepaid_lock_takes_from_the_renters_balance() {
+    let p = parties();
+    let credit = LedgerAccount::renter_credit(p.renter, p.token);
+    let mut balances = balances_of(&[prepay_posting(p.renter, p.token, amount(100))]);
+    let held = [(credit, amount(100))];
+    balances.apply(&prepaid_lock_posting(&p, amount(60), &held).unwrap()).unwrap();
+    assert_eq!(balances.of(&credit), 40);
+    assert_eq!(balances.of(&LedgerAccount::renter_deposit(p.escrow_id, p.token)), 60);
+    assert_eq!(balances.of(&LedgerAccount::outside(p.token)), -100);
+    let refusal = prepaid_lock_posting(&p, amount(101), &held).unwrap_err();
+    assert_eq!(refusal, LedgerError::Insufficient { missing: amount(1) });
+}
+
 proptest! {
+    #[test]
+    fn holding_seconds_changes_nothing_in_the_end(
+        deposit in 1..=Amount::MAX.get(),
+        per_hour in 1..=Amount::MAX.get() >> 16,
+        bps in 1_000_u16..=1_500,
+        (released, settled, claim, credit) in (0_u32..9_000, 1_u32..9_000, 0_u32..9_000, 0_u32..9_000),
+        to_renter in 0_u32..18_000,
+        pushed in any::<bool>(),
+    ) {
+        let p = parties();
+        let rate = TokenRate::new(amount(per_hour)).unwrap();
+        let bps = FeeBps::new(bps).unwrap();
+        let all = amount(deposit);
+        let settled = released + settled;
+        let (clock, held) = (settled + claim + credit, claim + credit);
+        let billed = clock - to_renter.min(held);
+        let between = |from: u32, to: u32| payout_between(rate, bps, all, Seconds(from), Seconds(to)).unwrap();
+        let (part, first) = (between(0, released), between(released, settled));
+        let rest = closing_between(rate, bps, all, Seconds(settled), Seconds(clock)).unwrap();
+        let last = held_between(rate, bps, all, Seconds(settled), Seconds(billed), Seconds(clock)).unwrap();
+        let contest =
+            ClosedFigures { net: first.net, fee: first.fee, refund: rest.refund, pushed };
+        let close = ClosedFigures { net: last.net, fee: last.fee, refund: last.refund, pushed };
+        let in_parts = balances_of(&[
+            lock_posting(&p, all),
+            release_posting(&p, part.net, part.fee),
+            contest_posting(&p, &contest),
+            close_posting(&p, &close),
+        ]);
+        let whole = closing_between(rate, bps, all, Seconds::ZERO, Seconds(billed)).unwrap();
+        let whole = ClosedFigures { net: whole.net, fee: whole.fee, refund: whole.refund, pushed };
+        let at_once = balances_of(&[lock_posting(&p, all), close_posting(&p, &whole)]);
+        for (account, balance) in at_once.iter() {
+            prop_assert_eq!(in_parts.of(account), balance);
+        }
+        prop_assert_eq!(in_parts.sum(p.token), Some(0));
+    }
+
     #[test]
     fn a_rentals_postings_sum_to_zero_and_empty_its_deposit(
         deposit in 1..=Amount::MAX.get() >> 1,

@@ -45,10 +45,13 @@ fn the_first_second_is_always_billed() {
 fn a_late_close_bills_the_same_seconds() {
     let metered = meter(span(100, 200), &[span(100, 170)], Seconds::MAX);
     let started = UnixSeconds(100);
-    let call = metered.close_call(started, UnixSeconds(0)).unwrap();
+    let call = metered.close_call(started, UnixSeconds(0), Seconds::MAX).unwrap();
     assert_eq!(call, CloseCall { stopped_at: UnixSeconds(200), credit: Seconds(30) });
-    let late = metered.close_call(started, UnixSeconds(5_000)).unwrap();
+    let late = metered.close_call(started, UnixSeconds(5_000), Seconds::MAX).unwrap();
     assert_eq!(late, CloseCall { stopped_at: UnixSeconds(5_000), credit: Seconds(4_830) });
+    // what the deposit does not pay for is not billed anyway
+    let late = metered.close_call(started, UnixSeconds(5_000), Seconds(100)).unwrap();
+    assert_eq!(late, CloseCall { stopped_at: UnixSeconds(5_000), credit: Seconds(30) });
 }
 
 const RULES: ReadingRules =
@@ -162,12 +165,17 @@ proptest! {
     }
 
     #[test]
-    fn what_the_contract_is_told_bills_what_was_metered(evidence in spans(), earliest in 0_u64..1_000) {
-        let window = span(100, 300);
-        let metered = meter(window, &evidence, Seconds::MAX);
-        let call = metered.close_call(window.from, UnixSeconds(earliest)).unwrap();
+    fn what_the_contract_is_told_bills_what_was_metered(
+        evidence in spans(),
+        earliest in 0_u64..1_000,
+        auto_stop in 0_u32..400,
+    ) {
+        let (window, auto_stop) = (span(100, 300), Seconds(auto_stop));
+        let metered = meter(window, &evidence, auto_stop);
+        let call = metered.close_call(window.from, UnixSeconds(earliest), auto_stop).unwrap();
         prop_assert!(call.stopped_at.get() >= earliest);
-        let told = call.stopped_at.since(window.from).unwrap().get() - call.credit.get();
-        prop_assert_eq!(told, metered.billed.get());
+        // as the contract's Split has it: no more than is funded, at least 1, less the credit
+        let clock = call.stopped_at.since(window.from).unwrap().min(auto_stop).max(Seconds::ONE);
+        prop_assert_eq!(clock.get() - call.credit.get(), metered.billed.get());
     }
 }

@@ -47,6 +47,16 @@ named_enum! {
         Exhausted => "exhausted",
         /// The operator closed it.
         ClosedByOperator => "closed_by_operator",
+        /// Both sides signed the billed time.
+        Agreed => "agreed",
+        /// One side gave the held seconds up.
+        Conceded => "conceded",
+        /// The arbiter split the held seconds.
+        Resolved => "resolved",
+        /// Nobody disputed the held seconds in time.
+        Undisputed => "undisputed",
+        /// Somebody disputed, and the arbiter stayed silent.
+        Defaulted => "defaulted",
     }
 }
 
@@ -59,7 +69,29 @@ impl CloseOutcome {
             Self::StoppedByRenter
             | Self::StoppedByProvider
             | Self::Exhausted
-            | Self::ClosedByOperator => true,
+            | Self::ClosedByOperator
+            | Self::Agreed
+            | Self::Conceded
+            | Self::Resolved
+            | Self::Undisputed
+            | Self::Defaulted => true,
+        }
+    }
+
+    /// Whether a dispute was decided, by the arbiter or by its silence.
+    #[must_use]
+    pub const fn is_decision(self) -> bool {
+        match self {
+            Self::Resolved | Self::Defaulted => true,
+            Self::Cancelled
+            | Self::Reclaimed
+            | Self::StoppedByRenter
+            | Self::StoppedByProvider
+            | Self::Exhausted
+            | Self::ClosedByOperator
+            | Self::Agreed
+            | Self::Conceded
+            | Self::Undisputed => false,
         }
     }
 }

@@ -83,6 +83,26 @@ pub enum RentalEvent {
         /// When that was found.
         now: UnixSeconds,
     },
+    /// The contract's `Contested` is in a final block: the clock has stopped, some seconds are held.
+    ContestedFinal {
+        /// The last second to dispute, or for the arbiter if somebody disputed at once.
+        deadline: UnixSeconds,
+    },
+    /// The contract's `Disputed` is in a final block.
+    DisputedFinal {
+        /// The arbiter's last second.
+        deadline: UnixSeconds,
+    },
+    /// The time of the held seconds is over.
+    FinalizeDue {
+        /// When that was found.
+        now: UnixSeconds,
+    },
+    /// The contract would refuse the `finalize` that was sent.
+    FinalizeRefused {
+        /// When that was found.
+        now: UnixSeconds,
+    },
     /// The contract's `Closed` is in a final block.
     ClosedFinal {
         /// How.
@@ -114,6 +134,10 @@ impl RentalEvent {
             Self::StartRefused { .. } => "start_refused",
             Self::StartExpired { .. } => "start_expired",
             Self::CloseRefused { .. } => "close_refused",
+            Self::ContestedFinal { .. } => "contested_final",
+            Self::DisputedFinal { .. } => "disputed_final",
+            Self::FinalizeDue { .. } => "finalize_due",
+            Self::FinalizeRefused { .. } => "finalize_refused",
             Self::ClosedFinal { .. } => "closed_final",
         }
     }
@@ -137,6 +161,8 @@ pub enum Effect {
     SendClose,
     /// Send the contract's `cancel`.
     SendCancel,
+    /// Send the contract's `finalize`.
+    SendFinalize,
     /// Let others rent the GPUs.
     FreeGpus,
     /// Send `FundingDeadline` when the time for locking is over.
@@ -151,6 +177,8 @@ pub enum Effect {
     ArmEvidenceWatch,
     /// Send `OutageTooLong` when the outage since `interrupted_since` has lasted too long.
     ArmOutageLimit,
+    /// Send `FinalizeDue` when `held_until` is over.
+    ArmFinalize,
 }
 
 impl Effect {
@@ -163,6 +191,7 @@ impl Effect {
             Self::SendStart { .. } => "send_start",
             Self::SendClose => "send_close",
             Self::SendCancel => "send_cancel",
+            Self::SendFinalize => "send_finalize",
             Self::FreeGpus => "free_gpus",
             Self::ArmFundingDeadline => "arm_funding_deadline",
             Self::ArmReadyDeadline => "arm_ready_deadline",
@@ -170,6 +199,7 @@ impl Effect {
             Self::ArmStopDeadline => "arm_stop_deadline",
             Self::ArmEvidenceWatch => "arm_evidence_watch",
             Self::ArmOutageLimit => "arm_outage_limit",
+            Self::ArmFinalize => "arm_finalize",
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Progress {
     pub interrupted_since: Option<UnixSeconds>,
     /// The end of billing; never before `started_at`.
     pub stopped_at: Option<UnixSeconds>,
+    /// Until when seconds are held on the chain; set in `Contested` only.
+    pub held_until: Option<UnixSeconds>,
     /// Why it ended.
     pub end: Option<EndReason>,
 }
@@ -40,6 +42,7 @@ impl Progress {
         started_at: None,
         interrupted_since: None,
         stopped_at: None,
+        held_until: None,
         end: None,
     };
 

@@ -2,6 +2,7 @@
 
 mod before;
 mod ended;
+mod held;
 mod running;
 
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,8 @@ pub fn book() -> Step {
 /// What `event` does to a rental that is at `progress`.
 ///
 /// An event that has taken effect before changes nothing and asks for nothing, and is no error: every event but
-/// `StartRefused` and `CloseRefused`, which ask for another try each time, may be repeated at once. So are those
+/// `StartRefused`, `CloseRefused`, `FinalizeDue` and `FinalizeRefused`, which ask for another try each time, may be
+/// repeated at once. So are those
 /// that come late in ordinary life: timers whose question is settled, stop requests to a rental that has ended,
 /// chain events that a later one has overtaken. `docs/FLOW.md` lists all of it, state by state.
 ///
@@ -70,9 +72,10 @@ pub fn step(progress: &Progress, event: &RentalEvent) -> Result<Step, StepError>
         RentalState::StartFailed => ended::start_failed(progress, event),
         RentalState::Expired | RentalState::Cancelled => ended::never_funded(progress, event),
         RentalState::Refunding => ended::refunding(progress, event),
-        RentalState::Settled | RentalState::Refunded => ended::finished(progress, event),
-        // Reached from the chain in a later version.
-        RentalState::Contested | RentalState::Resolved => None,
+        RentalState::Contested => held::contested(progress, event),
+        RentalState::Settled | RentalState::Refunded | RentalState::Resolved => {
+            ended::finished(progress, event)
+        }
     };
     step.ok_or(StepError::Illegal { state, event: event.name() })
 }
@@ -109,7 +112,9 @@ fn refund(p: &Progress, end: EndReason) -> Option<Step> {
 
 /// The contract closed the rental, whoever asked it to.
 fn closed(p: &Progress, outcome: CloseOutcome) -> Option<Step> {
-    let (state, start) = if outcome.was_started() {
+    let (state, start) = if outcome.is_decision() {
+        (RentalState::Resolved, StartStatus::Final)
+    } else if outcome.was_started() {
         (RentalState::Settled, StartStatus::Final)
     } else {
         (RentalState::Refunded, p.start)
@@ -119,10 +124,27 @@ fn closed(p: &Progress, outcome: CloseOutcome) -> Option<Step> {
         lock: LockStatus::Final,
         start,
         interrupted_since: None,
+        held_until: None,
         end: Some(p.end.unwrap_or(EndReason::StoppedOnChain)),
         ..*p
     };
     go(next, let_go(p))
+}
+
+/// The contract stopped the clock and holds some seconds, whoever asked it to.
+fn contested(p: &Progress, deadline: UnixSeconds) -> Option<Step> {
+    let next = Progress {
+        state: RentalState::Contested,
+        lock: LockStatus::Final,
+        start: StartStatus::Final,
+        interrupted_since: None,
+        held_until: Some(deadline),
+        end: Some(p.end.unwrap_or(EndReason::StoppedOnChain)),
+        ..*p
+    };
+    let mut effects = let_go(p);
+    effects.push(Effect::ArmFinalize);
+    go(next, effects)
 }
 
 /// The contract's start of billing is final: nothing that the rental remembers may lie before it.

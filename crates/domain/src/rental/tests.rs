@@ -155,6 +155,53 @@ fn a_close_past_the_platform_is_believed() {
 }
 
 #[test]
+fn held_seconds_are_waited_for_and_fetched() {
+    let stop = E::StopRequested { by: Party::Renter, now: at(500) };
+    let held = after([
+        E::StartFinal { started_at: at(105) },
+        stop,
+        E::AgentStopped,
+        E::ContestedFinal { deadline: at(1_000) },
+    ]);
+    let (progress, effects) = play(&held);
+    assert_eq!((progress.state, progress.held_until), (RentalState::Contested, Some(at(1_000))));
+    assert_eq!(effects, [Effect::ArmFinalize]);
+    let Step { next, effects } = step(&progress, &E::FinalizeDue { now: at(1_000) }).unwrap();
+    assert_eq!((next, effects.len()), (progress, 0), "the last second still belongs to the window");
+    let Step { effects, .. } = step(&progress, &E::FinalizeDue { now: at(1_001) }).unwrap();
+    assert_eq!(effects, [Effect::SendFinalize]);
+    let Step { effects, .. } = step(&progress, &E::FinalizeRefused { now: at(1_002) }).unwrap();
+    assert_eq!(effects, [Effect::ArmFinalize]);
+    let disputed = step(&progress, &E::DisputedFinal { deadline: at(9_000) }).unwrap();
+    assert_eq!(disputed.effects, [Effect::ArmFinalize]);
+    let Step { effects, .. } = step(&disputed.next, &E::FinalizeDue { now: at(1_001) }).unwrap();
+    assert!(effects.is_empty(), "the arbiter has more time");
+    for (outcome, state) in [
+        (CloseOutcome::Undisputed, RentalState::Settled),
+        (CloseOutcome::Conceded, RentalState::Settled),
+        (CloseOutcome::Resolved, RentalState::Resolved),
+        (CloseOutcome::Defaulted, RentalState::Resolved),
+    ] {
+        let Step { next, effects } = step(&disputed.next, &E::ClosedFinal { outcome }).unwrap();
+        assert_eq!(
+            (next.state, next.held_until, next.end),
+            (state, None, Some(EndReason::RenterStop))
+        );
+        assert!(effects.is_empty());
+    }
+}
+
+#[test]
+fn a_contest_past_the_platform_is_believed() {
+    let (progress, effects) = play(&after([E::ContestedFinal { deadline: at(1_000) }]));
+    assert_eq!(
+        (progress.state, progress.end),
+        (RentalState::Contested, Some(EndReason::StoppedOnChain))
+    );
+    assert_eq!(effects, [Effect::Deprovision, Effect::FreeGpus, Effect::ArmFinalize]);
+}
+
+#[test]
 fn names_round_trip() {
     fn check<T>(all: &[T])
     where

@@ -1,21 +1,24 @@
 //! The tables of the rental machine: one per situation, that is a state and what else decides in it.
 
 use crate::rental::{
-    CloseOutcome, Effect, FailReason, Party, Progress, RentalEvent as E, RentalState, Step,
-    StepError, book, step,
+    CloseOutcome, Effect, FailReason, Party, Progress, RentalEvent as E, Step, StepError, book,
+    step,
 };
 use crate::time::UnixSeconds;
 
 /// The time in the events of [`rental_events`]: later than any in the situations.
 const LATER: UnixSeconds = UnixSeconds(9_000);
+/// Later than any hold.
+const LATEST: UnixSeconds = UnixSeconds(9_900);
 const LOCKED: UnixSeconds = UnixSeconds(1_000);
 const READY: UnixSeconds = UnixSeconds(1_100);
 const LAST_GOOD: UnixSeconds = UnixSeconds(1_200);
 const STOPPED: UnixSeconds = UnixSeconds(1_300);
+const DEADLINE: UnixSeconds = UnixSeconds(1_400);
 
 /// One event of each kind; `ClosedFinal` once for a rental that had started and once for one that had not.
 #[must_use]
-pub const fn rental_events() -> [E; 21] {
+pub const fn rental_events() -> [E; 26] {
     [
         E::LockIncluded,
         E::LockDropped,
@@ -36,7 +39,12 @@ pub const fn rental_events() -> [E; 21] {
         E::StartRefused { now: LATER },
         E::StartExpired { now: LATER },
         E::CloseRefused { now: LATER },
+        E::ContestedFinal { deadline: LATER },
+        E::DisputedFinal { deadline: LATEST },
+        E::FinalizeDue { now: LATEST },
+        E::FinalizeRefused { now: LATEST },
         E::ClosedFinal { outcome: CloseOutcome::ClosedByOperator },
+        E::ClosedFinal { outcome: CloseOutcome::Resolved },
         E::ClosedFinal { outcome: CloseOutcome::Cancelled },
     ]
 }
@@ -56,8 +64,10 @@ pub fn rental_situations() -> Result<Vec<(&'static str, Progress)>, StepError> {
     const STOP: &[E] = &[E::StopRequested { by: Party::Renter, now: STOPPED }];
     const CLEAN: &[E] = &[E::AgentStopped];
     const CLOSED: &[E] = &[E::ClosedFinal { outcome: CloseOutcome::ClosedByOperator }];
+    const HELD: &[E] = &[E::ContestedFinal { deadline: DEADLINE }];
+    const DECIDED: &[E] = &[E::ClosedFinal { outcome: CloseOutcome::Resolved }];
     const CANCELLED: &[E] = &[E::ClosedFinal { outcome: CloseOutcome::Cancelled }];
-    let paths: [(&'static str, &[&[E]]); 20] = [
+    let paths: [(&'static str, &[&[E]]); 22] = [
         ("awaiting_funds, no lock", &[]),
         ("awaiting_funds, lock included", &[INCLUDED]),
         ("awaiting_funds, lock included, agent ready", &[READIED]),
@@ -71,7 +81,9 @@ pub fn rental_situations() -> Result<Vec<(&'static str, Progress)>, StepError> {
         ("stopping, start final", &[ACTIVE, STARTED, STOP]),
         ("settling, start requested", &[ACTIVE, STOP, CLEAN]),
         ("settling, start final", &[ACTIVE, STARTED, STOP, CLEAN]),
+        ("contested", &[ACTIVE, STARTED, STOP, CLEAN, HELD]),
         ("settled", &[ACTIVE, STARTED, STOP, CLEAN, CLOSED]),
+        ("resolved", &[ACTIVE, STARTED, STOP, CLEAN, HELD, DECIDED]),
         ("expired", &[&[E::FundingDeadline]]),
         ("cancelled, no lock", &[STOP]),
         ("cancelled, lock included", &[INCLUDED, STOP]),
@@ -87,9 +99,6 @@ pub fn rental_situations() -> Result<Vec<(&'static str, Progress)>, StepError> {
         }
         situations.push((name, progress));
     }
-    let reserved = |state| Progress { state, ..book().next };
-    situations.push(("contested (reserved)", reserved(RentalState::Contested)));
-    situations.push(("resolved (reserved)", reserved(RentalState::Resolved)));
     Ok(situations)
 }
 
@@ -145,6 +154,7 @@ fn list(titles: &[String]) -> String {
 
 fn title(event: &E) -> String {
     match event {
+        E::ClosedFinal { outcome } if outcome.is_decision() => "closed_final (decided)".to_owned(),
         E::ClosedFinal { outcome } if outcome.was_started() => "closed_final (paid)".to_owned(),
         E::ClosedFinal { .. } => "closed_final (all back)".to_owned(),
         E::LockIncluded
@@ -165,7 +175,11 @@ fn title(event: &E) -> String {
         | E::StartFinal { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
-        | E::CloseRefused { .. } => event.name().to_owned(),
+        | E::CloseRefused { .. }
+        | E::ContestedFinal { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => event.name().to_owned(),
     }
 }
 
@@ -192,13 +206,14 @@ fn changes(before: &Progress, after: &Progress) -> String {
     time("started_at", before.started_at, after.started_at);
     time("interrupted_since", before.interrupted_since, after.interrupted_since);
     time("stopped_at", before.stopped_at, after.stopped_at);
+    time("held_until", before.held_until, after.held_until);
     all.join(", ")
 }
 
 fn time_name(before: &Progress, time: Option<UnixSeconds>) -> &'static str {
     match time {
         None => "none",
-        Some(LATER) => "the event's time",
+        Some(LATER | LATEST) => "the event's time",
         Some(_) if time == before.interrupted_since => "interrupted_since",
         Some(_) if time == before.ready_at => "ready_at",
         Some(_) => "unchanged",

@@ -17,6 +17,7 @@ pub(crate) struct ProgressColumns {
     pub started_at: Option<OffsetDateTime>,
     pub interrupted_since: Option<OffsetDateTime>,
     pub stopped_at: Option<OffsetDateTime>,
+    pub held_until: Option<OffsetDateTime>,
     pub end_reason: Option<String>,
 }
 
@@ -31,6 +32,7 @@ impl ProgressColumns {
             started_at: progress.started_at.map(ts).transpose()?,
             interrupted_since: progress.interrupted_since.map(ts).transpose()?,
             stopped_at: progress.stopped_at.map(ts).transpose()?,
+            held_until: progress.held_until.map(ts).transpose()?,
             end_reason: progress.end.map(|end| end.as_str().to_owned()),
         })
     }
@@ -45,6 +47,7 @@ impl ProgressColumns {
             started_at: self.started_at.map(seconds).transpose()?,
             interrupted_since: self.interrupted_since.map(seconds).transpose()?,
             stopped_at: self.stopped_at.map(seconds).transpose()?,
+            held_until: self.held_until.map(seconds).transpose()?,
             end: self.end_reason.map(|end| end.parse()).transpose().map_err(StoreError::corrupt)?,
         })
     }

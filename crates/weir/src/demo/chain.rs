@@ -32,6 +32,15 @@ impl Eyes {
         self.call(token, &format!("0x{BALANCE_OF}{}", word(owner))).await
     }
 
+    /// A wallet's native coin, in wei.
+    ///
+    /// # Errors
+    /// If the chain does not answer.
+    pub(crate) async fn coin(&self, owner: Address) -> Result<U256, Failure> {
+        let digits = self.ask("eth_getBalance", json!([owner, "latest"])).await?;
+        U256::from_str_radix(&digits, 16).map_err(Failure::during("the chain's answer"))
+    }
+
     /// What the escrow keeps for somebody, to be withdrawn at any time.
     ///
     /// # Errors
@@ -59,10 +68,11 @@ impl Eyes {
     }
 
     async fn raw(&self, to: Address, data: &str) -> Result<String, Failure> {
-        let body = json!({
-            "jsonrpc": "2.0", "id": 1, "method": "eth_call",
-            "params": [{ "to": to, "data": data }, "latest"],
-        });
+        self.ask("eth_call", json!([{ "to": to, "data": data }, "latest"])).await
+    }
+
+    async fn ask(&self, method: &str, params: Value) -> Result<String, Failure> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let answer = self.http.post(&self.url).json(&body).send().await;
         let answer: Value = answer
             .map_err(Failure::during("the chain"))?

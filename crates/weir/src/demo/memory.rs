@@ -15,8 +15,14 @@ use crate::failure::Failure;
 pub(crate) struct Notes {
     /// The provider's machine, once registered.
     pub(crate) machine: Option<Machine>,
+    /// The key that signs ends for the provider by the chain, once told.
+    #[serde(default)]
+    pub(crate) agent: Option<String>,
     /// The machine's offer, once listed.
     pub(crate) offer: Option<String>,
+    /// The key of the renter without coins, made at random for this folder.
+    #[serde(default)]
+    pub(crate) poor_renter: Option<String>,
     /// The rental that is being played.
     pub(crate) rental: Option<Playing>,
 }
@@ -39,6 +45,9 @@ pub(crate) struct Playing {
     pub(crate) outage_made: bool,
     /// Balances before the lock.
     pub(crate) before: Balances,
+    /// Who sends the lock: the renter's wallet, or the platform with the renter's authorization.
+    #[serde(default)]
+    pub(crate) gasless: bool,
 }
 
 /// What the parties have, read from the chain.
@@ -46,6 +55,9 @@ pub(crate) struct Playing {
 pub(crate) struct Balances {
     /// The renter's wallet.
     pub(crate) renter: U256,
+    /// The renter's native coin.
+    #[serde(default)]
+    pub(crate) renter_coin: U256,
     /// What the escrow keeps for the provider, and what the provider has withdrawn.
     pub(crate) provider: U256,
     /// What the escrow keeps for the treasury.

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use alloy::primitives::{Address, U256};
+use domain::time::{Clock as _, Seconds};
 use serde_json::{Value, json};
 
 use super::{Stage, client::text, memory::Machine};
 use crate::{
+    clock::SystemClock,
     failure::Failure,
     services::{Plan, Service},
 };
@@ -13,6 +16,8 @@ use crate::{
 const GPU_MODEL: &str = "rtx-4090";
 const USD_PER_HOUR: &str = "0.65";
 const ONLINE_WITHIN: Duration = Duration::from_secs(30);
+/// A year.
+const AGENT_FOR: Seconds = Seconds(365 * 24 * 3_600);
 
 /// Brings the provider's one machine to the market, or finds it there.
 pub(super) async fn list_machine(stage: &mut Stage<'_>) -> Result<(), Failure> {
@@ -25,7 +30,8 @@ pub(super) async fn list_machine(stage: &mut Stage<'_>) -> Result<(), Failure> {
         Some(offer) => offer,
         None => offer_machine(stage, &machine).await?,
     };
-    wait_until_online(stage, &machine.id).await?;
+    let agent = wait_until_online(stage, &machine.id).await?;
+    name_agent(stage, &agent).await?;
     stage.say(
         "provider",
         &format!("machine online; offer {offer}: 1 x {GPU_MODEL} at {USD_PER_HOUR} USD/h"),
@@ -93,12 +99,29 @@ async fn offer_machine(stage: &mut Stage<'_>, machine: &Machine) -> Result<Strin
     Ok(offer)
 }
 
-async fn wait_until_online(stage: &Stage<'_>, machine: &str) -> Result<(), Failure> {
+/// The provider's wallet lets the machine's key sign ends, so that a credited outage is settled at once. The key can
+/// never take money.
+async fn name_agent(stage: &mut Stage<'_>, agent: &str) -> Result<(), Failure> {
+    if stage.memory.notes.agent.as_deref() == Some(agent) {
+        return Ok(());
+    }
+    let key: Address = agent.parse().map_err(Failure::during("the agent's address"))?;
+    let until = SystemClock.now().seconds().saturating_plus(AGENT_FOR);
+    let calldata = escrow::calldata::set_agent(key, until);
+    stage.provider.send(stage.place.escrow, calldata, U256::ZERO).await?;
+    stage.memory.notes.agent = Some(agent.to_owned());
+    stage.memory.save()?;
+    stage.say("provider", &format!("named {agent} on the chain to sign ends for the provider"));
+    Ok(())
+}
+
+/// Returns the key that the machine's agent signs with.
+async fn wait_until_online(stage: &Stage<'_>, machine: &str) -> Result<String, Failure> {
     let since = tokio::time::Instant::now();
     while since.elapsed() < ONLINE_WITHIN {
         let seen = stage.provider_api.get(&format!("/v1/machines/{machine}")).await?;
         if seen.pointer("/online").and_then(Value::as_bool) == Some(true) {
-            return Ok(());
+            return text(&seen, "/agent");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -39,6 +39,7 @@ pub(super) async fn show(stage: &mut Stage<'_>, rental: &str) -> Result<(), Fail
         refund: units(&receipt, "/split/refund/amount/base_units")?,
     };
     print_head(&receipt)?;
+    print_funding(stage).await?;
     let Some(playing) = stage.memory.notes.rental.clone() else {
         return Err(Failure::new("the balances before the rental were not noted"));
     };
@@ -117,6 +118,21 @@ fn print_head(receipt: &Value) -> Result<(), Failure> {
             text(&event, "/tx_hash")?
         );
     }
+    Ok(())
+}
+
+/// Who sent the lock, and what that cost the renter in the native coin.
+async fn print_funding(stage: &Stage<'_>) -> Result<(), Failure> {
+    let Some(playing) = stage.memory.notes.rental.as_ref() else { return Ok(()) };
+    let (before, after) =
+        (playing.before.renter_coin, stage.eyes.coin(stage.renter.address()).await?);
+    let way = if playing.gasless {
+        "the renter's authorization (EIP-3009), sent by the platform"
+    } else {
+        "the renter's own transactions"
+    };
+    println!("  funded by        {way}");
+    println!("  renter's coin    {before} wei before, {after} wei after");
     Ok(())
 }
 

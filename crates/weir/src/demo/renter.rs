@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256};
+use domain::time::{Seconds, UnixSeconds};
+use escrow::signed;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -10,7 +12,7 @@ use uuid::Uuid;
 use super::{
     Stage,
     client::text,
-    follow,
+    follow, funding,
     memory::{Balances, Playing},
 };
 use crate::{deploy::Roles, failure::Failure, wallet::Wallet};
@@ -44,7 +46,12 @@ pub(super) async fn rent(stage: &mut Stage<'_>) -> Result<String, Failure> {
         stop.cancel();
         follower.await.map_err(Failure::during("following the rental"))?;
         match end?.as_str() {
-            "settled" => return Ok(rental),
+            "settled" | "resolved" => return Ok(rental),
+            "contested" => {
+                return Err(Failure::new(format!(
+                    "{rental} ended with some seconds held for a day, because a side did not sign the end"
+                )));
+            }
             other => {
                 stage.say(
                     "renter",
@@ -103,12 +110,16 @@ async fn book(stage: &mut Stage<'_>) -> Result<String, Failure> {
             quote.pointer("/fee/bps").cloned().unwrap_or_default(),
         ),
     );
+    if stage.script.gasless {
+        funding::give_dollars(stage, token_address(stage).await?).await?;
+    }
     let playing = Playing {
         booking_key: format!("demo-book-{}", Uuid::now_v7()),
         quote: id,
         rental: None,
         outage_made: false,
         before: balances(stage).await?,
+        gasless: stage.script.gasless,
     };
     stage.memory.notes.rental = Some(playing.clone());
     stage.memory.save()?;
@@ -119,7 +130,10 @@ async fn book(stage: &mut Stage<'_>) -> Result<String, Failure> {
 }
 
 /// Books; the same key again gives the same answer.
-async fn reserve(stage: &Stage<'_>, playing: &Playing) -> Result<(String, Value), Failure> {
+pub(super) async fn reserve(
+    stage: &Stage<'_>,
+    playing: &Playing,
+) -> Result<(String, Value), Failure> {
     let body = json!({ "quote_id": playing.quote });
     let booked = stage.renter_api.post("/v1/rentals", &body, Some(&playing.booking_key)).await?;
     Ok((text(&booked, "/rental/id")?, booked))
@@ -136,16 +150,19 @@ fn note_rental(stage: &mut Stage<'_>, rental: &str) -> Result<(), Failure> {
 async fn live(stage: &mut Stage<'_>, rental: &str) -> Result<String, Failure> {
     let since = tokio::time::Instant::now();
     let path = format!("/v1/rentals/{rental}");
-    let mut locked = false;
+    let (mut locked, mut signed) = (false, false);
     while since.elapsed() < ENDS_WITHIN {
         let state = text(&stage.renter_api.get(&path).await?, "/state")?;
         match state.as_str() {
             "awaiting_funds" if !locked => {
-                lock(stage).await?;
+                funding::lock(stage, rental).await?;
                 locked = true;
             }
+            "settling" if !signed => signed = sign_end(stage, rental).await?,
             "active" => use_machine(stage, rental).await?,
-            "settled" | "refunded" | "expired" | "cancelled" => return Ok(state),
+            "settled" | "contested" | "resolved" | "refunded" | "expired" | "cancelled" => {
+                return Ok(state);
+            }
             _ => {}
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -155,34 +172,6 @@ async fn live(stage: &mut Stage<'_>, rental: &str) -> Result<String, Failure> {
         ENDS_WITHIN.as_secs(),
         stage.place.folder.join("log").display()
     )))
-}
-
-/// The wallet approves and locks, unless the lock is on the chain already.
-async fn lock(stage: &Stage<'_>) -> Result<(), Failure> {
-    let playing = stage.memory.notes.rental.as_ref();
-    let playing = playing.ok_or_else(|| Failure::new("nothing is booked"))?;
-    let (_, booked) = reserve(stage, playing).await?;
-    let terms = text(&booked, "/rental/escrow_id")?;
-    if stage.eyes.is_locked(&terms).await? {
-        return Ok(());
-    }
-    if let Some(approve) = booked.pointer("/funding/approve").filter(|call| !call.is_null()) {
-        send(&stage.renter, approve, U256::ZERO).await?;
-        stage.say("renter", "approved the escrow for exactly the deposit");
-    }
-    let funding = booked.pointer("/funding").cloned().unwrap_or_default();
-    let value = text(&funding, "/value")?.parse().map_err(Failure::during("the value"))?;
-    let hash = send(&stage.renter, &funding, value).await?;
-    stage.say("renter", &format!("locked the deposit: tx {hash}"));
-    Ok(())
-}
-
-async fn send(wallet: &Wallet, call: &Value, value: U256) -> Result<String, Failure> {
-    let to: Address = text(call, "/to")?.parse().map_err(Failure::during("the address"))?;
-    let data = text(call, "/calldata")?;
-    let data = alloy::primitives::hex::decode(data).map_err(Failure::during("the calldata"))?;
-    let receipt = wallet.send(to, data, value).await?;
-    Ok(receipt.transaction_hash.to_string())
 }
 
 /// Runs, goes through an outage once, runs again, and stops.
@@ -198,6 +187,28 @@ async fn use_machine(stage: &mut Stage<'_>, rental: &str) -> Result<(), Failure>
     stage.renter_api.post(&path, &json!({}), Some(&key)).await?;
     stage.say("renter", "asked to stop");
     Ok(())
+}
+
+/// The renter signs how the rental ended, so that the contract holds nothing back. False while there is nothing to
+/// sign.
+async fn sign_end(stage: &Stage<'_>, rental: &str) -> Result<bool, Failure> {
+    let path = format!("/v1/rentals/{rental}/end");
+    let Some(end) = stage.renter_api.get_when_ready(&path).await? else { return Ok(false) };
+    let field = |name: &str| text(&end, &format!("/typed_data/message/{name}"));
+    let number = |name: &str| {
+        field(name).and_then(|digits| digits.parse::<u64>().map_err(Failure::during("the end")))
+    };
+    let id: B256 = field("id")?.parse().map_err(Failure::during("the end"))?;
+    let credit = u32::try_from(number("creditSecs")?).map_err(Failure::during("the end"))?;
+    let told = signed::end(id, UnixSeconds(number("stoppedAt")?), Seconds(credit));
+    let domain = escrow::domain(stage.renter.chain_id(), stage.place.escrow);
+    let signature = stage.renter.sign_digest(signed::digest(&told, &domain))?;
+    match stage.renter_api.post(&path, &json!({ "signature": signature }), None).await {
+        Ok(_) => stage.say("renter", &format!("signed the end; {credit} s are credited")),
+        // it was sent meanwhile
+        Err(failure) => stage.say("renter", &format!("came too late to sign the end ({failure})")),
+    }
+    Ok(true)
 }
 
 /// The agent's process is frozen: from outside, the machine is gone.
@@ -235,6 +246,7 @@ pub(super) async fn balances(stage: &Stage<'_>) -> Result<Balances, Failure> {
     let held = stage.eyes.wallet(token, provider).await?;
     Ok(Balances {
         renter: stage.eyes.wallet(token, stage.renter.address()).await?,
+        renter_coin: stage.eyes.coin(stage.renter.address()).await?,
         provider: kept.saturating_add(held),
         treasury: stage.eyes.kept(token, treasury).await?,
     })

@@ -181,6 +181,10 @@ async fn ack(
         return Err(refused(500, "internal"));
     }
     world.open.retain(|(open, _, _)| *open != id);
+    if world.lose_answers > 0 {
+        world.lose_answers -= 1;
+        return Err(refused(500, "internal"));
+    }
     Ok(Json(json!({ "acknowledged": true, "state": "provisioning" })))
 }
 

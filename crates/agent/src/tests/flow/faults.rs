@@ -30,6 +30,7 @@ async fn an_order_whose_acknowledgement_is_lost_is_carried_out_once() {
     scene.fake.world().lose_acks = 3;
     let agent = scene.start();
     scene.rent().await;
+    scene.fake.until("not acknowledged", |world| world.open.is_empty()).await;
     let provisions = scene.fake.world().acks.len();
     assert!(provisions >= 4, "{provisions}");
     scene.fake.world().lose_acks = 2;
@@ -39,6 +40,18 @@ async fn an_order_whose_acknowledgement_is_lost_is_carried_out_once() {
     let world = scene.fake.world();
     assert_eq!(world.acks.len(), provisions + 3);
     assert!(world.acks.iter().all(|(_, ack)| ack["outcome"] == "ok"));
+}
+
+#[tokio::test]
+async fn a_machine_whose_acknowledgement_was_heard_unknown_to_it_gets_ready_all_the_same() {
+    let scene = Scene::new().await;
+    scene.fake.world().lose_answers = 1;
+    let agent = scene.start();
+    scene.rent().await;
+    assert_eq!(scene.fake.world().acks.len(), 1);
+    scene.end().await;
+    agent.stop().await;
+    assert_eq!(scene.starts(), 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Before a rental is active.
 
-use super::{Step, closed, go, let_go, refund, stay};
+use super::{Step, closed, contested, go, let_go, refund, stay};
 use crate::rental::{
     AgentStatus, Effect, EndReason, LockStatus, Progress, RentalEvent as E, RentalState,
     StartStatus,
@@ -32,6 +32,7 @@ pub(super) fn awaiting_funds(p: &Progress, e: &E) -> Option<Step> {
         E::StopRequested { by, .. } => {
             leave(p, RentalState::Cancelled, EndReason::called_off_by(by))
         }
+        E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         // Seen before; or a timer whose question is settled; or the end of work that a dropped lock called off.
         E::LockIncluded
@@ -51,7 +52,10 @@ pub(super) fn awaiting_funds(p: &Progress, e: &E) -> Option<Step> {
         | E::StartFinal { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
-        | E::CloseRefused { .. } => None,
+        | E::CloseRefused { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => None,
     }
 }
 
@@ -66,6 +70,7 @@ pub(super) fn preparing(p: &Progress, e: &E) -> Option<Step> {
         E::ReadyDeadline => refund(p, EndReason::ReadyDeadline),
         E::StartExpired { .. } => refund(p, EndReason::StartWindowMissed),
         E::StopRequested { by, .. } => refund(p, EndReason::called_off_by(by)),
+        E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         // `AgentStopped` is the end of work that an earlier, dropped lock called off.
         E::LockIncluded | E::LockFinal { .. } | E::FundingDeadline | E::AgentStopped => stay(p),
@@ -77,7 +82,10 @@ pub(super) fn preparing(p: &Progress, e: &E) -> Option<Step> {
         | E::StopDeadline
         | E::StartFinal { .. }
         | E::StartRefused { .. }
-        | E::CloseRefused { .. } => None,
+        | E::CloseRefused { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! After the end: money on its way back, or nothing left to do.
 
-use super::{Step, closed, go, refund, stay, with_final_start};
+use super::{Step, closed, contested, go, refund, stay, with_final_start};
 use crate::rental::{
     AgentStatus, Effect, EndReason, LockStatus, Progress, RentalEvent as E, RentalState,
 };
@@ -15,6 +15,7 @@ pub(super) fn start_failed(p: &Progress, e: &E) -> Option<Step> {
             go(next, Vec::new())
         }
         E::AgentStopped => stopped(p),
+        E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         E::LockIncluded
         | E::FundingDeadline
@@ -31,7 +32,10 @@ pub(super) fn start_failed(p: &Progress, e: &E) -> Option<Step> {
         | E::StartFinal { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
-        | E::CloseRefused { .. } => None,
+        | E::CloseRefused { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => None,
     }
 }
 
@@ -56,6 +60,10 @@ pub(super) fn never_funded(p: &Progress, e: &E) -> Option<Step> {
         | E::StartRefused { .. }
         | E::StartExpired { .. }
         | E::CloseRefused { .. }
+        | E::ContestedFinal { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. }
         | E::ClosedFinal { .. } => None,
     }
 }
@@ -74,6 +82,7 @@ pub(super) fn refunding(p: &Progress, e: &E) -> Option<Step> {
             go(with_final_start(&next, started_at), vec![Effect::SendClose])
         }
         E::AgentStopped => stopped(p),
+        E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         E::LockIncluded
         | E::LockFinal { .. }
@@ -88,16 +97,30 @@ pub(super) fn refunding(p: &Progress, e: &E) -> Option<Step> {
         | E::StopDeadline
         | E::StartRefused { .. }
         | E::StartExpired { .. } => stay(p),
-        E::LockDropped | E::AgentAcked | E::AgentReady { .. } => None,
+        E::LockDropped
+        | E::AgentAcked
+        | E::AgentReady { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => None,
     }
 }
 
-/// Settled or refunded: only news that contradicts it is refused.
+/// Settled, resolved or refunded: only news that contradicts it is refused.
 pub(super) fn finished(p: &Progress, e: &E) -> Option<Step> {
-    let was_started = p.state == RentalState::Settled;
+    let was_started = p.state != RentalState::Refunded;
+    let was_decided = p.state == RentalState::Resolved;
     match *e {
-        E::ClosedFinal { outcome } if outcome.was_started() == was_started => stay(p),
-        E::StartFinal { .. } if was_started => stay(p),
+        E::ClosedFinal { outcome }
+            if outcome.was_started() == was_started && outcome.is_decision() == was_decided =>
+        {
+            stay(p)
+        }
+        E::StartFinal { .. } | E::ContestedFinal { .. } | E::DisputedFinal { .. }
+            if was_started =>
+        {
+            stay(p)
+        }
         E::AgentStopped
         | E::LockIncluded
         | E::LockFinal { .. }
@@ -111,16 +134,20 @@ pub(super) fn finished(p: &Progress, e: &E) -> Option<Step> {
         | E::StopDeadline
         | E::StartRefused { .. }
         | E::StartExpired { .. }
-        | E::CloseRefused { .. } => stay(p),
+        | E::CloseRefused { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => stay(p),
         E::LockDropped
         | E::AgentAcked
         | E::AgentReady { .. }
         | E::AgentFailed { .. }
         | E::StartFinal { .. }
+        | E::ContestedFinal { .. }
+        | E::DisputedFinal { .. }
         | E::ClosedFinal { .. } => None,
     }
 }
 
-fn stopped(p: &Progress) -> Option<Step> {
+pub(super) fn stopped(p: &Progress) -> Option<Step> {
     go(Progress { agent: AgentStatus::Stopped, ..*p }, Vec::new())
 }

@@ -1,6 +1,6 @@
 //! From the first billed second until the contract divides the deposit.
 
-use super::{Step, closed, go, refund, stay, with_final_start};
+use super::{Step, closed, contested, go, refund, stay, with_final_start};
 use crate::rental::{
     AgentStatus, Effect, EndReason, Progress, RentalEvent as E, RentalState, StartStatus,
 };
@@ -27,6 +27,7 @@ pub(super) fn running(p: &Progress, e: &E) -> Option<Step> {
         E::StartFinal { started_at } => start_final(p, started_at),
         E::StartRefused { now } if !started => start_again(p, now),
         E::StartExpired { .. } if !started => refund(p, EndReason::StartWindowMissed),
+        E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         // Repeated, settled, or overtaken by what came first.
         E::EvidenceLost { .. }
@@ -44,7 +45,10 @@ pub(super) fn running(p: &Progress, e: &E) -> Option<Step> {
         | E::AgentFailed { .. }
         | E::AgentStopped
         | E::StopDeadline
-        | E::CloseRefused { .. } => None,
+        | E::CloseRefused { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => None,
     }
 }
 
@@ -59,6 +63,7 @@ pub(super) fn stopping(p: &Progress, e: &E) -> Option<Step> {
         E::StartRefused { .. } | E::StartExpired { .. } if !started => {
             refund(p, EndReason::StartWindowMissed)
         }
+        E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         E::StartRefused { .. }
         | E::StartExpired { .. }
@@ -73,7 +78,12 @@ pub(super) fn stopping(p: &Progress, e: &E) -> Option<Step> {
         | E::OutageTooLong { .. }
         | E::StopRequested { .. }
         | E::DurationEnd { .. } => stay(p),
-        E::LockDropped | E::AgentFailed { .. } | E::CloseRefused { .. } => None,
+        E::LockDropped
+        | E::AgentFailed { .. }
+        | E::CloseRefused { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => None,
     }
 }
 
@@ -91,6 +101,7 @@ pub(super) fn settling(p: &Progress, e: &E) -> Option<Step> {
             refund(p, EndReason::StartWindowMissed)
         }
         E::CloseRefused { .. } if started => go(*p, vec![Effect::SendClose]),
+        E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         E::StartRefused { .. }
         | E::StartExpired { .. }
@@ -107,7 +118,11 @@ pub(super) fn settling(p: &Progress, e: &E) -> Option<Step> {
         | E::StopRequested { .. }
         | E::DurationEnd { .. }
         | E::StopDeadline => stay(p),
-        E::LockDropped | E::AgentFailed { .. } => None,
+        E::LockDropped
+        | E::AgentFailed { .. }
+        | E::DisputedFinal { .. }
+        | E::FinalizeDue { .. }
+        | E::FinalizeRefused { .. } => None,
     }
 }
 

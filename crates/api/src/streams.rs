@@ -1,0 +1,85 @@
+//! How many event streams are open: in all, and of each account, so that one cannot take them all.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use domain::id::AccountId;
+
+/// The open streams.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Inner>);
+
+struct Inner {
+    in_all: usize,
+    per_account: usize,
+    open: Mutex<HashMap<AccountId, usize>>,
+}
+
+impl Streams {
+    pub(crate) fn new(in_all: usize, per_account: usize) -> Self {
+        Self(Arc::new(Inner { in_all, per_account, open: Mutex::default() }))
+    }
+
+    /// One more for this account, until the permit is dropped; `None` if that were too many.
+    pub(crate) fn open(&self, account: AccountId) -> Option<StreamPermit> {
+        let mut open = self.0.open();
+        let theirs = open.get(&account).copied().unwrap_or_default();
+        let all = open.values().fold(0_usize, |sum, count| sum.saturating_add(*count));
+        if theirs >= self.0.per_account || all >= self.0.in_all {
+            return None;
+        }
+        open.insert(account, theirs.saturating_add(1));
+        Some(StreamPermit { streams: self.clone(), account })
+    }
+}
+
+impl Inner {
+    fn open(&self) -> MutexGuard<'_, HashMap<AccountId, usize>> {
+        // nothing in here can be left half done by a panic
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to one open stream.
+pub(crate) struct StreamPermit {
+    streams: Streams,
+    account: AccountId,
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.open();
+        if let Some(count) = open.get_mut(&self.account) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.remove(&self.account);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn nobody_takes_all_streams_and_all_are_given_back() {
+        let streams = Streams::new(5, 2);
+        let fresh = || AccountId::from_uuid(Uuid::now_v7());
+        let (one, other) = (fresh(), fresh());
+        let mut held: Vec<_> = (0..2).map(|_| streams.open(one).unwrap()).collect();
+        assert!(streams.open(one).is_none(), "its share");
+        held.extend((0..2).map(|_| streams.open(other).unwrap()));
+        held.push(streams.open(fresh()).unwrap());
+        assert!(streams.open(fresh()).is_none(), "all in all");
+        held.remove(0);
+        assert!(streams.open(other).is_none());
+        assert!(streams.open(one).is_some());
+        held.clear();
+        assert!(streams.0.open().is_empty());
+    }
+}

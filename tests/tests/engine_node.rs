@@ -1,0 +1,164 @@
+//! The node is late, incomplete, or speaks of things that Ethereum does not know; the key is used elsewhere.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)] // a test stops at the first surprise
+
+use alloy::primitives::{Address, B256};
+use chain::ChainError;
+use domain::{id::TxId, rental::RentalState};
+use engine::EngineError;
+use serde_json::{Value, json};
+use store::{TxError, txs};
+use tests::{
+    market::{Market, POL, people},
+    proxy::Proxy,
+};
+
+/// A market whose engine asks a node that can be told to misbehave.
+async fn behind_a_proxy() -> (Market, Proxy) {
+    let mut market = Market::new().await;
+    let proxy = Proxy::before(market.chain.url()).await;
+    market.engine = market.another(&proxy.url).await;
+    (market, proxy)
+}
+
+#[tokio::test]
+async fn transactions_of_unknown_types_in_a_block_are_passed_over() {
+    let (market, proxy) = behind_a_proxy().await;
+    proxy.meddle(|method, _, result| {
+        if let ("eth_getBlockReceipts", Some(receipts)) = (method, result.as_array_mut()) {
+            receipts.push(json!({
+                "type": "0x7f", "transactionHash": B256::repeat_byte(0x7f), "status": "0x1",
+                "gasUsed": "0x0", "cumulativeGasUsed": "0x0", "logs": [], "from": Address::ZERO,
+            }));
+        }
+    });
+    let rental = market.running(POL).await;
+    market.run_for(&rental, 4).await;
+    market.stop(&rental).await;
+    market.until(&rental, RentalState::Settled).await;
+    market.settle_in().await;
+    market.assert_divided(&rental, rental.parts(rental.deposit, 4)).await;
+}
+
+#[tokio::test]
+async fn a_node_without_a_blocks_logs_or_receipts_is_asked_again() {
+    for lacking in ["eth_getLogs", "eth_getBlockReceipts"] {
+        let (market, proxy) = behind_a_proxy().await;
+        let rental = market.book().await;
+        if lacking == "eth_getBlockReceipts" {
+            market.lock(&rental, rental.deposit).await;
+            market.settle_in().await;
+            market.ready(&rental).await;
+            market.engine.lane.sign_queued().await.unwrap();
+            market.engine.lane.send_due().await.unwrap();
+        } else {
+            market.lock(&rental, rental.deposit).await;
+        }
+        proxy.meddle(move |method, _, result| {
+            if method == lacking {
+                *result = json!([]);
+            }
+        });
+        for _ in 0..3 {
+            let error = market.engine.watcher.tick().await.unwrap_err();
+            let late = matches!(error, EngineError::Chain(ChainError::Unavailable(_)));
+            assert!(late, "{lacking}: {error}");
+        }
+        proxy.behave();
+        market.settle_in().await;
+        if lacking == "eth_getLogs" {
+            assert_eq!(market.state(&rental).await, RentalState::Funded);
+        } else {
+            assert_eq!(market.told(&rental, "started").await.len(), 1);
+        }
+        market.assert_at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_late_is_no_reorganisation() {
+    let (market, proxy) = behind_a_proxy().await;
+    let rental = market.book().await;
+    market.lock(&rental, rental.deposit).await;
+    market.tick().await;
+    assert!(market.provisioned(&rental).await);
+    let head = market.client.head().await.unwrap().number;
+    proxy.meddle(move |method, params, result| {
+        let number = params[0].as_str().and_then(|text| text.strip_prefix("0x"));
+        let number = number.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        if method == "eth_getBlockByNumber" && number.is_some_and(|number| number + 2 > head) {
+            *result = Value::Null;
+        }
+    });
+    for _ in 0..3 {
+        let watched = market.engine.watcher.tick().await.unwrap();
+        assert!(!watched.reorged && watched.blocks == 0, "{watched:?}");
+    }
+    proxy.behave();
+    market.settle_in().await;
+    assert_eq!(market.state(&rental).await, RentalState::Funded);
+    let orders = "SELECT count(*) FROM agent_commands";
+    assert_eq!(market.count(orders).await, 1, "the machine is told once");
+}
+
+#[tokio::test]
+async fn a_number_that_the_key_spent_elsewhere_is_given_up_and_the_call_made_anew() {
+    let market = Market::new().await;
+    let rental = market.running(market.usdc).await;
+    market.run_for(&rental, 4).await;
+    market.stop(&rental).await;
+    market.sync().await;
+    market.engine.lane.sign_queued().await.unwrap();
+    // somebody uses the operator's key by hand
+    market.send(people::operator(), people::stranger(), Vec::new()).await;
+    market.settle_in().await;
+    assert_eq!(market.state(&rental).await, RentalState::Settling, "not given up in haste");
+    market.pass(61).await;
+    market.until(&rental, RentalState::Settled).await;
+    market.settle_in().await;
+    let closes: Vec<_> = market.steps(&rental).await.into_iter().skip(1).collect();
+    let states: Vec<&str> = closes.iter().map(|step| step.state.as_str()).collect();
+    assert_eq!(states, ["refused", "done"], "{closes:?}");
+    assert_eq!(market.count("SELECT count(*) FROM chain_txs WHERE state = 'voided'").await, 1);
+    market.assert_divided(&rental, rental.parts(rental.deposit, 4)).await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_while_we_were_down_goes_on_after_it() {
+    let mut market = Market::new().await;
+    for _ in 0..3 {
+        market.send(people::operator(), people::stranger(), Vec::new()).await;
+    }
+    market.restart().await;
+    let rental = market.running(POL).await;
+    assert_eq!(market.count("SELECT nonce FROM chain_txs").await, 3);
+    assert_eq!(market.told(&rental, "started").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_late_word_about_a_final_transaction_changes_nothing() {
+    let market = Market::new().await;
+    market.running(POL).await;
+    let final_tx = "SELECT id FROM chain_txs WHERE state = 'final_ok'";
+    let id: uuid::Uuid = sqlx::query_scalar(final_tx).fetch_one(market.store.pool()).await.unwrap();
+    let now = market.now().millis();
+    market
+        .store
+        .write("late", move |tx| {
+            Box::pin(async move {
+                let again = std::time::Duration::from_secs(1);
+                txs::broadcast(tx, TxId::from_uuid(id), now, again).await?;
+                Ok::<_, TxError<()>>(())
+            })
+        })
+        .await
+        .unwrap();
+    let still = "SELECT count(*) FROM chain_txs WHERE state = 'final_ok'";
+    assert_eq!(market.count(still).await, 1);
+}
