@@ -74,8 +74,8 @@ contract Lens {
         Rental memory r = ESCROW.rental(ESCROW.hashTerms(t));
         // As in the escrow: a party speaks for itself, then an agent for the renter first.
         bool isProvider = account == t.provider;
-        bool isRenter = account == t.renter || (!isProvider && _speaksFor(account, t.renter));
-        isProvider = isProvider || (!isRenter && _speaksFor(account, t.provider));
+        bool isRenter = account == t.renter || (!isProvider && _isAgentOf(account, t.renter));
+        isProvider = isProvider || (!isRenter && _isAgentOf(account, t.provider));
         if (r.status == Status.Locked) {
             a.reclaim = block.timestamp > t.startBy + ESCROW.START_WINDOW();
             a.topUp = !a.reclaim;
@@ -108,8 +108,7 @@ contract Lens {
         return r.since + Split.fundedSecs(r.deposit, t.pricePerHour);
     }
 
-    function _speaksFor(address who, address account) private view returns (bool) {
-        if (who == account) return true;
+    function _isAgentOf(address who, address account) private view returns (bool) {
         (address agent, uint40 expiresAt) = ESCROW.agentOf(account);
         return who != address(0) && who == agent && block.timestamp <= expiresAt;
     }
