@@ -166,6 +166,8 @@ interface IEscrow {
     /// @notice `from` paid `amount` into `account`'s balance.
     event Prepaid(address indexed account, address indexed token, address from, uint96 amount);
     event Withdrawn(address indexed account, address indexed token, address to, uint96 amount);
+    /// @notice `account` signed a `withdrawBySig`; its next one is signed with `nonce + 1`.
+    event NonceUsed(address indexed account, uint256 nonce);
     /// @notice A batch item was left as it is; `reason` is the selector of the error that the single call reverts with.
     event Skipped(bytes32 indexed id, bytes4 reason);
     event AgentSet(address indexed account, address indexed agent, uint40 expiresAt);

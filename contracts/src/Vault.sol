@@ -65,6 +65,7 @@ abstract contract Vault is Governed, EIP712, ReentrancyGuardTransient {
         // forge-lint: disable-next-line(asm-keccak256) -- plain words are worth some gas here
         bytes32 structHash = keccak256(abi.encode(WITHDRAWAL_TYPEHASH, account, token, to, amount, nonce, deadline));
         if (!Signature.isBy(account, _hashTypedDataV4(structHash), signature)) revert BadSignature();
+        emit NonceUsed(account, nonce);
         _withdraw(account, token, to, amount);
     }
 

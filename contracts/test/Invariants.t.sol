@@ -110,7 +110,7 @@ contract InvariantsTest is Steered {
         _assertHolds(10);
     }
 
-    /// @dev Events alone rebuild rentals, balances, agents, roles, tokens and scheduled changes.
+    /// @dev Events alone rebuild rentals, balances, nonces, agents, roles, tokens and scheduled changes.
     function invariant_I11_ReplayIsStorage() public view {
         bytes32[] memory ids = market.ids();
         for (uint256 i = ids.length > 64 ? ids.length - 64 : 0; i < ids.length; ++i) {
@@ -121,6 +121,7 @@ contract InvariantsTest is Steered {
             address a = accounts[i];
             assertEq(tally.balanceOf(a, NATIVE), escrow.balanceOf(a, NATIVE), "native");
             assertEq(tally.balanceOf(a, address(usdc)), escrow.balanceOf(a, address(usdc)), "ERC-20");
+            assertEq(tally.nonces(a), escrow.nonces(a), "nonce");
             (address agent, uint40 expiresAt) = escrow.agentOf(a);
             (address replayed, uint40 until) = tally.agentOf(a);
             assertEq(replayed, agent, "agent");

@@ -20,6 +20,8 @@ contract WithdrawBySigTest is Signing {
     function test_WithdrawBySig_SentByAnyone() public {
         bytes memory signature = _sign(address(usdc), stranger, 300, 0);
         vm.expectEmit(address(escrow));
+        emit IEscrow.NonceUsed(provider, 0);
+        vm.expectEmit(address(escrow));
         emit IEscrow.Withdrawn(provider, address(usdc), stranger, 300);
         vm.prank(operator);
         escrow.withdrawBySig(provider, address(usdc), stranger, 300, DEADLINE, signature);

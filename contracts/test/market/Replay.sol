@@ -7,7 +7,7 @@ import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {Vm} from "forge-std/Vm.sol";
 
 /// @notice Rebuilds what the escrow stores from its events alone, and the times of their blocks: rentals, balances,
-/// agents, roles, tokens and scheduled changes.
+/// nonces, agents, roles, tokens and scheduled changes.
 contract Replay {
     struct Agent {
         address key;
@@ -22,6 +22,7 @@ contract Replay {
     mapping(bytes32 id => Rental) internal _rentals;
     mapping(bytes32 id => Terms) internal _terms;
     mapping(address account => mapping(address token => uint256)) public balanceOf;
+    mapping(address account => uint256) public nonces;
     mapping(address account => Agent) public agentOf;
     mapping(address account => bool) public isOperator;
     mapping(address token => Token) public tokenState;
@@ -45,6 +46,7 @@ contract Replay {
         else if (topic == IEscrow.Credited.selector) _onCredited(log);
         else if (topic == IEscrow.Prepaid.selector) _onPrepaid(log);
         else if (topic == IEscrow.Withdrawn.selector) _onWithdrawn(log);
+        else if (topic == IEscrow.NonceUsed.selector) nonces[_account(log, 1)] = abi.decode(log.data, (uint256)) + 1;
         else if (topic == IEscrow.AgentSet.selector) _onAgentSet(log);
         else _onGoverned(log, topic);
     }

@@ -193,7 +193,7 @@ pub enum EscrowEvent {
         /// The last second of that right.
         expires_at: UnixSeconds,
     },
-    /// Roles and listings: kept for the record, no money moves.
+    /// Roles, listings and used nonces: kept for the record, no money moves.
     Config {
         /// The event's name.
         name: String,
@@ -288,6 +288,7 @@ pub fn decode_event(log: &LogData) -> Result<EscrowEvent, EventError> {
             agent: e.agent,
             expires_at: UnixSeconds(e.expiresAt.to::<u64>()),
         },
+        EscrowEvents::NonceUsed(_) => config("nonce_used"),
         EscrowEvents::EIP712DomainChanged(_) => config("domain_changed"),
         EscrowEvents::GuardianSet(_) => config("guardian_set"),
         EscrowEvents::ArbiterSet(_) => config("arbiter_set"),
