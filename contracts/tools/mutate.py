@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Mutation testing of the contracts: makes one small fault at a time in src, and looks whether a test fails.
 
-Each mutant is compiled alone and handed to the tests through ESCROW_ARTIFACTS (test/Fixture.sol), so the tests are
+Each mutant is compiled alone, by a compiler that stays warm, and handed to the tests through ESCROW_ARTIFACTS (test/Fixture.sol), so the tests are
 compiled once. Tests that link a library directly (Split, Slot) do not see it that way: a mutant of those that
 survives is compiled anew with these tests. Not counted: what does not compile or compiles to the same bytecode,
 and what test/mutation-equivalent.json lists with a reason. Works in cache/mutation, on a copy of the tree.
@@ -20,6 +20,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from mutate_ops import Mutant, mutants
@@ -40,6 +42,7 @@ LIBRARY_TESTS = {"Split.sol": "test/Split.t.sol", "Slot.sol": "test/Slot.t.sol"}
 BLIND = "^(SplitTest|SlotTest|PriceListGasTest|GasTest)$"
 SLOW = "|MarketTest|InvariantsTest|StatesTest|BatchCapTest"
 COMPILE_LIMIT = 240
+COMPILES_PER_SERVER = 150
 TEST_LIMIT = 240
 PROFILE = """
 [profile.mutant]
@@ -88,6 +91,8 @@ class Worker:
     def __init__(self, folder: Path, forge: str):
         self.folder = folder
         self.forge = forge
+        self.compiler: subprocess.Popen | None = None
+        self.compiled = 0
 
     def prepare(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -100,6 +105,33 @@ class Worker:
         with open(self.folder / "foundry.toml", "a", encoding="utf-8") as config:
             config.write(PROFILE)
 
+    def compile_tests(self) -> None:
+        """All of them: forge compiles anew at each run what a filter left out."""
+        status, output = run([self.forge, "build"], self.folder, COMPILE_LIMIT, FOUNDRY_PROFILE="mutation")
+        if status != 0:
+            raise SystemExit(f"mutate.py: the tests do not compile:\n{output[-3000:]}")
+
+    def warm_compiler(self) -> dict[str, str]:
+        """Starts the compiler where it is not running, and anew now and then: its memory only grows. What forge must know."""
+        # A socket's path must be short.
+        socket = Path(tempfile.gettempdir()) / f"weir-solc-{os.getpid()}-{id(self)}"
+        self.compiled += 1
+        if self.compiler is None or self.compiled % COMPILES_PER_SERVER == 0:
+            self.stop()
+            self.compiler = subprocess.Popen([ROOT / "tools" / "solc", "--serve", socket])
+            for _ in range(100):
+                if socket.exists():
+                    break
+                time.sleep(0.1)
+        return {"SOLC_SERVER": str(socket)}
+
+    def stop(self) -> None:
+        if self.compiler is not None:
+            self.compiler.terminate()
+            self.compiler.wait()
+        self.compiler = None
+        (Path(tempfile.gettempdir()) / f"weir-solc-{os.getpid()}-{id(self)}").unlink(missing_ok=True)
+
     def clone(self, folder: Path) -> "Worker":
         shutil.rmtree(folder.parent, ignore_errors=True)
         shutil.copytree(self.folder.parent, folder.parent, symlinks=True)
@@ -107,7 +139,12 @@ class Worker:
 
     def build(self) -> dict[str, str] | None:
         """The bytecode of what is deployed; None if it does not compile."""
-        status, _ = run([self.forge, "build"], self.folder, COMPILE_LIMIT, FOUNDRY_PROFILE="mutant")
+        env = {"FOUNDRY_PROFILE": "mutant", **self.warm_compiler()}
+        status, output = run([self.forge, "build"], self.folder, COMPILE_LIMIT, **env)
+        if status != 0 and "Compiler run failed" not in output:
+            # Not the mutant's fault: the compiler itself, perhaps. Once more, with a new one.
+            self.stop()
+            status, _ = run([self.forge, "build"], self.folder, COMPILE_LIMIT, **{**env, **self.warm_compiler()})
         if status != 0:
             return None
         code = {}
@@ -251,6 +288,7 @@ def main() -> int:
     if todo:
         base = Worker(WORK / "0" / "contracts", forge)
         base.prepare()
+        base.compile_tests()
         original = base.build()
         if not original or not base.test():
             raise SystemExit("mutate.py: the unchanged contracts do not compile or do not pass the tests")
@@ -272,6 +310,8 @@ def main() -> int:
                 verdicts[mutant.key] = verdict
                 RESULTS.write_text(json.dumps(state))
                 print(f"[{done}/{len(todo)}] {verdict:9} src/{mutant.file}:{mutant.line} ({mutant.kind}) {mutant.after[:90]}", flush=True)
+        while not workers.empty():
+            workers.get().stop()
     return report(found, verdicts)
 
 
