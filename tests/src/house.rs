@@ -1,6 +1,6 @@
 //! A database with one row of everything whose constraints are tested.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, B256, keccak256};
 use domain::{
@@ -73,9 +73,12 @@ impl House {
                         calldata: vec![1],
                         gas_limit: 30_000,
                     };
-                    assert_eq!(txs::number(tx, &new, now.millis()).await?, 7);
+                    let lease = txs::lease(tx, signer, 1, now.millis(), Duration::from_secs(9));
+                    let lease = lease.await?.unwrap();
+                    assert_eq!(txs::number(tx, lease, &new, now.millis()).await?, Some(7));
                     let hash = B256::repeat_byte(8);
-                    let attempt = txs::NewAttempt { hash, raw: vec![2], max_fee: 2, tip: 1 };
+                    let attempt =
+                        txs::NewAttempt { hash, raw: vec![2], max_fee: 2, tip: 1, noop: false };
                     txs::store_attempt(tx, new.id, &attempt, now.millis()).await?;
                     Ok::<_, TxError<StoreError>>(())
                 })

@@ -24,7 +24,7 @@ use store::{
     Store, StoreError, TxError,
     deployment::{self, Deployment},
 };
-use testkit::{AnvilOptions, ManualClock, TestChain, TestDb};
+use testkit::{AnvilOptions, DEV_KEYS, ManualClock, TestChain, TestDb};
 
 pub use crate::booking::{self, Booked, POL, policy};
 
@@ -82,7 +82,7 @@ impl Market {
         let site = engine::Site::check(&client, &deployment).await.unwrap();
         record(&store, deployment).await;
         booking::list_tokens(&store, Some(usdc), clock.now().seconds()).await;
-        let engine = Engine::start(&db_url, chain.url(), clock.clone(), &site).await;
+        let engine = Engine::start(&db_url, chain.url(), clock.clone(), &site, DEV_KEYS[1]).await;
         engine.lane.take_over().await.unwrap();
         let market = Self {
             chain,
@@ -150,7 +150,12 @@ impl Market {
 
     /// Another process of the engine on the same database, as it is at its start.
     pub async fn another(&self, rpc: &str) -> Engine {
-        Engine::start(&self.db_url, rpc, self.clock.clone(), &self.site).await
+        self.with_key(rpc, DEV_KEYS[1]).await
+    }
+
+    /// The same with another key to send with.
+    pub async fn with_key(&self, rpc: &str, key: &str) -> Engine {
+        Engine::start(&self.db_url, rpc, self.clock.clone(), &self.site, key).await
     }
 
     /// The engine's process ends and is started again.

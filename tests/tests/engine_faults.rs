@@ -36,6 +36,7 @@ async fn while_the_node_is_away_ticks_fail_and_then_it_goes_on() {
 
     // away again, with a start to be signed
     market.ready(&rental).await;
+    market.engine.lane.hand_over().await.unwrap();
     for _ in 0..3 {
         let error = away.lane.tick().await.unwrap_err();
         assert!(matches!(error, EngineError::Chain(ChainError::Unavailable(_))), "{error}");
@@ -155,7 +156,7 @@ async fn an_operator_who_was_dropped_waits_to_be_let_in_again() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_too_cheap_for_the_moment_are_mined_later() {
+async fn bytes_that_are_too_cheap_are_signed_again_at_a_higher_fee() {
     let market = Market::new().await;
     let rental = market.running(market.usdc).await;
     market.run_for(&rental, 4).await;
@@ -170,7 +171,10 @@ async fn bytes_that_are_too_cheap_for_the_moment_are_mined_later() {
     assert!(market.told(&rental, "closed").await.is_empty());
     market.until(&rental, RentalState::Settled).await;
     market.settle_in().await;
-    assert_eq!(market.steps(&rental).await.pop().unwrap().tx_hash, signed);
+    assert_ne!(market.steps(&rental).await.pop().unwrap().tx_hash, signed);
+    let attempts = "SELECT count(*) FROM chain_tx_attempts a JOIN chain_intents i USING (tx_id)
+                    WHERE i.purpose = 'close'";
+    assert_eq!(market.count(attempts).await, 2, "same number, other fees");
     market.assert_divided(&rental, rental.parts(rental.deposit, 4)).await;
 }
 

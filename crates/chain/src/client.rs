@@ -31,7 +31,7 @@ const GAS_1271: u64 = 500_000;
 /// Asks the chain; cannot send.
 #[derive(Clone, Debug)]
 pub struct ReadClient {
-    provider: DynProvider,
+    pub(crate) provider: DynProvider,
 }
 
 /// What identifies a block and its place.

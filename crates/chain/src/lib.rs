@@ -7,12 +7,14 @@ mod fees;
 mod receipt;
 mod refusal;
 mod signer;
+mod simulate;
 
 pub use client::{BlockHeader, ReadClient};
 pub use error::ChainError;
 pub use fees::{FeePolicy, Fees};
 pub use receipt::TxReceipt;
 pub use refusal::{Refused, SendOutcome, classify};
-pub use signer::{SignedTx, Signer, SignerError, TxFields};
+pub use signer::{NOOP_GAS, SignedTx, Signer, SignerError, TxFields};
+pub use simulate::Simulated;
 
 pub use client::Wire;

@@ -30,6 +30,21 @@ pub enum Refused {
     Invalid,
 }
 
+impl Refused {
+    /// The stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NonceTooLow => "nonce_too_low",
+            Self::NonceTooHigh => "nonce_too_high",
+            Self::PoorSigner => "poor_signer",
+            Self::Underpriced => "underpriced",
+            Self::TooMuchGas => "too_much_gas",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// Fragments of refusals as bor, geth, erigon and anvil word them, in lower case, most telling first.
 const TABLE: &[(&str, Verdict)] = &[
     ("already known", Verdict::Accepted),

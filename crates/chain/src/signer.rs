@@ -2,7 +2,10 @@
 
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
-    eips::eip2718::Encodable2718,
+    eips::{
+        eip2718::{Decodable2718, Encodable2718},
+        eip2930::AccessList,
+    },
     primitives::{Address, B256, Bytes, TxKind, U256},
     signers::{SignerSync, local::PrivateKeySigner},
 };
@@ -10,6 +13,9 @@ use k256::ecdsa::SigningKey;
 use thiserror::Error;
 
 use crate::Fees;
+
+/// Gas of a plain transfer.
+pub const NOOP_GAS: u64 = 21_000;
 
 /// Why a key cannot be used.
 #[derive(Debug, Error)]
@@ -59,6 +65,8 @@ pub struct TxFields {
     pub gas_limit: u64,
     /// What is paid for it.
     pub fees: Fees,
+    /// Slots that are named beforehand, because that is cheaper (EIP-2930); empty for none.
+    pub access_list: AccessList,
 }
 
 /// Bytes to store and then to send.
@@ -91,9 +99,50 @@ impl Signer {
             max_priority_fee_per_gas: fields.fees.tip,
             to: TxKind::Call(fields.to),
             value: U256::ZERO,
-            access_list: alloy::eips::eip2930::AccessList::default(),
+            access_list: fields.access_list.clone(),
             input: fields.calldata.clone(),
         };
+        self.signed(tx)
+    }
+
+    /// Signs the same transaction, number and all, with other fees.
+    ///
+    /// # Errors
+    /// [`SignerError::Failed`], also if `raw` is not an EIP-1559 transaction.
+    pub fn resign(&self, raw: &[u8], fees: Fees) -> Result<SignedTx, SignerError> {
+        let envelope = TxEnvelope::decode_2718(&mut &*raw)
+            .map_err(|error| SignerError::Failed(error.to_string()))?;
+        let Some(old) = envelope.as_eip1559() else {
+            return Err(SignerError::Failed("not an EIP-1559 transaction".to_owned()));
+        };
+        let mut tx = old.tx().clone();
+        tx.max_fee_per_gas = fees.max_fee;
+        tx.max_priority_fee_per_gas = fees.tip;
+        self.signed(tx)
+    }
+
+    /// Signs a transaction that does nothing but spend a number: nothing, to ourselves.
+    ///
+    /// # Errors
+    /// [`SignerError::Failed`].
+    pub fn sign_noop(
+        &self,
+        chain_id: u64,
+        nonce: u64,
+        fees: Fees,
+    ) -> Result<SignedTx, SignerError> {
+        self.sign(&TxFields {
+            chain_id,
+            nonce,
+            to: self.address(),
+            calldata: Bytes::new(),
+            gas_limit: NOOP_GAS,
+            fees,
+            access_list: AccessList::default(),
+        })
+    }
+
+    fn signed(&self, tx: TxEip1559) -> Result<SignedTx, SignerError> {
         let signature = self
             .key
             .sign_hash_sync(&tx.signature_hash())
@@ -105,7 +154,7 @@ impl Signer {
 
 #[cfg(test)]
 mod tests {
-    use alloy::{consensus::transaction::SignerRecoverable, eips::eip2718::Decodable2718};
+    use alloy::consensus::transaction::SignerRecoverable;
 
     use super::*;
 
@@ -122,12 +171,24 @@ mod tests {
             calldata: Bytes::from_static(&[1, 2, 3]),
             gas_limit: 50_000,
             fees: Fees { max_fee: 10, tip: 1 },
+            access_list: AccessList::default(),
         };
         let one = signer.sign(&fields).unwrap();
         assert_eq!(one.raw, signer.sign(&fields).unwrap().raw);
         let decoded = TxEnvelope::decode_2718(&mut one.raw.as_ref()).unwrap();
         assert_eq!(decoded.recover_signer().unwrap(), signer.address());
         assert_eq!(*decoded.tx_hash(), one.hash);
+    }
+
+    #[test]
+    fn other_fees_change_nothing_else() {
+        let signer: Signer = KEY.parse().unwrap();
+        let old = signer.sign_noop(137, 9, Fees { max_fee: 10, tip: 1 }).unwrap();
+        let new = signer.resign(&old.raw, Fees { max_fee: 20, tip: 2 }).unwrap();
+        let again = signer.sign_noop(137, 9, Fees { max_fee: 20, tip: 2 }).unwrap();
+        assert_eq!(new.raw, again.raw);
+        assert_ne!(new.hash, old.hash);
+        assert!(signer.resign(&old.raw[1..], Fees { max_fee: 1, tip: 1 }).is_err());
     }
 
     #[test]

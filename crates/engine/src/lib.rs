@@ -2,6 +2,7 @@
 //! reconciler checks. Each is a `tick()` that can be run alone; [`run`] drives them all.
 
 mod apply;
+mod carried;
 mod conductor;
 mod error;
 mod final_events;

@@ -4,6 +4,7 @@
 use std::{future::Future, time::Duration};
 
 use chain::{ReadClient, Signer};
+use futures_util::future::join_all;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -12,8 +13,10 @@ use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watche
 /// Pauses between ticks.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineSettings {
-    /// Between two looks at the chain, the queue and the timers.
+    /// Between two looks at the chain and the timers.
     pub poll: Duration,
+    /// Between two looks of a lane at what is queued.
+    pub lane_poll: Duration,
     /// Between two reconciliations.
     pub reconcile: Duration,
     /// How the lane sends.
@@ -26,8 +29,8 @@ pub struct Engine {
     pub store: Store,
     /// The chain.
     pub client: ReadClient,
-    /// The key that pays for gas and may start and close.
-    pub signer: Signer,
+    /// The keys that pay for gas and may start and close: a lane each.
+    pub signers: Vec<Signer>,
     /// The contract.
     pub site: Site,
     /// Pauses and fees.
@@ -36,19 +39,24 @@ pub struct Engine {
 
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Runs all loops until `stop`; each finishes the tick it is in.
+/// Runs all loops until `stop`; each finishes the tick it is in, and the keys are handed over.
 ///
 /// # Errors
-/// Only if the signer's account could not be taken over.
+/// Only if a signer's account could not be taken over.
 pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineError> {
-    let Engine { store, client, signer, site, settings } = engine;
-    let lane = Lane::new(store.clone(), client.clone(), signer, settings.lane, site.clone());
-    lane.take_over().await?;
+    let Engine { store, client, signers, site, settings } = engine;
+    let lanes: Vec<Lane> = signers
+        .into_iter()
+        .map(|signer| Lane::new(store.clone(), client.clone(), signer, settings.lane, site.clone()))
+        .collect();
+    for lane in &lanes {
+        lane.take_over().await?;
+    }
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
     let reconciler = Reconciler::new(store, client, site);
     tokio::join!(
-        keep_going("lane", settings.poll, &stop, || async { lane.tick().await.map(drop) }),
+        join_all(lanes.iter().map(|lane| send_for(lane, settings.lane_poll, &stop))),
         keep_going("watcher", settings.poll, &stop, || async { watcher.tick().await.map(drop) }),
         keep_going("conductor", settings.poll, &stop, || async {
             conductor.tick().await.map(drop)
@@ -58,6 +66,13 @@ pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineEr
         }),
     );
     Ok(())
+}
+
+async fn send_for(lane: &Lane, pause: Duration, stop: &CancellationToken) {
+    keep_going("lane", pause, stop, || async { lane.tick().await.map(drop) }).await;
+    if let Err(error) = lane.hand_over().await {
+        tracing::warn!(signer = %lane.address(), %error, "the key is not handed over; its lease ends by itself");
+    }
 }
 
 async fn keep_going<F, T>(name: &'static str, pause: Duration, stop: &CancellationToken, tick: T)

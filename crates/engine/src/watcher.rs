@@ -17,11 +17,10 @@ use store::{
     Connection, Policy, Store, StoreError, TxError,
     advance::{self, AdvanceError},
     blocks::{self, FollowedBlock, NewEvent, SeenEvent},
-    intents::{self, Call},
-    quotes, rentals, timeline, txs,
+    rentals, txs,
 };
 
-use crate::{EngineError, Site, apply, final_events};
+use crate::{EngineError, Site, apply, carried, final_events};
 
 /// Blocks one tick reads at most; the next tick goes on.
 const BLOCKS_PER_TICK: usize = 200;
@@ -296,18 +295,12 @@ impl Watcher {
                         return Ok(());
                     }
                     for done in txs::finalise(tx, number, now).await? {
-                        let failure = (!done.succeeded).then_some("the transaction reverted");
-                        let carried = intents::finish(tx, done.id, failure).await?;
-                        if failure.is_some() {
-                            failed(tx, &policy, &carried, now.seconds()).await?;
-                        }
+                        carried::finish(tx, &policy, &done, now.seconds()).await?;
                     }
                     for (signer, next) in spent {
                         for id in txs::void_spent(tx, signer, next, now).await? {
                             lost(id);
-                            let failure = "another transaction spent the number of this one";
-                            let carried = intents::finish(tx, id, Some(failure)).await?;
-                            failed(tx, &policy, &carried, now.seconds()).await?;
+                            carried::lose(tx, &policy, id, now.seconds()).await?;
                         }
                     }
                     blocks::prune(tx, KEEP_BLOCKS).await?;
@@ -400,37 +393,10 @@ fn lost(id: TxId) {
     metrics::counter!("weir_lost_nonces_total").increment(1);
 }
 
-/// A transaction of ours was mined and reverted, or never can be mined: the state machine asks for another
-/// try.
-async fn failed(
-    tx: &mut Connection,
-    policy: &Policy,
-    carried: &[intents::Intent],
-    now: domain::time::UnixSeconds,
-) -> Result<(), TxError<EngineError>> {
-    for intent in carried {
-        let rental =
-            rentals::get(tx, intent.rental).await?.ok_or(StoreError::Missing("the rental"))?;
-        let quote =
-            quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
-        let event = match intent.call {
-            Call::Start { .. } if now > quote.start_by => RentalEvent::StartExpired { now },
-            Call::Start { .. } => RentalEvent::StartRefused { now },
-            Call::Close { .. } | Call::Cancel => RentalEvent::CloseRefused { now },
-            Call::Finalize => RentalEvent::FinalizeRefused { now },
-            Call::Lock { .. } => {
-                let detail = serde_json::json!({ "reason": "the transaction reverted" });
-                timeline::append(tx, intent.rental, now, "funding_refused", &detail).await?;
-                continue;
-            }
-        };
-        lenient(advance::apply(tx, policy, intent.rental, &event, now).await)?;
-    }
-    Ok(())
-}
-
 /// What the chain shows before it is final may come in any order; a state that refuses it is logged.
-fn lenient(applied: Result<advance::Applied, AdvanceError>) -> Result<(), TxError<EngineError>> {
+pub(crate) fn lenient(
+    applied: Result<advance::Applied, AdvanceError>,
+) -> Result<(), TxError<EngineError>> {
     match applied {
         Ok(_) => Ok(()),
         Err(AdvanceError::Illegal(error)) => {

@@ -17,6 +17,12 @@ use crate::{
 
 /// What the two sides signed about an end; empty bytes are no signature.
 pub use crate::bindings::Escrow::EndSignatures;
+use crate::bindings::Escrow::{CloseItem, StartItem};
+
+/// Most items of a batch that the contract takes.
+pub const MAX_BATCH: usize = 150;
+/// Most items of a batch that the contract takes with signatures.
+pub const MAX_SIGNED_BATCH: usize = 40;
 
 /// `lock(terms, deposit)`: sent by the renter. With the native coin the value is the deposit.
 #[must_use]
@@ -57,6 +63,52 @@ pub fn close(
         signatures: signatures.clone(),
     }
     .abi_encode()
+}
+
+/// `startBatch(items)`: operator only; what cannot be started is skipped. At most [`MAX_BATCH`] items.
+#[must_use]
+pub fn start_batch(items: &[(Terms, UnixSeconds)]) -> Vec<u8> {
+    let items = items
+        .iter()
+        .map(|(terms, at)| StartItem { terms: terms.clone(), startedAt: uint40(*at) })
+        .collect();
+    Escrow::startBatchCall { items }.abi_encode()
+}
+
+/// `closeBatch(items, signatures)`: operator only; what cannot be closed is skipped. At most [`MAX_BATCH`] items, or
+/// [`MAX_SIGNED_BATCH`] if any carries a signature.
+#[must_use]
+pub fn close_batch(items: &[(Terms, UnixSeconds, Seconds, EndSignatures)]) -> Vec<u8> {
+    let signed = items.iter().any(|(.., s)| !(s.renter.is_empty() && s.provider.is_empty()));
+    let signatures =
+        if signed { items.iter().map(|(.., s)| s.clone()).collect() } else { Vec::new() };
+    let items = items
+        .iter()
+        .map(|(terms, stopped_at, credit, _)| CloseItem {
+            terms: terms.clone(),
+            stoppedAt: uint40(*stopped_at),
+            creditSecs: credit.get(),
+        })
+        .collect();
+    Escrow::closeBatchCall { items, signatures }.abi_encode()
+}
+
+/// `finalizeBatch(terms)`: anyone; what cannot be finalised is skipped. At most [`MAX_BATCH`] items.
+#[must_use]
+pub fn finalize_batch(items: &[Terms]) -> Vec<u8> {
+    Escrow::finalizeBatchCall { items: items.to_vec() }.abi_encode()
+}
+
+/// `release(terms)`: anyone; pays what is older than the holdback.
+#[must_use]
+pub fn release(terms: &Terms) -> Vec<u8> {
+    Escrow::releaseCall { t: terms.clone() }.abi_encode()
+}
+
+/// `releaseBatch(terms)`: anyone; what has nothing to release is skipped. At most [`MAX_BATCH`] items.
+#[must_use]
+pub fn release_batch(items: &[Terms]) -> Vec<u8> {
+    Escrow::releaseBatchCall { items: items.to_vec() }.abi_encode()
 }
 
 /// `cancel(terms)`: operator or provider, before the start.

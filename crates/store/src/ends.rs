@@ -1,11 +1,15 @@
 //! What renter and provider signed about an end. A close that carries a side's signature leaves that side
 //! nothing to dispute, so that nothing is held for it.
 
+use std::collections::BTreeMap;
+
 use alloy_primitives::Address;
 use domain::{
     id::RentalId,
     time::{Seconds, UnixSeconds},
 };
+
+use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
@@ -112,24 +116,41 @@ pub async fn signatures(
     rental: RentalId,
     end: End,
 ) -> Result<Signatures, StoreError> {
+    Ok(signatures_of(connection, &[(rental, end)]).await?.remove(&rental).unwrap_or_default())
+}
+
+/// The signatures under these ends that were not refused; a rental without any is not in the answer.
+///
+/// # Errors
+/// The database's.
+pub async fn signatures_of(
+    connection: &mut Connection,
+    told: &[(RentalId, End)],
+) -> Result<BTreeMap<RentalId, Signatures>, StoreError> {
+    let rentals: Vec<Uuid> = told.iter().map(|(rental, _)| rental.uuid()).collect();
+    let stops = told.iter().map(|(_, end)| ts(end.stopped_at)).collect::<Result<Vec<_>, _>>()?;
+    let credits: Vec<i64> = told.iter().map(|(_, end)| i64::from(end.credit.get())).collect();
     let rows = sqlx::query!(
-        "SELECT side, signature FROM end_signatures
-         WHERE rental_id = $1 AND stopped_at = $2 AND credit_s = $3 AND NOT refused",
-        rental.uuid(),
-        ts(end.stopped_at)?,
-        i64::from(end.credit.get()),
+        "SELECT s.rental_id, s.side, s.signature
+         FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS e(rental_id, stopped_at, credit_s)
+         JOIN end_signatures s ON s.rental_id = e.rental_id AND s.stopped_at = e.stopped_at
+              AND s.credit_s = e.credit_s AND NOT s.refused",
+        &rentals,
+        &stops,
+        &credits,
     )
     .fetch_all(connection)
     .await?;
-    let mut signatures = Signatures::default();
+    let mut found = BTreeMap::<RentalId, Signatures>::new();
     for row in rows {
+        let signatures = found.entry(RentalId::from_uuid(row.rental_id)).or_default();
         if row.side == Side::Renter.as_str() {
             signatures.renter = row.signature;
         } else {
             signatures.provider = row.signature;
         }
     }
-    Ok(signatures)
+    Ok(found)
 }
 
 /// Drops one signature that the contract may have refused: the provider's, whose agent can be another on the

@@ -3,7 +3,7 @@
 
 use alloy_primitives::{B256, Bytes};
 use domain::{
-    id::{RentalId, TxId},
+    id::RentalId,
     money::Amount,
     time::{Seconds, UnixMillis, UnixSeconds},
 };
@@ -62,7 +62,7 @@ impl Call {
     }
 }
 
-/// A queued intent.
+/// An intent.
 #[derive(Clone, Debug)]
 pub struct Intent {
     /// Its id.
@@ -90,6 +90,12 @@ pub struct ChainStep {
     pub last_error: Option<String>,
 }
 
+mod carry;
+mod claim;
+
+pub use carry::{Carried, carried, refuse_sent, sent, settle};
+pub use claim::{Claimed, claim};
+
 /// The longest wait before another try of a call that came to nothing; below the ten minutes in which the
 /// contract takes a measured second.
 const LONGEST_WAIT_S: u32 = 256;
@@ -116,7 +122,7 @@ pub async fn wait_before(
 }
 
 /// Queues a call for a rental, under the next sequence number of its purpose, to be sent at `not_before` at the
-/// earliest.
+/// earliest. A batch that came to nothing with an earlier one is not repeated at its size.
 ///
 /// # Errors
 /// The database's.
@@ -129,8 +135,9 @@ pub async fn queue(
 ) -> Result<(), StoreError> {
     let args = serde_json::to_value(call).map_err(StoreError::corrupt)?;
     sqlx::query!(
-        "INSERT INTO chain_intents (id, rental_id, purpose, seq, args, state, not_before, created_at)
-         SELECT $1, $2, $3, COALESCE(max(seq), 0) + 1, $4, 'queued', $6, $5
+        "INSERT INTO chain_intents (id, rental_id, purpose, seq, args, state, not_before, created_at,
+                                    batch_cap)
+         SELECT $1, $2, $3, COALESCE(max(seq), 0) + 1, $4, 'queued', $6, $5, min(batch_cap)
          FROM chain_intents WHERE rental_id = $2 AND purpose = $3",
         Uuid::now_v7(),
         rental.uuid(),
@@ -183,52 +190,6 @@ pub async fn is_open(
     .await?)
 }
 
-/// Queued intents that may be sent now, oldest first.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn due(
-    connection: &mut Connection,
-    now: UnixMillis,
-    limit: i64,
-) -> Result<Vec<Intent>, StoreError> {
-    sqlx::query!(
-        "SELECT id, rental_id, args, deferrals FROM chain_intents
-         WHERE state = 'queued' AND not_before <= $1 ORDER BY created_at, id LIMIT $2",
-        ts_millis(now)?,
-        limit
-    )
-    .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| {
-        Ok(Intent {
-            id: row.id,
-            rental: RentalId::from_uuid(row.rental_id),
-            call: serde_json::from_value(row.args).map_err(StoreError::corrupt)?,
-            deferrals: u32::try_from(row.deferrals).map_err(StoreError::corrupt)?,
-        })
-    })
-    .collect()
-}
-
-/// Hands an intent to a transaction. False if it is no longer queued: then the transaction must not be
-/// made either.
-///
-/// # Errors
-/// The database's.
-pub async fn sent(tx: &mut Connection, intent: Uuid, carrier: TxId) -> Result<bool, StoreError> {
-    let done = sqlx::query!(
-        "UPDATE chain_intents SET state = 'sent', tx_id = $2, last_error = NULL
-         WHERE id = $1 AND state = 'queued'",
-        intent,
-        carrier.uuid()
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
 /// Puts a queued intent off.
 ///
 /// # Errors
@@ -240,7 +201,8 @@ pub async fn defer(
     error: &str,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE chain_intents SET not_before = $2, last_error = $3, deferrals = deferrals + 1
+        "UPDATE chain_intents SET not_before = $2, last_error = $3, deferrals = deferrals + 1,
+             claimed_by = NULL, claimed_until = NULL
          WHERE id = $1 AND state = 'queued'",
         intent,
         ts_millis(until)?,
@@ -264,37 +226,6 @@ pub async fn refuse(tx: &mut Connection, intent: Uuid, error: &str) -> Result<bo
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Ends the intents that a final transaction carried, and returns them. `failure` says why it did not do
-/// what it was to do, if it did not.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn finish(
-    tx: &mut Connection,
-    carrier: TxId,
-    failure: Option<&str>,
-) -> Result<Vec<Intent>, StoreError> {
-    sqlx::query!(
-        "UPDATE chain_intents
-         SET state = CASE WHEN $2::text IS NULL THEN 'done' ELSE 'refused' END, last_error = $2
-         WHERE tx_id = $1 AND state = 'sent' RETURNING id, rental_id, args, deferrals",
-        carrier.uuid(),
-        failure
-    )
-    .fetch_all(tx)
-    .await?
-    .into_iter()
-    .map(|row| {
-        Ok(Intent {
-            id: row.id,
-            rental: RentalId::from_uuid(row.rental_id),
-            call: serde_json::from_value(row.args).map_err(StoreError::corrupt)?,
-            deferrals: u32::try_from(row.deferrals).map_err(StoreError::corrupt)?,
-        })
-    })
-    .collect()
 }
 
 /// Drops the queued intents of a rental that no longer needs them.

@@ -1,7 +1,5 @@
 //! Transactions of ours: one row per nonce, signed bytes before the wire.
 
-use std::time::Duration;
-
 use alloy_primitives::{Address, B256};
 use domain::{
     id::TxId,
@@ -15,7 +13,14 @@ use crate::{
     convert::{hash, ts_millis},
 };
 
+mod attempts;
+mod given_up;
+mod signer;
 mod spent;
+
+pub use attempts::{NewAttempt, Outgoing, Stuck, broadcast, due_to_send, store_attempt, stuck};
+pub use given_up::{Gap, fill_gap, gap_below, give_up};
+pub use signer::{Lease, Presence, is_held, lease, number, register_signer, release};
 pub use spent::{stale_signers, void_spent};
 
 /// A transaction to number and sign.
@@ -33,32 +38,6 @@ pub struct NewTx {
     pub gas_limit: u64,
 }
 
-/// Signed bytes to store.
-#[derive(Clone, Debug)]
-pub struct NewAttempt {
-    /// The transaction's hash.
-    pub hash: B256,
-    /// EIP-2718 bytes.
-    pub raw: Vec<u8>,
-    /// Most that is paid per gas, in wei.
-    pub max_fee: u128,
-    /// Most of it that goes to the block's producer, in wei.
-    pub tip: u128,
-}
-
-/// Stored bytes that may have to be sent.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    /// The transaction.
-    pub id: TxId,
-    /// Its nonce.
-    pub nonce: u64,
-    /// The newest attempt's hash.
-    pub hash: B256,
-    /// The newest attempt's bytes.
-    pub raw: Vec<u8>,
-}
-
 /// What the chain says of a mined attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Mined {
@@ -74,162 +53,30 @@ pub struct Mined {
     pub gas_price: u128,
 }
 
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The contract did the call. Of a batch, items may have been skipped.
+    Succeeded,
+    /// The contract reverted it.
+    Reverted,
+    /// It was given up, and the no-op spent its number.
+    Voided,
+}
+
 /// A transaction that is final.
 #[derive(Clone, Copy, Debug)]
 pub struct Finalised {
     /// The transaction.
     pub id: TxId,
-    /// False if it reverted.
-    pub succeeded: bool,
+    /// The attempt that is in the block.
+    pub attempt: B256,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 fn int(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(StoreError::corrupt)
-}
-
-/// Takes a signer's account over from `next_nonce` on, which is the chain's. Asked again, nothing changes,
-/// unless the chain is past every number that we know of: then the key was used elsewhere, or the database
-/// is older than the chain, and the numbers in between are gone.
-///
-/// # Errors
-/// The database's.
-pub async fn register_signer(
-    tx: &mut Connection,
-    address: Address,
-    next_nonce: u64,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO chain_signers (address, first_nonce) VALUES ($1, $2)
-         ON CONFLICT (address) DO UPDATE
-         SET first_nonce = GREATEST(chain_signers.first_nonce, EXCLUDED.first_nonce)
-         WHERE EXCLUDED.first_nonce > COALESCE((SELECT max(nonce) + 1 FROM chain_txs
-                                                WHERE signer = EXCLUDED.address), 0)",
-        address.as_slice(),
-        int(next_nonce)?
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Makes the row of a transaction with the signer's next nonce, in one statement, and returns the nonce.
-/// Whoever numbers next waits until this transaction is over, so that a nonce is never skipped.
-///
-/// # Errors
-/// [`StoreError::Missing`] if the signer is not registered.
-pub async fn number(tx: &mut Connection, new: &NewTx, now: UnixMillis) -> Result<u64, StoreError> {
-    // The lock is a statement of its own: the next one must see what the previous holder wrote.
-    sqlx::query_scalar!(
-        "SELECT first_nonce FROM chain_signers WHERE address = $1 FOR UPDATE",
-        new.signer.as_slice()
-    )
-    .fetch_optional(&mut *tx)
-    .await?
-    .ok_or(StoreError::Missing("the signer"))?;
-    let at = ts_millis(now)?;
-    let nonce = sqlx::query_scalar!(
-        "INSERT INTO chain_txs (id, signer, nonce, to_address, calldata, gas_limit, state,
-                                next_send_at, created_at, updated_at)
-         SELECT $1, s.address,
-                GREATEST(s.first_nonce, COALESCE((SELECT max(nonce) + 1 FROM chain_txs t
-                                                  WHERE t.signer = s.address), 0)),
-                $3, $4, $5, 'numbered', $6, $6, $6
-         FROM chain_signers s WHERE s.address = $2
-         RETURNING nonce",
-        new.id.uuid(),
-        new.signer.as_slice(),
-        new.to.as_slice(),
-        new.calldata,
-        int(new.gas_limit)?,
-        at,
-    )
-    .fetch_one(tx)
-    .await?;
-    u64::try_from(nonce).map_err(StoreError::corrupt)
-}
-
-/// Stores the signed bytes of the next attempt. They are never changed.
-///
-/// # Errors
-/// [`StoreError::Conflict`] if these bytes are stored already.
-pub async fn store_attempt(
-    tx: &mut Connection,
-    id: TxId,
-    attempt: &NewAttempt,
-    now: UnixMillis,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO chain_tx_attempts (hash, tx_id, attempt, raw, max_fee, tip, created_at)
-         SELECT $1, $2, (COALESCE(max(attempt), 0) + 1)::smallint, $3, $4, $5, $6
-         FROM chain_tx_attempts WHERE tx_id = $2",
-        attempt.hash.as_slice(),
-        id.uuid(),
-        attempt.raw,
-        BigDecimal::from(attempt.max_fee),
-        BigDecimal::from(attempt.tip),
-        ts_millis(now)?,
-    )
-    .execute(&mut *tx)
-    .await?;
-    advance(tx, id, TxEvent::Sign, now).await
-}
-
-/// Transactions whose bytes should be sent now, lowest nonce first.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn due_to_send(
-    connection: &mut Connection,
-    signer: Address,
-    now: UnixMillis,
-    limit: i64,
-) -> Result<Vec<Outgoing>, StoreError> {
-    sqlx::query!(
-        r#"SELECT t.id, t.nonce, a.hash AS "hash!", a.raw AS "raw!"
-           FROM chain_txs t
-           CROSS JOIN LATERAL (SELECT hash, raw FROM chain_tx_attempts
-                               WHERE tx_id = t.id ORDER BY attempt DESC LIMIT 1) a
-           WHERE t.signer = $1 AND t.state IN ('signed', 'flying') AND t.next_send_at <= $2
-           ORDER BY t.nonce LIMIT $3"#,
-        signer.as_slice(),
-        ts_millis(now)?,
-        limit
-    )
-    .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| {
-        Ok(Outgoing {
-            id: TxId::from_uuid(row.id),
-            nonce: u64::try_from(row.nonce).map_err(StoreError::corrupt)?,
-            hash: hash(&row.hash)?,
-            raw: row.raw,
-        })
-    })
-    .collect()
-}
-
-/// Notes that the bytes left, to be sent again after `again` unless they are mined by then. One that has
-/// come to its end meanwhile stays there.
-///
-/// # Errors
-/// The database's.
-pub async fn broadcast(
-    tx: &mut Connection,
-    id: TxId,
-    now: UnixMillis,
-    again: Duration,
-) -> Result<(), StoreError> {
-    let next = ts_millis(now)?
-        .checked_add(again.try_into().map_err(StoreError::corrupt)?)
-        .ok_or_else(|| StoreError::corrupt("the next send lies beyond time"))?;
-    sqlx::query!("UPDATE chain_txs SET next_send_at = $2 WHERE id = $1", id.uuid(), next)
-        .execute(&mut *tx)
-        .await?;
-    if state_of(tx, id).await?.is_terminal() {
-        return Ok(());
-    }
-    advance(tx, id, TxEvent::Broadcast, now).await
 }
 
 /// Which of these hashes are attempts of ours that are not final, with their transaction.
@@ -266,7 +113,7 @@ pub async fn any_open(connection: &mut Connection) -> Result<bool, StoreError> {
     .await?)
 }
 
-/// Notes that an attempt is in a block.
+/// Notes that an attempt is in a block. The no-op of a number leaves the row void: its end comes with finality.
 ///
 /// # Errors
 /// The database's.
@@ -276,8 +123,16 @@ pub async fn mined(
     fact: &Mined,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    let state = state_of(tx, id).await?;
-    let next = step(state, TxEvent::Include { block: fact.block }).map_err(StoreError::corrupt)?;
+    let noop = sqlx::query_scalar!(
+        "SELECT noop FROM chain_tx_attempts WHERE hash = $1 AND tx_id = $2",
+        fact.attempt.as_slice(),
+        id.uuid()
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(StoreError::Missing("the attempt"))?;
+    let event = if noop { TxEvent::Void } else { TxEvent::Include { block: fact.block } };
+    let next = step(state_of(tx, id).await?, event).map_err(StoreError::corrupt)?;
     sqlx::query!(
         "UPDATE chain_txs
          SET state = $2, block_number = $3, block_hash = $4, mined_attempt = $5, succeeded = $6,
@@ -308,7 +163,7 @@ pub async fn orphan_above(
     now: UnixMillis,
 ) -> Result<u64, StoreError> {
     let ids = sqlx::query_scalar!(
-        "SELECT id FROM chain_txs WHERE state = 'mined' AND block_number > $1 ORDER BY nonce",
+        "SELECT id FROM chain_txs WHERE state IN ('mined', 'void') AND block_number > $1 ORDER BY nonce",
         int(number)?
     )
     .fetch_all(&mut *tx)
@@ -331,8 +186,9 @@ pub async fn finalise(
     now: UnixMillis,
 ) -> Result<Vec<Finalised>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT id, succeeded AS "succeeded!" FROM chain_txs
-           WHERE state = 'mined' AND block_number <= $1 ORDER BY nonce"#,
+        r#"SELECT id, state = 'void' AS "voided!", succeeded AS "succeeded!",
+                  mined_attempt AS "attempt!" FROM chain_txs
+           WHERE state IN ('mined', 'void') AND block_number <= $1 ORDER BY signer, nonce"#,
         int(final_number)?
     )
     .fetch_all(&mut *tx)
@@ -340,11 +196,31 @@ pub async fn finalise(
     let mut done = Vec::with_capacity(rows.len());
     for row in rows {
         let id = TxId::from_uuid(row.id);
-        let event = if row.succeeded { TxEvent::FinaliseOk } else { TxEvent::FinaliseReverted };
+        let (event, outcome) = match (row.voided, row.succeeded) {
+            (true, _) => (TxEvent::FinaliseVoid, Outcome::Voided),
+            (false, true) => (TxEvent::FinaliseOk, Outcome::Succeeded),
+            (false, false) => (TxEvent::FinaliseReverted, Outcome::Reverted),
+        };
         advance(tx, id, event, now).await?;
-        done.push(Finalised { id, succeeded: row.succeeded });
+        done.push(Finalised { id, attempt: hash(&row.attempt)?, outcome });
     }
     Ok(done)
+}
+
+/// How many numbers of a signer are given and in no block.
+///
+/// # Errors
+/// The database's.
+pub async fn in_flight(connection: &mut Connection, signer: Address) -> Result<u64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM chain_txs
+           WHERE signer = $1 AND state IN ('numbered', 'signed', 'flying', 'void')
+             AND block_number IS NULL"#,
+        signer.as_slice()
+    )
+    .fetch_one(connection)
+    .await?;
+    u64::try_from(count).map_err(StoreError::corrupt)
 }
 
 /// Every change of state but [`mined`], which brings facts along: `domain::tx::step` decides.
@@ -356,7 +232,8 @@ async fn advance(
 ) -> Result<(), StoreError> {
     let state = state_of(tx, id).await?;
     let next = step(state, event).map_err(StoreError::corrupt)?;
-    if next == state {
+    // A void row that leaves its block stays void: only the block is forgotten.
+    if next == state && event != TxEvent::Orphan {
         return Ok(());
     }
     let at = ts_millis(now)?;

@@ -34,7 +34,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         "WEIR_OPERATOR_KEY",
         "",
-        "private key that starts and closes rentals; only `weir work` reads it",
+        "private key that starts and closes rentals, or several with commas between them, which send side by side; only `weir work` reads it",
     ),
     key("WEIR_LOG", "info", "log filter, as tracing's EnvFilter takes it"),
     key("WEIR_LOG_FORMAT", "text", "`text` or `json`"),
@@ -66,9 +66,32 @@ pub(crate) const KEYS: &[Key] = &[
         "seconds between the latest expected start and the contract's startBy",
     ),
     key("WEIR_HEARTBEAT_S", "5", "seconds between two heartbeats of an agent"),
-    key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain, queue and timers"),
+    key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain and timers"),
+    key("WEIR_LANE_POLL_MS", "100", "milliseconds between two looks at what is to be sent"),
     key("WEIR_RECONCILE_S", "5", "seconds between two reconciliations"),
     key("WEIR_RESEND_S", "6", "seconds after which unmined bytes are sent again"),
+    key(
+        "WEIR_REPLACE_S",
+        "30",
+        "seconds after which an unmined transaction is signed again, at fees an eighth higher",
+    ),
+    key(
+        "WEIR_WINDOW",
+        "16",
+        "most transactions of a key that are in no block yet; nodes promise room for 16",
+    ),
+    key("WEIR_BATCH", "100", "most rentals that one transaction starts or closes, 1 to 150"),
+    key("WEIR_BATCH_WAIT_MS", "0", "milliseconds that a batch which is not full waits for more"),
+    key(
+        "WEIR_ACCESS_LISTS",
+        "true",
+        "`true` or `false`: whether batches name the slots that they touch where that is cheaper",
+    ),
+    key(
+        "WEIR_LEASE_S",
+        "10",
+        "seconds after which another worker may send for the key of one that hangs; one that died is replaced at once",
+    ),
     key("WEIR_TIP_FLOOR_GWEI", "25", "never tip less per gas"),
     key("WEIR_MAX_FEE_GWEI", "2000", "never pay more per gas"),
 ];
@@ -165,15 +188,26 @@ fn engine_settings() -> Result<EngineSettings, Failure> {
     Ok(EngineSettings {
         poll: Duration::from_millis(number::<u64>("WEIR_POLL_MS")?.max(10)),
         reconcile: Duration::from_secs(number::<u64>("WEIR_RECONCILE_S")?.max(1)),
+        lane_poll: Duration::from_millis(number::<u64>("WEIR_LANE_POLL_MS")?.max(10)),
         lane: LaneSettings {
-            fees: FeePolicy {
+            resend_after: Duration::from_secs(number::<u64>("WEIR_RESEND_S")?.max(1)),
+            replace_after: Duration::from_secs(number::<u64>("WEIR_REPLACE_S")?.max(1)),
+            window: number::<u64>("WEIR_WINDOW")?.max(1),
+            batch: number::<usize>("WEIR_BATCH")?.clamp(1, 150),
+            gather: Duration::from_millis(number("WEIR_BATCH_WAIT_MS")?),
+            access_lists: flag("WEIR_ACCESS_LISTS")?,
+            lease: Duration::from_secs(number::<u64>("WEIR_LEASE_S")?.max(2)),
+            ..LaneSettings::with_fees(FeePolicy {
                 tip_floor: gwei("WEIR_TIP_FLOOR_GWEI")?,
                 max_fee_ceiling: gwei("WEIR_MAX_FEE_GWEI")?,
-            },
-            resend_after: Duration::from_secs(number::<u64>("WEIR_RESEND_S")?.max(1)),
-            batch: 64,
+            })
         },
     })
+}
+
+fn flag(name: &str) -> Result<bool, Failure> {
+    let value = text(name);
+    value.parse().map_err(|_| Failure::new(format!("{name}={value:?} is neither true nor false")))
 }
 
 /// A variable, or its default from the table.

@@ -1,6 +1,6 @@
 //! `weir work`: the engine. The only process that holds the operator's key.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use chain::{ReadClient, Signer};
 use engine::{Engine, Site};
@@ -21,10 +21,7 @@ const FINISH_WITHIN: Duration = Duration::from_secs(8);
 pub(crate) async fn run() -> Result<(), Failure> {
     let metrics = telemetry::start()?;
     let config = Config::from_env()?;
-    let key = config.operator_key.as_deref().ok_or_else(|| {
-        Failure::new("WEIR_OPERATOR_KEY is not set; it is the key that starts and closes rentals")
-    })?;
-    let signer: Signer = key.parse().map_err(Failure::during("WEIR_OPERATOR_KEY"))?;
+    let signers = signers(config.operator_key.as_deref())?;
     let store = open_store(&config).await?;
     let client = ReadClient::connect(config.rpc()?).map_err(Failure::during("RPC_URL"))?;
     let known = {
@@ -37,8 +34,10 @@ pub(crate) async fn run() -> Result<(), Failure> {
     if let Some(listen) = &config.metrics_listen {
         crate::metrics::serve(listen, metrics, stop.clone()).await?;
     }
-    tracing::info!(signer = %signer.address(), escrow = %site.escrow, "working");
-    let engine = Engine { store, client, signer, site, settings: config.engine };
+    for signer in &signers {
+        tracing::info!(signer = %signer.address(), escrow = %site.escrow, "working");
+    }
+    let engine = Engine { store, client, signers, site, settings: config.engine };
     tokio::select! {
         done = engine::run(engine, stop.clone()) => done.map_err(Failure::during("working")),
         // a tick that hangs must not keep us: all of its writes are whole or not there
@@ -47,6 +46,22 @@ pub(crate) async fn run() -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// The operator's keys: one, or several with commas between them.
+fn signers(keys: Option<&str>) -> Result<Vec<Signer>, Failure> {
+    let keys = keys.ok_or_else(|| {
+        Failure::new("WEIR_OPERATOR_KEY is not set; it is the key that starts and closes rentals")
+    })?;
+    let signers = keys
+        .split(',')
+        .map(|key| key.trim().parse().map_err(Failure::during("WEIR_OPERATOR_KEY")))
+        .collect::<Result<Vec<Signer>, _>>()?;
+    let addresses: BTreeSet<_> = signers.iter().map(Signer::address).collect();
+    if addresses.len() < signers.len() {
+        return Err(Failure::new("WEIR_OPERATOR_KEY names a key twice"));
+    }
+    Ok(signers)
 }
 
 async fn overdue(stop: &CancellationToken) {

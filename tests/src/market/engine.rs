@@ -11,7 +11,7 @@ use std::{
 use chain::{FeePolicy, ReadClient, Signer};
 use engine::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Watcher};
 use store::Store;
-use testkit::{DEV_KEYS, ManualClock};
+use testkit::ManualClock;
 
 use crate::booking::policy;
 
@@ -25,9 +25,11 @@ pub struct Engine {
 }
 
 const SETTINGS: LaneSettings = LaneSettings {
-    fees: FeePolicy { tip_floor: 1_000_000_000, max_fee_ceiling: 500_000_000_000 },
     resend_after: Duration::from_secs(1),
-    batch: 16,
+    ..LaneSettings::with_fees(FeePolicy {
+        tip_floor: 1_000_000_000,
+        max_fee_ceiling: 500_000_000_000,
+    })
 };
 
 impl Engine {
@@ -36,10 +38,11 @@ impl Engine {
         rpc: &str,
         clock: Arc<ManualClock>,
         site: &Site,
+        key: &str,
     ) -> Self {
         let store = Store::connect(db_url, 6, clock, policy()).await.unwrap();
         let client = ReadClient::connect(rpc).unwrap();
-        let signer: Signer = DEV_KEYS[1].parse().unwrap();
+        let signer: Signer = key.parse().unwrap();
         Self {
             lane: Lane::new(store.clone(), client.clone(), signer, SETTINGS, site.clone()),
             watcher: Watcher::new(store.clone(), client.clone(), site.clone()),

@@ -143,9 +143,10 @@ impl Market {
              WHERE upper_inf(h.during) AND r.state IN ('settled', 'refunded', 'expired', 'cancelled')",
             "SELECT count(*) FROM (SELECT token FROM ledger_entries GROUP BY token
                                    HAVING sum(amount) <> 0) AS unbalanced",
-            "SELECT COALESCE(max(nonce) + 1 - min(nonce), 0) - count(*) FROM chain_txs",
-            "SELECT (SELECT count(*) FROM chain_intents WHERE tx_id IS NOT NULL)
-                  - (SELECT count(*) FROM chain_txs)",
+            "SELECT COALESCE(sum(gaps), 0)::bigint FROM (SELECT max(nonce) + 1 - min(nonce) - count(*) AS gaps
+             FROM chain_txs GROUP BY signer) AS signers",
+            "SELECT count(*) FROM chain_txs t WHERE t.state <> 'voided'
+             AND NOT EXISTS (SELECT FROM chain_intents i WHERE i.tx_id = t.id)",
         ];
         for query in open {
             assert_eq!(self.count(query).await, 0, "{query}");

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use alloy::primitives::Bytes;
-use domain::{
-    rental::RentalEvent,
-    time::{UnixMillis, UnixSeconds},
-};
+use domain::{rental::RentalEvent, time::UnixSeconds};
 use escrow::Refusal;
 use store::{
     StoreError, TxError, advance,
@@ -15,7 +12,7 @@ use store::{
     timeline,
 };
 
-use super::Lane;
+use super::{Lane, later};
 use crate::EngineError;
 
 /// A call whose state may still come is asked again after this, then after twice as long each time.
@@ -178,11 +175,6 @@ fn judge(refusal: Refusal) -> Verdict {
         Refusal::BadSignature(_) => Verdict::DropSignature(name),
         Refusal::NotAllowed(_) | Refusal::Other(_) => Verdict::NeedsOperator(name),
     }
-}
-
-fn later(now: UnixMillis, wait: Duration) -> UnixMillis {
-    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    UnixMillis(now.get().saturating_add(wait))
 }
 
 fn broken(error: advance::AdvanceError) -> TxError<EngineError> {

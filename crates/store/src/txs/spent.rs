@@ -19,7 +19,7 @@ pub async fn stale_signers(
 ) -> Result<Vec<Address>, StoreError> {
     sqlx::query_scalar!(
         "SELECT DISTINCT signer FROM chain_txs
-         WHERE state IN ('numbered', 'signed', 'flying') AND created_at < $1",
+         WHERE state IN ('numbered', 'signed', 'flying', 'void') AND block_number IS NULL AND created_at < $1",
         ts_millis(before)?
     )
     .fetch_all(connection)
@@ -51,7 +51,7 @@ pub async fn void_spent(
     .await?;
     let ids = sqlx::query_scalar!(
         "SELECT id FROM chain_txs
-         WHERE signer = $1 AND nonce < $2 AND state IN ('numbered', 'signed', 'flying')
+         WHERE signer = $1 AND nonce < $2 AND state IN ('numbered', 'signed', 'flying', 'void') AND block_number IS NULL
          ORDER BY nonce",
         signer.as_slice(),
         int(next_nonce)?

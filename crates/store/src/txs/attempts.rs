@@ -1,0 +1,212 @@
+//! Attempts: signed bytes, stored before they are sent, and sent until one of a row is mined.
+
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256};
+use domain::{id::TxId, time::UnixMillis, tx::TxEvent};
+use sqlx::types::BigDecimal;
+
+use super::{advance, state_of};
+use crate::{
+    Connection, StoreError,
+    convert::{hash, ts_millis},
+};
+
+/// Signed bytes to store.
+#[derive(Clone, Debug)]
+pub struct NewAttempt {
+    /// The transaction's hash.
+    pub hash: B256,
+    /// EIP-2718 bytes.
+    pub raw: Vec<u8>,
+    /// Most that is paid per gas, in wei.
+    pub max_fee: u128,
+    /// Most of it that goes to the block's producer, in wei.
+    pub tip: u128,
+    /// Whether it only spends the number of a row that is given up.
+    pub noop: bool,
+}
+
+/// Stored bytes that may have to be sent.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The transaction.
+    pub id: TxId,
+    /// Its nonce.
+    pub nonce: u64,
+    /// The newest attempt's hash.
+    pub hash: B256,
+    /// The newest attempt's bytes.
+    pub raw: Vec<u8>,
+}
+
+/// A transaction whose newest attempt is not taken.
+#[derive(Clone, Debug)]
+pub struct Stuck {
+    /// The transaction.
+    pub id: TxId,
+    /// Its nonce.
+    pub nonce: u64,
+    /// The newest attempt's bytes.
+    pub raw: Vec<u8>,
+    /// Most that it pays per gas, in wei.
+    pub max_fee: u128,
+    /// Most of it that goes to the block's producer, in wei.
+    pub tip: u128,
+    /// Whether that attempt is a no-op.
+    pub noop: bool,
+    /// Whether the node said that it pays too little.
+    pub underpriced: bool,
+    /// Whether a rental still waits for it.
+    pub wanted: bool,
+}
+
+/// Stores the signed bytes of the next attempt. They are never changed.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if these bytes are stored already.
+pub async fn store_attempt(
+    tx: &mut Connection,
+    id: TxId,
+    attempt: &NewAttempt,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO chain_tx_attempts (hash, tx_id, attempt, raw, max_fee, tip, noop, created_at)
+         SELECT $1, $2, (COALESCE(max(attempt), 0) + 1)::smallint, $3, $4, $5, $6, $7
+         FROM chain_tx_attempts WHERE tx_id = $2",
+        attempt.hash.as_slice(),
+        id.uuid(),
+        attempt.raw,
+        BigDecimal::from(attempt.max_fee),
+        BigDecimal::from(attempt.tip),
+        attempt.noop,
+        ts_millis(now)?,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE chain_txs SET next_send_at = $2, refusal = NULL WHERE id = $1",
+        id.uuid(),
+        ts_millis(now)?
+    )
+    .execute(&mut *tx)
+    .await?;
+    advance(tx, id, TxEvent::Sign, now).await
+}
+
+/// Transactions whose bytes should be sent now, lowest nonce first.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn due_to_send(
+    connection: &mut Connection,
+    signer: Address,
+    now: UnixMillis,
+    limit: i64,
+) -> Result<Vec<Outgoing>, StoreError> {
+    sqlx::query!(
+        r#"SELECT t.id, t.nonce, a.hash AS "hash!", a.raw AS "raw!"
+           FROM chain_txs t
+           CROSS JOIN LATERAL (SELECT hash, raw FROM chain_tx_attempts
+                               WHERE tx_id = t.id ORDER BY attempt DESC LIMIT 1) a
+           WHERE t.signer = $1 AND t.state IN ('signed', 'flying', 'void') AND t.block_number IS NULL
+             AND t.next_send_at <= $2
+           ORDER BY t.nonce LIMIT $3"#,
+        signer.as_slice(),
+        ts_millis(now)?,
+        limit
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| {
+        Ok(Outgoing {
+            id: TxId::from_uuid(row.id),
+            nonce: u64::try_from(row.nonce).map_err(StoreError::corrupt)?,
+            hash: hash(&row.hash)?,
+            raw: row.raw,
+        })
+    })
+    .collect()
+}
+
+/// Notes that the bytes left, to be sent again after `again` unless they are mined by then, and what the node
+/// said if it refused them. One that has come to its end meanwhile stays there.
+///
+/// # Errors
+/// The database's.
+pub async fn broadcast(
+    tx: &mut Connection,
+    id: TxId,
+    now: UnixMillis,
+    again: Duration,
+    refusal: Option<&str>,
+) -> Result<(), StoreError> {
+    let next = ts_millis(now)?
+        .checked_add(again.try_into().map_err(StoreError::corrupt)?)
+        .ok_or_else(|| StoreError::corrupt("the next send lies beyond time"))?;
+    sqlx::query!(
+        "UPDATE chain_txs SET next_send_at = $2, refusal = $3 WHERE id = $1",
+        id.uuid(),
+        next,
+        refusal
+    )
+    .execute(&mut *tx)
+    .await?;
+    if state_of(tx, id).await?.is_terminal() {
+        return Ok(());
+    }
+    advance(tx, id, TxEvent::Broadcast, now).await
+}
+
+/// Transactions of a signer that are in no block though their newest attempt is older than `before`, or was called
+/// `underpriced`; lowest nonce first.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn stuck(
+    connection: &mut Connection,
+    signer: Address,
+    before: UnixMillis,
+    underpriced: &str,
+    limit: i64,
+) -> Result<Vec<Stuck>, StoreError> {
+    sqlx::query!(
+        r#"SELECT t.id, t.nonce, a.raw AS "raw!", a.max_fee AS "max_fee!", a.tip AS "tip!",
+                  a.noop AS "noop!", COALESCE(t.refusal = $3, false) AS "underpriced!",
+                  EXISTS (SELECT FROM chain_intents i JOIN rentals r ON r.id = i.rental_id
+                          WHERE i.tx_id = t.id AND i.state = 'sent' AND r.state NOT IN
+                          ('settled', 'expired', 'cancelled', 'refunded', 'resolved')) AS "wanted!"
+           FROM chain_txs t
+           CROSS JOIN LATERAL (SELECT raw, max_fee, tip, noop, created_at FROM chain_tx_attempts
+                               WHERE tx_id = t.id ORDER BY attempt DESC LIMIT 1) a
+           WHERE t.signer = $1 AND t.state IN ('signed', 'flying', 'void') AND t.block_number IS NULL
+             AND (a.created_at < $2 OR t.refusal = $3)
+           ORDER BY t.nonce LIMIT $4"#,
+        signer.as_slice(),
+        ts_millis(before)?,
+        underpriced,
+        limit
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| {
+        Ok(Stuck {
+            id: TxId::from_uuid(row.id),
+            nonce: u64::try_from(row.nonce).map_err(StoreError::corrupt)?,
+            raw: row.raw,
+            max_fee: wei(&row.max_fee)?,
+            tip: wei(&row.tip)?,
+            noop: row.noop,
+            underpriced: row.underpriced,
+            wanted: row.wanted,
+        })
+    })
+    .collect()
+}
+
+fn wei(value: &BigDecimal) -> Result<u128, StoreError> {
+    value.with_scale(0).to_plain_string().parse().map_err(StoreError::corrupt)
+}

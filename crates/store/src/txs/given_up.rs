@@ -1,0 +1,109 @@
+//! Numbers that must be spent though their call is not wanted any more, and numbers that nobody spent.
+
+use alloy_primitives::Address;
+use domain::{
+    id::TxId,
+    time::UnixMillis,
+    tx::{TxEvent, TxStatus},
+};
+
+use super::{Lease, NewTx, advance, int, is_held, state_of};
+use crate::{Connection, StoreError, convert::ts_millis};
+
+/// A number between the chain's next one and the lowest that is under way: until it is spent, nothing moves.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// The number.
+    pub nonce: u64,
+    /// The bytes that once spent it, if they are ours: the block that they were in is gone.
+    pub raw: Option<Vec<u8>>,
+}
+
+/// Gives a transaction up whose bytes may have left: its number goes to a no-op, which the caller stores as its next
+/// attempt. False if it is in a block or has ended meanwhile, or the lease is another's.
+///
+/// # Errors
+/// The database's.
+pub async fn give_up(
+    tx: &mut Connection,
+    signer: Address,
+    lease: Lease,
+    id: TxId,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    if !is_held(tx, signer, lease).await? {
+        return Ok(false);
+    }
+    let status = state_of(tx, id).await?.status();
+    if status.is_terminal() || status == TxStatus::Mined {
+        return Ok(false);
+    }
+    advance(tx, id, TxEvent::Void, now).await?;
+    Ok(true)
+}
+
+/// The first numbers, at most `limit`, that the chain waits for (`next_nonce` is its own next one) and that no
+/// transaction under way has.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn gap_below(
+    connection: &mut Connection,
+    signer: Address,
+    next_nonce: u64,
+    limit: i64,
+) -> Result<Vec<Gap>, StoreError> {
+    sqlx::query!(
+        r#"WITH lowest AS (
+               SELECT min(nonce) AS nonce FROM chain_txs
+               WHERE signer = $1 AND state IN ('numbered', 'signed', 'flying', 'void'))
+           SELECT n.nonce AS "nonce!", a.raw AS "raw?"
+           FROM lowest CROSS JOIN LATERAL generate_series($2::bigint, lowest.nonce - 1) AS n(nonce)
+           LEFT JOIN chain_txs t ON t.signer = $1 AND t.nonce = n.nonce
+           LEFT JOIN chain_tx_attempts a ON a.hash = t.mined_attempt
+           ORDER BY n.nonce LIMIT $3"#,
+        signer.as_slice(),
+        int(next_nonce)?,
+        limit
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| {
+        Ok(Gap { nonce: u64::try_from(row.nonce).map_err(StoreError::corrupt)?, raw: row.raw })
+    })
+    .collect()
+}
+
+/// Makes the row of a number that none of ours has, void from the beginning: the caller stores its no-op. False if
+/// the number has a row or the lease is another's.
+///
+/// # Errors
+/// The database's.
+pub async fn fill_gap(
+    tx: &mut Connection,
+    lease: Lease,
+    new: &NewTx,
+    nonce: u64,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    if !is_held(tx, new.signer, lease).await? {
+        return Ok(false);
+    }
+    let made = sqlx::query!(
+        "INSERT INTO chain_txs (id, signer, nonce, to_address, calldata, gas_limit, state,
+                                next_send_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, 'void', $7, $7, $7)
+         ON CONFLICT (signer, nonce) DO NOTHING",
+        new.id.uuid(),
+        new.signer.as_slice(),
+        int(nonce)?,
+        new.to.as_slice(),
+        new.calldata,
+        int(new.gas_limit)?,
+        ts_millis(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(made.rows_affected() == 1)
+}
