@@ -298,6 +298,7 @@ impl Watcher {
                     for done in txs::finalise(tx, number, now).await? {
                         let failure = (!done.succeeded).then_some("the transaction reverted");
                         let carried = intents::finish(tx, done.id, failure).await?;
+                        took(&carried, now);
                         if failure.is_some() {
                             failed(tx, &policy, &carried, now.seconds()).await?;
                         }
@@ -393,6 +394,17 @@ async fn excluded(
         return Ok(());
     };
     lenient(advance::apply(tx, policy, rental, &RentalEvent::LockDropped, now).await)
+}
+
+/// How long each call took from being wanted, which its id tells, to being final.
+fn took(carried: &[intents::Intent], now: UnixMillis) {
+    for intent in carried {
+        let (seconds, nanos) = intent.id.get_timestamp().map_or((0, 0), |at| at.to_unix());
+        let wanted = Duration::new(seconds, nanos);
+        let took = Duration::from_millis(now.get()).saturating_sub(wanted);
+        metrics::histogram!("weir_intent_final_seconds", "purpose" => intent.call.purpose())
+            .record(took.as_secs_f64());
+    }
 }
 
 fn lost(id: TxId) {

@@ -66,6 +66,17 @@ pub(crate) const KEYS: &[Key] = &[
         "seconds between the latest expected start and the contract's startBy",
     ),
     key("WEIR_HEARTBEAT_S", "5", "seconds between two heartbeats of an agent"),
+    key(
+        "WEIR_UNREADY_S",
+        "5",
+        "seconds that `weir serve` goes on serving once told to stop, while /readyz says no, so that a balancer sends \
+         nobody any more",
+    ),
+    key(
+        "WEIR_DRAIN_S",
+        "10",
+        "seconds that requests, or the rounds of `weir work`, may then take to finish",
+    ),
     key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain, queue and timers"),
     key("WEIR_RECONCILE_S", "5", "seconds between two reconciliations"),
     key("WEIR_RESEND_S", "6", "seconds after which unmined bytes are sent again"),
@@ -83,6 +94,8 @@ pub(crate) struct Config {
     pub(crate) metrics_listen: Option<String>,
     pub(crate) connections: u32,
     pub(crate) heartbeat: Seconds,
+    pub(crate) unready: Duration,
+    pub(crate) drain: Duration,
     pub(crate) policy: Policy,
     pub(crate) engine: EngineSettings,
 }
@@ -133,6 +146,8 @@ impl Config {
             metrics_listen: optional("WEIR_METRICS_LISTEN"),
             connections: number("WEIR_DB_CONNECTIONS")?,
             heartbeat,
+            unready: Duration::from_secs(number::<u32>("WEIR_UNREADY_S")?.into()),
+            drain: Duration::from_secs(number::<u32>("WEIR_DRAIN_S")?.into()),
             policy,
             engine: engine_settings()?,
         })
