@@ -39,14 +39,14 @@ pub(super) async fn examine(config: &Config, known: &Known, closes: u64, report:
         return;
     };
     alive(&client, &head, report).await;
-    let suggested = match client.suggested_tip().await {
-        Ok(suggested) => suggested,
+    let policy = config.engine.lane.fees;
+    let suggested = client.suggested_tip().await;
+    report.add_all(match &suggested {
+        Ok(suggested) => judge::fees(policy, chain_id, head.base_fee, *suggested),
         Err(error) => {
-            report.add(unanswered("fee.tip", &error));
-            0
+            [unanswered("fee.tip", error), Finding::skipped("fee.ceiling", "needs fee.tip")]
         }
-    };
-    report.add_all(judge::fees(config.engine.lane.fees, chain_id, head.base_fee, suggested));
+    });
     let Some(deployment) = &known.deployment else {
         report.add_all(RECORDED.map(|id| Finding::skipped(id, "needs deployment.recorded")));
         return;
@@ -54,7 +54,7 @@ pub(super) async fn examine(config: &Config, known: &Known, closes: u64, report:
     identity(&client, chain_id, deployment, report).await;
     report.add(abi(&client, deployment).await);
     tokens::examine(&client, deployment, &known.tokens, report).await;
-    let fees = config.engine.lane.fees.fees(head.base_fee, suggested);
+    let fees = policy.fees(head.base_fee, suggested.unwrap_or_default());
     signer::examine(config, &client, deployment, fees, closes, report).await;
 }
 

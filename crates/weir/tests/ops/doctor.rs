@@ -87,6 +87,7 @@ async fn a_good_market_passes_and_each_broken_thing_is_named() {
     a_line_each(&market, &good);
     broken_settings(&market);
     broken_database(&market).await;
+    frozen_money(&market).await;
     broken_chain(&market).await;
 }
 
@@ -161,6 +162,21 @@ async fn broken_database(market: &Market) {
     }
     let mended = Said::by(&with_key(market));
     assert_eq!(mended.failed(), Vec::<&str>::new(), "{:#}", mended.json);
+}
+
+/// Frozen money is a matter for a person, until one has lifted it.
+async fn frozen_money(market: &Market) {
+    market
+        .sql(
+            "CREATE TABLE IF NOT EXISTS freezes (scope text, reason text, detail text, block bigint,
+                 frozen_at timestamptz, lifted_at timestamptz, lifted_by text);
+             INSERT INTO freezes (scope, reason, detail, block, frozen_at)
+             VALUES ('all', 'finality_missing', 'a test', 1, now());",
+        )
+        .await;
+    assert_eq!(Said::by(&with_key(market)).failed(), ["money.freezes"]);
+    market.sql("UPDATE freezes SET lifted_at = now(), lifted_by = 'the test'").await;
+    assert_eq!(Said::by(&with_key(market)).outcome("money.freezes"), "pass");
 }
 
 async fn broken_chain(market: &Market) {

@@ -1,6 +1,10 @@
 //! /metrics of both processes: nothing that the table does not explain, and what matters is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
 
 use super::{
     market::{Market, OPERATOR},
@@ -110,4 +114,35 @@ async fn both_processes_export_what_the_table_says_and_nothing_else() {
     // counters are there before their first event, so that an alert sees it
     assert!(text.contains("\nweir_lost_nonces_total 0\n"), "{text}");
     drop((worker, server));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_rental_is_told_by_metrics_that_the_table_explains() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = format!("127.0.0.1:{}", testkit::free_port().unwrap());
+    let arguments = ["up", "--outage", "0", "--run-for", "1", "--chain-port", "0", "--data"];
+    let mut command = weir(&arguments, &[("WEIR_LISTEN", &api)]);
+    let mut child = command.arg(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let up = Running::from(child);
+    let hint = lines.find(|line| line.contains("/metrics | grep")).expect("the rental was played");
+    std::thread::spawn(move || lines.for_each(drop));
+    let worker = hint.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+
+    let client = http();
+    let text = scrape(&client, worker).await.unwrap();
+    assert_explained(&text, Process::Work);
+    for purpose in ["start", "close"] {
+        let count = format!("weir_intent_final_seconds_count{{purpose=\"{purpose}\"}} 1");
+        assert!(text.contains(&count), "{count}\n{text}");
+    }
+    assert!(text.contains("\nweir_reconciled 1\n"), "{text}");
+    let told = scrape(&client, &format!("http://{api}/metrics")).await.unwrap();
+    assert_explained(&told, Process::Serve);
+    let booking = told.lines().find(|line| {
+        line.starts_with("weir_http_request_seconds_count") && line.contains("\"/v1/rentals\"")
+    });
+    assert!(booking.is_some(), "{told}");
+    up.signal("TERM");
+    assert!(up.end().await.success());
 }
