@@ -23,7 +23,8 @@ fn samples(text: &str) -> Vec<(String, BTreeSet<String>)> {
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {
             let (name, rest) = line.split_once(['{', ' ']).unwrap();
-            let labels = if line.contains('{') { rest.split_once('}').unwrap().0 } else { "" };
+            // a value may be a route such as /v1/rentals/{id}
+            let labels = rest.rsplit_once('}').map_or("", |(labels, _)| labels);
             // no label's value has a comma in it
             let labels = labels.split(',').filter_map(|label| label.split_once('='));
             (name.to_owned(), labels.map(|(label, _)| label.trim().to_owned()).collect())
