@@ -1,6 +1,6 @@
 # Each target is one script or one cargo command; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test contracts contracts-deep mutation gas-peers deploy-dry-run bench sqlx docs deny fmt clean-data
+.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run bench sqlx docs deny fmt clean-data
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,9 @@ setup: ## Check this machine and install the pinned tools
 
 run: ## Start the whole market here (ONCE=1: one rental from end to end, then stop)
 	@scripts/run
+
+demo-kill: ## Play a rental, kill -9 everything of ours at a random moment, start again, check the receipt
+	@scripts/kill-demo
 
 test: ## Everything that must hold: contracts, Rust, lints, committed files
 	@scripts/test

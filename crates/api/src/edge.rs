@@ -52,6 +52,10 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    if app.leaving.is_cancelled() {
+        // whoever keeps connections open is to take its next request elsewhere
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

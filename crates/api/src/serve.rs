@@ -81,7 +81,9 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
     )
 }
 
-/// Serves until `shutdown`, then lets open requests finish for a while; event streams end at once.
+/// Serves until `shutdown`, and then stops in two phases. First `/readyz` says no, and everything else is still
+/// served, for the time that a balancer needs to notice. Then nobody is accepted any more, event streams end with
+/// a word to come again, and open requests may finish for a while.
 ///
 /// # Errors
 /// If the listener fails.
@@ -90,15 +92,21 @@ pub async fn serve(
     app: AppState,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let closing = app.closing.clone();
-    let drain = app.config.drain_timeout;
-    let stop = shutdown.clone();
+    let (leaving, closing) = (app.leaving.clone(), app.closing.clone());
+    let (unready_for, drain) = (app.config.unready_for, app.config.drain_timeout);
+    metrics::gauge!("weir_serving").set(1);
+    let closed = closing.clone();
     let server = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
-        stop.cancelled().await;
+        shutdown.cancelled().await;
+        leaving.cancel();
+        metrics::gauge!("weir_serving").set(0);
+        tracing::info!(serving_for = ?unready_for, "told to stop; not ready any more");
+        tokio::time::sleep(unready_for).await;
+        tracing::info!("nobody is accepted any more");
         closing.cancel();
     });
     let out_of_patience = async {
-        shutdown.cancelled().await;
+        closed.cancelled().await;
         tokio::time::sleep(drain).await;
     };
     tokio::select! {

@@ -37,7 +37,9 @@ pub struct ApiConfig {
     pub body_limit: usize,
     /// How long a request may take before it is answered with an error.
     pub request_timeout: Duration,
-    /// How long open requests may go on once the service is told to stop.
+    /// How long the service goes on serving once it is told to stop, while `/readyz` says no.
+    pub unready_for: Duration,
+    /// How long open requests may then go on.
     pub drain_timeout: Duration,
     /// How many event streams may be open at once.
     pub stream_limit: usize,
@@ -68,6 +70,7 @@ impl ApiConfig {
             offline_after: Seconds(30),
             body_limit: 64 * 1_024,
             request_timeout: Duration::from_secs(10),
+            unready_for: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             stream_limit: 1_024,
             streams_per_account: 32,
@@ -90,6 +93,9 @@ pub struct AppState {
     pub(crate) feed: Feed,
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
+    /// The service was told to stop: it serves, but wants nobody new.
+    pub(crate) leaving: CancellationToken,
+    /// It accepts nobody any more.
     pub(crate) closing: CancellationToken,
 }
 
@@ -105,10 +111,10 @@ impl AppState {
     ) -> Self {
         let feed = Feed::start(store.clone());
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
-        let closing = CancellationToken::new();
+        let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let gasless = Gasless::default();
         let config = Arc::new(config);
-        Self { store, chain, config, metrics, feed, gasless, streams, closing }
+        Self { store, chain, config, metrics, feed, gasless, streams, leaving, closing }
     }
 
     /// Asks every listed token whether deposits can be locked by a signature (EIP-3009), so that the first booking need

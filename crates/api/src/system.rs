@@ -35,10 +35,13 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether the service can do its work: the database answers and is migrated, and an escrow contract is
-/// recorded.
+/// Whether the service can do its work and wants more of it: the database answers and is migrated, an escrow
+/// contract is recorded, and nobody has told the service to stop. A balancer asks here whom to send to.
 #[utoipa::path(get, path = "/readyz", tag = "system", responses((status = 200, body = Health)))]
 async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
+    if app.leaving.is_cancelled() {
+        return Err(Problem::new(Code::NotReady, "the service is stopping; ask another instance"));
+    }
     let mut connection = app.store.read().await?;
     match deployment::get(&mut connection).await {
         Ok(Some(_)) => Ok(Json(Health { status: "ready" })),

@@ -1,6 +1,12 @@
 //! What becomes of intents when the transaction that carried them is final: done, or asked for anew.
 
-use domain::{id::TxId, rental::RentalEvent, time::UnixSeconds};
+use std::time::Duration;
+
+use domain::{
+    id::TxId,
+    rental::RentalEvent,
+    time::{UnixMillis, UnixSeconds},
+};
 use store::{
     Connection, Policy, StoreError, TxError, advance,
     ends::{self, End},
@@ -17,7 +23,7 @@ pub(crate) async fn finish(
     tx: &mut Connection,
     policy: &Policy,
     done: &Finalised,
-    now: UnixSeconds,
+    now: UnixMillis,
 ) -> Result<(), TxError<EngineError>> {
     let failure = match done.outcome {
         Outcome::Succeeded => None,
@@ -32,7 +38,7 @@ pub(crate) async fn lose(
     tx: &mut Connection,
     policy: &Policy,
     id: TxId,
-    now: UnixSeconds,
+    now: UnixMillis,
 ) -> Result<(), TxError<EngineError>> {
     let done = Finalised { id, attempt: Default::default(), outcome: Outcome::Voided };
     end(tx, policy, &done, Some("another transaction spent the number of this one"), now).await
@@ -43,13 +49,14 @@ async fn end(
     policy: &Policy,
     done: &Finalised,
     failure: Option<&str>,
-    now: UnixSeconds,
+    now: UnixMillis,
 ) -> Result<(), TxError<EngineError>> {
     let carried = intents::carried(tx, done.id, done.attempt).await?;
     let half = u32::try_from(carried.len().div_ceil(2)).unwrap_or(u32::MAX);
     let cap = (done.outcome == Outcome::Reverted && carried.len() > 1).then_some(half);
     let mut settled = Vec::with_capacity(carried.len());
     for item in carried {
+        took(&item.intent, now);
         let Some(reason) = failure.or(item.skipped.as_deref()) else {
             settled.push(item.intent.id);
             continue;
@@ -65,7 +72,7 @@ async fn end(
             let told = End { stopped_at: *stopped_at, credit: *credit };
             ends::refuse_one(tx, item.intent.rental, told).await?;
         }
-        ask_anew(tx, policy, &item.intent, reason, now).await?;
+        ask_anew(tx, policy, &item.intent, reason, now.seconds()).await?;
     }
     intents::settle(tx, &settled).await?;
     Ok(())
@@ -92,4 +99,13 @@ async fn ask_anew(
         }
     };
     lenient(advance::apply(tx, policy, intent.rental, &event, now).await)
+}
+
+/// How long a call took from being wanted, which its id tells, to being final.
+fn took(intent: &Intent, now: UnixMillis) {
+    let (seconds, nanos) = intent.id.get_timestamp().map_or((0, 0), |at| at.to_unix());
+    let wanted = Duration::new(seconds, nanos);
+    let took = Duration::from_millis(now.get()).saturating_sub(wanted);
+    metrics::histogram!("weir_intent_final_seconds", "purpose" => intent.call.purpose())
+        .record(took.as_secs_f64());
 }

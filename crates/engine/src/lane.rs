@@ -4,7 +4,6 @@
 mod batch;
 mod fly;
 mod holding;
-mod purse;
 mod refused;
 mod send;
 mod stuck;
@@ -25,7 +24,6 @@ use store::{
 use crate::{EngineError, Site};
 use batch::Item;
 use holding::Holding;
-use purse::Purse;
 
 /// A transaction may not use more (EIP-7825).
 const GAS_CAP: u64 = 16_777_216;
@@ -82,7 +80,6 @@ pub struct Lane {
     settings: LaneSettings,
     site: Site,
     holding: tokio::sync::Mutex<Holding>,
-    purse: Purse,
 }
 
 /// What a tick goes by.
@@ -104,7 +101,7 @@ impl Lane {
     ) -> Self {
         let wire = Wire::new(client.clone());
         let holding = tokio::sync::Mutex::new(Holding::default());
-        Self { store, client, wire, signer, settings, site, holding, purse: Purse::default() }
+        Self { store, client, wire, signer, settings, site, holding }
     }
 
     /// Whose lane it is.
@@ -126,7 +123,6 @@ impl Lane {
         // what is stored is sent even if nothing new could be signed
         let raised = self.raise_stuck(lease).await;
         let sent = self.send_due().await?;
-        self.look_into_purse().await;
         signed.and(raised).map(|()| sent)
     }
 

@@ -295,12 +295,12 @@ impl Watcher {
                         return Ok(());
                     }
                     for done in txs::finalise(tx, number, now).await? {
-                        carried::finish(tx, &policy, &done, now.seconds()).await?;
+                        carried::finish(tx, &policy, &done, now).await?;
                     }
                     for (signer, next) in spent {
                         for id in txs::void_spent(tx, signer, next, now).await? {
                             lost(id);
-                            carried::lose(tx, &policy, id, now.seconds()).await?;
+                            carried::lose(tx, &policy, id, now).await?;
                         }
                     }
                     blocks::prune(tx, KEEP_BLOCKS).await?;

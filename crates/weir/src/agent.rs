@@ -31,8 +31,7 @@ pub(crate) struct Args {
 
 /// Runs until told to stop.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    // the agent serves no metrics of its own
-    drop(telemetry::start()?);
+    telemetry::start_logs()?;
     let server: Url = args.server.parse().map_err(Failure::during("--server"))?;
     let mut config = AgentConfig::new(server, args.state, Arc::new(SystemClock));
     config.enroll_token = args.enroll_token;

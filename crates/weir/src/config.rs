@@ -1,9 +1,9 @@
 //! Configuration: environment variables, each with its default and meaning in one table, from which
 //! `weir config` and docs/CONFIG.md are made.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
-use chain::FeePolicy;
+use chain::{FeePolicy, Signer};
 use domain::{money::FeeBps, time::Seconds};
 use engine::{EngineSettings, LaneSettings};
 use store::Policy;
@@ -66,6 +66,17 @@ pub(crate) const KEYS: &[Key] = &[
         "seconds between the latest expected start and the contract's startBy",
     ),
     key("WEIR_HEARTBEAT_S", "5", "seconds between two heartbeats of an agent"),
+    key(
+        "WEIR_UNREADY_S",
+        "5",
+        "seconds that `weir serve` goes on serving once told to stop, while /readyz says no, so that a balancer sends \
+         nobody any more",
+    ),
+    key(
+        "WEIR_DRAIN_S",
+        "10",
+        "seconds that requests, or the rounds of `weir work`, may then take to finish",
+    ),
     key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain and timers"),
     key("WEIR_LANE_POLL_MS", "100", "milliseconds between two looks at what is to be sent"),
     key("WEIR_RECONCILE_S", "5", "seconds between two reconciliations"),
@@ -106,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) metrics_listen: Option<String>,
     pub(crate) connections: u32,
     pub(crate) heartbeat: Seconds,
+    pub(crate) unready: Duration,
+    pub(crate) drain: Duration,
     pub(crate) policy: Policy,
     pub(crate) engine: EngineSettings,
 }
@@ -156,6 +169,8 @@ impl Config {
             metrics_listen: optional("WEIR_METRICS_LISTEN"),
             connections: number("WEIR_DB_CONNECTIONS")?,
             heartbeat,
+            unready: Duration::from_secs(number::<u32>("WEIR_UNREADY_S")?.into()),
+            drain: Duration::from_secs(number::<u32>("WEIR_DRAIN_S")?.into()),
             policy,
             engine: engine_settings()?,
         })
@@ -169,6 +184,27 @@ impl Config {
         self.database_url
             .as_deref()
             .ok_or_else(|| Failure::new("DATABASE_URL is not set; it names the PostgreSQL to use"))
+    }
+
+    /// The operator's keys: one, or several with commas between them.
+    ///
+    /// # Errors
+    /// If there is none, one is no key, or one is named twice. No key is repeated.
+    pub(crate) fn signers(&self) -> Result<Vec<Signer>, Failure> {
+        let keys = self.operator_key.as_deref().ok_or_else(|| {
+            Failure::new(
+                "WEIR_OPERATOR_KEY is not set; it is the key that starts and closes rentals",
+            )
+        })?;
+        let signers = keys
+            .split(',')
+            .map(|key| key.trim().parse().map_err(Failure::during("WEIR_OPERATOR_KEY")))
+            .collect::<Result<Vec<Signer>, _>>()?;
+        let addresses: BTreeSet<_> = signers.iter().map(Signer::address).collect();
+        if addresses.len() < signers.len() {
+            return Err(Failure::new("WEIR_OPERATOR_KEY names a key twice"));
+        }
+        Ok(signers)
     }
 
     /// The chain's URL.

@@ -6,14 +6,17 @@ mod clock;
 mod config;
 mod demo;
 mod deploy;
+mod doctor;
 mod failure;
 mod metrics;
 mod place;
+mod purse;
 mod serve;
 mod services;
 mod shutdown;
 mod telemetry;
 mod up;
+mod vitals;
 mod wallet;
 mod work;
 
@@ -46,8 +49,12 @@ enum Command {
     Agent(agent::Args),
     /// Apply pending database migrations and stop
     Migrate,
+    /// Check everything around the program, a line each; 1 if anything is not as it must be
+    Doctor(doctor::Args),
     /// Print every configuration key with its default and meaning
     Config,
+    /// Print every metric with its meaning, or the alerts or the dashboard made for them
+    Metrics(metrics::Args),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +82,11 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Work => work::run().await,
         Command::Agent(args) => agent::run(args).await,
         Command::Migrate => serve::migrate().await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Metrics(args) => {
+            metrics::print(&args);
+            Ok(())
+        }
         Command::Config => {
             print!("{}", config::as_markdown());
             Ok(())

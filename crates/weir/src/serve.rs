@@ -1,16 +1,22 @@
 //! `weir serve`: the HTTP API. Reads no key that moves money.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use api::{ApiConfig, AppState};
 use chain::ReadClient;
-use store::{Store, deployment};
+use store::{Store, StoreError, deployment, schema};
 
-use crate::{clock::SystemClock, config::Config, failure::Failure, shutdown, telemetry};
+use crate::{
+    clock::SystemClock, config::Config, failure::Failure, metrics::Process, shutdown, telemetry,
+    vitals,
+};
+
+/// After all requests and rounds: what may still run is a transaction whose caller has hung up.
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves until told to stop.
 pub(crate) async fn run() -> Result<(), Failure> {
-    let metrics = telemetry::start()?;
+    let metrics = telemetry::start(Process::Serve)?;
     let config = Config::from_env()?;
     let store = open_store(&config).await?;
     let client = ReadClient::connect(config.rpc()?).map_err(Failure::during("RPC_URL"))?;
@@ -21,27 +27,68 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let site = site.ok_or_else(no_deployment)?;
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
     settings.heartbeat_interval = config.heartbeat;
-    let state = AppState::new(store, client, settings, Some(metrics));
+    settings.unready_for = config.unready;
+    settings.drain_timeout = config.drain;
+    let state = AppState::new(store.clone(), client, settings, Some(metrics));
     state.probe_tokens().await.map_err(Failure::during("the database"))?;
     let listener = tokio::net::TcpListener::bind(&config.listen).await.map_err(|error| {
         Failure::new(format!("{} cannot be listened on: {error}", config.listen))
     })?;
     tracing::info!(listen = config.listen, "serving");
-    api::serve(listener, state, shutdown::token()?).await.map_err(Failure::during("serving"))
+    let stop = shutdown::token()?;
+    let watching = tokio::spawn(vitals::keep_pool(store.clone(), stop.clone()));
+    let outcome = api::serve(listener, state, stop).await.map_err(Failure::during("serving"));
+    watching.abort();
+    shutdown::close(&store, CLOSE_WITHIN).await;
+    tracing::info!("stopped");
+    outcome
 }
 
 /// Applies pending migrations.
 pub(crate) async fn migrate() -> Result<(), Failure> {
     let config = Config::from_env()?;
     let store = connect(&config).await?;
-    store.migrate().await.map_err(Failure::during("migrating the database"))
+    store::check_server(store.pool()).await.map_err(Failure::during("DATABASE_URL"))?;
+    apply_migrations(&store).await
 }
 
-/// Connects, and checks that the server is one that is supported.
+/// Applies what is pending, unless a newer program was here before: then there is nothing of ours to apply, and
+/// either we can live with what it did or we must not touch it.
+pub(crate) async fn apply_migrations(store: &Store) -> Result<(), Failure> {
+    let schema = look(store).await.map_err(Failure::during("the database"))?;
+    schema.migratable().map_err(|misfit| Failure::new(misfit.to_string()))?;
+    if schema.newer.is_empty() {
+        return store.migrate().await.map_err(Failure::during("migrating the database"));
+    }
+    if schema.pending.is_empty() {
+        eprintln!("weir: a newer program has migrated this database; nothing to do");
+        return Ok(());
+    }
+    Err(Failure::new(
+        "the database has migrations that this program does not know, and lacks some that it knows: migrate it with \
+         the newer program",
+    ))
+}
+
+/// Connects, and checks that server and schema are ones that this program can work with.
 pub(crate) async fn open_store(config: &Config) -> Result<Store, Failure> {
     let store = connect(config).await?;
     store::check_server(store.pool()).await.map_err(Failure::during("DATABASE_URL"))?;
+    let schema = look(&store).await.map_err(Failure::during("DATABASE_URL"))?;
+    schema.usable().map_err(|misfit| Failure::new(misfit.to_string()))?;
+    for newer in &schema.newer {
+        tracing::info!(
+            migration = newer.version,
+            newer.description,
+            "the database is newer than this program, by a migration that breaks nothing"
+        );
+    }
     Ok(store)
+}
+
+async fn look(store: &Store) -> Result<schema::Schema, StoreError> {
+    let mut connection = store.read().await?;
+    schema::look(&mut connection).await
 }
 
 async fn connect(config: &Config) -> Result<Store, Failure> {

@@ -1,7 +1,8 @@
-//! When to stop: Ctrl-C, SIGTERM, or the death of the process that started us.
+//! When to stop: Ctrl-C, SIGTERM, or the death of the process that started us; and how long that may take.
 
 use std::time::Duration;
 
+use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +11,8 @@ use crate::failure::Failure;
 const PARENT_CHECK: Duration = Duration::from_millis(250);
 
 /// A token that is cancelled on the first Ctrl-C or SIGTERM and, if `WEIR_PARENT` names our parent's
-/// process id, as soon as that process is gone.
+/// process id, as soon as that process is gone. A second signal ends the process at once, with 128 and the
+/// signal's number, as a shell would tell of one that was killed: what was not committed did not happen.
 ///
 /// # Errors
 /// If signals cannot be listened to.
@@ -29,6 +31,12 @@ pub(crate) fn token() -> Result<CancellationToken, Failure> {
             () = orphaned(parent) => tracing::warn!("our parent process is gone; stopping"),
         }
         stop.cancel();
+        let code = tokio::select! {
+            _ = terminate.recv() => 128_i32.saturating_add(SignalKind::terminate().as_raw_value()),
+            _ = interrupt.recv() => 128_i32.saturating_add(SignalKind::interrupt().as_raw_value()),
+        };
+        eprintln!("weir: told to stop twice; ending at once");
+        std::process::exit(code);
     });
     Ok(token)
 }
@@ -39,5 +47,15 @@ async fn orphaned(parent: Option<u32>) {
     };
     while std::os::unix::process::parent_id() == parent {
         tokio::time::sleep(PARENT_CHECK).await;
+    }
+}
+
+/// Lets transactions that nobody waits for any more (their caller has hung up) come to their end, for a
+/// while, and hands the connections back.
+pub(crate) async fn close(store: &Store, within: Duration) {
+    if tokio::time::timeout(within, store.pool().close()).await.is_err() {
+        tracing::warn!(
+            "database connections were still in use at the end; what they began is rolled back"
+        );
     }
 }

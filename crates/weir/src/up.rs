@@ -22,6 +22,7 @@ use crate::{
     deploy::{self, Roles},
     failure::Failure,
     place::Place,
+    serve,
     services::{Plan, Service},
     shutdown,
 };
@@ -60,6 +61,8 @@ const LOCAL: &[(&str, &str)] = &[
     ("WEIR_POLL_MS", "150"),
     ("WEIR_RECONCILE_S", "1"),
     ("WEIR_RESEND_S", "3"),
+    // no balancer stands before it
+    ("WEIR_UNREADY_S", "0"),
 ];
 const BLOCK_TIME: Duration = Duration::from_secs(1);
 /// Long enough for services whose parent was killed to end.
@@ -260,7 +263,7 @@ async fn prepare(
         .await
         .map_err(Failure::during("the database"))?;
     store::check_server(store.pool()).await.map_err(Failure::during("the database"))?;
-    store.migrate().await.map_err(Failure::during("migrating the database"))?;
+    serve::apply_migrations(&store).await?;
     let client = ReadClient::connect(rpc).map_err(Failure::during("RPC_URL"))?;
     tokio::time::timeout(deploy::DEPLOY_WITHIN, deploy::ensure(&store, &client, rpc))
         .await

@@ -1,6 +1,6 @@
 //! `weir work`: the engine. The only process that holds the operator's key.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use chain::{ReadClient, Signer};
 use engine::{Engine, Site};
@@ -10,18 +10,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     failure::Failure,
-    serve::{no_deployment, open_store},
+    metrics::Process,
+    serve::{CLOSE_WITHIN, no_deployment, open_store},
     shutdown, telemetry,
+    vitals::Vitals,
 };
-
-/// A tick takes milliseconds; one that waits for a slow chain takes a few seconds.
-const FINISH_WITHIN: Duration = Duration::from_secs(8);
 
 /// Works until told to stop.
 pub(crate) async fn run() -> Result<(), Failure> {
-    let metrics = telemetry::start()?;
+    let metrics = telemetry::start(Process::Work)?;
     let config = Config::from_env()?;
-    let signers = signers(config.operator_key.as_deref())?;
+    let signers = config.signers()?;
     let store = open_store(&config).await?;
     let client = ReadClient::connect(config.rpc()?).map_err(Failure::during("RPC_URL"))?;
     let known = {
@@ -37,34 +36,32 @@ pub(crate) async fn run() -> Result<(), Failure> {
     for signer in &signers {
         tracing::info!(signer = %signer.address(), escrow = %site.escrow, "working");
     }
-    let engine = Engine { store, client, signers, site, settings: config.engine };
-    tokio::select! {
+    let vitals = Vitals {
+        store: store.clone(),
+        client: client.clone(),
+        signers: signers.iter().map(Signer::address).collect(),
+        fees: config.engine.lane.fees,
+    };
+    let watching = tokio::spawn(vitals.keep(stop.clone()));
+    let engine = Engine { store: store.clone(), client, signers, site, settings: config.engine };
+    // Told to stop, each loop finishes the round that it is in and takes no new work: every timer that it has
+    // claimed is done or given back by then.
+    let outcome = tokio::select! {
         done = engine::run(engine, stop.clone()) => done.map_err(Failure::during("working")),
-        // a tick that hangs must not keep us: all of its writes are whole or not there
-        () = overdue(&stop) => {
+        // A round that hangs must not keep us: its writes are whole or not there, and the leases of its timers
+        // run out by themselves.
+        () = overdue(&stop, config.drain) => {
             tracing::warn!("a loop did not finish in time; stopping all the same");
             Ok(())
         }
-    }
+    };
+    watching.abort();
+    shutdown::close(&store, CLOSE_WITHIN).await;
+    tracing::info!("stopped");
+    outcome
 }
 
-/// The operator's keys: one, or several with commas between them.
-fn signers(keys: Option<&str>) -> Result<Vec<Signer>, Failure> {
-    let keys = keys.ok_or_else(|| {
-        Failure::new("WEIR_OPERATOR_KEY is not set; it is the key that starts and closes rentals")
-    })?;
-    let signers = keys
-        .split(',')
-        .map(|key| key.trim().parse().map_err(Failure::during("WEIR_OPERATOR_KEY")))
-        .collect::<Result<Vec<Signer>, _>>()?;
-    let addresses: BTreeSet<_> = signers.iter().map(Signer::address).collect();
-    if addresses.len() < signers.len() {
-        return Err(Failure::new("WEIR_OPERATOR_KEY names a key twice"));
-    }
-    Ok(signers)
-}
-
-async fn overdue(stop: &CancellationToken) {
+async fn overdue(stop: &CancellationToken, drain: Duration) {
     stop.cancelled().await;
-    tokio::time::sleep(FINISH_WITHIN).await;
+    tokio::time::sleep(drain).await;
 }

@@ -36,6 +36,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const COST_EVERY: Duration = Duration::from_secs(1);
 /// The timeline is read so often even without news, should the listening connection be down.
 const READ_EVERY: Duration = Duration::from_secs(5);
+/// Readers that are sent away come again after this and up to two seconds more.
+const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// Entries that are read at once.
 const BATCH: i64 = 100;
 /// After so long the reader has to come again, with a session that is still good.
@@ -47,7 +49,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// Follows a rental. `state` and `tx` events carry the ids of its timeline: send the last one as
 /// `Last-Event-ID` to go on after it. `cost` comes once a second while time is billed. The stream ends
-/// when the rental has.
+/// when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
+/// again, to another instance, after the time that its `retry` tells.
 #[utoipa::path(get, path = "/v1/rentals/{id}/events", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
            ("Last-Event-ID" = Option<String>, Header, description = "the last id that was received")),
@@ -76,6 +79,7 @@ async fn follow(
         waiting: VecDeque::new(),
         cost_told: None,
         begun: Instant::now(),
+        farewell: false,
         _permit: permit,
     };
     let events = stream::unfold(follower, |mut follower| async move {
@@ -107,6 +111,8 @@ struct Follower {
     waiting: VecDeque<Event>,
     cost_told: Option<Instant>,
     begun: Instant,
+    /// The reader was told to come again.
+    farewell: bool,
     _permit: StreamPermit,
 }
 
@@ -117,8 +123,12 @@ impl Follower {
             if let Some(event) = self.waiting.pop_front() {
                 return Some(event);
             }
-            if self.begun.elapsed() >= LONGEST {
+            if self.begun.elapsed() >= LONGEST || self.farewell {
                 return None;
+            }
+            if self.app.closing.is_cancelled() {
+                self.farewell = true;
+                return Some(come_again());
             }
             match self.look().await {
                 Ok(Outlook::News) => {}
@@ -169,13 +179,13 @@ impl Follower {
         Ok(Outlook::Quiet { runs })
     }
 
-    /// Waits for news of this rental or for `patience`. False if the service closes.
+    /// Waits for news of this rental, for `patience`, or until the service closes. False if there will be no news.
     async fn wait(&mut self, patience: Duration) -> bool {
         let until = Instant::now().checked_add(patience);
         let closing = self.app.closing.clone();
         loop {
             let heard = tokio::select! {
-                () = closing.cancelled() => return false,
+                () = closing.cancelled() => return true,
                 () = sleep_until(until) => return true,
                 heard = self.news.recv() => heard,
             };
@@ -194,6 +204,13 @@ async fn sleep_until(until: Option<Instant>) {
     if let Some(until) = until {
         tokio::time::sleep_until(until).await;
     }
+}
+
+/// The last event of a stream that the service ends: not all readers at the same moment.
+fn come_again() -> Event {
+    let spread = u64::from(rand::random::<u8>()).saturating_mul(8);
+    let after = RECONNECT_AFTER.saturating_add(Duration::from_millis(spread));
+    Event::default().event("reconnect").retry(after).data(r#"{"reason":"the service stops"}"#)
 }
 
 /// What a look at a rental found.

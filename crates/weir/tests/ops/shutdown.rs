@@ -1,0 +1,203 @@
+//! Both processes stop in two phases and lose nothing; a second signal ends them at once.
+
+use futures_util::StreamExt as _;
+use reqwest::{StatusCode, header};
+use serde_json::Value;
+
+use super::{
+    market::{Market, OPERATOR},
+    process::{LIMIT, Running, Server, eventually, http, status, weir},
+};
+
+/// Bookings wait in the database, inside their transaction, while there is a row in `gate`.
+const GATE: &str = "
+    CREATE TABLE gate AS SELECT true AS shut;
+    CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        WHILE EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.02); END LOOP;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER wait BEFORE INSERT ON rentals FOR EACH ROW EXECUTE FUNCTION wait_at_gate();";
+const OPEN_GATE: &str = "DELETE FROM gate";
+const AT_GATE: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND query LIKE 'INSERT INTO rentals%' AND state = 'active'";
+
+async fn a_booking_waits(market: &Market) {
+    eventually("a booking waits in the database", async || {
+        (market.count(AT_GATE).await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_booking_in_flight_finishes_and_a_balancer_is_told_first() {
+    let market = Market::open().await;
+    let renter = market.renters(1).await.remove(0);
+    market.sql(GATE).await;
+    let server = Server::start(&market.with(&[("WEIR_UNREADY_S", "3")])).await;
+    let (client, url) = (http(), server.url.clone());
+    let booking = tokio::spawn({
+        let (client, url, renter) = (client.clone(), url.clone(), renter.clone());
+        async move { renter.book(&client, &url).await.unwrap() }
+    });
+    a_booking_waits(&market).await;
+
+    server.running.signal("TERM");
+    eventually("it is not ready any more", async || {
+        let ready = status(&client, &format!("{url}/readyz")).await;
+        (ready == Some(StatusCode::SERVICE_UNAVAILABLE)).then_some(())
+    })
+    .await;
+    // it still serves, and asks to be left
+    let offers = client.get(format!("{url}/v1/gpu-models")).send().await.unwrap();
+    assert_eq!(offers.status(), 200);
+    assert_eq!(offers.headers().get(header::CONNECTION).unwrap(), "close");
+    assert_eq!(status(&client, &format!("{url}/healthz")).await, Some(StatusCode::OK));
+    server.closes().await;
+    assert!(!booking.is_finished());
+
+    market.sql(OPEN_GATE).await;
+    let booked = tokio::time::timeout(LIMIT, booking).await.unwrap().unwrap();
+    assert_eq!(booked.status(), StatusCode::CREATED);
+    assert_eq!(server.running.end().await.code(), Some(0));
+    assert_eq!(market.count("SELECT count(*) FROM rentals").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_has_booked_all_the_same() {
+    let market = Market::open().await;
+    let renter = market.renters(1).await.remove(0);
+    market.sql(GATE).await;
+    let server = Server::start(&market.with(&[("WEIR_UNREADY_S", "0")])).await;
+    let (client, url) = (http(), server.url.clone());
+    let booking = tokio::spawn(async move { renter.book(&client, &url).await });
+    a_booking_waits(&market).await;
+    // the caller is gone: no request is open, but a transaction is
+    booking.abort();
+    assert!(booking.await.unwrap_err().is_cancelled());
+    server.running.signal("TERM");
+    server.closes().await;
+    market.sql(OPEN_GATE).await;
+    assert_eq!(server.running.end().await.code(), Some(0));
+    assert_eq!(market.count("SELECT count(*) FROM rentals").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_streams_end_with_a_word_to_come_again() {
+    let market = Market::open().await;
+    let renter = market.renters(1).await.remove(0);
+    let server = Server::start(&market.with(&[("WEIR_UNREADY_S", "0")])).await;
+    let client = http();
+    let booked: Value = renter.book(&client, &server.url).await.unwrap().json().await.unwrap();
+    let id = booked["rental"]["id"].as_str().unwrap();
+    let follow = client.get(format!("{}/v1/rentals/{id}/events", server.url));
+    let mut stream = renter.asks(follow).send().await.unwrap().bytes_stream();
+    let mut said = String::new();
+    while !said.contains("event: state") {
+        let part = tokio::time::timeout(LIMIT, stream.next()).await.unwrap().unwrap().unwrap();
+        said.push_str(std::str::from_utf8(&part).unwrap());
+    }
+    server.running.signal("TERM");
+    while let Some(part) = tokio::time::timeout(LIMIT, stream.next()).await.unwrap() {
+        said.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
+    }
+    let (_, farewell) = said.split_once("event: reconnect").expect("a word to come again");
+    assert!(farewell.contains("retry: "), "and after which time: {said}");
+    assert_eq!(server.running.end().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once_and_half_a_booking_is_none() {
+    let market = Market::open().await;
+    let renter = market.renters(1).await.remove(0);
+    market.sql(GATE).await;
+    let server = Server::start(&market.with(&[("WEIR_UNREADY_S", "600")])).await;
+    let (client, url) = (http(), server.url.clone());
+    let booking = tokio::spawn({
+        let (client, url, renter) = (client.clone(), url.clone(), renter.clone());
+        async move { renter.book(&client, &url).await }
+    });
+    a_booking_waits(&market).await;
+    server.running.signal("TERM");
+    eventually("the first one is heard", async || {
+        let ready = status(&client, &format!("{url}/readyz")).await;
+        (ready == Some(StatusCode::SERVICE_UNAVAILABLE)).then_some(())
+    })
+    .await;
+    server.running.signal("TERM");
+    assert_eq!(server.running.end().await.code(), Some(143));
+    assert!(booking.await.unwrap().is_err(), "no answer, so nobody was told anything");
+    market.sql(OPEN_GATE).await;
+    eventually("the half booking is rolled back", async || {
+        (market.count(AT_GATE).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(market.count("SELECT count(*) FROM rentals").await, 0);
+    // the same key again: booked once
+    let server = Server::start(&market.environment()).await;
+    assert_eq!(renter.book(&client, &server.url).await.unwrap().status(), StatusCode::CREATED);
+}
+
+const EXPIRED: &str = "SELECT count(*) FROM rentals WHERE state = 'expired'";
+const BOOKINGS: i64 = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_stopped_or_killed_midway_loses_no_timer_and_fires_none_twice() {
+    let market = Market::open().await;
+    let server = Server::start(&market.with(&[("WEIR_FUNDING_TTL_S", "1")])).await;
+    let client = http();
+    for renter in market.renters(usize::try_from(BOOKINGS).unwrap()).await {
+        assert_eq!(renter.book(&client, &server.url).await.unwrap().status(), StatusCode::CREATED);
+    }
+    // each timer takes a moment, so that a process can be met in the middle of its round
+    market
+        .sql(
+            "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$;
+             CREATE TRIGGER slowly BEFORE UPDATE ON rentals FOR EACH ROW EXECUTE FUNCTION slowly();",
+        )
+        .await;
+    let more = [
+        ("WEIR_OPERATOR_KEY", OPERATOR),
+        ("WEIR_FUNDING_TTL_S", "1"),
+        ("WEIR_POLL_MS", "50"),
+        ("WEIR_DRAIN_S", "60"),
+    ];
+    let environment = market.with(&more);
+    let expired_above = async |least: i64| {
+        eventually("timers fire", async || {
+            let count = market.count(EXPIRED).await;
+            (count > least).then_some(count)
+        })
+        .await
+    };
+
+    let worker = Running::start(&mut weir(&["work"], &environment));
+    expired_above(0).await;
+    worker.signal("KILL");
+    assert_eq!(worker.end().await.code(), None, "killed");
+    let leased = "SELECT count(*) FROM jobs WHERE done_at IS NULL AND leased_until > now()";
+    assert!(market.count(leased).await > 0, "in the middle");
+    eventually("the killed one's leases run out", async || {
+        (market.count(leased).await == 0).then_some(())
+    })
+    .await;
+    let killed_at = market.count(EXPIRED).await;
+
+    // the next takes what is left, and is stopped in the middle
+    let worker = Running::start(&mut weir(&["work"], &environment));
+    expired_above(killed_at).await;
+    worker.signal("TERM");
+    assert_eq!(worker.end().await.code(), Some(0));
+    assert_eq!(market.count(leased).await, 0, "what it had claimed is done or given back");
+
+    let worker = Running::start(&mut weir(&["work"], &environment));
+    eventually("the last finishes", async || {
+        (market.count(EXPIRED).await == BOOKINGS).then_some(())
+    })
+    .await;
+    drop(worker);
+    let ends =
+        "SELECT count(*) FROM rental_events WHERE kind = 'state' AND detail->>'state' = 'expired'";
+    assert_eq!(market.count(ends).await, BOOKINGS, "each ended once");
+}
