@@ -4,15 +4,19 @@
 mod client;
 mod error;
 mod fees;
+mod fleet;
+mod header;
 mod receipt;
 mod refusal;
 mod signer;
+mod wire;
 
-pub use client::{BlockHeader, ReadClient};
+pub use client::ReadClient;
 pub use error::ChainError;
 pub use fees::{FeePolicy, Fees};
+pub use fleet::{Identified, Identity};
+pub use header::BlockHeader;
 pub use receipt::TxReceipt;
 pub use refusal::{Refused, SendOutcome, classify};
 pub use signer::{SignedTx, Signer, SignerError, TxFields};
-
-pub use client::Wire;
+pub use wire::Wire;
