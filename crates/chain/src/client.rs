@@ -14,6 +14,7 @@ use alloy::{
     sol,
     sol_types::SolCall,
 };
+use tokio::task::JoinSet;
 
 use crate::{
     BlockHeader, ChainError, Identified, Identity, TxReceipt, fleet::Fleet, receipt::Receipt,
@@ -65,6 +66,19 @@ impl ReadClient {
     /// What every endpoint says of its chain.
     pub async fn identify(&self) -> Vec<Identified> {
         self.fleet.identify().await
+    }
+
+    /// What each endpoint says is the block at this height: none where it has none, rests, or does not answer.
+    pub async fn each_hash_at(&self, number: u64) -> Vec<Option<B256>> {
+        let mut asked = JoinSet::new();
+        for endpoint in self.fleet.awake() {
+            let fleet = Arc::clone(&self.fleet);
+            asked.spawn(async move {
+                let ask = header_at(&endpoint.provider, BlockNumberOrTag::Number(number));
+                fleet.ask_one(&endpoint, ask).await.ok().flatten().map(|block| block.hash)
+            });
+        }
+        asked.join_all().await
     }
 
     /// EIP-155 chain id.

@@ -108,6 +108,34 @@ impl Fleet {
         Err(trouble)
     }
 
+    /// Asks two endpoints, or the only one there is. Where there are several, one answer is not enough.
+    ///
+    /// # Errors
+    /// As [`Fleet::ask`]; the last trouble if fewer than two answered.
+    pub(crate) async fn ask_two<T, F, Fut>(&self, question: F) -> Result<(T, Option<T>), ChainError>
+    where
+        F: Fn(DynProvider) -> Fut,
+        Fut: Future<Output = Result<T, ChainError>>,
+    {
+        let mut trouble = ChainError::Unavailable("no second RPC endpoint answers".to_owned());
+        let mut first = None;
+        for at in self.order() {
+            let Some(endpoint) = self.endpoints.get(at) else { continue };
+            match self.ask_one(endpoint, question(endpoint.provider.clone())).await {
+                Ok(answer) => match first.take() {
+                    None => first = Some(answer),
+                    Some(first) => return Ok((first, Some(answer))),
+                },
+                Err(error) if error.is_trouble() || error.is_of_this_node() => trouble = error,
+                Err(error) => return Err(error),
+            }
+        }
+        match first {
+            Some(only) if self.endpoints.len() == 1 => Ok((only, None)),
+            Some(_) | None => Err(trouble),
+        }
+    }
+
     /// Asks one endpoint, within the time limit, and keeps what that says of its health.
     pub(crate) async fn ask_one<T>(
         &self,

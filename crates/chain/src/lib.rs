@@ -6,6 +6,7 @@ mod error;
 mod fees;
 mod fleet;
 mod header;
+mod ranges;
 mod receipt;
 mod refusal;
 mod signer;

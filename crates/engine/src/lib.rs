@@ -5,6 +5,7 @@ mod apply;
 mod conductor;
 mod error;
 mod final_events;
+mod freezing;
 mod lane;
 mod pause;
 mod reconciler;

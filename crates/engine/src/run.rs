@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 
 use chain::{ReadClient, Signer};
 use store::Store;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher};
@@ -14,7 +15,7 @@ use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watche
 pub struct EngineSettings {
     /// Between two looks at the chain, the queue and the timers.
     pub poll: Duration,
-    /// Between two reconciliations.
+    /// Between two reconciliations, at most: one follows every new final block.
     pub reconcile: Duration,
     /// How the lane sends.
     pub lane: LaneSettings,
@@ -47,21 +48,35 @@ pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineEr
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
     let reconciler = Reconciler::new(store, client, site);
+    // A new final block is compared at once; the pause is for when there is none.
+    let (finalised, never) = (Notify::new(), Notify::new());
     tokio::join!(
-        keep_going("lane", settings.poll, &stop, || async { lane.tick().await.map(drop) }),
-        keep_going("watcher", settings.poll, &stop, || async { watcher.tick().await.map(drop) }),
-        keep_going("conductor", settings.poll, &stop, || async {
+        keep_going("lane", settings.poll, (&stop, &never), || async {
+            lane.tick().await.map(drop)
+        }),
+        keep_going("watcher", settings.poll, (&stop, &never), || async {
+            if watcher.tick().await?.finalised {
+                finalised.notify_one();
+            }
+            Ok(())
+        }),
+        keep_going("conductor", settings.poll, (&stop, &never), || async {
             conductor.tick().await.map(drop)
         }),
-        keep_going("reconciler", settings.reconcile, &stop, || async {
+        keep_going("reconciler", settings.reconcile, (&stop, &finalised), || async {
             reconciler.tick().await.map(drop)
         }),
     );
     Ok(())
 }
 
-async fn keep_going<F, T>(name: &'static str, pause: Duration, stop: &CancellationToken, tick: T)
-where
+/// Ticks with this pause in between, sooner if it is woken, until it is told to stop.
+async fn keep_going<F, T>(
+    name: &'static str,
+    pause: Duration,
+    (stop, woken): (&CancellationToken, &Notify),
+    tick: T,
+) where
     T: Fn() -> F,
     F: Future<Output = Result<(), EngineError>>,
 {
@@ -87,6 +102,7 @@ where
         };
         tokio::select! {
             () = stop.cancelled() => {}
+            () = woken.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }

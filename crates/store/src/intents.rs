@@ -183,7 +183,7 @@ pub async fn is_open(
     .await?)
 }
 
-/// Queued intents that may be sent now, oldest first.
+/// Queued intents that may be sent now, oldest first; those of frozen money wait.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -194,7 +194,11 @@ pub async fn due(
 ) -> Result<Vec<Intent>, StoreError> {
     sqlx::query!(
         "SELECT id, rental_id, args, deferrals FROM chain_intents
-         WHERE state = 'queued' AND not_before <= $1 ORDER BY created_at, id LIMIT $2",
+         WHERE state = 'queued' AND not_before <= $1
+           AND NOT EXISTS (SELECT FROM freezes f, rentals r JOIN quotes q ON q.id = r.quote_id
+                           WHERE r.id = chain_intents.rental_id AND f.lifted_at IS NULL
+                             AND (f.scope = 'all' OR f.subject IN (r.escrow_id, q.token)))
+         ORDER BY created_at, id LIMIT $2",
         ts_millis(now)?,
         limit
     )
