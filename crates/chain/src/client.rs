@@ -1,21 +1,24 @@
-//! The RPC client. Every call has a time limit; nothing here watches, waits or fills nonces in.
+//! The RPC client: questions to the chain. Every one has a time limit; nothing here watches, waits or fills nonces
+//! in.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use alloy::{
     eips::{BlockId, BlockNumberOrTag},
-    primitives::{Address, B256, Bloom, BloomInput, Bytes, U256, keccak256},
-    providers::{DynProvider, Provider, ProviderBuilder},
-    rpc::types::{Block, Filter, Log, TransactionInput, TransactionRequest},
+    primitives::{Address, B256, Bytes, U256, keccak256},
+    providers::{DynProvider, Provider},
+    rpc::{
+        client::RpcClient,
+        types::{Filter, Log, TransactionInput, TransactionRequest},
+    },
     sol,
     sol_types::SolCall,
 };
-use domain::time::UnixSeconds;
-use reqwest::Url;
+use tokio::task::JoinSet;
 
-use crate::{ChainError, SendOutcome, TxReceipt, classify, receipt::Receipt};
-
-const RPC_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{
+    BlockHeader, ChainError, Identified, Identity, TxReceipt, fleet::Fleet, receipt::Receipt,
+};
 
 sol! {
     function nonces(address owner) external view returns (uint256);
@@ -31,55 +34,51 @@ const GAS_1271: u64 = 500_000;
 /// Asks the chain; cannot send.
 #[derive(Clone, Debug)]
 pub struct ReadClient {
-    pub(crate) provider: DynProvider,
-}
-
-/// What identifies a block and its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockHeader {
-    /// Height.
-    pub number: u64,
-    /// Its hash.
-    pub hash: B256,
-    /// Hash of the one before.
-    pub parent_hash: B256,
-    /// When it was made.
-    pub timestamp: UnixSeconds,
-    /// Base fee in wei per gas.
-    pub base_fee: u128,
-    /// How many transactions are in it.
-    pub transactions: usize,
-    /// Who emitted logs in it, and which: never wrong about a no.
-    pub logs_bloom: Bloom,
-}
-
-impl BlockHeader {
-    /// False if `address` has emitted no log in this block; true if it may have.
-    #[must_use]
-    pub fn may_have_logs_of(&self, address: Address) -> bool {
-        self.logs_bloom.contains_input(BloomInput::Raw(address.as_slice()))
-    }
+    pub(crate) fleet: Arc<Fleet>,
 }
 
 impl ReadClient {
-    /// A client of one HTTP endpoint. Does not connect yet.
+    /// A client of one HTTP endpoint or of several, separated by commas. Does not connect yet.
     ///
     /// # Errors
-    /// [`ChainError::Nonsense`] if the URL is malformed.
-    pub fn connect(url: &str) -> Result<Self, ChainError> {
-        let url: Url = url
-            .parse()
-            .map_err(|error| ChainError::Nonsense(format!("RPC URL {url:?}: {error}")))?;
-        let http = reqwest::Client::builder()
-            .timeout(RPC_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|error| ChainError::Unavailable(error.to_string()))?;
-        let transport = alloy::transports::http::Http::with_client(http, url);
-        let client = alloy::rpc::client::RpcClient::new(transport, true);
-        let provider =
-            ProviderBuilder::new().disable_recommended_fillers().connect_client(client).erased();
-        Ok(Self { provider })
+    /// [`ChainError::Nonsense`] if a URL is malformed, there twice, or there are none or too many.
+    pub fn connect(urls: &str) -> Result<Self, ChainError> {
+        Ok(Self { fleet: Arc::new(Fleet::connect(urls)?) })
+    }
+
+    /// A client over any transport: what asks the chain need not know what answers.
+    #[must_use]
+    pub fn over(client: RpcClient) -> Self {
+        Self { fleet: Arc::new(Fleet::over(client)) }
+    }
+
+    /// How many endpoints it asks.
+    #[must_use]
+    pub fn endpoints(&self) -> usize {
+        self.fleet.endpoints.len()
+    }
+
+    /// From here on only endpoints that serve this chain are believed.
+    pub fn expect(&self, identity: Identity) {
+        self.fleet.expect(identity);
+    }
+
+    /// What every endpoint says of its chain.
+    pub async fn identify(&self) -> Vec<Identified> {
+        self.fleet.identify().await
+    }
+
+    /// What each endpoint says is the block at this height: none where it has none, rests, or does not answer.
+    pub async fn each_hash_at(&self, number: u64) -> Vec<Option<B256>> {
+        let mut asked = JoinSet::new();
+        for endpoint in self.fleet.awake() {
+            let fleet = Arc::clone(&self.fleet);
+            asked.spawn(async move {
+                let ask = header_at(&endpoint.provider, BlockNumberOrTag::Number(number));
+                fleet.ask_one(&endpoint, ask).await.ok().flatten().map(|block| block.hash)
+            });
+        }
+        asked.join_all().await
     }
 
     /// EIP-155 chain id.
@@ -87,7 +86,7 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn chain_id(&self) -> Result<u64, ChainError> {
-        Ok(self.provider.get_chain_id().await?)
+        self.fleet.ask(|provider| async move { Ok(provider.get_chain_id().await?) }).await
     }
 
     /// The header of a block, or `None` if the chain has none there.
@@ -95,7 +94,7 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn header(&self, at: BlockNumberOrTag) -> Result<Option<BlockHeader>, ChainError> {
-        Ok(self.provider.get_block_by_number(at).await?.map(|block| header(&block)))
+        self.fleet.ask(|provider| async move { header_at(&provider, at).await }).await
     }
 
     /// The newest block's header.
@@ -127,16 +126,8 @@ impl ReadClient {
         block: &BlockHeader,
         address: Address,
     ) -> Result<Vec<Log>, ChainError> {
-        let filter = Filter::new().at_block_hash(block.hash).address(address);
-        let logs = self.provider.get_logs(&filter).await?;
-        if logs.is_empty() && block.may_have_logs_of(address) {
-            let receipts = self.receipts(block).await?;
-            if receipts.iter().any(|receipt| receipt.logged.contains(&address)) {
-                let reason = format!("it has the logs of block {} not yet", block.number);
-                return Err(ChainError::Unavailable(reason));
-            }
-        }
-        Ok(logs)
+        let ask = |provider| async move { logs_of(&provider, block, address).await };
+        self.fleet.ask(ask).await
     }
 
     /// The receipts of all transactions of this block, of whatever type they are.
@@ -144,14 +135,7 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError::Unavailable`] if the node does not have them.
     pub async fn receipts(&self, block: &BlockHeader) -> Result<Vec<TxReceipt>, ChainError> {
-        let found: Option<Vec<Receipt>> =
-            self.provider.raw_request("eth_getBlockReceipts".into(), (block.hash,)).await?;
-        let receipts = found.unwrap_or_default();
-        if receipts.is_empty() && block.transactions > 0 {
-            let reason = format!("it has the receipts of block {} not yet", block.number);
-            return Err(ChainError::Unavailable(reason));
-        }
-        Ok(receipts.into_iter().map(TxReceipt::from).collect())
+        self.fleet.ask(|provider| async move { receipts_of(&provider, block).await }).await
     }
 
     /// The account's next nonce in the newest block.
@@ -159,7 +143,10 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn nonce(&self, account: Address) -> Result<u64, ChainError> {
-        Ok(self.provider.get_transaction_count(account).await?)
+        let ask = |provider: DynProvider| async move {
+            Ok(provider.get_transaction_count(account).await?)
+        };
+        self.fleet.ask(ask).await
     }
 
     /// The account's next nonce as of this block.
@@ -168,7 +155,10 @@ impl ReadClient {
     /// [`ChainError`].
     pub async fn nonce_at(&self, account: Address, block: B256) -> Result<u64, ChainError> {
         let at = BlockId::hash(block);
-        Ok(self.provider.get_transaction_count(account).block_id(at).await?)
+        let ask = |provider: DynProvider| async move {
+            Ok(provider.get_transaction_count(account).block_id(at).await?)
+        };
+        self.fleet.ask(ask).await
     }
 
     /// The account's native balance in wei.
@@ -176,7 +166,7 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn balance(&self, account: Address) -> Result<U256, ChainError> {
-        Ok(self.provider.get_balance(account).await?)
+        self.token_balance(Address::ZERO, account, BlockId::latest()).await
     }
 
     /// The account's balance of an ERC-20 token at a block, or of the native coin for address zero.
@@ -190,7 +180,10 @@ impl ReadClient {
         at: BlockId,
     ) -> Result<U256, ChainError> {
         if token.is_zero() {
-            return Ok(self.provider.get_balance(account).block_id(at).await?);
+            let ask = |provider: DynProvider| async move {
+                Ok(provider.get_balance(account).block_id(at).await?)
+            };
+            return self.fleet.ask(ask).await;
         }
         let data = self.call_at(token, balanceOfCall { account }.abi_encode(), at).await?;
         balanceOfCall::abi_decode_returns(&data)
@@ -202,7 +195,8 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn code_hash(&self, account: Address) -> Result<Option<B256>, ChainError> {
-        let code = self.provider.get_code_at(account).await?;
+        let ask = |provider: DynProvider| async move { Ok(provider.get_code_at(account).await?) };
+        let code = self.fleet.ask(ask).await?;
         Ok((!code.is_empty()).then(|| keccak256(&code)))
     }
 
@@ -224,7 +218,7 @@ impl ReadClient {
         calldata: Vec<u8>,
         at: BlockId,
     ) -> Result<Bytes, ChainError> {
-        Ok(self.provider.call(request(None, to, calldata)).block(at).await?)
+        self.answer(&request(None, to, calldata), at).await
     }
 
     /// Gas the call would use if `from` sent it now at `gas_price` wei per gas. With a price, because contracts on
@@ -240,7 +234,10 @@ impl ReadClient {
         gas_price: u128,
     ) -> Result<u64, ChainError> {
         let call = request(Some(from), to, calldata).max_fee_per_gas(gas_price);
-        Ok(self.provider.estimate_gas(call).await?)
+        let call = &call;
+        let ask =
+            |provider: DynProvider| async move { Ok(provider.estimate_gas(call.clone()).await?) };
+        self.fleet.ask(ask).await
     }
 
     /// The tip that the node suggests, in wei per gas.
@@ -248,7 +245,10 @@ impl ReadClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn suggested_tip(&self) -> Result<u128, ChainError> {
-        Ok(self.provider.get_max_priority_fee_per_gas().await?)
+        let ask = |provider: DynProvider| async move {
+            Ok(provider.get_max_priority_fee_per_gas().await?)
+        };
+        self.fleet.ask(ask).await
     }
 
     /// The owner's next EIP-2612 nonce of a token.
@@ -277,13 +277,19 @@ impl ReadClient {
     ) -> Result<bool, ChainError> {
         let calldata = isValidSignatureCall { hash, signature }.abi_encode();
         let call = request(None, wallet, calldata).gas_limit(GAS_1271);
-        match self.provider.call(call).await.map_err(ChainError::from) {
+        match self.answer(&call, BlockId::latest()).await {
             Ok(data) => Ok(data.len() >= 32 && data.starts_with(&MAGIC_1271)),
             Err(ChainError::Unavailable(reason)) => Err(ChainError::Unavailable(reason)),
             Err(
                 ChainError::Reverts { .. } | ChainError::Refused { .. } | ChainError::Nonsense(_),
             ) => Ok(false),
         }
+    }
+
+    async fn answer(&self, call: &TransactionRequest, at: BlockId) -> Result<Bytes, ChainError> {
+        let ask =
+            |provider: DynProvider| async move { Ok(provider.call(call.clone()).block(at).await?) };
+        self.fleet.ask(ask).await
     }
 }
 
@@ -294,36 +300,40 @@ fn request(from: Option<Address>, to: Address, calldata: Vec<u8>) -> Transaction
     request
 }
 
-fn header(block: &Block) -> BlockHeader {
-    BlockHeader {
-        number: block.header.number,
-        hash: block.header.hash,
-        parent_hash: block.header.parent_hash,
-        timestamp: UnixSeconds(block.header.timestamp),
-        base_fee: block.header.base_fee_per_gas.map_or(0, u128::from),
-        transactions: block.transactions.len(),
-        logs_bloom: block.header.logs_bloom,
-    }
+async fn header_at(
+    provider: &DynProvider,
+    at: BlockNumberOrTag,
+) -> Result<Option<BlockHeader>, ChainError> {
+    Ok(provider.get_block_by_number(at).await?.as_ref().map(BlockHeader::from))
 }
 
-/// Sends bytes. Only the lane holds one.
-#[derive(Clone, Debug)]
-pub struct Wire {
-    client: ReadClient,
-}
-
-impl Wire {
-    /// The sending half of a client.
-    #[must_use]
-    pub fn new(client: ReadClient) -> Self {
-        Self { client }
-    }
-
-    /// Sends raw bytes once, and says what the node made of them.
-    pub async fn send(&self, raw: &[u8]) -> SendOutcome {
-        match self.client.provider.send_raw_transaction(raw).await {
-            Ok(_) => SendOutcome::Accepted,
-            Err(error) => classify(&ChainError::from(error)),
+async fn logs_of(
+    provider: &DynProvider,
+    block: &BlockHeader,
+    address: Address,
+) -> Result<Vec<Log>, ChainError> {
+    let filter = Filter::new().at_block_hash(block.hash).address(address);
+    let logs = provider.get_logs(&filter).await?;
+    if logs.is_empty() && block.may_have_logs_of(address) {
+        let receipts = receipts_of(provider, block).await?;
+        if receipts.iter().any(|receipt| receipt.logged.contains(&address)) {
+            let reason = format!("it has the logs of block {} not yet", block.number);
+            return Err(ChainError::Unavailable(reason));
         }
     }
+    Ok(logs)
+}
+
+async fn receipts_of(
+    provider: &DynProvider,
+    block: &BlockHeader,
+) -> Result<Vec<TxReceipt>, ChainError> {
+    let found: Option<Vec<Receipt>> =
+        provider.raw_request("eth_getBlockReceipts".into(), (block.hash,)).await?;
+    let receipts = found.unwrap_or_default();
+    if receipts.is_empty() && block.transactions > 0 {
+        let reason = format!("it has the receipts of block {} not yet", block.number);
+        return Err(ChainError::Unavailable(reason));
+    }
+    Ok(receipts.into_iter().map(TxReceipt::from).collect())
 }

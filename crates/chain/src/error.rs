@@ -4,10 +4,14 @@ use alloy::{
     primitives::Bytes,
     transports::{RpcError, TransportErrorKind},
 };
+use serde::Deserialize;
 use thiserror::Error;
 
+/// JSON-RPC's code of a node's own trouble.
+pub(crate) const INTERNAL_ERROR: i64 = -32_603;
+
 /// Why the chain did not answer as asked.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum ChainError {
     /// No answer, a broken one, or the node's own trouble: ask again later.
     #[error("the chain's RPC did not answer: {0}")]
@@ -31,14 +35,99 @@ pub enum ChainError {
     Nonsense(String),
 }
 
+impl ChainError {
+    /// True if there was no answer to the question: the endpoint is to blame.
+    pub(crate) const fn is_trouble(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Nonsense(_) => true,
+            Self::Reverts { .. } | Self::Refused { .. } => false,
+        }
+    }
+
+    /// True for a refusal that another node need not share. The question may still be what causes it, so that it
+    /// is no mark against the node.
+    pub(crate) fn is_of_this_node(&self) -> bool {
+        match self {
+            Self::Refused { code, message } => {
+                let message = message.to_lowercase();
+                *code == INTERNAL_ERROR
+                    || ["rate limit", "too many requests", "request limit", "capacity"]
+                        .iter()
+                        .any(|words| message.contains(words))
+            }
+            Self::Unavailable(_) | Self::Nonsense(_) | Self::Reverts { .. } => false,
+        }
+    }
+}
+
 impl From<RpcError<TransportErrorKind>> for ChainError {
     fn from(error: RpcError<TransportErrorKind>) -> Self {
-        let Some(response) = error.as_error_resp() else {
-            return Self::Unavailable(error.to_string());
-        };
-        if let Some(data) = response.as_revert_data() {
-            return Self::Reverts { data };
+        if let Some(response) = error.as_error_resp() {
+            return match response.as_revert_data() {
+                Some(data) => Self::Reverts { data },
+                None => {
+                    Self::Refused { code: response.code, message: response.message.to_string() }
+                }
+            };
         }
-        Self::Refused { code: response.code, message: response.message.to_string() }
+        // Some providers answer a question that they refuse with HTTP 400 and the refusal in the body. 429 is
+        // about how often we ask, not about what.
+        if let RpcError::Transport(TransportErrorKind::HttpError(http)) = &error
+            && (400..500).contains(&http.status)
+            && http.status != 429
+            && let Ok(Body { error: Refusal { code, message, data } }) =
+                serde_json::from_str(&http.body)
+        {
+            return match data.filter(|_| message.contains("revert")) {
+                Some(data) => Self::Reverts { data },
+                None => Self::Refused { code, message },
+            };
+        }
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// A refusal that came with an HTTP error.
+#[derive(Deserialize)]
+struct Body {
+    error: Refusal,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: i64,
+    message: String,
+    data: Option<Bytes>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(status: u16, body: &str) -> ChainError {
+        ChainError::from(TransportErrorKind::http_error(status, body.to_owned()))
+    }
+
+    #[test]
+    fn a_refusal_in_the_body_of_an_http_error_is_the_nodes_word() {
+        let body =
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"block range too wide"}}"#;
+        assert!(matches!(http(400, body), ChainError::Refused { code: -32_602, .. }));
+        let reverted = r#"{"error":{"code":3,"message":"execution reverted","data":"0x01"}}"#;
+        assert!(matches!(http(400, reverted), ChainError::Reverts { data } if data.len() == 1));
+        for (status, text) in [(429, body), (500, body), (502, "<html>"), (400, "no JSON")] {
+            assert!(http(status, text).is_trouble(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_no_trouble_but_may_be_one_nodes_own() {
+        let said = |code, message: &str| ChainError::Refused { code, message: message.to_owned() };
+        assert!(!said(-32_000, "header not found").is_trouble());
+        assert!(!said(-32_603, "internal error").is_trouble());
+        assert!(said(-32_603, "internal error").is_of_this_node());
+        assert!(said(-32_005, "daily request limit reached").is_of_this_node());
+        assert!(said(-32_000, "Too Many Requests").is_of_this_node());
+        assert!(!said(-32_000, "execution reverted").is_of_this_node());
     }
 }

@@ -4,17 +4,22 @@
 mod client;
 mod error;
 mod fees;
+mod fleet;
+mod header;
+mod ranges;
 mod receipt;
 mod refusal;
 mod signer;
 mod simulate;
+mod wire;
 
-pub use client::{BlockHeader, ReadClient};
+pub use client::ReadClient;
 pub use error::ChainError;
 pub use fees::{FeePolicy, Fees};
+pub use fleet::{Identified, Identity};
+pub use header::BlockHeader;
 pub use receipt::TxReceipt;
 pub use refusal::{Refused, SendOutcome, classify};
 pub use signer::{NOOP_GAS, SignedTx, Signer, SignerError, TxFields};
 pub use simulate::Simulated;
-
-pub use client::Wire;
+pub use wire::Wire;

@@ -3,6 +3,7 @@
 //! of the block: what is read here is only what all of them have.
 
 use alloy::primitives::{Address, B256, U64, U128};
+use domain::tx::BlockRef;
 use serde::Deserialize;
 
 /// What became of a transaction in a block.
@@ -25,6 +26,8 @@ pub struct TxReceipt {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Receipt {
     transaction_hash: B256,
+    block_number: Option<U64>,
+    block_hash: Option<B256>,
     #[serde(default)]
     status: U64,
     #[serde(default)]
@@ -33,6 +36,13 @@ pub(crate) struct Receipt {
     effective_gas_price: U128,
     #[serde(default)]
     logs: Vec<Emitted>,
+}
+
+impl Receipt {
+    /// The block it is in; none while the transaction is pending.
+    pub(crate) fn block(&self) -> Option<BlockRef> {
+        Some(BlockRef { number: self.block_number?.to(), hash: self.block_hash? })
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,7 +7,7 @@ use alloy::{
     providers::Provider,
 };
 use domain::time::UnixSeconds;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{ChainError, ReadClient};
@@ -136,13 +136,19 @@ impl ReadClient {
         }
     }
 
-    async fn ask<
-        R: serde::de::DeserializeOwned + Send + Sync + Unpin + std::fmt::Debug + 'static,
-    >(
+    async fn ask<R>(
         &self,
         method: &'static str,
         parameters: (Value, &'static str),
-    ) -> Result<R, ChainError> {
-        Ok(self.provider.raw_request(method.into(), parameters).await?)
+    ) -> Result<R, ChainError>
+    where
+        R: DeserializeOwned + Send + Sync + Unpin + std::fmt::Debug + 'static,
+    {
+        self.fleet
+            .ask(|provider| {
+                let parameters = parameters.clone();
+                async move { Ok(provider.raw_request(method.into(), parameters).await?) }
+            })
+            .await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alloy::primitives::B256;
 use domain::{
     id::TxId,
     rental::RentalEvent,
@@ -15,7 +16,7 @@ use store::{
     txs::{Finalised, Outcome},
 };
 
-use crate::{EngineError, watcher::lenient};
+use crate::{EngineError, watcher::seen::lenient};
 
 /// Ends the intents of a final transaction. Of a batch that the contract did, those that it skipped are asked for
 /// anew by the state machine; of one that reverted, all are, and never again in a batch of that size.
@@ -40,7 +41,9 @@ pub(crate) async fn lose(
     id: TxId,
     now: UnixMillis,
 ) -> Result<(), TxError<EngineError>> {
-    let done = Finalised { id, attempt: Default::default(), outcome: Outcome::Voided };
+    tracing::error!(tx.id = %id, "a transaction that is none of ours spent the number of this one; see the runbook");
+    metrics::counter!("weir_lost_nonces_total").increment(1);
+    let done = Finalised { id, attempt: B256::ZERO, outcome: Outcome::Voided };
     end(tx, policy, &done, Some("another transaction spent the number of this one"), now).await
 }
 

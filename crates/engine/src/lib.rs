@@ -6,6 +6,7 @@ mod carried;
 mod conductor;
 mod error;
 mod final_events;
+mod freezing;
 mod lane;
 mod pause;
 mod reconciler;

@@ -1,33 +1,38 @@
 //! The reconciler: three independent ways to the same figure, compared to the base unit at one final
-//! block: what the contract holds, what its events add up to, and what the ledger says is owed.
+//! block: what the contract holds, what its events add up to, and what the ledger says is owed. What differs is
+//! frozen, and nothing else.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     time::Instant,
 };
 
 use alloy::{
     eips::BlockId,
-    primitives::{Address, I256, U256},
+    primitives::{Address, B256, I256, U256},
 };
 use chain::ReadClient;
-use store::{Store, StoreError, TxError, blocks, ledger};
+use store::{
+    Store, StoreError, TxError,
+    freezes::{self, Freeze},
+    ledger,
+};
 
-use crate::{EngineError, Site};
+use crate::{EngineError, Site, freezing};
 
 mod books;
+mod findings;
+mod look;
 mod replay;
-use books::Books;
+use findings::PAGE;
+use look::{Looked, Whole};
 use replay::Replay;
 
 /// Transfers that must have come before they are folded, and how many are folded at once.
 const FOLD_LEAST: i64 = 1_000;
 const FOLD_MOST: i64 = 20_000;
-/// Folded balances that one tick checks.
-const AUDITED_PER_TICK: i64 = 100;
+/// Open freezes that are looked at.
+const FREEZES: i64 = 1_000;
 
 /// The checker.
 pub struct Reconciler {
@@ -35,13 +40,15 @@ pub struct Reconciler {
     client: ReadClient,
     site: Site,
     /// What the events have added up to so far. Final events never change, so each is read once.
-    replayed: tokio::sync::Mutex<Replay>,
+    replayed: Arc<tokio::sync::Mutex<Replay>>,
     /// The figures that were last said, so that each is said once.
     said: Mutex<Vec<TokenReport>>,
     /// When a comparison was last completed.
     completed: Mutex<Instant>,
     /// The last account whose folded balance was checked.
     audited: AtomicI64,
+    /// The last open deposit that was compared by itself.
+    compared: Mutex<Option<B256>>,
 }
 
 /// One token's figures, in base units.
@@ -53,7 +60,8 @@ pub struct TokenReport {
     pub contract: U256,
     /// What its final events add up to.
     pub events: I256,
-    /// What the ledger says is owed.
+    /// What the ledger says is owed, with the final events that wait to be posted: behind a freeze they may wait
+    /// long.
     pub ledger: I256,
     /// The most that the contract was ever seen to hold above its events. Anybody can give it something,
     /// and nobody can take it out again.
@@ -65,7 +73,13 @@ impl TokenReport {
     /// it was ever given.
     #[must_use]
     pub fn agrees(&self) -> bool {
-        self.events == self.ledger && self.surplus().is_some_and(|surplus| surplus >= self.given)
+        self.events == self.ledger && self.is_covered()
+    }
+
+    /// True if the contract holds all that its events say, and all that it was ever given.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        self.surplus().is_some_and(|surplus| surplus >= self.given)
     }
 
     /// What the contract holds above what its events say; below zero if something is missing.
@@ -82,8 +96,8 @@ pub struct Report {
     pub block: u64,
     /// Every token that was ever locked.
     pub tokens: Vec<TokenReport>,
-    /// Deposits in the ledger equal those of the rentals and of foreign locks together, no claim is below
-    /// zero, and no folded balance that was looked at this time differs from its transfers.
+    /// Every rental's deposit and figures are what its events add up to, no claim is below zero, and no folded
+    /// balance that was looked at this time differs from its transfers.
     pub deposits_agree: bool,
 }
 
@@ -103,15 +117,17 @@ impl Reconciler {
             store,
             client,
             site,
-            replayed: tokio::sync::Mutex::const_new(Replay::new()),
+            replayed: Arc::new(tokio::sync::Mutex::const_new(Replay::new())),
             said: Mutex::new(Vec::new()),
             completed: Mutex::new(Instant::now()),
             audited: AtomicI64::new(0),
+            compared: Mutex::new(None),
         }
     }
 
-    /// Compares everything at the newest final block whose events are all applied. `None` while events
-    /// wait to be applied: there is nothing whole to compare.
+    /// Compares everything at the newest final block, freezes what differs, and lifts what only waited for figures
+    /// that agree. `None` while nothing is final, or an event cannot be applied: then there is nothing whole to
+    /// compare.
     ///
     /// # Errors
     /// The database's or the chain's. A difference is no error but a report.
@@ -123,12 +139,15 @@ impl Reconciler {
             // what could not be compared is not known to agree
             Ok(Compared::Stuck) | Err(_) => metrics::gauge!("weir_reconciled").set(0),
         }
-        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(compared, Ok(Compared::Whole(_))) {
-            *completed = Instant::now();
+        {
+            let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(compared, Ok(Compared::Whole(_))) {
+                *completed = Instant::now();
+            }
+            let age = u32::try_from(completed.elapsed().as_secs()).unwrap_or(u32::MAX);
+            metrics::gauge!("weir_reconciled_age_seconds").set(age);
         }
-        let age = u32::try_from(completed.elapsed().as_secs()).unwrap_or(u32::MAX);
-        metrics::gauge!("weir_reconciled_age_seconds").set(age);
+        self.count_freezes().await?;
         Ok(match compared? {
             Compared::Whole(report) => Some(report),
             Compared::Moving | Compared::Stuck => None,
@@ -137,47 +156,90 @@ impl Reconciler {
 
     async fn compare(&self) -> Result<Compared, EngineError> {
         self.fold().await?;
-        let mut connection = self.store.read().await?;
-        let Some(block) = blocks::final_tip(&mut connection).await? else {
-            return Ok(Compared::Moving);
+        let frozen = {
+            let mut connection = self.store.read().await?;
+            freezes::open(&mut connection, FREEZES).await?
         };
-        let waiting = blocks::waiting(&mut connection).await?;
-        metrics::gauge!("weir_final_events_failed")
-            .set(u32::try_from(waiting.failed).unwrap_or(u32::MAX));
-        if waiting.failed > 0 {
-            return Ok(Compared::Stuck);
+        if frozen.iter().any(|freeze| freeze.reason.lifts_itself()) {
+            // whether all is well again is asked of every event, from the first
+            *self.replayed.lock().await = Replay::new();
         }
-        if waiting.any {
-            return Ok(Compared::Moving);
-        }
-        let mut replay = self.replayed.lock().await;
-        replay.go_on(&mut connection).await?;
-        let books = Books::read(&mut connection).await?;
-        // Figures of one moment: money moves only when finality does.
-        let tip = blocks::final_tip(&mut connection).await?;
-        if tip.map(|tip| tip.number) != Some(block.number) {
-            return Ok(Compared::Moving);
-        }
-        let audited = self.audit(&mut connection).await?;
-        let mut report = Report {
-            block: block.number,
-            tokens: Vec::new(),
-            deposits_agree: books.is_sound() && audited,
+        let whole = match self.look().await? {
+            Looked::Whole(whole) => *whole,
+            Looked::Moving => return Ok(Compared::Moving),
+            Looked::Stuck => return Ok(Compared::Stuck),
         };
-        for token in books.tokens(&replay) {
-            let at = BlockId::number(block.number);
-            let contract = self.client.token_balance(token, self.site.escrow, at).await?;
-            let (events, ledger) = (replay.held(token), Books::of(&books.claims, token));
-            let given = Books::of(&books.given, token);
-            let figures = TokenReport { token, contract, events, ledger, given };
-            if let Some(surplus) = figures.surplus().filter(|surplus| *surplus > given) {
-                ledger::raise_surplus(&mut connection, token, surplus).await?;
-            }
-            report.tokens.push(figures);
-            let known = Books::of(&books.rentals, token).saturating_add(replay.foreign(token));
-            report.deposits_agree &= Books::of(&books.deposits, token) == known;
+        let report = self.report(&whole).await?;
+        let differing = whole.findings.freezes(&report);
+        if !differing.is_empty() {
+            freezing::freeze(&self.store, differing).await?;
+        }
+        if report.agrees() {
+            self.lift(frozen, report.block).await?;
         }
         Ok(Compared::Whole(report))
+    }
+
+    /// What the contract holds, beside what the database says.
+    async fn report(&self, whole: &Whole) -> Result<Report, EngineError> {
+        let mut report = Report {
+            block: whole.block.number,
+            tokens: Vec::new(),
+            deposits_agree: whole.findings.is_empty(),
+        };
+        // by its hash: a node that follows another block there says nothing
+        let at = BlockId::hash(whole.block.hash);
+        for sums in &whole.tokens {
+            let contract = self.client.token_balance(sums.token, self.site.escrow, at).await?;
+            let figures = TokenReport {
+                token: sums.token,
+                contract,
+                events: sums.events,
+                ledger: sums.ledger,
+                given: sums.given,
+            };
+            if let Some(surplus) = figures.surplus().filter(|surplus| *surplus > sums.given) {
+                let mut connection = self.store.read().await?;
+                ledger::raise_surplus(&mut connection, sums.token, surplus).await?;
+            }
+            report.tokens.push(figures);
+        }
+        Ok(report)
+    }
+
+    /// Lifts what waited for finality: more is final than then, and every figure agrees.
+    async fn lift(&self, frozen: Vec<Freeze>, block: u64) -> Result<(), EngineError> {
+        let now = self.store.now().seconds();
+        for freeze in frozen {
+            if !freeze.reason.lifts_itself() || freeze.block >= block {
+                continue;
+            }
+            let note = format!("the reconciler: all figures agree at final block {block}");
+            let lifted = self.store.write("lift freeze", move |tx| {
+                let note = note.clone();
+                Box::pin(async move {
+                    freezes::lift(tx, freeze.id, &note, now).await?;
+                    Ok::<_, TxError<EngineError>>(())
+                })
+            });
+            lifted.await?;
+            tracing::warn!(freeze.id = freeze.id, block.number = block, "money is thawed");
+        }
+        Ok(())
+    }
+
+    async fn count_freezes(&self) -> Result<(), EngineError> {
+        let counts = {
+            let mut connection = self.store.read().await?;
+            freezes::count_by_scope(&mut connection).await?
+        };
+        for scope in ["all", "token", "rental"] {
+            let count =
+                counts.iter().find(|(name, _)| name == scope).map_or(0, |(_, count)| *count);
+            metrics::gauge!("weir_freezes", "scope" => scope)
+                .set(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        Ok(())
     }
 
     /// Keeps what has to be added up for a balance short.
@@ -196,27 +258,6 @@ impl Reconciler {
             }
             done => done,
         }
-    }
-
-    /// Checks some more folded balances against their transfers. False if one of them is wrong.
-    async fn audit(&self, connection: &mut store::Connection) -> Result<bool, EngineError> {
-        let after = self.audited.load(Ordering::Relaxed);
-        let mut page = ledger::audit(connection, after, AUDITED_PER_TICK).await?;
-        if page.last == 0 && after > 0 {
-            // all were looked at: begin anew
-            page = ledger::audit(connection, 0, AUDITED_PER_TICK).await?;
-        }
-        if page.wrong > 0 {
-            tracing::error!(
-                after,
-                page.last,
-                page.wrong,
-                "folded balances are not their transfers' sums"
-            );
-            return Ok(false);
-        }
-        self.audited.store(page.last, Ordering::Relaxed);
-        Ok(true)
     }
 
     /// One metric always; one line when a figure changed or something differs.
@@ -263,7 +304,7 @@ impl Reconciler {
 enum Compared {
     /// They are of one moment.
     Whole(Report),
-    /// Events are being applied.
+    /// Nothing is final yet, or too much waits to be posted.
     Moving,
     /// An event cannot be applied.
     Stuck,

@@ -6,6 +6,7 @@ use std::{future::Future, time::Duration};
 use chain::{ReadClient, Signer};
 use futures_util::future::join_all;
 use store::Store;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher};
@@ -17,7 +18,7 @@ pub struct EngineSettings {
     pub poll: Duration,
     /// Between two looks of a lane at what is queued.
     pub lane_poll: Duration,
-    /// Between two reconciliations.
+    /// Between two reconciliations, at most: one follows every new final block.
     pub reconcile: Duration,
     /// How the lane sends.
     pub lane: LaneSettings,
@@ -55,28 +56,40 @@ pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineEr
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
     let reconciler = Reconciler::new(store, client, site);
+    // A new final block is compared at once; the pause is for when there is none.
+    let (finalised, never) = (Notify::new(), Notify::new());
     tokio::join!(
-        join_all(lanes.iter().map(|lane| send_for(lane, settings.lane_poll, &stop))),
-        keep_going("watcher", settings.poll, &stop, || async { watcher.tick().await.map(drop) }),
-        keep_going("conductor", settings.poll, &stop, || async {
+        join_all(lanes.iter().map(|lane| send_for(lane, settings.lane_poll, (&stop, &never)))),
+        keep_going("watcher", settings.poll, (&stop, &never), || async {
+            if watcher.tick().await?.finalised {
+                finalised.notify_one();
+            }
+            Ok(())
+        }),
+        keep_going("conductor", settings.poll, (&stop, &never), || async {
             conductor.tick().await.map(drop)
         }),
-        keep_going("reconciler", settings.reconcile, &stop, || async {
+        keep_going("reconciler", settings.reconcile, (&stop, &finalised), || async {
             reconciler.tick().await.map(drop)
         }),
     );
     Ok(())
 }
 
-async fn send_for(lane: &Lane, pause: Duration, stop: &CancellationToken) {
-    keep_going("lane", pause, stop, || async { lane.tick().await.map(drop) }).await;
+async fn send_for(lane: &Lane, pause: Duration, (stop, woken): (&CancellationToken, &Notify)) {
+    keep_going("lane", pause, (stop, woken), || async { lane.tick().await.map(drop) }).await;
     if let Err(error) = lane.hand_over().await {
         tracing::warn!(signer = %lane.address(), %error, "the key is not handed over; its lease ends by itself");
     }
 }
 
-async fn keep_going<F, T>(name: &'static str, pause: Duration, stop: &CancellationToken, tick: T)
-where
+/// Ticks with this pause in between, sooner if it is woken, until it is told to stop.
+async fn keep_going<F, T>(
+    name: &'static str,
+    pause: Duration,
+    (stop, woken): (&CancellationToken, &Notify),
+    tick: T,
+) where
     T: Fn() -> F,
     F: Future<Output = Result<(), EngineError>>,
 {
@@ -102,6 +115,7 @@ where
         };
         tokio::select! {
             () = stop.cancelled() => {}
+            () = woken.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }

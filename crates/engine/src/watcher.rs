@@ -1,37 +1,25 @@
 //! The watcher: follows the chain block by block through parent hashes, keeps what the escrow says, and
-//! lets money move only on what is final.
+//! lets money move only on what is final. What lies far below the final block it reads in ranges.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+mod catch_up;
+mod finality;
+mod fork;
+mod page;
+pub(crate) mod seen;
 
-use alloy::{
-    eips::BlockNumberOrTag,
-    primitives::{Address, B256, LogData},
-};
-use chain::{BlockHeader, ChainError, ReadClient, TxReceipt};
-use domain::{id::TxId, rental::RentalEvent, time::UnixMillis, tx::BlockRef};
-use escrow::EscrowEvent;
-use store::{
-    Connection, Policy, Store, StoreError, TxError,
-    advance::{self, AdvanceError},
-    blocks::{self, FollowedBlock, NewEvent, SeenEvent},
-    rentals, txs,
-};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::{EngineError, Site, apply, carried, final_events};
+use alloy::eips::BlockNumberOrTag;
+use chain::{BlockHeader, ChainError, ReadClient};
+use store::{Store, TxError, blocks, txs};
+
+use crate::{EngineError, Site, final_events};
+use page::Page;
 
 /// Blocks one tick reads at most; the next tick goes on.
 const BLOCKS_PER_TICK: usize = 200;
 /// So many looks in a row at a node that is behind us are worth a word.
 const BEHIND_LOOKS: u32 = 30;
-/// How far back a fork is looked for. Polygon nodes never rewind more than 255 blocks.
-const DEEPEST_FORK: u64 = 256;
-/// Final blocks without events are forgotten beyond this distance.
-const KEEP_BLOCKS: i64 = 1_024;
-/// A transaction of ours that is in no block for so long may have lost its number to another.
-const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// The reader of the chain.
 pub struct Watcher {
@@ -40,41 +28,56 @@ pub struct Watcher {
     site: Site,
     /// Looks in a row at which the node was behind us.
     behind: AtomicU32,
+    /// Looks in a row at which the chain called nothing final, and less than before.
+    missing: AtomicU32,
+    backwards: AtomicU32,
+    /// How many blocks a range of logs has.
+    range: AtomicU64,
 }
 
 /// What one tick did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// Blocks read.
+    /// Blocks read one by one.
     pub blocks: usize,
+    /// Blocks passed over in ranges.
+    pub ranged: u64,
     /// Final events applied.
     pub applied: usize,
     /// True if a fork was rewound.
     pub reorged: bool,
+    /// True if more is final than before.
+    pub finalised: bool,
 }
 
-/// A block with what we keep of it.
-#[derive(Clone)]
-struct Page {
-    block: FollowedBlock,
-    events: Vec<NewEvent>,
-    decoded: Vec<(B256, EscrowEvent)>,
-    mined: Vec<(TxId, txs::Mined)>,
+enum Next {
+    Nothing,
+    Appended,
+    Rewound,
 }
 
 impl Watcher {
     /// A watcher of the site's contract.
     #[must_use]
     pub const fn new(store: Store, client: ReadClient, site: Site) -> Self {
-        Self { store, client, site, behind: AtomicU32::new(0) }
+        Self {
+            store,
+            client,
+            site,
+            behind: AtomicU32::new(0),
+            missing: AtomicU32::new(0),
+            backwards: AtomicU32::new(0),
+            range: AtomicU64::new(catch_up::FIRST_RANGE),
+        }
     }
 
     /// Reads new blocks, rewinds forks, marks what is final and applies it.
     ///
     /// # Errors
-    /// The database's or the chain's; every block is a transaction of its own, so the next tick goes on.
+    /// The database's or the chain's; every block and every range is a transaction of its own, so the next
+    /// tick goes on.
     pub async fn tick(&self) -> Result<Watched, EngineError> {
-        let mut watched = Watched::default();
+        let mut watched = Watched { ranged: self.catch_up().await?, ..Watched::default() };
         while watched.blocks < BLOCKS_PER_TICK {
             match self.next_block().await? {
                 Next::Nothing => break,
@@ -82,7 +85,7 @@ impl Watcher {
                 Next::Rewound => watched.reorged = true,
             }
         }
-        self.finalise().await?;
+        watched.finalised = self.finalise().await?;
         watched.applied = final_events::apply_waiting(&self.store).await?;
         Ok(watched)
     }
@@ -134,276 +137,45 @@ impl Watcher {
             tracing::warn!(
                 block.number = tip,
                 looks,
-                "the chain's node does not have the block that we read last; waiting for it. A chain                  that was restored from an older state never comes back to it: see the runbook"
+                "the chain's node does not have the block that we read last; waiting for it. A chain that was restored from an older state never comes back to it: see the runbook"
             );
         }
     }
 
     async fn append(&self, header: BlockHeader) -> Result<(), EngineError> {
-        let page = self.read(&header).await?;
-        let now = self.store.now();
-        let policy = self.store.policy().clone();
-        self.store
-            .write("append block", move |tx| {
-                let (page, policy) = (page.clone(), policy.clone());
-                Box::pin(async move {
-                    blocks::append(tx, &page.block, &page.events).await?;
-                    for (id, fact) in &page.mined {
-                        txs::mined(tx, *id, fact, now).await?;
-                    }
-                    for (tx_hash, event) in &page.decoded {
-                        included(tx, &policy, event, *tx_hash, now.seconds()).await?;
-                    }
-                    Ok::<_, TxError<EngineError>>(())
-                })
-            })
-            .await?;
-        metrics::gauge!("weir_watcher_block").set(u32::try_from(header.number).unwrap_or(u32::MAX));
-        Ok(())
+        let page = Page::read(&self.client, &self.site, &self.store, &header).await?;
+        self.keep(vec![page]).await
     }
 
-    async fn read(&self, header: &BlockHeader) -> Result<Page, EngineError> {
-        let logs = self.client.logs(header, self.site.escrow).await?;
-        let (mut events, mut decoded) = (Vec::new(), Vec::new());
-        for log in logs {
-            let (Some(index), Some(tx_hash)) = (log.log_index, log.transaction_hash) else {
-                return Err(nonsense("a mined log without index or transaction"));
-            };
-            if log.block_hash != Some(header.hash) {
-                return Err(nonsense("a log of another block than asked for"));
-            }
-            let data: &LogData = &log.inner.data;
-            let event = escrow::decode_event(data).map_err(|error| nonsense(&error.to_string()))?;
-            events.push(NewEvent {
-                log_index: u32::try_from(index).map_err(|_| nonsense("log index"))?,
-                tx_hash,
-                name: event.name(),
-                escrow_id: event.rental(),
-                body: serde_json::to_value(&event).map_err(|error| nonsense(&error.to_string()))?,
-            });
-            decoded.push((tx_hash, event));
-        }
-        let mined = self.mined_in(header).await?;
-        let block = FollowedBlock {
-            number: header.number,
-            hash: header.hash,
-            parent_hash: header.parent_hash,
-            timestamp: header.timestamp,
-            is_final: false,
-        };
-        Ok(Page { block, events, decoded, mined })
-    }
-
-    /// Our own transactions in the block; asked for only while some are open.
-    async fn mined_in(&self, header: &BlockHeader) -> Result<Vec<(TxId, txs::Mined)>, EngineError> {
-        let mut connection = self.store.read().await?;
-        if !txs::any_open(&mut connection).await? {
-            return Ok(Vec::new());
-        }
-        let receipts = self.client.receipts(header).await?;
-        let hashes: Vec<B256> = receipts.iter().map(|receipt| receipt.hash).collect();
-        let ours = txs::ours(&mut connection, &hashes).await?;
-        let block = BlockRef { number: header.number, hash: header.hash };
-        Ok(ours
-            .into_iter()
-            .filter_map(|(hash, id)| {
-                let receipt = receipts.iter().find(|receipt| receipt.hash == hash)?;
-                Some((id, mined(receipt, block)))
-            })
-            .collect())
-    }
-
-    async fn rewind(&self, tip: &FollowedBlock) -> Result<(), EngineError> {
-        let fork = self.fork_below(tip.number).await?;
-        let now = self.store.now();
-        let policy = self.store.policy().clone();
-        let dropped = self
-            .store
-            .write("rewind chain", move |tx| {
-                let policy = policy.clone();
-                Box::pin(async move {
-                    let dropped = blocks::rewind(tx, fork).await?;
-                    txs::orphan_above(tx, fork, now).await?;
-                    for event in &dropped {
-                        excluded(tx, &policy, event, now.seconds()).await?;
-                    }
-                    Ok::<_, TxError<EngineError>>(dropped.len())
-                })
-            })
-            .await?;
-        let depth = tip.number.saturating_sub(fork);
-        tracing::warn!(block.number = fork, depth, dropped, "the chain reorganised; rewound");
-        metrics::counter!("weir_watcher_reorgs_total").increment(1);
-        Ok(())
-    }
-
-    /// The newest block that we and the chain share.
-    async fn fork_below(&self, number: u64) -> Result<u64, EngineError> {
-        let lowest = number.saturating_sub(DEEPEST_FORK).max(self.site.deployed_block);
-        let mut at = number;
-        while at > lowest {
-            at = at.saturating_sub(1);
-            let ours = {
-                let mut connection = self.store.read().await?;
-                blocks::at(&mut connection, at).await?
-            };
-            let Some(ours) = ours else { continue };
-            let theirs = self.client.header(BlockNumberOrTag::Number(at)).await?;
-            let Some(theirs) = theirs else {
-                let reason = format!("it had a block above {at} a moment ago and has not that one");
-                return Err(EngineError::Chain(ChainError::Unavailable(reason)));
-            };
-            if theirs.hash == ours.hash {
-                return Ok(at);
-            }
-        }
-        Err(EngineError::Broken(format!(
-            "no common block with the chain in {DEEPEST_FORK} blocks below {number}"
-        )))
-    }
-
-    async fn finalise(&self) -> Result<(), EngineError> {
-        let Some(final_block) = self.client.finalized().await? else {
+    /// Keeps blocks with all that follows from them, in one transaction.
+    async fn keep(&self, pages: Vec<Page>) -> Result<(), EngineError> {
+        let Some(last) = pages.last().map(|page| page.block.number) else {
             return Ok(());
         };
         let now = self.store.now();
         let policy = self.store.policy().clone();
-        // If we have not read that far, the newest block we have read decides.
-        let (number, hash) = {
-            let mut connection = self.store.read().await?;
-            let Some(tip) = blocks::tip(&mut connection).await? else {
-                return Ok(());
-            };
-            if tip.number < final_block.number {
-                (tip.number, tip.hash)
-            } else {
-                (final_block.number, final_block.hash)
-            }
-        };
-        if number < final_block.number {
-            let theirs = self.client.header(BlockNumberOrTag::Number(number)).await?;
-            if theirs.is_none_or(|block| block.hash != hash) {
-                return Ok(());
-            }
-        }
-        let spent = self.spent_nonces(hash).await?;
         self.store
-            .write("finalise blocks", move |tx| {
-                let (policy, spent) = (policy.clone(), spent.clone());
+            .write("append block", move |tx| {
+                let (pages, policy) = (pages.clone(), policy.clone());
                 Box::pin(async move {
-                    if !blocks::finalise(tx, number, hash).await? {
-                        return Ok(());
-                    }
-                    for done in txs::finalise(tx, number, now).await? {
-                        carried::finish(tx, &policy, &done, now).await?;
-                    }
-                    for (signer, next) in spent {
-                        for id in txs::void_spent(tx, signer, next, now).await? {
-                            lost(id);
-                            carried::lose(tx, &policy, id, now).await?;
+                    for page in &pages {
+                        blocks::append(tx, &page.block, &page.events).await?;
+                        for (id, fact) in &page.mined {
+                            txs::mined(tx, *id, fact, now).await?;
+                        }
+                        for (tx_hash, event) in &page.decoded {
+                            seen::included(tx, &policy, event, *tx_hash, now.seconds()).await?;
                         }
                     }
-                    blocks::prune(tx, KEEP_BLOCKS).await?;
                     Ok::<_, TxError<EngineError>>(())
                 })
             })
             .await?;
+        metrics::gauge!("weir_watcher_block").set(u32::try_from(last).unwrap_or(u32::MAX));
         Ok(())
     }
-
-    /// The next nonce, as of a final block that we have read, of signers with a transaction that is mined
-    /// nowhere for long. Without an answer nothing is known, and nothing waits for it.
-    async fn spent_nonces(&self, block: B256) -> Result<Vec<(Address, u64)>, EngineError> {
-        let patience = u64::try_from(STALE_AFTER.as_millis()).unwrap_or(u64::MAX);
-        let before = UnixMillis(self.store.now().get().saturating_sub(patience));
-        let signers = {
-            let mut connection = self.store.read().await?;
-            txs::stale_signers(&mut connection, before).await?
-        };
-        let mut spent = Vec::with_capacity(signers.len());
-        for signer in signers {
-            match self.client.nonce_at(signer, block).await {
-                Ok(next) => spent.push((signer, next)),
-                Err(error) => tracing::debug!(%error, "no nonce of {signer}"),
-            }
-        }
-        Ok(spent)
-    }
-}
-
-enum Next {
-    Nothing,
-    Appended,
-    Rewound,
 }
 
 fn nonsense(what: &str) -> EngineError {
     EngineError::Chain(ChainError::Nonsense(what.to_owned()))
-}
-
-fn mined(receipt: &TxReceipt, block: BlockRef) -> txs::Mined {
-    txs::Mined {
-        attempt: receipt.hash,
-        block,
-        succeeded: receipt.succeeded,
-        gas_used: receipt.gas_used,
-        gas_price: receipt.gas_price,
-    }
-}
-
-/// An unfinal lock starts provisioning; no money moves. A lock below the quoted deposit starts nothing.
-async fn included(
-    tx: &mut Connection,
-    policy: &Policy,
-    event: &EscrowEvent,
-    tx_hash: B256,
-    now: domain::time::UnixSeconds,
-) -> Result<(), TxError<EngineError>> {
-    let EscrowEvent::Locked { id, deposit, .. } = event else {
-        return Ok(());
-    };
-    let Some(rental) = apply::known(tx, *id).await? else {
-        tracing::info!(escrow.id = %id, tx.hash = %tx_hash, "a lock of terms we never quoted; ignored");
-        return Ok(());
-    };
-    if apply::quoted_deposit(tx, rental).await? > *deposit {
-        tracing::warn!(rental.id = %rental, "the lock is below the quoted deposit; it will be returned");
-        return Ok(());
-    }
-    lenient(advance::apply(tx, policy, rental, &RentalEvent::LockIncluded, now).await)
-}
-
-async fn excluded(
-    tx: &mut Connection,
-    policy: &Policy,
-    event: &SeenEvent,
-    now: domain::time::UnixSeconds,
-) -> Result<(), TxError<EngineError>> {
-    let (true, Some(id)) = (event.name == "locked", event.escrow_id) else {
-        return Ok(());
-    };
-    let Some(rental) = rentals::id_of(tx, id).await? else {
-        return Ok(());
-    };
-    lenient(advance::apply(tx, policy, rental, &RentalEvent::LockDropped, now).await)
-}
-
-fn lost(id: TxId) {
-    tracing::error!(tx.id = %id, "a transaction that is none of ours spent the number of this one; see the runbook");
-    metrics::counter!("weir_lost_nonces_total").increment(1);
-}
-
-/// What the chain shows before it is final may come in any order; a state that refuses it is logged.
-pub(crate) fn lenient(
-    applied: Result<advance::Applied, AdvanceError>,
-) -> Result<(), TxError<EngineError>> {
-    match applied {
-        Ok(_) => Ok(()),
-        Err(AdvanceError::Illegal(error)) => {
-            tracing::warn!(%error, "an event of the chain does not fit the rental's state");
-            Ok(())
-        }
-        Err(AdvanceError::Missing) => Err(StoreError::Missing("the rental").into()),
-        Err(AdvanceError::Store(error)) => Err(error.into()),
-    }
 }

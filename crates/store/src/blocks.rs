@@ -11,7 +11,9 @@ use crate::{
 };
 
 mod applying;
-pub use applying::{Waiting, mark_applied, mark_failed, unapplied, waiting};
+mod ours;
+pub use applying::{Waiting, mark_applied, mark_failed, pending, unapplied, waiting};
+pub use ours::open_attempts;
 
 /// A block that we follow.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,8 +18,12 @@ use crate::{
     convert::{address, amount, hash, numeric, ts},
 };
 
+mod deposits;
 mod totals;
-pub use totals::{Audited, TokenTotals, audit, fold, raise_surplus, surpluses, totals};
+pub use deposits::{OpenDeposit, deposits_of, figures_of_rentals, open_deposits, overdrawn_tokens};
+pub use totals::{
+    Audited, TokenTotals, audit, fold, misfolded_tokens, raise_surplus, surpluses, totals,
+};
 
 /// A posting with the fact that it records.
 #[derive(Clone, Debug)]

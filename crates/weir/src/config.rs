@@ -28,7 +28,12 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "PostgreSQL (15 to 18) to use; with `weir up`, empty means an embedded one",
     ),
-    key("RPC_URL", "", "the chain's HTTP RPC; with `weir up`, empty means an embedded anvil"),
+    key(
+        "RPC_URL",
+        "",
+        "the chain's HTTP RPC, or several of different providers, separated by commas: then two must agree on a \
+         block before money in it is final; with `weir up`, empty means an embedded anvil",
+    ),
     key("WEIR_LISTEN", "127.0.0.1:8080", "address and port of the HTTP API"),
     key("WEIR_PUBLIC_URL", "", "where people reach the API; empty means http:// and WEIR_LISTEN"),
     key(

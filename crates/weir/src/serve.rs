@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{ApiConfig, AppState};
-use chain::ReadClient;
+use chain::{Identity, ReadClient};
 use store::{Store, StoreError, deployment, schema};
 
 use crate::{
@@ -25,6 +25,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
         deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
     };
     let site = site.ok_or_else(no_deployment)?;
+    client.expect(Identity { chain_id: site.chain_id, genesis: site.genesis_hash });
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
     settings.heartbeat_interval = config.heartbeat;
     settings.unready_for = config.unready;

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, I256};
-use store::{StoreError, ledger, rentals, tokens};
+use store::{
+    StoreError,
+    ledger::{self, OpenDeposit},
+    tokens,
+};
 
 use super::replay::Replay;
 
@@ -15,8 +19,8 @@ pub(super) struct Books {
     pub(super) claims: Sums,
     /// Of them, deposits that are not divided yet.
     pub(super) deposits: Sums,
-    /// The same deposits by the rentals' own figures.
-    pub(super) rentals: Sums,
+    /// The same deposits by the rentals' own figures, one by one.
+    pub(super) figures: Vec<OpenDeposit>,
     /// Tokens that a deposit may be made in.
     listed: Vec<Address>,
     /// The highest surplus of the contract so far.
@@ -29,7 +33,7 @@ impl Books {
         let mut books = Self {
             claims: Sums::new(),
             deposits: Sums::new(),
-            rentals: Sums::new(),
+            figures: ledger::figures_of_rentals(connection).await?,
             listed: tokens::list(connection)
                 .await?
                 .into_iter()
@@ -43,7 +47,6 @@ impl Books {
             books.deposits.insert(total.token, total.deposits);
             books.overdrawn = books.overdrawn.saturating_add(total.overdrawn);
         }
-        books.rentals.extend(rentals::open_deposits(connection).await?);
         Ok(books)
     }
 

@@ -6,7 +6,8 @@ use super::{EventRow, SeenEvent};
 use crate::{Connection, StoreError, convert::ts};
 
 /// Final events whose money is not in the ledger yet and that may be applied now, in the chain's order.
-/// What failed waits until its time comes, and later events of the same rental wait behind it.
+/// What failed waits until its time comes, and later events of the same rental wait behind it; what is frozen waits
+/// until it is lifted.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -25,6 +26,13 @@ pub async fn unapplied(
                              WHERE f.failure IS NOT NULL AND f.retry_at > $1
                                AND f.escrow_id = e.escrow_id
                                AND (f.block_number, f.log_index) < (e.block_number, e.log_index))
+             AND NOT EXISTS (
+                 SELECT FROM freezes z WHERE z.lifted_at IS NULL
+                   AND (z.scope = 'all' OR z.subject = e.escrow_id
+                        OR (z.scope = 'token' AND '0x' || encode(z.subject, 'hex') = lower(COALESCE(
+                               e.body ->> 'token',
+                               (SELECT l.body ->> 'token' FROM chain_events l
+                                WHERE l.escrow_id = e.escrow_id AND l.name = 'locked' LIMIT 1))))))
            ORDER BY e.block_number, e.log_index LIMIT $2"#,
         ts(now)?,
         limit
@@ -58,6 +66,29 @@ pub async fn waiting(connection: &mut Connection) -> Result<Waiting, StoreError>
     )
     .fetch_one(connection)
     .await?)
+}
+
+/// Every final event that is not in the ledger, whatever keeps it out, in the chain's order, `limit` at most.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn pending(
+    connection: &mut Connection,
+    limit: i64,
+) -> Result<Vec<SeenEvent>, StoreError> {
+    sqlx::query_as!(
+        EventRow,
+        r#"SELECT e.block_hash, e.block_number, b.timestamp, e.log_index, e.tx_hash, e.name,
+                  e.escrow_id, b.final AS "is_final!", e.body
+           FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
+           WHERE NOT e.applied AND b.final ORDER BY e.block_number, e.log_index LIMIT $1"#,
+        limit
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(SeenEvent::try_from)
+    .collect()
 }
 
 /// Notes that an event could not be applied, and when to try again.

@@ -30,7 +30,8 @@ pub struct Claimed {
     pub batch_cap: Option<u32>,
 }
 
-/// Takes up to `limit` queued intents that may be sent now and that no other lane has, for `term`; oldest first.
+/// Takes up to `limit` queued intents that may be sent now and that no other lane has, for `term`; oldest first. Those of
+/// frozen money wait.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -48,6 +49,9 @@ pub async fn claim(
              SELECT id FROM chain_intents
              WHERE state = 'queued' AND not_before <= $2
                AND (claimed_until IS NULL OR claimed_until < $2 OR claimed_by = $1)
+               AND NOT EXISTS (SELECT FROM freezes f, rentals r JOIN quotes q ON q.id = r.quote_id
+                               WHERE r.id = chain_intents.rental_id AND f.lifted_at IS NULL
+                                 AND (f.scope = 'all' OR f.subject IN (r.escrow_id, q.token)))
              ORDER BY created_at, id LIMIT $4 FOR UPDATE SKIP LOCKED),
          taken AS (
              UPDATE chain_intents i SET claimed_by = $1, claimed_until = $3

@@ -147,6 +147,33 @@ pub async fn audit(
     .await?)
 }
 
+/// The tokens of the accounts that [`audit`] found wrong in the same page.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn misfolded_tokens(
+    connection: &mut Connection,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Address>, StoreError> {
+    sqlx::query_scalar!(
+        "WITH page AS (SELECT id, token FROM ledger_accounts WHERE id > $1 ORDER BY id LIMIT $2)
+         SELECT DISTINCT p.token
+         FROM page p CROSS JOIN ledger_folded f LEFT JOIN ledger_balances b ON b.account_id = p.id
+         WHERE COALESCE(b.balance, 0) <> COALESCE((SELECT sum(amount) FROM ledger_transfers t
+                                                   WHERE t.credit_id = p.id AND t.seq <= f.through), 0)
+                                       - COALESCE((SELECT sum(amount) FROM ledger_transfers t
+                                                   WHERE t.debit_id = p.id AND t.seq <= f.through), 0)",
+        after,
+        limit
+    )
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|bytes| address(bytes))
+    .collect()
+}
+
 /// The most that the contract was ever seen to hold above its events, per token; never zero.
 ///
 /// # Errors

@@ -1,0 +1,220 @@
+//! One or several RPC endpoints of one chain, asked as one. A question goes to the endpoint that answered last;
+//! where that one has trouble, to the next. What a node says to a question, a refusal or a revert, is an answer and
+//! says nothing about the node's health (OpenZeppelin relayer #681 paused all its providers over one bad request).
+
+mod health;
+mod identity;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use alloy::{
+    providers::{DynProvider, Provider, ProviderBuilder},
+    rpc::client::RpcClient,
+};
+use reqwest::Url;
+use tokio::time::Instant;
+
+use crate::ChainError;
+use health::Health;
+pub use identity::{Identified, Identity};
+
+/// One endpoint has so long for one question.
+pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
+/// More endpoints than this are a mistake: each is sent every transaction.
+const MOST_ENDPOINTS: usize = 8;
+
+/// All endpoints.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// Which one answered last.
+    preferred: AtomicUsize,
+    /// The chain that every endpoint has to serve, once somebody said which.
+    expected: OnceLock<Identity>,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Host and port: paths of RPC URLs hold keys, and are never logged.
+    pub(crate) name: String,
+    pub(crate) provider: DynProvider,
+    health: Mutex<Health>,
+    /// True once it was seen to serve the expected chain.
+    recognised: AtomicBool,
+}
+
+impl Fleet {
+    /// Endpoints by their URLs, separated by commas.
+    pub(crate) fn connect(urls: &str) -> Result<Self, ChainError> {
+        let urls: Vec<&str> =
+            urls.split(',').map(str::trim).filter(|url| !url.is_empty()).collect();
+        let mut endpoints = Vec::with_capacity(urls.len());
+        for (at, url) in urls.iter().enumerate() {
+            if urls.iter().take(at).any(|other| other == url) {
+                let reason = "the same RPC URL twice: two endpoints have to be two providers";
+                return Err(ChainError::Nonsense(reason.to_owned()));
+            }
+            endpoints.push(Arc::new(Endpoint::connect(url)?));
+        }
+        if endpoints.is_empty() || endpoints.len() > MOST_ENDPOINTS {
+            return Err(ChainError::Nonsense(format!(
+                "{} RPC URLs; one to {MOST_ENDPOINTS} are expected, separated by commas",
+                endpoints.len()
+            )));
+        }
+        Ok(Self::of(endpoints))
+    }
+
+    /// One endpoint over a transport.
+    pub(crate) fn over(client: RpcClient) -> Self {
+        Self::of(vec![Arc::new(Endpoint::over("the transport".to_owned(), client))])
+    }
+
+    fn of(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self { endpoints, preferred: AtomicUsize::new(0), expected: OnceLock::new() }
+    }
+
+    /// Asks until one endpoint answers: each at most once, in the order of [`Fleet::order`].
+    ///
+    /// # Errors
+    /// The first answer that is an error of the question; the last trouble if no endpoint answered.
+    pub(crate) async fn ask<T, F, Fut>(&self, question: F) -> Result<T, ChainError>
+    where
+        F: Fn(DynProvider) -> Fut,
+        Fut: Future<Output = Result<T, ChainError>>,
+    {
+        let mut trouble = ChainError::Unavailable("no RPC endpoint".to_owned());
+        for at in self.order() {
+            let Some(endpoint) = self.endpoints.get(at) else { continue };
+            match self.ask_one(endpoint, question(endpoint.provider.clone())).await {
+                Ok(answer) => {
+                    if self.preferred.swap(at, Ordering::Relaxed) != at {
+                        tracing::info!(rpc.endpoint = endpoint.name, "asking this endpoint now");
+                    }
+                    return Ok(answer);
+                }
+                Err(error) if error.is_trouble() || error.is_of_this_node() => trouble = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(trouble)
+    }
+
+    /// Asks two endpoints, or the only one there is. Where there are several, one answer is not enough.
+    ///
+    /// # Errors
+    /// As [`Fleet::ask`]; the last trouble if fewer than two answered.
+    pub(crate) async fn ask_two<T, F, Fut>(&self, question: F) -> Result<(T, Option<T>), ChainError>
+    where
+        F: Fn(DynProvider) -> Fut,
+        Fut: Future<Output = Result<T, ChainError>>,
+    {
+        let mut trouble = ChainError::Unavailable("no second RPC endpoint answers".to_owned());
+        let mut first = None;
+        for at in self.order() {
+            let Some(endpoint) = self.endpoints.get(at) else { continue };
+            match self.ask_one(endpoint, question(endpoint.provider.clone())).await {
+                Ok(answer) => match first.take() {
+                    None => first = Some(answer),
+                    Some(first) => return Ok((first, Some(answer))),
+                },
+                Err(error) if error.is_trouble() || error.is_of_this_node() => trouble = error,
+                Err(error) => return Err(error),
+            }
+        }
+        match first {
+            Some(only) if self.endpoints.len() == 1 => Ok((only, None)),
+            Some(_) | None => Err(trouble),
+        }
+    }
+
+    /// Asks one endpoint, within the time limit, and keeps what that says of its health.
+    pub(crate) async fn ask_one<T>(
+        &self,
+        endpoint: &Endpoint,
+        question: impl Future<Output = Result<T, ChainError>>,
+    ) -> Result<T, ChainError> {
+        let asked = async {
+            self.recognise(endpoint).await?;
+            question.await
+        };
+        let answer = tokio::time::timeout(RPC_TIMEOUT, asked).await.unwrap_or_else(|_| {
+            let seconds = RPC_TIMEOUT.as_secs();
+            Err(ChainError::Unavailable(format!("no answer within {seconds} s")))
+        });
+        endpoint.note(answer.as_ref().err());
+        answer
+    }
+
+    /// The one that answered last, the others in their order, and those that rest last of all: nobody is left
+    /// unasked while there is no answer.
+    fn order(&self) -> Vec<usize> {
+        let (now, preferred) = (Instant::now(), self.preferred.load(Ordering::Relaxed));
+        let mut order: Vec<usize> = (0..self.endpoints.len()).collect();
+        order.sort_by_key(|at| {
+            let rests = self.endpoints.get(*at).is_some_and(|endpoint| endpoint.rests(now));
+            (rests, *at != preferred, *at)
+        });
+        order
+    }
+
+    /// Those to send to: all that do not rest, or all if all rest.
+    pub(crate) fn awake(&self) -> Vec<Arc<Endpoint>> {
+        let now = Instant::now();
+        let awake: Vec<_> =
+            self.endpoints.iter().filter(|endpoint| !endpoint.rests(now)).cloned().collect();
+        if awake.is_empty() { self.endpoints.clone() } else { awake }
+    }
+}
+
+impl Endpoint {
+    fn connect(url: &str) -> Result<Self, ChainError> {
+        let url: Url = url.parse().map_err(|error| {
+            // not the URL itself: it may hold a key
+            ChainError::Nonsense(format!("an RPC URL of {} characters: {error}", url.len()))
+        })?;
+        let name = match (url.host_str(), url.port_or_known_default()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (host, _) => host.unwrap_or("an RPC without a host").to_owned(),
+        };
+        let http = reqwest::Client::builder()
+            .timeout(RPC_TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|error| ChainError::Unavailable(error.to_string()))?;
+        let transport = alloy::transports::http::Http::with_client(http, url);
+        Ok(Self::over(name, RpcClient::new(transport, true)))
+    }
+
+    fn over(name: String, client: RpcClient) -> Self {
+        let provider =
+            ProviderBuilder::new().disable_recommended_fillers().connect_client(client).erased();
+        let health = Mutex::new(Health::default());
+        Self { name, provider, health, recognised: AtomicBool::new(false) }
+    }
+
+    fn rests(&self, now: Instant) -> bool {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).rests(now)
+    }
+
+    fn note(&self, error: Option<&ChainError>) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match error.filter(|error| error.is_trouble()) {
+            None => health.answered(),
+            Some(error) => {
+                if let Some(rest) = health.failed(Instant::now()) {
+                    let (endpoint, seconds) = (&self.name, rest.as_secs());
+                    tracing::warn!(rpc.endpoint = endpoint, seconds, %error, "an RPC endpoint rests");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Which chain an endpoint serves. Money that is final on one chain is nothing on another.
+
+use std::sync::atomic::Ordering;
+
+use alloy::{eips::BlockNumberOrTag, primitives::B256, providers::Provider};
+
+use super::{Endpoint, Fleet};
+use crate::ChainError;
+
+/// What tells a chain from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Hash of its first block.
+    pub genesis: B256,
+}
+
+/// What an endpoint said of its chain.
+#[derive(Debug)]
+pub struct Identified {
+    /// The endpoint's host and port.
+    pub endpoint: String,
+    /// Its chain, or why it does not say.
+    pub identity: Result<Identity, ChainError>,
+}
+
+impl Fleet {
+    /// From here on an endpoint is asked anything only once it was seen to serve this chain; one that could not be
+    /// asked at the start is looked at before its first answer counts.
+    pub(crate) fn expect(&self, identity: Identity) {
+        // said again it is the same: one process belongs to one chain
+        let _: &Identity = self.expected.get_or_init(|| identity);
+    }
+
+    /// What every endpoint says of its chain.
+    pub(crate) async fn identify(&self) -> Vec<Identified> {
+        let mut all = Vec::with_capacity(self.endpoints.len());
+        for endpoint in &self.endpoints {
+            let identity = self.ask_one(endpoint, identity_of(endpoint)).await;
+            all.push(Identified { endpoint: endpoint.name.clone(), identity });
+        }
+        all
+    }
+
+    pub(super) async fn recognise(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
+        let Some(expected) = self.expected.get() else {
+            return Ok(());
+        };
+        if endpoint.recognised.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let found = identity_of(endpoint).await?;
+        if found != *expected {
+            return Err(ChainError::Nonsense(format!(
+                "{} serves another chain: {found:?}, not {expected:?}",
+                endpoint.name
+            )));
+        }
+        endpoint.recognised.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+async fn identity_of(endpoint: &Endpoint) -> Result<Identity, ChainError> {
+    let chain_id = endpoint.provider.get_chain_id().await?;
+    let first = endpoint.provider.get_block_by_number(BlockNumberOrTag::Earliest).await?;
+    let first =
+        first.ok_or_else(|| ChainError::Nonsense("a chain without a first block".into()))?;
+    Ok(Identity { chain_id, genesis: first.header.hash })
+}

@@ -1,0 +1,117 @@
+//! Sending. The same bytes go to every endpoint at once: a transaction is known to the chain as soon as one node
+//! has it, and a node that drops it or sleeps costs nothing.
+
+use alloy::providers::Provider;
+use tokio::sync::mpsc;
+
+use crate::{ChainError, ReadClient, SendOutcome, classify};
+
+/// Sends bytes. Only the lane holds one.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    client: ReadClient,
+}
+
+impl Wire {
+    /// The sending half of a client.
+    #[must_use]
+    pub fn new(client: ReadClient) -> Self {
+        Self { client }
+    }
+
+    /// Sends raw bytes once to every endpoint that does not rest, and says what they made of them together, within
+    /// the time limit of one. The first that takes them is enough; the others go on in the background, each within
+    /// its time limit, and an endpoint that keeps failing soon rests.
+    pub async fn send(&self, raw: &[u8]) -> SendOutcome {
+        let mut endpoints = self.client.fleet.awake();
+        if endpoints.len() == 1
+            && let Some(only) = endpoints.pop()
+        {
+            return self.send_to(&only, raw).await;
+        }
+        let (tell, mut told) = mpsc::channel(endpoints.len().max(1));
+        let asked = endpoints.len();
+        for endpoint in endpoints {
+            let (wire, raw, tell) = (self.clone(), raw.to_vec(), tell.clone());
+            tokio::spawn(async move {
+                let outcome = wire.send_to(&endpoint, &raw).await;
+                // nobody listens any more once another has taken them
+                drop(tell.send(outcome).await);
+            });
+        }
+        drop(tell);
+        let mut outcomes = Vec::with_capacity(asked);
+        while let Some(outcome) = told.recv().await {
+            if outcome == SendOutcome::Accepted {
+                return outcome;
+            }
+            outcomes.push(outcome);
+        }
+        combine(&outcomes)
+    }
+
+    async fn send_to(&self, endpoint: &crate::fleet::Endpoint, raw: &[u8]) -> SendOutcome {
+        let sending = async {
+            // what comes back would watch for the transaction: the watcher does that
+            endpoint.provider.send_raw_transaction(raw).await.map(drop).map_err(ChainError::from)
+        };
+        match self.client.fleet.ask_one(endpoint, sending).await {
+            Ok(()) => SendOutcome::Accepted,
+            Err(error) => classify(&error),
+        }
+    }
+}
+
+/// What several nodes' words about the same bytes come to.
+///
+/// | said | outcome |
+/// |---|---|
+/// | any accepted | accepted: one pool is enough, and the bytes may spread whatever the others say |
+/// | all refused for one reason | refused for that reason |
+/// | all refused, for different reasons | unknown: at least one is behind or has other rules |
+/// | some refused, some unknown | unknown: those may have taken the bytes |
+/// | none answered | unknown |
+fn combine(outcomes: &[SendOutcome]) -> SendOutcome {
+    if outcomes.contains(&SendOutcome::Accepted) {
+        return SendOutcome::Accepted;
+    }
+    match outcomes {
+        [] => SendOutcome::Unknown("no endpoint answered".to_owned()),
+        [first @ SendOutcome::Refused(_), rest @ ..] if rest.iter().all(|other| other == first) => {
+            first.clone()
+        }
+        several => {
+            let said: Vec<String> = several.iter().map(|outcome| format!("{outcome:?}")).collect();
+            SendOutcome::Unknown(said.join("; "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Refused;
+
+    #[test]
+    fn every_line_of_the_table_holds() {
+        use SendOutcome::{Accepted, Refused as No, Unknown};
+        let low = No(Refused::NonceTooLow);
+        let poor = No(Refused::PoorSigner);
+        let silent = Unknown("timed out".to_owned());
+        for one in [&low, &poor, &silent, &Accepted] {
+            assert_eq!(combine(&[one.clone(), Accepted]), Accepted);
+            assert_eq!(combine(&[Accepted, one.clone()]), Accepted);
+        }
+        assert_eq!(combine(&[low.clone(), low.clone(), low.clone()]), low);
+        assert_eq!(combine(std::slice::from_ref(&poor)), poor);
+        for unsure in [
+            vec![],
+            vec![low.clone(), poor],
+            vec![low, silent.clone()],
+            vec![silent.clone()],
+            vec![silent.clone(), silent],
+        ] {
+            assert!(matches!(combine(&unsure), Unknown(_)), "{unsure:?}");
+        }
+    }
+}
