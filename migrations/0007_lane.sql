@@ -19,4 +19,9 @@ ALTER TABLE chain_intents
     ADD COLUMN claimed_by    bytea CHECK (octet_length(claimed_by) = 20),
     ADD COLUMN claimed_until timestamptz,
     ADD COLUMN batch_cap     integer CHECK (batch_cap >= 1),
-    ADD CONSTRAINT chain_intents_claimed CHECK ((claimed_by IS NULL) = (claimed_until IS NULL));
+    -- since when, or until when again, the state machine has to be asked what follows from a call that came to nothing
+    ADD COLUMN anew_at       timestamptz,
+    ADD CONSTRAINT chain_intents_claimed CHECK ((claimed_by IS NULL) = (claimed_until IS NULL)),
+    ADD CONSTRAINT chain_intents_anew CHECK (anew_at IS NULL OR state = 'refused');
+CREATE INDEX chain_intents_anew ON chain_intents (anew_at) WHERE anew_at IS NOT NULL;
+CREATE INDEX chain_intents_held ON chain_intents (claimed_by) WHERE state = 'queued' AND claimed_by IS NOT NULL;

@@ -153,7 +153,15 @@ async fn a_late_word_about_a_final_transaction_changes_nothing() {
         .write("late", move |tx| {
             Box::pin(async move {
                 let again = std::time::Duration::from_secs(1);
-                txs::broadcast(tx, TxId::from_uuid(id), now, again, None).await?;
+                txs::broadcast(
+                    tx,
+                    TxId::from_uuid(id),
+                    alloy::primitives::B256::ZERO,
+                    now,
+                    again,
+                    None,
+                )
+                .await?;
                 Ok::<_, TxError<()>>(())
             })
         })

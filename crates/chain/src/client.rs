@@ -222,18 +222,21 @@ impl ReadClient {
     }
 
     /// Gas the call would use if `from` sent it now at `gas_price` wei per gas. With a price, because contracts on
-    /// the way can see it: what costs nothing could be made to look cheaper than what is sent.
+    /// the way can see it: what costs nothing could be made to look cheaper than what is sent. With `most`, no more gas is
+    /// tried.
     ///
     /// # Errors
-    /// [`ChainError::Reverts`] with the contract's reason.
+    /// [`ChainError::Reverts`] with the contract's reason; [`ChainError::Refused`] if `most` is too little.
     pub async fn estimate_gas(
         &self,
         from: Address,
         to: Address,
         calldata: Vec<u8>,
         gas_price: u128,
+        most: Option<u64>,
     ) -> Result<u64, ChainError> {
-        let call = request(Some(from), to, calldata).max_fee_per_gas(gas_price);
+        let mut call = request(Some(from), to, calldata).max_fee_per_gas(gas_price);
+        call.gas = most;
         let call = &call;
         let ask =
             |provider: DynProvider| async move { Ok(provider.estimate_gas(call.clone()).await?) };

@@ -3,7 +3,7 @@
 
 use alloy::{
     eips::eip2930::AccessList,
-    primitives::{Address, B256, Bytes, LogData, U64},
+    primitives::{Address, B256, Bytes, LogData, U64, U128},
     providers::Provider,
 };
 use domain::time::UnixSeconds;
@@ -11,9 +11,6 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{ChainError, ReadClient};
-
-/// "the method does not exist", of JSON-RPC.
-const NO_SUCH_METHOD: i64 = -32_601;
 
 /// What a call would come to.
 #[derive(Clone, Debug)]
@@ -24,6 +21,8 @@ pub struct Simulated {
     pub answer: Bytes,
     /// The most gas that it needs at a time, before any refund.
     pub gas: u64,
+    /// What is paid for, after refunds.
+    pub gas_used: u64,
     /// What it would log, with whose log it is.
     pub logs: Vec<(Address, LogData)>,
 }
@@ -66,74 +65,61 @@ struct Listed {
 }
 
 impl ReadClient {
-    /// What `calldata` from `from` would do in a block at `at`, on top of the newest one (`eth_simulateV1`). `None`
-    /// if the node knows no such method.
+    /// What `calldata` from `from` at this price would do in a block at `at`, on top of the newest one
+    /// (`eth_simulateV1`).
     ///
     /// # Errors
-    /// [`ChainError`]; a call that reverts is an answer.
+    /// [`ChainError`], also where the node knows no such method or has a later block already; a call that reverts is an
+    /// answer.
     pub async fn simulate(
         &self,
         from: Address,
         to: Address,
         calldata: &[u8],
+        gas_price: u128,
         at: UnixSeconds,
-    ) -> Result<Option<Simulated>, ChainError> {
-        let call = json!({ "from": from, "to": to, "input": Bytes::copy_from_slice(calldata) });
+    ) -> Result<Simulated, ChainError> {
+        let call = json!({ "from": from, "to": to, "input": Bytes::copy_from_slice(calldata),
+                           "maxFeePerGas": U128::from(gas_price) });
         let block = json!({ "blockOverrides": { "time": U64::from(at.get()) }, "calls": [call] });
         let payload = json!({ "blockStateCalls": [block] });
-        let answer: Result<Vec<Block>, ChainError> =
-            self.ask("eth_simulateV1", (payload, "latest")).await;
-        let blocks = match answer {
-            Ok(blocks) => blocks,
-            Err(ChainError::Refused { code: NO_SUCH_METHOD, .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let blocks: Vec<Block> = self.ask("eth_simulateV1", (payload, "latest")).await?;
         let call = blocks
             .into_iter()
             .next()
             .and_then(|block| block.calls.into_iter().next())
             .ok_or_else(|| ChainError::Nonsense("a simulation without its call".to_owned()))?;
+        let used = call.gas_used.to::<u64>();
         let reason = call.error.and_then(|error| error.data).unwrap_or(call.return_data);
-        Ok(Some(Simulated {
+        Ok(Simulated {
             succeeded: call.status == U64::ONE,
             answer: reason,
             // Refunds are at most a fifth of what is used before them.
-            gas: call.max_used_gas.map_or_else(
-                || call.gas_used.to::<u64>().saturating_mul(5) / 4,
-                |gas| gas.to::<u64>(),
-            ),
+            gas: call
+                .max_used_gas
+                .map_or_else(|| used.saturating_mul(5) / 4, |gas| gas.to::<u64>().max(used)),
+            gas_used: used,
             logs: call
                 .logs
                 .into_iter()
                 .map(|log| (log.address, LogData::new_unchecked(log.topics, log.data)))
                 .collect(),
-        }))
+        })
     }
 
     /// The slots that the call would touch, and the gas that it would use if they were named beforehand; `None` if the
-    /// node cannot say, or the call reverts.
-    ///
-    /// # Errors
-    /// [`ChainError::Unavailable`] if the chain does not answer.
+    /// node cannot say, for whatever reason, or the call reverts.
     pub async fn access_list(
         &self,
         from: Address,
         to: Address,
         calldata: &[u8],
-    ) -> Result<Option<(AccessList, u64)>, ChainError> {
+    ) -> Option<(AccessList, u64)> {
         let call = json!({ "from": from, "to": to, "input": Bytes::copy_from_slice(calldata) });
         let listed: Result<Listed, ChainError> =
             self.ask("eth_createAccessList", (call, "latest")).await;
-        match listed {
-            Ok(listed) if listed.error.is_none() => {
-                Ok(Some((listed.access_list, listed.gas_used.to())))
-            }
-            Err(ChainError::Unavailable(reason)) => Err(ChainError::Unavailable(reason)),
-            Ok(_)
-            | Err(
-                ChainError::Refused { .. } | ChainError::Reverts { .. } | ChainError::Nonsense(_),
-            ) => Ok(None),
-        }
+        let listed = listed.ok().filter(|listed| listed.error.is_none())?;
+        Some((listed.access_list, listed.gas_used.to()))
     }
 
     async fn ask<R>(

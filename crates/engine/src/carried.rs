@@ -4,25 +4,30 @@ use std::time::Duration;
 
 use alloy::primitives::B256;
 use domain::{
-    id::TxId,
+    id::{RentalId, TxId},
     rental::RentalEvent,
     time::{UnixMillis, UnixSeconds},
 };
 use store::{
-    Connection, Policy, StoreError, TxError, advance,
+    Connection, Policy, Store, StoreError, TxError, advance,
     ends::{self, End},
     intents::{self, Call, Intent},
-    quotes, rentals, timeline,
+    quotes, readings, rentals, timeline,
     txs::{Finalised, Outcome},
 };
+use uuid::Uuid;
 
 use crate::{EngineError, watcher::seen::lenient};
 
-/// Ends the intents of a final transaction. Of a batch that the contract did, those that it skipped are asked for
-/// anew by the state machine; of one that reverted, all are, and never again in a batch of that size.
+/// Calls that one tick asks about.
+const ASKED_PER_TICK: i64 = 500;
+/// What could not be answered is asked again after this.
+const ASK_AGAIN_MS: u64 = 15_000;
+
+/// Ends the intents of a final transaction. Of a batch that the contract did, the state machine is asked anew about those
+/// that it skipped; of one that reverted, about all, and never again in a batch of that size.
 pub(crate) async fn finish(
     tx: &mut Connection,
-    policy: &Policy,
     done: &Finalised,
     now: UnixMillis,
 ) -> Result<(), TxError<EngineError>> {
@@ -31,25 +36,23 @@ pub(crate) async fn finish(
         Outcome::Reverted => Some("the transaction reverted"),
         Outcome::Voided => Some("the transaction was given up"),
     };
-    end(tx, policy, done, failure, now).await
+    end(tx, done, failure, now).await
 }
 
 /// Ends the intents of a transaction that can never be mined: something else spent its number.
 pub(crate) async fn lose(
     tx: &mut Connection,
-    policy: &Policy,
     id: TxId,
     now: UnixMillis,
 ) -> Result<(), TxError<EngineError>> {
     tracing::error!(tx.id = %id, "a transaction that is none of ours spent the number of this one; see the runbook");
     metrics::counter!("weir_lost_nonces_total").increment(1);
     let done = Finalised { id, attempt: B256::ZERO, outcome: Outcome::Voided };
-    end(tx, policy, &done, Some("another transaction spent the number of this one"), now).await
+    end(tx, &done, Some("another transaction spent the number of this one"), now).await
 }
 
 async fn end(
     tx: &mut Connection,
-    policy: &Policy,
     done: &Finalised,
     failure: Option<&str>,
     now: UnixMillis,
@@ -68,20 +71,70 @@ async fn end(
             rental.id = %item.intent.rental, tx.purpose = item.intent.call.purpose(), tx.id = %done.id,
             reason, "a call came to nothing"
         );
-        intents::refuse_sent(tx, item.intent.id, reason, cap).await?;
-        if let (Some("BadSignature"), Call::Close { stopped_at, credit }) =
-            (item.skipped.as_deref(), &item.intent.call)
-        {
-            let told = End { stopped_at: *stopped_at, credit: *credit };
-            ends::refuse_one(tx, item.intent.rental, told).await?;
+        intents::refuse_sent(tx, item.intent.id, reason, cap, now).await?;
+        if let Call::Close { stopped_at, credit } = item.intent.call {
+            let told = End { stopped_at, credit };
+            // A close that reverts again and again though it is good whenever it is looked at: a wallet that changes its
+            // mind about its signature in the block could have it so for ever.
+            let turned = done.outcome == Outcome::Reverted
+                && intents::count_failed(tx, item.intent.rental, "close", reason).await? > 1;
+            if turned || item.skipped.as_deref() == Some("BadSignature") {
+                ends::refuse_one(tx, item.intent.rental, told, None).await?;
+            }
         }
-        ask_anew(tx, policy, &item.intent, reason, now.seconds()).await?;
     }
     intents::settle(tx, &settled).await?;
     Ok(())
 }
 
-async fn ask_anew(
+/// Asks the state machine what follows from calls that came to nothing, each in a transaction of its own: one that
+/// cannot be answered waits, and holds up nobody else.
+///
+/// # Errors
+/// If the database is away or busy.
+pub(crate) async fn ask_waiting(store: &Store) -> Result<(), EngineError> {
+    let waiting = {
+        let mut connection = store.read().await?;
+        intents::to_ask_anew(&mut connection, store.now(), ASKED_PER_TICK).await?
+    };
+    for (intent, rental) in waiting {
+        match ask_anew(store, intent, rental).await {
+            Ok(()) => {}
+            Err(error @ EngineError::Store(StoreError::Unavailable(_))) => return Err(error),
+            Err(error) => {
+                tracing::error!(
+                    rental.id = %rental, intent.id = %intent, %error,
+                    "what follows from a call that came to nothing cannot be said; its rental waits"
+                );
+                metrics::counter!("weir_timer_failures_total").increment(1);
+                let until = UnixMillis(store.now().get().saturating_add(ASK_AGAIN_MS));
+                let mut connection = store.read().await?;
+                intents::ask_later(&mut connection, intent, until).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn ask_anew(store: &Store, intent: Uuid, rental: RentalId) -> Result<(), EngineError> {
+    let (policy, now) = (store.policy().clone(), store.now().seconds());
+    store
+        .write("ask anew", move |tx| {
+            let policy = policy.clone();
+            Box::pin(async move {
+                // the rental's row first, as everybody does who changes it and its calls
+                readings::lock_rental(tx, rental).await?;
+                let Some((intent, reason)) = intents::take_anew(tx, intent).await? else {
+                    return Ok(());
+                };
+                follow(tx, &policy, &intent, &reason, now).await
+            })
+        })
+        .await?;
+    Ok(())
+}
+
+async fn follow(
     tx: &mut Connection,
     policy: &Policy,
     intent: &Intent,

@@ -16,6 +16,9 @@ pub enum EngineError {
     /// The key.
     #[error(transparent)]
     Signer(#[from] SignerError),
+    /// The key cannot send now: it has no coin, or the contract does not know it.
+    #[error("{0}")]
+    Parked(String),
     /// The chain is not the one this database belongs to.
     #[error("{0}")]
     WrongChain(String),

@@ -8,11 +8,14 @@ mod refused;
 mod send;
 mod stuck;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use chain::{BlockHeader, FeePolicy, Fees, ReadClient, Signer, Wire};
-use domain::time::UnixMillis;
+use domain::{id::RentalId, time::UnixMillis};
 use escrow::calldata::EndSignatures;
 use store::{
     Store,
@@ -24,11 +27,14 @@ use store::{
 use crate::{EngineError, Site};
 use batch::Item;
 use holding::Holding;
+use refused::Verdict;
 
 /// A transaction may not use more (EIP-7825).
 const GAS_CAP: u64 = 16_777_216;
 /// An intent that was claimed and not signed within this is anybody's again.
 const CLAIM: Duration = Duration::from_secs(15);
+/// A key that cannot send is tried again after this.
+const PARKED: Duration = Duration::from_secs(30);
 
 /// How the lane sends.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +86,10 @@ pub struct Lane {
     settings: LaneSettings,
     site: Site,
     holding: tokio::sync::Mutex<Holding>,
+    /// Until when the key is of no use, because it has no coin or is no operator.
+    parked: Mutex<Option<UnixMillis>>,
+    /// When it was said last that the ceiling forbids to raise.
+    ceiling_said: Mutex<Option<UnixMillis>>,
 }
 
 /// What a tick goes by.
@@ -87,6 +97,8 @@ struct Scene {
     lease: Lease,
     head: BlockHeader,
     fees: Fees,
+    /// What the key can still spend on gas, in wei.
+    purse: u128,
 }
 
 impl Lane {
@@ -101,7 +113,8 @@ impl Lane {
     ) -> Self {
         let wire = Wire::new(client.clone());
         let holding = tokio::sync::Mutex::new(Holding::default());
-        Self { store, client, wire, signer, settings, site, holding }
+        let (parked, ceiling_said) = (Mutex::default(), Mutex::default());
+        Self { store, client, wire, signer, settings, site, holding, parked, ceiling_said }
     }
 
     /// Whose lane it is.
@@ -138,8 +151,11 @@ impl Lane {
     }
 
     async fn sign_due(&self, lease: Lease) -> Result<(), EngineError> {
+        if self.is_parked() {
+            return Ok(());
+        }
         let (signer, now) = (self.address(), self.store.now());
-        let (mut room, claimed) = {
+        let (room, claimed) = {
             let mut connection = self.store.read().await?;
             let flying = txs::in_flight(&mut connection, signer).await?;
             let room = self.settings.window.saturating_sub(flying);
@@ -147,42 +163,91 @@ impl Lane {
                 tracing::debug!(%signer, flying, "the window is full");
                 return Ok(());
             }
-            let queue = self.settings.queue;
-            (room, intents::claim(&mut connection, signer, now, CLAIM, queue).await?)
+            // No more than can go now: the rest is for other keys.
+            let batch = u64::try_from(self.settings.batch).unwrap_or(u64::MAX);
+            let most = i64::try_from(room.saturating_mul(batch)).unwrap_or(i64::MAX);
+            let most = most.min(self.settings.queue);
+            (room, intents::claim(&mut connection, signer, now, CLAIM, most).await?)
         };
         if claimed.is_empty() {
             return Ok(());
         }
+        let done = self.sign_claimed(lease, room, claimed).await;
+        let reason = done.as_ref().err().filter(|_| self.is_parked()).map(ToString::to_string);
+        let mut connection = self.store.read().await?;
+        intents::unclaim(&mut connection, signer, reason.as_deref()).await?;
+        match done {
+            Err(EngineError::Parked(_)) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Signs as much as there is room for. What fails for one group is no matter of the others.
+    async fn sign_claimed(
+        &self,
+        lease: Lease,
+        room: u64,
+        claimed: Vec<Claimed>,
+    ) -> Result<(), EngineError> {
         let items = self.with_signatures(claimed).await?;
         // Before the estimates: if a block comes in between, what was ahead still counts as ahead.
-        let scene = self.scene(lease).await?;
-        for group in batch::groups(items, &self.settings, now) {
-            if room == 0 {
-                break;
+        let mut scene = self.scene(lease).await?;
+        let mut failure = None;
+        let (mut room, mut for_singles) = (room, room.div_ceil(2));
+        for group in batch::groups(items, &self.settings, self.store.now()) {
+            // Singles come in any number, from strangers too: some room is for batches.
+            let single = group.len() == 1;
+            if room == 0 || (single && for_singles == 0) {
+                continue;
             }
-            room = room.saturating_sub(self.fly(group, &scene).await?);
+            match self.fly(group.clone(), &mut scene).await {
+                Ok(signed) => {
+                    room = room.saturating_sub(signed);
+                    if single {
+                        for_singles = for_singles.saturating_sub(signed);
+                    }
+                }
+                Err(error @ (EngineError::Store(_) | EngineError::Parked(_))) => return Err(error),
+                Err(error) => {
+                    let verdict = Verdict::NotYet(error.to_string());
+                    self.put_all_off(&group, &verdict).await?;
+                    failure = failure.or(Some(error));
+                }
+            }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     async fn scene(&self, lease: Lease) -> Result<Scene, EngineError> {
         let head = self.client.head().await?;
         let tip = self.client.suggested_tip().await?;
         let fees = self.settings.fees.fees(head.base_fee, tip);
-        Ok(Scene { lease, head, fees })
+        let balance = self.client.balance(self.address()).await?;
+        let committed = {
+            let mut connection = self.store.read().await?;
+            txs::committed(&mut connection, self.address()).await?
+        };
+        let purse = u128::try_from(balance).unwrap_or(u128::MAX).saturating_sub(committed);
+        Ok(Scene { lease, head, fees, purse })
+    }
+
+    fn is_parked(&self) -> bool {
+        let parked = *self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        parked.is_some_and(|until| until > self.store.now())
+    }
+
+    /// The key is of no use for now. Its work is for others, if there are any, and waits for it otherwise.
+    fn park(&self, reason: String) -> EngineError {
+        tracing::error!(signer = %self.address(), reason, "the key cannot send; see the runbook");
+        metrics::counter!("weir_lane_refusals_total").increment(1);
+        let until = later(self.store.now(), PARKED);
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        EngineError::Parked(reason)
     }
 
     /// What the two sides signed about the ends that closes tell.
     async fn with_signatures(&self, claimed: Vec<Claimed>) -> Result<Vec<Item>, EngineError> {
-        let told: Vec<_> = claimed
-            .iter()
-            .filter_map(|claimed| match claimed.intent.call {
-                Call::Close { stopped_at, credit } => {
-                    Some((claimed.intent.rental, End { stopped_at, credit }))
-                }
-                Call::Start { .. } | Call::Cancel | Call::Finalize | Call::Lock { .. } => None,
-            })
-            .collect();
+        let told: Vec<_> = claimed.iter().filter_map(told_by).collect();
         let mut signed = {
             let mut connection = self.store.read().await?;
             ends::signatures_of(&mut connection, &told).await?
@@ -190,16 +255,23 @@ impl Lane {
         Ok(claimed
             .into_iter()
             .map(|claimed| {
-                let ends::Signatures { renter, provider } = match claimed.intent.call {
-                    Call::Close { .. } => signed.remove(&claimed.intent.rental).unwrap_or_default(),
-                    Call::Start { .. } | Call::Cancel | Call::Finalize | Call::Lock { .. } => {
-                        ends::Signatures::default()
-                    }
-                };
+                let told = told_by(&claimed);
+                let ends::Signatures { renter, provider } =
+                    told.and_then(|told| signed.remove(&told)).unwrap_or_default();
                 let signatures = EndSignatures { renter: renter.into(), provider: provider.into() };
                 Item { claimed, signatures }
             })
             .collect())
+    }
+}
+
+/// The end that a close tells.
+const fn told_by(claimed: &Claimed) -> Option<(RentalId, End)> {
+    match claimed.intent.call {
+        Call::Close { stopped_at, credit } => {
+            Some((claimed.intent.rental, End { stopped_at, credit }))
+        }
+        Call::Start { .. } | Call::Cancel | Call::Finalize | Call::Lock { .. } => None,
     }
 }
 

@@ -13,7 +13,7 @@ use alloy::eips::BlockNumberOrTag;
 use chain::{BlockHeader, ChainError, ReadClient};
 use store::{Store, TxError, blocks, txs};
 
-use crate::{EngineError, Site, final_events};
+use crate::{EngineError, Site, carried, final_events};
 use page::Page;
 
 /// Blocks one tick reads at most; the next tick goes on.
@@ -86,6 +86,7 @@ impl Watcher {
             }
         }
         watched.finalised = self.finalise().await?;
+        carried::ask_waiting(&self.store).await?;
         watched.applied = final_events::apply_waiting(&self.store).await?;
         Ok(watched)
     }

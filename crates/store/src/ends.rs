@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
-    convert::{seconds, ts},
+    convert::{duration, seconds, ts},
     intents::Call,
 };
 
@@ -38,7 +38,7 @@ impl Side {
 }
 
 /// An end as a close tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {
     /// The last measured second.
     pub stopped_at: UnixSeconds,
@@ -116,22 +116,25 @@ pub async fn signatures(
     rental: RentalId,
     end: End,
 ) -> Result<Signatures, StoreError> {
-    Ok(signatures_of(connection, &[(rental, end)]).await?.remove(&rental).unwrap_or_default())
+    Ok(signatures_of(connection, &[(rental, end)])
+        .await?
+        .remove(&(rental, end))
+        .unwrap_or_default())
 }
 
-/// The signatures under these ends that were not refused; a rental without any is not in the answer.
+/// The signatures under these ends that were not refused; an end without any is not in the answer.
 ///
 /// # Errors
 /// The database's.
 pub async fn signatures_of(
     connection: &mut Connection,
     told: &[(RentalId, End)],
-) -> Result<BTreeMap<RentalId, Signatures>, StoreError> {
+) -> Result<BTreeMap<(RentalId, End), Signatures>, StoreError> {
     let rentals: Vec<Uuid> = told.iter().map(|(rental, _)| rental.uuid()).collect();
     let stops = told.iter().map(|(_, end)| ts(end.stopped_at)).collect::<Result<Vec<_>, _>>()?;
     let credits: Vec<i64> = told.iter().map(|(_, end)| i64::from(end.credit.get())).collect();
     let rows = sqlx::query!(
-        "SELECT s.rental_id, s.side, s.signature
+        "SELECT s.rental_id, s.stopped_at, s.credit_s, s.side, s.signature
          FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS e(rental_id, stopped_at, credit_s)
          JOIN end_signatures s ON s.rental_id = e.rental_id AND s.stopped_at = e.stopped_at
               AND s.credit_s = e.credit_s AND NOT s.refused",
@@ -141,9 +144,10 @@ pub async fn signatures_of(
     )
     .fetch_all(connection)
     .await?;
-    let mut found = BTreeMap::<RentalId, Signatures>::new();
+    let mut found = BTreeMap::<(RentalId, End), Signatures>::new();
     for row in rows {
-        let signatures = found.entry(RentalId::from_uuid(row.rental_id)).or_default();
+        let end = End { stopped_at: seconds(row.stopped_at)?, credit: duration(row.credit_s)? };
+        let signatures = found.entry((RentalId::from_uuid(row.rental_id), end)).or_default();
         if row.side == Side::Renter.as_str() {
             signatures.renter = row.signature;
         } else {
@@ -153,8 +157,8 @@ pub async fn signatures_of(
     Ok(found)
 }
 
-/// Drops one signature that the contract may have refused: the provider's, whose agent can be another on the
-/// chain, before the renter's. False if there was none.
+/// Drops one signature that the contract refused: this side's; where it is not known which, the provider's, whose
+/// agent can be another on the chain, before the renter's. False if there was none.
 ///
 /// # Errors
 /// The database's.
@@ -162,15 +166,18 @@ pub async fn refuse_one(
     tx: &mut Connection,
     rental: RentalId,
     end: End,
+    side: Option<Side>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "UPDATE end_signatures SET refused = true
          WHERE rental_id = $1 AND stopped_at = $2 AND credit_s = $3
-           AND side = (SELECT min(side) FROM end_signatures
-                       WHERE rental_id = $1 AND stopped_at = $2 AND credit_s = $3 AND NOT refused)",
+           AND NOT refused
+           AND side = COALESCE($4, (SELECT min(side) FROM end_signatures
+                       WHERE rental_id = $1 AND stopped_at = $2 AND credit_s = $3 AND NOT refused))",
         rental.uuid(),
         ts(end.stopped_at)?,
         i64::from(end.credit.get()),
+        side.map(Side::as_str),
     )
     .execute(tx)
     .await?;

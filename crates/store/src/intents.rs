@@ -93,8 +93,10 @@ pub struct ChainStep {
 mod carry;
 mod claim;
 
-pub use carry::{Carried, carried, refuse_sent, sent, settle};
-pub use claim::{Claimed, claim};
+pub use carry::{
+    Carried, ask_later, carried, count_failed, refuse_sent, sent, settle, take_anew, to_ask_anew,
+};
+pub use claim::{Claimed, claim, unclaim};
 
 /// The longest wait before another try of a call that came to nothing; below the ten minutes in which the
 /// contract takes a measured second.

@@ -19,7 +19,7 @@ mod signer;
 mod spent;
 
 pub use attempts::{NewAttempt, Outgoing, Stuck, broadcast, due_to_send, store_attempt, stuck};
-pub use given_up::{Gap, fill_gap, gap_below, give_up};
+pub use given_up::{Gap, fill_gap, gap_below, give_up, is_open};
 pub use signer::{Lease, Presence, is_held, lease, number, register_signer, release};
 pub use spent::{stale_signers, void_spent};
 
@@ -221,6 +221,24 @@ pub async fn in_flight(connection: &mut Connection, signer: Address) -> Result<u
     .fetch_one(connection)
     .await?;
     u64::try_from(count).map_err(StoreError::corrupt)
+}
+
+/// The most wei that a signer's transactions in the air can still cost.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn committed(connection: &mut Connection, signer: Address) -> Result<u128, StoreError> {
+    let sum = sqlx::query_scalar!(
+        r#"SELECT COALESCE(sum(t.gas_limit * (SELECT max(a.max_fee) FROM chain_tx_attempts a
+                                              WHERE a.tx_id = t.id)), 0) AS "sum!"
+           FROM chain_txs t
+           WHERE t.signer = $1 AND t.state IN ('numbered', 'signed', 'flying', 'void')
+             AND t.block_number IS NULL"#,
+        signer.as_slice()
+    )
+    .fetch_one(connection)
+    .await?;
+    sum.with_scale(0).to_plain_string().parse().map_err(StoreError::corrupt)
 }
 
 /// Every change of state but [`mined`], which brings facts along: `domain::tx::step` decides.

@@ -1,5 +1,7 @@
 //! Which calls go together, and the bytes of a call.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::Bytes;
 use domain::time::{UnixMillis, UnixSeconds};
 use escrow::{
@@ -16,6 +18,9 @@ const FAILED_PUSH: u64 = 250_000;
 /// So many renters of one batch may refuse in the block what they took in the estimate. If there are more, the batch
 /// reverts and goes in halves.
 const FAILED_PUSHES: u64 = 8;
+
+/// Gas that the contract gives a wallet to check a signature with.
+const WALLET_CHECK: u64 = 100_000;
 
 /// A call that waits to be sent.
 #[derive(Clone, Debug)]
@@ -59,11 +64,16 @@ impl Item {
     }
 }
 
-/// The items in batches, oldest first in each, those that were held back left out: they wait for company.
+/// The items in batches, the batch with the oldest first. Left out are batches that wait for company, and a second call
+/// for the same rental, which goes by what becomes of the first.
 pub(super) fn groups(items: Vec<Item>, settings: &LaneSettings, now: UnixMillis) -> Vec<Vec<Item>> {
     let mut open: Vec<(Kind, usize, Vec<Item>)> = Vec::new();
     let mut full = Vec::new();
+    let mut seen = BTreeSet::new();
     for item in items {
+        if !seen.insert(item.claimed.intent.rental) {
+            continue;
+        }
         let kind = item.kind();
         let own = item
             .claimed
@@ -86,6 +96,7 @@ pub(super) fn groups(items: Vec<Item>, settings: &LaneSettings, now: UnixMillis)
         group.iter().any(|item| later(item.claimed.since.millis(), settings.gather) <= now)
     };
     full.extend(open.into_iter().map(|(.., group)| group).filter(is_ripe));
+    full.sort_by_key(|group| group.iter().map(|item| item.claimed.since).min());
     full
 }
 
@@ -166,9 +177,16 @@ pub(super) fn with_headroom(group: &[Item], gas: u64) -> Option<u64> {
         })
         .count();
     let pushes = u64::try_from(pushes).unwrap_or(u64::MAX).min(FAILED_PUSHES);
+    // A wallet that is asked for its signature can be cheap in the estimate and dear in the block.
+    let checks = group
+        .iter()
+        .flat_map(|item| [&item.signatures.renter, &item.signatures.provider])
+        .filter(|signature| !signature.is_empty())
+        .count();
+    let checks = u64::try_from(checks).unwrap_or(u64::MAX).saturating_mul(WALLET_CHECK);
     let needed = gas.saturating_add(gas / 4).saturating_add(10_000);
-    (needed <= GAS_CAP)
-        .then(|| needed.saturating_add(pushes.saturating_mul(FAILED_PUSH)).min(GAS_CAP))
+    let spare = pushes.saturating_mul(FAILED_PUSH).saturating_add(checks);
+    (needed <= GAS_CAP).then(|| needed.saturating_add(spare).min(GAS_CAP))
 }
 
 #[cfg(test)]

@@ -10,7 +10,11 @@ use alloy::{
 use chain::{ChainError, Fees, SignedTx, Signer, Simulated, TxFields};
 use domain::{id::TxId, time::Seconds};
 use escrow::{EscrowEvent, Refusal};
-use store::{TxError, intents, txs};
+use store::{
+    TxError,
+    intents::{self, Call},
+    txs,
+};
 use uuid::Uuid;
 
 use super::{
@@ -20,35 +24,58 @@ use super::{
 };
 use crate::{EngineError, pause};
 
-/// What the chain says of a batch before it is sent.
+/// Nodes take no transaction above 128 KiB; so many bytes of calldata and access list leave room for the rest.
+const MOST_BYTES: usize = 100_000;
+/// A relayed lock needs about 120,000. What is above this goes to the renter's wallet, at our cost.
+const LOCK_GAS: u64 = 600_000;
+
+/// What the chain says of a call before it is sent.
 enum Look {
-    /// All items would be done, with so much gas.
-    Good(u64),
+    /// All items would be done.
+    Good(Gas),
     /// These would be skipped, with these errors.
     Skips(BTreeMap<B256, Bytes>),
     /// Nothing would be done, with this reason.
     Reverts(Bytes),
-    /// The node will not have the question.
+    /// The node will not have the question: the key cannot pay, or the call needs more gas than it may.
     Refused(String),
+}
+
+/// What a call costs.
+#[derive(Clone, Copy)]
+struct Gas {
+    /// At the most at any time, before refunds.
+    needed: u64,
+    /// In the end.
+    used: u64,
 }
 
 impl Lane {
     /// Signs a group, in as many transactions as it needs. Returns how many.
-    pub(super) async fn fly(&self, group: Vec<Item>, scene: &Scene) -> Result<u64, EngineError> {
+    pub(super) async fn fly(
+        &self,
+        group: Vec<Item>,
+        scene: &mut Scene,
+    ) -> Result<u64, EngineError> {
         let mut signed = 0_u64;
         let mut waiting = vec![group];
         // Each round either ends a group or makes it smaller.
         while let Some(group) = waiting.pop() {
             let data = batch::encode(&group);
+            if data.len() > MOST_BYTES && group.len() > 1 {
+                waiting.extend(halves(group));
+                continue;
+            }
             match self.look(&group, &data, scene).await? {
-                Look::Good(gas) => match batch::with_headroom(&group, gas) {
+                Look::Good(gas) => match batch::with_headroom(&group, gas.needed) {
                     Some(limit) => {
                         signed = signed.saturating_add(1);
                         self.sign(&group, data, gas, limit, scene).await?;
                     }
                     None if group.len() > 1 => waiting.extend(halves(group)),
                     None => {
-                        let reason = format!("it needs {gas} gas, above the cap of {GAS_CAP}");
+                        let needed = gas.needed;
+                        let reason = format!("it needs {needed} gas, above the cap of {GAS_CAP}");
                         self.put_all_off(&group, &Verdict::NeedsOperator(reason)).await?;
                     }
                 },
@@ -58,33 +85,61 @@ impl Lane {
                         waiting.push(rest);
                     }
                 }
-                Look::Reverts(data) => match group.as_slice() {
-                    [one] => self.refuse(one, &data, scene).await?,
-                    _ if is_about_us(&data) => {
-                        let verdict = Verdict::NeedsOperator(Refusal::decode(&data).to_string());
-                        self.put_all_off(&group, &verdict).await?;
+                Look::Reverts(data) => match Refusal::decode(&data) {
+                    // whatever the items: the contract refuses the caller
+                    Refusal::NotAllowed(name) => return Err(self.park(name)),
+                    Refusal::WrongState(_)
+                    | Refusal::OutOfWindow(_)
+                    | Refusal::TooEarly(_)
+                    | Refusal::BadSignature(_)
+                    | Refusal::Other(_) => match group.as_slice() {
+                        [one] => self.refused(one, &data, scene).await?,
+                        _ => waiting.extend(halves(group)),
+                    },
+                },
+                Look::Refused(reason) => match group.as_slice() {
+                    [one] if matches!(one.call(), Call::Lock { .. }) => {
+                        self.refuse_lock(&one.claimed.intent, reason).await?;
                     }
+                    [_] => return Err(self.park(reason)),
                     _ => waiting.extend(halves(group)),
                 },
-                Look::Refused(reason) => {
-                    self.put_all_off(&group, &Verdict::NeedsOperator(reason)).await?;
-                }
             }
         }
         Ok(signed)
     }
 
+    /// A batch is simulated, so that what it would skip is seen. A single call is estimated, and a batch too where the
+    /// node cannot simulate it: then what is skipped shows in the block.
     async fn look(&self, group: &[Item], data: &[u8], scene: &Scene) -> Result<Look, EngineError> {
-        let (from, to) = (self.address(), self.site.escrow);
         if group.len() > 1 {
             let at = scene.head.timestamp.saturating_plus(Seconds::ONE);
-            if let Some(simulated) = self.client.simulate(from, to, data, at).await? {
-                return Ok(self.judge_batch(&simulated));
+            let (from, to, price) = (self.address(), self.site.escrow, scene.fees.max_fee);
+            match self.client.simulate(from, to, data, price, at).await {
+                Ok(simulated) => {
+                    if let Some(look) = self.judge_batch(group, &simulated) {
+                        return Ok(look);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, items = group.len(), "no simulation; estimating");
+                }
             }
-            // A node without simulations: what is skipped shows in the block.
         }
-        match self.client.estimate_gas(from, to, data.to_vec(), scene.fees.max_fee).await {
-            Ok(gas) => Ok(Look::Good(gas)),
+        self.estimate(group, data, scene).await
+    }
+
+    async fn estimate(
+        &self,
+        group: &[Item],
+        data: &[u8],
+        scene: &Scene,
+    ) -> Result<Look, EngineError> {
+        let lock = group.iter().any(|item| matches!(item.call(), Call::Lock { .. }));
+        let most = lock.then_some(LOCK_GAS);
+        let (from, to, price) = (self.address(), self.site.escrow, scene.fees.max_fee);
+        match self.client.estimate_gas(from, to, data.to_vec(), price, most).await {
+            Ok(gas) => Ok(Look::Good(Gas { needed: gas, used: gas })),
             Err(ChainError::Reverts { data }) => Ok(Look::Reverts(data)),
             Err(ChainError::Refused { code, message }) => {
                 Ok(Look::Refused(format!("{message} ({code})")))
@@ -95,9 +150,10 @@ impl Lane {
         }
     }
 
-    fn judge_batch(&self, simulated: &Simulated) -> Look {
+    /// `None` if the answer is not about these items.
+    fn judge_batch(&self, group: &[Item], simulated: &Simulated) -> Option<Look> {
         if !simulated.succeeded {
-            return Look::Reverts(simulated.answer.clone());
+            return Some(Look::Reverts(simulated.answer.clone()));
         }
         let skips: BTreeMap<B256, Bytes> = simulated
             .logs
@@ -110,7 +166,15 @@ impl Lane {
                 Ok(_) | Err(_) => None,
             })
             .collect();
-        if skips.is_empty() { Look::Good(simulated.gas) } else { Look::Skips(skips) }
+        if skips.is_empty() {
+            let gas = Gas { needed: simulated.gas, used: simulated.gas_used };
+            return Some(Look::Good(gas));
+        }
+        group.iter().any(|item| skips.contains_key(&self.id_of(item))).then_some(Look::Skips(skips))
+    }
+
+    fn id_of(&self, item: &Item) -> B256 {
+        escrow::terms_hash(&item.terms(), &self.site.domain)
     }
 
     /// Deals with the items that would be skipped, and returns the others.
@@ -122,21 +186,19 @@ impl Lane {
     ) -> Result<Vec<Item>, EngineError> {
         let mut rest = Vec::with_capacity(group.len());
         for item in group {
-            let id = escrow::terms_hash(&item.terms(), &self.site.domain);
-            match reasons.get(&id) {
-                Some(reason) => self.refuse(&item, reason, scene).await?,
+            match reasons.get(&self.id_of(&item)) {
+                Some(reason) => self.refused(&item, reason, scene).await?,
                 None => rest.push(item),
             }
         }
         Ok(rest)
     }
 
-    async fn refuse(&self, item: &Item, data: &Bytes, scene: &Scene) -> Result<(), EngineError> {
-        let start_by = item.claimed.terms.start_by;
-        self.refused(&item.claimed.intent, data, start_by, scene.head.timestamp).await
-    }
-
-    async fn put_all_off(&self, group: &[Item], verdict: &Verdict) -> Result<(), EngineError> {
+    pub(super) async fn put_all_off(
+        &self,
+        group: &[Item],
+        verdict: &Verdict,
+    ) -> Result<(), EngineError> {
         for item in group {
             self.put_off(&item.claimed.intent, verdict).await?;
         }
@@ -148,11 +210,18 @@ impl Lane {
         &self,
         group: &[Item],
         data: Vec<u8>,
-        gas: u64,
+        gas: Gas,
         limit: u64,
-        scene: &Scene,
+        scene: &mut Scene,
     ) -> Result<(), EngineError> {
-        let access_list = self.access_list(group, &data, gas).await?;
+        let price = scene.fees.max_fee.saturating_mul(u128::from(limit));
+        if price > scene.purse {
+            let purse = scene.purse;
+            return Err(
+                self.park(format!("insufficient funds: {purse} wei for {price} wei of gas"))
+            );
+        }
+        let access_list = self.access_list(group, &data, gas, limit).await;
         let new = txs::NewTx {
             id: TxId::from_uuid(Uuid::now_v7()),
             signer: self.address(),
@@ -188,6 +257,7 @@ impl Lane {
             .await;
         match signed {
             Ok((hash, nonce)) => {
+                scene.purse = scene.purse.saturating_sub(price);
                 let rental = group.first().map(|item| item.claimed.intent.rental);
                 tracing::info!(
                     tx.hash = %hash, tx.nonce = nonce, tx.purpose = purpose, tx.items = group.len(),
@@ -202,22 +272,29 @@ impl Lane {
         }
     }
 
-    /// The slots that a batch touches, if naming them beforehand is cheaper at this chain's prices.
-    async fn access_list(
-        &self,
-        group: &[Item],
-        data: &[u8],
-        gas: u64,
-    ) -> Result<AccessList, EngineError> {
+    /// The slots that a batch touches, if naming them beforehand is cheaper at this chain's prices. What a node says is
+    /// taken only as far as it fits: a list costs gas before anything runs.
+    async fn access_list(&self, group: &[Item], data: &[u8], gas: Gas, limit: u64) -> AccessList {
         if group.len() < 2 || !self.settings.access_lists {
-            return Ok(AccessList::default());
+            return AccessList::default();
         }
-        let listed = self.client.access_list(self.address(), self.site.escrow, data).await?;
-        Ok(match listed {
-            Some((list, with)) if with < gas => list,
+        match self.client.access_list(self.address(), self.site.escrow, data).await {
+            Some((list, with)) if with < gas.used && fits(&list, data.len(), limit) => list,
             Some(_) | None => AccessList::default(),
-        })
+        }
     }
+}
+
+/// Whether a list leaves the transaction its size and most of its gas (EIP-2930: 2,400 an address, 1,900 a slot).
+fn fits(list: &AccessList, data: usize, limit: u64) -> bool {
+    let (addresses, slots) = list.iter().fold((0_usize, 0_usize), |(addresses, slots), item| {
+        (addresses.saturating_add(1), slots.saturating_add(item.storage_keys.len()))
+    });
+    let bytes = addresses.saturating_mul(24).saturating_add(slots.saturating_mul(33));
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let gas =
+        count(addresses).saturating_mul(2_400).saturating_add(count(slots).saturating_mul(1_900));
+    data.saturating_add(bytes) <= MOST_BYTES && gas <= limit / 2
 }
 
 /// What is stored of signed bytes.
@@ -249,11 +326,6 @@ fn sign(
         access_list,
     };
     Ok(signer.sign(&fields)?)
-}
-
-/// Whether the contract refuses the caller, whatever the items.
-fn is_about_us(data: &Bytes) -> bool {
-    matches!(Refusal::decode(data), Refusal::NotAllowed(_))
 }
 
 fn halves(mut group: Vec<Item>) -> [Vec<Item>; 2] {

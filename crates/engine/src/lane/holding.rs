@@ -22,6 +22,7 @@ impl Lane {
     /// # Errors
     /// The database's or the chain's.
     pub async fn take_over(&self) -> Result<(), EngineError> {
+        // The first process makes the row; the rest is for whoever holds the key.
         self.register().await?;
         self.hold().await.map(drop)
     }

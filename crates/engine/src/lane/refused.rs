@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use alloy::primitives::Bytes;
+use chain::ChainError;
 use domain::{rental::RentalEvent, time::UnixSeconds};
-use escrow::Refusal;
+use escrow::{Refusal, calldata::EndSignatures};
 use store::{
     StoreError, TxError, advance,
-    ends::{self, End},
+    ends::{self, Side},
     intents::{self, Call, Intent},
-    timeline,
+    readings, timeline,
 };
 
-use super::{Lane, later};
+use super::{
+    Lane, Scene,
+    batch::{self, Item},
+    later, told_by,
+};
 use crate::EngineError;
 
 /// A call whose state may still come is asked again after this, then after twice as long each time.
@@ -34,17 +39,18 @@ impl Lane {
     /// What the contract says to a call that it would not do now.
     pub(super) async fn refused(
         &self,
-        intent: &Intent,
+        item: &Item,
         data: &Bytes,
-        start_by: UnixSeconds,
-        chain_time: UnixSeconds,
+        scene: &Scene,
     ) -> Result<(), EngineError> {
+        let intent = &item.claimed.intent;
+        let (start_by, chain_time) = (item.claimed.terms.start_by, scene.head.timestamp);
         let refusal = Refusal::decode(data);
         if let Call::Lock { .. } = intent.call {
             return self.refuse_lock(intent, refusal.to_string()).await;
         }
         match judge(refusal) {
-            Verdict::DropSignature(reason) => self.drop_signature(intent, reason).await,
+            Verdict::DropSignature(reason) => self.drop_signature(item, reason, scene).await,
             // Blocks are older than our clock. A new measurement is never earlier than this one, so it
             // would be ahead as well: let the chain come to this one.
             Verdict::Remeasure(reason) if is_after(&intent.call, chain_time) => {
@@ -86,28 +92,62 @@ impl Lane {
 
     /// The contract does not take a signature that we attached, as when the chain names another agent: go on
     /// without it. With none left, the refusal is about something else, and a matter for the operator.
-    async fn drop_signature(&self, intent: &Intent, reason: String) -> Result<(), EngineError> {
-        let Call::Close { stopped_at, credit } = intent.call else {
+    async fn drop_signature(
+        &self,
+        item: &Item,
+        reason: String,
+        scene: &Scene,
+    ) -> Result<(), EngineError> {
+        let intent = &item.claimed.intent;
+        let Some((rental, end)) = told_by(&item.claimed) else {
             return self.put_off(intent, &Verdict::NeedsOperator(reason)).await;
         };
-        let (rental, end) = (intent.rental, End { stopped_at, credit });
+        let side = self.bad_side(item, scene).await?;
         let dropped = self
             .store
             .write("drop signature", move |tx| {
                 Box::pin(async move {
-                    Ok::<_, TxError<EngineError>>(ends::refuse_one(tx, rental, end).await?)
+                    Ok::<_, TxError<EngineError>>(ends::refuse_one(tx, rental, end, side).await?)
                 })
             })
             .await?;
         if dropped {
-            tracing::warn!(rental.id = %rental, "a signature under the end is not taken; closing without it");
+            tracing::warn!(rental.id = %rental, ?side, "a signature under the end is not taken; closing without it");
             return Ok(());
         }
         self.put_off(intent, &Verdict::NeedsOperator(reason)).await
     }
 
+    /// Whose signature the contract does not take, where both signed: each is tried alone.
+    async fn bad_side(&self, item: &Item, scene: &Scene) -> Result<Option<Side>, EngineError> {
+        let EndSignatures { renter, provider } = &item.signatures;
+        let alone = [
+            (Side::Provider, EndSignatures { renter: Bytes::new(), provider: provider.clone() }),
+            (Side::Renter, EndSignatures { renter: renter.clone(), provider: Bytes::new() }),
+        ];
+        for (side, signatures) in alone {
+            if signatures.renter.is_empty() && signatures.provider.is_empty() {
+                continue;
+            }
+            let one = Item { claimed: item.claimed.clone(), signatures };
+            let data = batch::encode(std::slice::from_ref(&one));
+            let (from, to, price) = (self.address(), self.site.escrow, scene.fees.max_fee);
+            if let Err(ChainError::Reverts { data }) =
+                self.client.estimate_gas(from, to, data, price, None).await
+                && matches!(Refusal::decode(&data), Refusal::BadSignature(_))
+            {
+                return Ok(Some(side));
+            }
+        }
+        Ok(None)
+    }
+
     /// The renter's authorization does not lock: say so. Nothing is lost, the renter can still lock by itself.
-    async fn refuse_lock(&self, intent: &Intent, reason: String) -> Result<(), EngineError> {
+    pub(super) async fn refuse_lock(
+        &self,
+        intent: &Intent,
+        reason: String,
+    ) -> Result<(), EngineError> {
         let (id, rental, now) = (intent.id, intent.rental, self.store.now().seconds());
         self.store
             .write("refuse lock", move |tx| {
@@ -147,6 +187,8 @@ impl Lane {
             .write("remeasure intent", move |tx| {
                 let (policy, reason) = (policy.clone(), reason.clone());
                 Box::pin(async move {
+                    // the rental's row first, as everybody does who changes it and its calls
+                    readings::lock_rental(tx, rental).await?;
                     if intents::refuse(tx, id, &reason).await? {
                         advance::apply(tx, &policy, rental, &event, now).await.map_err(broken)?;
                     }

@@ -30,11 +30,11 @@ impl Lane {
                 SendOutcome::Refused(why) => Some(why.as_str()),
                 SendOutcome::Accepted | SendOutcome::Unknown(_) => None,
             };
-            let (id, now) = (outgoing.id, self.store.now());
+            let (id, hash, now) = (outgoing.id, outgoing.hash, self.store.now());
             self.store
                 .write("note broadcast", move |tx| {
                     Box::pin(async move {
-                        txs::broadcast(tx, id, now, again, refusal).await?;
+                        txs::broadcast(tx, id, hash, now, again, refusal).await?;
                         Ok::<_, TxError<EngineError>>(())
                     })
                 })

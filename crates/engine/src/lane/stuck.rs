@@ -1,8 +1,9 @@
 //! Transactions that do not get into a block: raised, given up, or waiting for a number before theirs that nobody
 //! spent.
 
-use alloy::primitives::B256;
-use chain::{Fees, NOOP_GAS, Refused, SendOutcome, SignedTx};
+use std::sync::PoisonError;
+
+use chain::{Fees, NOOP_GAS, Refused, SendOutcome};
 use domain::id::TxId;
 use store::{
     TxError,
@@ -15,15 +16,18 @@ use crate::EngineError;
 
 /// Stuck transactions that one tick deals with, and numbers that it fills.
 const PER_TICK: i64 = 16;
+/// A no-op may pay so many times the ceiling of other transactions: it uses a hundredth of their gas.
+const NOOP_CEILING: u128 = 8;
 
 impl Lane {
-    /// Deals with what is in no block for long, or pays too little by the node's word.
+    /// Deals with what is in no block for long, or is refused by the nodes for what it pays or is.
     pub(super) async fn raise_stuck(&self, lease: Lease) -> Result<(), EngineError> {
         let stuck = {
             let before = earlier(self.store.now(), self.settings.replace_after);
             let mut connection = self.store.read().await?;
-            let underpriced = Refused::Underpriced.as_str();
-            txs::stuck(&mut connection, self.address(), before, underpriced, PER_TICK).await?
+            let refused = [Refused::Underpriced, Refused::Invalid, Refused::TooMuchGas];
+            let refused = refused.map(|why| why.as_str().to_owned());
+            txs::stuck(&mut connection, self.address(), before, &refused, PER_TICK).await?
         };
         let Some(lowest) = stuck.first() else { return Ok(()) };
         let next = self.client.nonce(self.address()).await?;
@@ -40,21 +44,28 @@ impl Lane {
         Ok(())
     }
 
-    /// Signs a stuck transaction again at a higher fee, or gives it up if nobody waits for it any more. What pays enough and
-    /// is not the next one only waits its turn.
+    /// Signs a stuck transaction again at a higher fee, or gives it up if nobody waits for it any more or no node will ever
+    /// take it. What pays enough and is not the next one only waits its turn.
     async fn raise(&self, tx: &Stuck, scene: &Scene, is_next: bool) -> Result<(), EngineError> {
+        let is_refused = |why: Refused| tx.refusal.as_deref() == Some(why.as_str());
+        let hopeless = [Refused::Invalid, Refused::TooMuchGas].into_iter().any(is_refused);
+        let give_up = !tx.noop && (!tx.wanted || hopeless);
         let pays = tx.max_fee >= scene.head.base_fee.saturating_add(self.settings.fees.tip_floor);
-        let give_up = !tx.noop && !tx.wanted;
-        if !(is_next || give_up || tx.underpriced || !pays) {
+        let helps = is_next || is_refused(Refused::Underpriced) || !pays;
+        // No block since it was signed: the chain stands still, and no fee moves it. And whoever has no coin for this
+        // fee has none for a higher one.
+        let is_moot = scene.head.timestamp <= tx.signed_at || is_refused(Refused::PoorSigner);
+        if !give_up && (!helps || is_moot) {
             return Ok(());
         }
         let old = Fees { max_fee: tx.max_fee, tip: tx.tip };
-        let Some(fees) = self.settings.fees.replacement(old, scene.fees) else {
-            tracing::error!(
-                tx.id = %tx.id, tx.nonce = tx.nonce, tx.max_fee,
-                "a transaction is stuck and the ceiling forbids to pay more; see the runbook"
-            );
-            metrics::counter!("weir_lane_ceiling_total").increment(1);
+        let mut policy = self.settings.fees;
+        if give_up || tx.noop {
+            // It costs next to nothing, and everything behind it waits.
+            policy.max_fee_ceiling = policy.max_fee_ceiling.saturating_mul(NOOP_CEILING);
+        }
+        let Some(fees) = policy.replacement(old, scene.fees) else {
+            self.say_ceiling(tx);
             return Ok(());
         };
         let signed = if give_up {
@@ -62,10 +73,10 @@ impl Lane {
         } else {
             self.signer.resign(&tx.raw, fees)?
         };
-        let stored = self.store_again(tx.id, scene.lease, &signed, fees, give_up, tx.noop).await?;
-        if let Some(hash) = stored {
+        let attempt = attempt(&signed, fees, give_up || tx.noop);
+        if self.store_again(tx.id, scene.lease, attempt, give_up).await? {
             tracing::warn!(
-                tx.id = %tx.id, tx.nonce = tx.nonce, tx.hash = %hash, fees.max_fee, fees.tip, give_up,
+                tx.id = %tx.id, tx.nonce = tx.nonce, tx.hash = %signed.hash, fees.max_fee, fees.tip, give_up,
                 "a transaction is stuck; signed again at a higher fee"
             );
             metrics::counter!("weir_lane_replacements_total").increment(1);
@@ -73,35 +84,47 @@ impl Lane {
         Ok(())
     }
 
+    fn say_ceiling(&self, tx: &Stuck) {
+        let now = self.store.now();
+        let mut said = self.ceiling_said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_some_and(|at| at > earlier(now, self.settings.replace_after)) {
+            return;
+        }
+        *said = Some(now);
+        tracing::error!(
+            tx.id = %tx.id, tx.nonce = tx.nonce, tx.max_fee,
+            "a transaction is stuck and the ceiling forbids to pay more; see the runbook"
+        );
+        metrics::counter!("weir_lane_ceiling_total").increment(1);
+    }
+
+    /// Stores another attempt. False if the transaction is mined or has ended meanwhile, or another process sends for the
+    /// key by now.
     async fn store_again(
         &self,
         id: TxId,
         lease: Lease,
-        signed: &SignedTx,
-        fees: Fees,
+        attempt: txs::NewAttempt,
         give_up: bool,
-        was_noop: bool,
-    ) -> Result<Option<B256>, EngineError> {
-        let (now, signer, hash) = (self.store.now(), self.address(), signed.hash);
-        let attempt = attempt(signed, fees, give_up || was_noop);
+    ) -> Result<bool, EngineError> {
+        let (now, signer) = (self.store.now(), self.address());
         let stored = self
             .store
             .write("store attempt", move |tx| {
                 let attempt = attempt.clone();
                 Box::pin(async move {
-                    let free = if give_up {
-                        txs::give_up(tx, signer, lease, id, now).await?
-                    } else {
-                        txs::is_held(tx, signer, lease).await?
-                    };
-                    if free {
-                        txs::store_attempt(tx, id, &attempt, now).await?;
+                    if !txs::is_open(tx, signer, lease, id).await? {
+                        return Ok(false);
                     }
-                    Ok::<_, TxError<EngineError>>(free)
+                    if give_up {
+                        txs::give_up(tx, id, now).await?;
+                    }
+                    txs::store_attempt(tx, id, &attempt, now).await?;
+                    Ok::<_, TxError<EngineError>>(true)
                 })
             })
             .await?;
-        Ok(stored.then_some(hash))
+        Ok(stored)
     }
 
     /// Numbers between the chain's next one and our lowest that is under way. Bytes of ours that once spent one go out

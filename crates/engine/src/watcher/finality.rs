@@ -136,22 +136,21 @@ impl Watcher {
     /// Marks every block up to this one final, and ends the transactions that are in them or never can be.
     async fn settle(&self, number: u64, hash: B256) -> Result<bool, EngineError> {
         let now = self.store.now();
-        let policy = self.store.policy().clone();
         let spent = self.spent_nonces(hash).await?;
         let finalised = self
             .store
             .write("finalise blocks", move |tx| {
-                let (policy, spent) = (policy.clone(), spent.clone());
+                let spent = spent.clone();
                 Box::pin(async move {
                     if !blocks::finalise(tx, number, hash).await? {
                         return Ok(false);
                     }
                     for done in txs::finalise(tx, number, now).await? {
-                        carried::finish(tx, &policy, &done, now).await?;
+                        carried::finish(tx, &done, now).await?;
                     }
                     for (signer, next) in spent {
                         for id in txs::void_spent(tx, signer, next, now).await? {
-                            carried::lose(tx, &policy, id, now).await?;
+                            carried::lose(tx, id, now).await?;
                         }
                     }
                     blocks::prune(tx, KEEP_BLOCKS).await?;

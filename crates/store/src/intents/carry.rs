@@ -1,11 +1,17 @@
 //! Intents that a transaction carries: one, or all items of a batch.
 
 use alloy_primitives::B256;
-use domain::id::{RentalId, TxId};
+use domain::{
+    id::{RentalId, TxId},
+    time::UnixMillis,
+};
 use uuid::Uuid;
 
 use super::Intent;
-use crate::{Connection, StoreError, convert::hash};
+use crate::{
+    Connection, StoreError,
+    convert::{hash, ts_millis},
+};
 
 /// An intent that a transaction carries.
 #[derive(Clone, Debug)]
@@ -91,8 +97,9 @@ pub async fn settle(tx: &mut Connection, intents: &[Uuid]) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Ends an intent whose transaction did not do what it was to do. The next one for the same rental and purpose goes in a
-/// batch of at most `batch_cap` items, if there is one.
+/// Ends an intent whose transaction did not do what it was to do: what follows is for the state machine to say
+/// ([`to_ask_anew`]). The next one for the same rental and purpose goes in a batch of at most `batch_cap` items, if there is
+/// one.
 ///
 /// # Errors
 /// The database's.
@@ -101,17 +108,108 @@ pub async fn refuse_sent(
     intent: Uuid,
     error: &str,
     batch_cap: Option<u32>,
+    now: UnixMillis,
 ) -> Result<(), StoreError> {
     let cap = batch_cap.map(i32::try_from).transpose().map_err(StoreError::corrupt)?;
     sqlx::query!(
         "UPDATE chain_intents
-         SET state = 'refused', last_error = $2, batch_cap = LEAST(batch_cap, $3)
+         SET state = 'refused', last_error = $2, batch_cap = LEAST(batch_cap, $3), anew_at = $4
          WHERE id = $1 AND state = 'sent'",
         intent,
         error,
-        cap
+        cap,
+        ts_millis(now)?
     )
     .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// How many calls of this purpose came to nothing for this reason.
+///
+/// # Errors
+/// The database's.
+pub async fn count_failed(
+    connection: &mut Connection,
+    rental: RentalId,
+    purpose: &str,
+    reason: &str,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM chain_intents
+           WHERE rental_id = $1 AND purpose = $2 AND state = 'refused' AND last_error = $3"#,
+        rental.uuid(),
+        purpose,
+        reason
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Calls that came to nothing and of which the state machine does not know yet, with the reason.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn to_ask_anew(
+    connection: &mut Connection,
+    now: UnixMillis,
+    limit: i64,
+) -> Result<Vec<(Uuid, RentalId)>, StoreError> {
+    Ok(sqlx::query!(
+        "SELECT id, rental_id FROM chain_intents WHERE anew_at <= $1 ORDER BY anew_at, id LIMIT $2",
+        ts_millis(now)?,
+        limit
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| (row.id, RentalId::from_uuid(row.rental_id)))
+    .collect())
+}
+
+/// Takes one of [`to_ask_anew`], in the transaction in which the state machine is asked, with the reason. `None` if somebody
+/// else did.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn take_anew(
+    tx: &mut Connection,
+    intent: Uuid,
+) -> Result<Option<(Intent, String)>, StoreError> {
+    let row = sqlx::query!(
+        r#"UPDATE chain_intents SET anew_at = NULL WHERE id = $1 AND anew_at IS NOT NULL
+           RETURNING id, rental_id, args, deferrals, COALESCE(last_error, '') AS "reason!""#,
+        intent
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| {
+        let intent = Intent {
+            id: row.id,
+            rental: RentalId::from_uuid(row.rental_id),
+            call: serde_json::from_value(row.args).map_err(StoreError::corrupt)?,
+            deferrals: u32::try_from(row.deferrals).map_err(StoreError::corrupt)?,
+        };
+        Ok((intent, row.reason))
+    })
+    .transpose()
+}
+
+/// The state machine could not be asked: it is tried again then.
+///
+/// # Errors
+/// The database's.
+pub async fn ask_later(
+    connection: &mut Connection,
+    intent: Uuid,
+    until: UnixMillis,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE chain_intents SET anew_at = $2 WHERE id = $1 AND anew_at IS NOT NULL",
+        intent,
+        ts_millis(until)?
+    )
+    .execute(connection)
     .await?;
     Ok(())
 }

@@ -95,3 +95,24 @@ pub async fn claim(
     })
     .collect()
 }
+
+/// Gives everything back that a lane claimed and did not send, for others to take; with a word on why if it cannot.
+///
+/// # Errors
+/// The database's.
+pub async fn unclaim(
+    connection: &mut Connection,
+    signer: Address,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE chain_intents
+         SET claimed_by = NULL, claimed_until = NULL, last_error = COALESCE($2, last_error)
+         WHERE state = 'queued' AND claimed_by = $1",
+        signer.as_slice(),
+        reason
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
-use domain::{id::TxId, time::UnixMillis, tx::TxEvent};
+use domain::{
+    id::TxId,
+    time::{UnixMillis, UnixSeconds},
+    tx::TxEvent,
+};
 use sqlx::types::BigDecimal;
 
 use super::{advance, state_of};
 use crate::{
     Connection, StoreError,
-    convert::{hash, ts_millis},
+    convert::{hash, seconds, ts_millis},
 };
 
 /// Signed bytes to store.
@@ -55,8 +59,10 @@ pub struct Stuck {
     pub tip: u128,
     /// Whether that attempt is a no-op.
     pub noop: bool,
-    /// Whether the node said that it pays too little.
-    pub underpriced: bool,
+    /// When that attempt was signed.
+    pub signed_at: UnixSeconds,
+    /// What the node said last, if it refused the bytes: a name of the table of refusals.
+    pub refusal: Option<String>,
     /// Whether a rental still waits for it.
     pub wanted: bool,
 }
@@ -131,14 +137,16 @@ pub async fn due_to_send(
     .collect()
 }
 
-/// Notes that the bytes left, to be sent again after `again` unless they are mined by then, and what the node
-/// said if it refused them. One that has come to its end meanwhile stays there.
+/// Notes that the bytes of an attempt left, to be sent again after `again` unless they are mined by then, and what
+/// the node said if it refused them; nothing of that if another attempt was signed meanwhile. One that has come to its end
+/// stays there.
 ///
 /// # Errors
 /// The database's.
 pub async fn broadcast(
     tx: &mut Connection,
     id: TxId,
+    attempt: B256,
     now: UnixMillis,
     again: Duration,
     refusal: Option<&str>,
@@ -147,10 +155,13 @@ pub async fn broadcast(
         .checked_add(again.try_into().map_err(StoreError::corrupt)?)
         .ok_or_else(|| StoreError::corrupt("the next send lies beyond time"))?;
     sqlx::query!(
-        "UPDATE chain_txs SET next_send_at = $2, refusal = $3 WHERE id = $1",
+        "UPDATE chain_txs SET next_send_at = $2, refusal = $3
+         WHERE id = $1 AND $4 = (SELECT hash FROM chain_tx_attempts
+                                 WHERE tx_id = $1 ORDER BY attempt DESC LIMIT 1)",
         id.uuid(),
         next,
-        refusal
+        refusal,
+        attempt.as_slice()
     )
     .execute(&mut *tx)
     .await?;
@@ -160,8 +171,8 @@ pub async fn broadcast(
     advance(tx, id, TxEvent::Broadcast, now).await
 }
 
-/// Transactions of a signer that are in no block though their newest attempt is older than `before`, or was called
-/// `underpriced`; lowest nonce first.
+/// Transactions of a signer that are in no block though their newest attempt is older than `before`, or was refused with
+/// one of these words; lowest nonce first.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -169,12 +180,12 @@ pub async fn stuck(
     connection: &mut Connection,
     signer: Address,
     before: UnixMillis,
-    underpriced: &str,
+    refused: &[String],
     limit: i64,
 ) -> Result<Vec<Stuck>, StoreError> {
     sqlx::query!(
         r#"SELECT t.id, t.nonce, a.raw AS "raw!", a.max_fee AS "max_fee!", a.tip AS "tip!",
-                  a.noop AS "noop!", COALESCE(t.refusal = $3, false) AS "underpriced!",
+                  a.noop AS "noop!", a.created_at AS "signed_at!", t.refusal,
                   EXISTS (SELECT FROM chain_intents i JOIN rentals r ON r.id = i.rental_id
                           WHERE i.tx_id = t.id AND i.state = 'sent' AND r.state NOT IN
                           ('settled', 'expired', 'cancelled', 'refunded', 'resolved')) AS "wanted!"
@@ -182,11 +193,11 @@ pub async fn stuck(
            CROSS JOIN LATERAL (SELECT raw, max_fee, tip, noop, created_at FROM chain_tx_attempts
                                WHERE tx_id = t.id ORDER BY attempt DESC LIMIT 1) a
            WHERE t.signer = $1 AND t.state IN ('signed', 'flying', 'void') AND t.block_number IS NULL
-             AND (a.created_at < $2 OR t.refusal = $3)
+             AND (a.created_at < $2 OR t.refusal = ANY($3))
            ORDER BY t.nonce LIMIT $4"#,
         signer.as_slice(),
         ts_millis(before)?,
-        underpriced,
+        refused,
         limit
     )
     .fetch_all(connection)
@@ -200,7 +211,8 @@ pub async fn stuck(
             max_fee: wei(&row.max_fee)?,
             tip: wei(&row.tip)?,
             noop: row.noop,
-            underpriced: row.underpriced,
+            signed_at: seconds(row.signed_at)?,
+            refusal: row.refusal,
             wanted: row.wanted,
         })
     })

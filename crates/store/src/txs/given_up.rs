@@ -19,27 +19,31 @@ pub struct Gap {
     pub raw: Option<Vec<u8>>,
 }
 
-/// Gives a transaction up whose bytes may have left: its number goes to a no-op, which the caller stores as its next
-/// attempt. False if it is in a block or has ended meanwhile, or the lease is another's.
+/// Whether another attempt of a transaction may be signed: it is in no block and has not ended, and the lease holds.
+/// Both stay so until this database transaction is over.
 ///
 /// # Errors
 /// The database's.
-pub async fn give_up(
+pub async fn is_open(
     tx: &mut Connection,
     signer: Address,
     lease: Lease,
     id: TxId,
-    now: UnixMillis,
 ) -> Result<bool, StoreError> {
     if !is_held(tx, signer, lease).await? {
         return Ok(false);
     }
     let status = state_of(tx, id).await?.status();
-    if status.is_terminal() || status == TxStatus::Mined {
-        return Ok(false);
-    }
-    advance(tx, id, TxEvent::Void, now).await?;
-    Ok(true)
+    Ok(!status.is_terminal() && status != TxStatus::Mined)
+}
+
+/// Gives an open transaction up: its number goes to a no-op, which the caller stores as its next attempt. An attempt that
+/// left before may be mined all the same.
+///
+/// # Errors
+/// The database's.
+pub async fn give_up(tx: &mut Connection, id: TxId, now: UnixMillis) -> Result<(), StoreError> {
+    advance(tx, id, TxEvent::Void, now).await
 }
 
 /// The first numbers, at most `limit`, that the chain waits for (`next_nonce` is its own next one) and that no
@@ -58,7 +62,8 @@ pub async fn gap_below(
                SELECT min(nonce) AS nonce FROM chain_txs
                WHERE signer = $1 AND state IN ('numbered', 'signed', 'flying', 'void'))
            SELECT n.nonce AS "nonce!", a.raw AS "raw?"
-           FROM lowest CROSS JOIN LATERAL generate_series($2::bigint, lowest.nonce - 1) AS n(nonce)
+           FROM lowest CROSS JOIN LATERAL 
+                generate_series($2::bigint, LEAST(lowest.nonce - 1, $2 + $3)) AS n(nonce)
            LEFT JOIN chain_txs t ON t.signer = $1 AND t.nonce = n.nonce
            LEFT JOIN chain_tx_attempts a ON a.hash = t.mined_attempt
            ORDER BY n.nonce LIMIT $3"#,

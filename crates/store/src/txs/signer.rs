@@ -23,6 +23,12 @@ impl Presence {
     /// # Errors
     /// [`StoreError::Unavailable`] if there is no connection to be had.
     pub async fn open(store: &Store) -> Result<Self, StoreError> {
+        tokio::time::timeout(ANSWER, Self::take(store))
+            .await
+            .map_err(|_| StoreError::Unavailable("no session in time".to_owned()))?
+    }
+
+    async fn take(store: &Store) -> Result<Self, StoreError> {
         let mut session = store.pool().connect_options().connect().await?;
         // numbers from the database, so that no two processes can have the same
         let holder = sqlx::query_scalar!(
@@ -34,11 +40,22 @@ impl Presence {
         Ok(Self { holder, session })
     }
 
+    /// The holder's number.
+    #[must_use]
+    pub const fn holder(&self) -> i64 {
+        self.holder
+    }
+
     /// Whether the session still stands, and with it the lock.
     pub async fn stands(&mut self) -> bool {
-        self.session.ping().await.is_ok()
+        tokio::time::timeout(ANSWER, self.session.ping()).await.is_ok_and(|answer| answer.is_ok())
     }
 }
+
+/// A database that says nothing for so long is gone.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The chain's next nonce is never so far beyond ours: a node that says so is not believed.
+const LARGEST_JUMP: i64 = 10_000;
 
 /// The right to number for a key, until it is taken by another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +68,7 @@ pub struct Lease {
 
 /// Takes a signer's account over from `next_nonce` on, which is the chain's. Asked again, nothing changes,
 /// unless the chain is past every number that we know of: then the key was used elsewhere, or the database
-/// is older than the chain, and the numbers in between are gone.
+/// is older than the chain, and the numbers in between are gone. A number that is absurdly far ahead changes nothing.
 ///
 /// # Errors
 /// The database's.
@@ -65,9 +82,12 @@ pub async fn register_signer(
          ON CONFLICT (address) DO UPDATE
          SET first_nonce = GREATEST(chain_signers.first_nonce, EXCLUDED.first_nonce)
          WHERE EXCLUDED.first_nonce > COALESCE((SELECT max(nonce) + 1 FROM chain_txs
-                                                WHERE signer = EXCLUDED.address), 0)",
+                                                WHERE signer = EXCLUDED.address), 0)
+           AND EXCLUDED.first_nonce < $3 + GREATEST(chain_signers.first_nonce, COALESCE(
+                   (SELECT max(nonce) FROM chain_txs WHERE signer = EXCLUDED.address), 0))",
         address.as_slice(),
-        int(next_nonce)?
+        int(next_nonce)?,
+        LARGEST_JUMP
     )
     .execute(tx)
     .await?;
@@ -95,13 +115,15 @@ pub async fn lease(
     .ok_or(StoreError::Missing("the signer"))?;
     let at = ts_millis(now)?;
     let is_mine = row.holder == Some(presence);
-    if !is_mine && !is_free(tx, row.holder, row.leased_until, at).await? {
+    let term = u64::try_from(term.as_millis()).map_err(StoreError::corrupt)?;
+    let until = UnixMillis(now.get().saturating_add(term));
+    // Longer than anybody may hold it from now on: it was given by a clock that is ahead.
+    let absurd = ts_millis(UnixMillis(until.get().saturating_add(term)))?;
+    let held = row.leased_until.filter(|until| *until > at && *until <= absurd);
+    if !is_mine && !is_free(tx, row.holder, held).await? {
         return Ok(None);
     }
     let number = if is_mine { row.run_lease } else { row.run_lease.saturating_add(1) };
-    let until = UnixMillis(
-        now.get().saturating_add(u64::try_from(term.as_millis()).map_err(StoreError::corrupt)?),
-    );
     sqlx::query!(
         "UPDATE chain_signers SET run_lease = $2, holder = $3, leased_until = $4 WHERE address = $1",
         address.as_slice(),
@@ -118,13 +140,9 @@ pub async fn lease(
 async fn is_free(
     tx: &mut Connection,
     holder: Option<i64>,
-    until: Option<OffsetDateTime>,
-    now: OffsetDateTime,
+    held_until: Option<OffsetDateTime>,
 ) -> Result<bool, StoreError> {
-    let (Some(holder), Some(until)) = (holder, until) else { return Ok(true) };
-    if until <= now {
-        return Ok(true);
-    }
+    let (Some(holder), Some(_)) = (holder, held_until) else { return Ok(true) };
     Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "free!""#, holder)
         .fetch_one(tx)
         .await?)
@@ -203,12 +221,4 @@ pub async fn number(
     .fetch_one(tx)
     .await?;
     u64::try_from(nonce).map(Some).map_err(StoreError::corrupt)
-}
-
-impl Presence {
-    /// The holder's number.
-    #[must_use]
-    pub const fn holder(&self) -> i64 {
-        self.holder
-    }
 }
