@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod deploy;
 mod failure;
+mod freezes;
 mod metrics;
 mod place;
 mod serve;
@@ -44,6 +45,10 @@ enum Command {
     Work,
     /// Run the agent on a provider's machine
     Agent(agent::Args),
+    /// List the money that waits because a figure or a final block is not what it was (DATABASE_URL)
+    Freezes,
+    /// Let frozen money go on, once you know why it was frozen (DATABASE_URL)
+    Thaw(freezes::ThawArgs),
     /// Apply pending database migrations and stop
     Migrate,
     /// Print every configuration key with its default and meaning
@@ -74,6 +79,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve => serve::run().await,
         Command::Work => work::run().await,
         Command::Agent(args) => agent::run(args).await,
+        Command::Freezes => freezes::list().await,
+        Command::Thaw(args) => freezes::thaw(args).await,
         Command::Migrate => serve::migrate().await,
         Command::Config => {
             print!("{}", config::as_markdown());
