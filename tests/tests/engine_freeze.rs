@@ -8,6 +8,8 @@
     clippy::arithmetic_side_effects
 )] // a test stops at the first surprise
 
+use std::time::Duration;
+
 use alloy::{
     primitives::{Address, B256, U256, keccak256},
     sol_types::SolValue,
@@ -22,6 +24,7 @@ use tests::{
     market::{Booked, Market, POL},
     proxy::Proxy,
 };
+use tokio_util::sync::CancellationToken;
 
 async fn open(market: &Market) -> Vec<Freeze> {
     let mut connection = market.store.read().await.unwrap();
@@ -219,6 +222,29 @@ async fn events_of_frozen_money_wait_and_are_posted_once_it_is_thawed() {
     market.assert_at_rest().await;
 }
 
+#[tokio::test]
+async fn the_worker_compares_at_every_final_block() {
+    let market = Market::new().await;
+    let rental = market.running(POL).await;
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(engine::run(market.worker().await, stop.clone()));
+    let compared = "SELECT count(*) FROM freezes";
+    for round in 0..600 {
+        if round == 5 {
+            market.tamper("UPDATE rentals SET paid_fee = paid_fee + 1").await;
+        }
+        if market.count(compared).await > 0 {
+            break;
+        }
+        market.mine().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let found = [(Scope::Rental(rental.escrow_id), Reason::RentalDrift)];
+    assert_eq!(frozen(&market).await, found, "long before its hour");
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+}
+
 /// A market behind a node that can be told to misbehave, with a rental that is to be closed.
 async fn behind_a_proxy() -> (Market, Proxy, Booked) {
     let mut market = Market::new().await;
@@ -237,7 +263,6 @@ async fn finality_that_is_gone_or_goes_back_freezes_all_until_it_is_there_again(
         let postings = market.count("SELECT count(*) FROM ledger_postings").await;
         let last = market.client.finalized().await.unwrap().unwrap().number;
         let older = back.map(|by| format!("{:#x}", last - by));
-        let node = market.chain.url().to_owned();
         let block = match &older {
             Some(number) => {
                 let params = json!([number, false]);
@@ -245,7 +270,6 @@ async fn finality_that_is_gone_or_goes_back_freezes_all_until_it_is_there_again(
             }
             None => Value::Null,
         };
-        assert!(!node.is_empty());
         proxy.meddle(move |method, params, result| {
             if method == "eth_getBlockByNumber" && params[0] == "finalized" {
                 *result = block.clone();
