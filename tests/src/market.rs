@@ -158,6 +158,11 @@ impl Market {
         Engine::start(&self.db_url, rpc, self.clock.clone(), &self.site, key).await
     }
 
+    /// The engine as the worker runs it, to be given to [`::engine::run`].
+    pub async fn worker(&self) -> ::engine::Engine {
+        Engine::everything(&self.db_url, self.chain.url(), self.clock.clone(), &self.site).await
+    }
+
     /// The engine's process ends and is started again.
     pub async fn restart(&mut self) {
         self.engine = self.another(self.chain.url()).await;

@@ -53,6 +53,8 @@ async fn a_gift_is_no_alarm_and_its_loss_is() {
     set(holds - 1).await;
     assert!(!market.reconcile().await.agrees());
     set(holds + 6).await;
+    // the token was frozen over it; a person has looked
+    market.tamper("UPDATE freezes SET lifted_at = frozen_at, lifted_by = 'a test'").await;
     market.run_for(&rental, 3).await;
     market.stop(&rental).await;
     market.until(&rental, RentalState::Settled).await;

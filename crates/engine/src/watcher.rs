@@ -77,7 +77,11 @@ impl Watcher {
     /// The database's or the chain's; every block and every range is a transaction of its own, so the next
     /// tick goes on.
     pub async fn tick(&self) -> Result<Watched, EngineError> {
-        let mut watched = Watched { ranged: self.catch_up().await?, ..Watched::default() };
+        let last = self.client.finalized().await?;
+        let mut watched = Watched::default();
+        if let Some(last) = &last {
+            watched.ranged = self.catch_up(last).await?;
+        }
         while watched.blocks < BLOCKS_PER_TICK {
             match self.next_block().await? {
                 Next::Nothing => break,
@@ -85,7 +89,7 @@ impl Watcher {
                 Next::Rewound => watched.reorged = true,
             }
         }
-        watched.finalised = self.finalise().await?;
+        watched.finalised = self.finalise(last).await?;
         carried::ask_waiting(&self.store).await?;
         watched.applied = final_events::apply_waiting(&self.store).await?;
         Ok(watched)

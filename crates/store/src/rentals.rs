@@ -1,7 +1,7 @@
 //! Rentals: booking, reading, and the columns of their progress. Their state changes only through
 //! [`crate::advance`].
 
-use alloy_primitives::{Address, B256, I256};
+use alloy_primitives::B256;
 use domain::{
     id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
     money::Amount,
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Connection, Policy, StoreError,
-    convert::{address, amount, duration, hash, numeric, seconds, signed, ts},
+    convert::{amount, duration, hash, numeric, seconds, ts},
     jobs::{self, JobKind},
     quotes, timeline,
 };
@@ -441,23 +441,4 @@ pub async fn count_unfunded(tx: &mut Connection, renter: AccountId) -> Result<i6
     )
     .fetch_one(tx)
     .await?)
-}
-
-/// Per token, the deposits of all rentals less what was paid out of them.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn open_deposits(
-    connection: &mut Connection,
-) -> Result<Vec<(Address, I256)>, StoreError> {
-    sqlx::query!(
-        r#"SELECT q.token, sum(r.locked - r.paid_provider - r.paid_fee - r.paid_refund) AS "open!"
-           FROM rentals r JOIN quotes q ON q.id = r.quote_id
-           WHERE r.locked <> r.paid_provider + r.paid_fee + r.paid_refund GROUP BY q.token"#
-    )
-    .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| Ok((address(&row.token)?, signed(&row.open)?)))
-    .collect()
 }

@@ -8,6 +8,7 @@ mod demo;
 mod deploy;
 mod doctor;
 mod failure;
+mod freezes;
 mod metrics;
 mod place;
 mod purse;
@@ -47,6 +48,10 @@ enum Command {
     Work,
     /// Run the agent on a provider's machine
     Agent(agent::Args),
+    /// List the money that waits because a figure or a final block is not what it was (DATABASE_URL)
+    Freezes,
+    /// Let frozen money go on, once you know why it was frozen (DATABASE_URL)
+    Thaw(freezes::ThawArgs),
     /// Apply pending database migrations and stop
     Migrate,
     /// Check everything around the program, a line each; 1 if anything is not as it must be
@@ -81,6 +86,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve => serve::run().await,
         Command::Work => work::run().await,
         Command::Agent(args) => agent::run(args).await,
+        Command::Freezes => freezes::list().await,
+        Command::Thaw(args) => freezes::thaw(args).await,
         Command::Migrate => serve::migrate().await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Metrics(args) => {

@@ -33,7 +33,9 @@ impl Wallet {
     pub(crate) async fn open(key: &str, rpc_url: &str) -> Result<Self, Failure> {
         let key: PrivateKeySigner =
             key.parse().map_err(|_| Failure::new("the wallet's key is not a private key"))?;
-        let url = rpc_url.parse().map_err(Failure::during("RPC_URL"))?;
+        // of several endpoints, the first: this wallet is the local market's only
+        let first = rpc_url.split(',').next().unwrap_or_default().trim();
+        let url = first.parse().map_err(Failure::during("RPC_URL"))?;
         let provider =
             ProviderBuilder::new().disable_recommended_fillers().connect_http(url).erased();
         let chain_id = provider.get_chain_id().await.map_err(Failure::during("the chain"))?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use chain::{FeePolicy, ReadClient, Signer};
-use engine::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Watcher};
+use engine::{Conductor, EngineError, EngineSettings, Lane, LaneSettings, Reconciler, Watcher};
 use store::Store;
 use testkit::ManualClock;
 
@@ -48,6 +48,26 @@ impl Engine {
             watcher: Watcher::new(store.clone(), client.clone(), site.clone()),
             conductor: Conductor::new(store.clone()),
             reconciler: Reconciler::new(store, client, site.clone()),
+        }
+    }
+
+    /// The same as the worker runs it, all loops at once; the reconciler by itself only every hour.
+    pub(super) async fn everything(
+        db_url: &str,
+        rpc: &str,
+        clock: Arc<ManualClock>,
+        site: &Site,
+    ) -> engine::Engine {
+        engine::Engine {
+            store: Store::connect(db_url, 6, clock, policy()).await.unwrap(),
+            client: ReadClient::connect(rpc).unwrap(),
+            signer: DEV_KEYS[1].parse().unwrap(),
+            site: site.clone(),
+            settings: EngineSettings {
+                poll: Duration::from_millis(20),
+                reconcile: Duration::from_secs(3_600),
+                lane: SETTINGS,
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use store::{
-    Connection, StoreError,
+    Connection, StoreError, freezes,
     quotes::{self, Quote},
     rentals::{self, Party, Rental},
 };
@@ -103,6 +103,9 @@ pub(crate) struct RentalView {
     deposit: TokenAmount,
     /// What final events have locked.
     locked: TokenAmount,
+    /// True while its money waits because a figure or a final block is not what it was: nothing is paid and no final
+    /// event is posted meanwhile, and nothing is lost.
+    frozen: bool,
     cost: CostView,
 }
 
@@ -153,6 +156,7 @@ pub(super) async fn rental_view(
         gpus,
         deposit: unit.amount(quote.deposit),
         locked: unit.amount(rental.locked),
+        frozen: freezes::is_frozen(connection, rental.id).await?,
         cost: cost(connection, rental, quote, &unit, app.now()).await?,
     })
 }

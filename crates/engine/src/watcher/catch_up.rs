@@ -18,7 +18,10 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use alloy::{eips::BlockNumberOrTag, primitives::B256, rpc::types::Log};
 use chain::{BlockHeader, ChainError};
 use domain::id::TxId;
-use store::{blocks, txs};
+use store::{
+    blocks::{self, FollowedBlock},
+    txs,
+};
 
 use super::{
     Watcher, nonsense,
@@ -40,34 +43,46 @@ const RANGES_PER_TICK: u64 = 20;
 const OWN: i64 = 10_000;
 
 impl Watcher {
-    /// Reads ranges until the final block is near. Returns how many blocks they had.
-    pub(super) async fn catch_up(&self) -> Result<u64, EngineError> {
+    /// Reads ranges until this final block is near. Returns how many blocks they had.
+    pub(super) async fn catch_up(&self, last: &BlockHeader) -> Result<u64, EngineError> {
+        let far = last.number.saturating_sub(FAR);
+        let mut tip = self.tip().await?;
+        if self.next_to(tip.as_ref()) > far || !self.is_agreed(last.number, last.hash).await {
+            return Ok(0);
+        }
+        if let Some(tip) = &tip {
+            // a tip that has left the chain is for the search of the fork
+            let theirs = self.client.header(BlockNumberOrTag::Number(tip.number)).await?;
+            if theirs.is_none_or(|theirs| theirs.hash != tip.hash) {
+                return Ok(0);
+            }
+        }
+        let own = self.own_receipts().await?;
+        let goal = last.number.saturating_sub(CLOSE);
         let mut passed = 0_u64;
-        let mut own = None;
         for _ in 0..RANGES_PER_TICK {
-            let tip = {
-                let mut connection = self.store.read().await?;
-                blocks::tip(&mut connection).await?
-            };
-            let from =
-                tip.as_ref().map_or(self.site.deployed_block, |tip| tip.number.saturating_add(1));
-            let Some(last) = self.client.finalized().await? else { break };
-            if last.number.saturating_sub(FAR) < from
-                || !self.is_agreed(last.number, last.hash).await
-            {
+            let from = self.next_to(tip.as_ref());
+            if from > far {
                 break;
             }
-            let own = match &own {
-                Some(own) => own,
-                None => own.insert(self.own_receipts().await?),
-            };
-            let goal = last.number.saturating_sub(CLOSE);
-            let Some(read) = self.range(from, goal, tip.map(|tip| tip.hash), own).await? else {
+            let parent = tip.map(|tip| tip.hash);
+            let Some(read) = self.range(from, goal, parent, &own).await? else {
                 break;
             };
             passed = passed.saturating_add(read);
+            tip = self.tip().await?;
         }
         Ok(passed)
+    }
+
+    async fn tip(&self) -> Result<Option<FollowedBlock>, EngineError> {
+        let mut connection = self.store.read().await?;
+        Ok(blocks::tip(&mut connection).await?)
+    }
+
+    /// The first block that is not read yet.
+    fn next_to(&self, tip: Option<&FollowedBlock>) -> u64 {
+        tip.map_or(self.site.deployed_block, |tip| tip.number.saturating_add(1))
     }
 
     /// Reads one range that begins at `from`. `None` if not even one block can be read so: then blocks are read one

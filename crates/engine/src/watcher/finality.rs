@@ -29,13 +29,12 @@ const FINALITY_LOOKS: u32 = 3;
 const WITNESSES: usize = 2;
 
 impl Watcher {
-    /// Marks what is final. True if that is more than before.
-    pub(super) async fn finalise(&self) -> Result<bool, EngineError> {
+    /// Marks what the chain says is final. True if that is more than before.
+    pub(super) async fn finalise(&self, said: Option<BlockHeader>) -> Result<bool, EngineError> {
         let (tip, last) = {
             let mut connection = self.store.read().await?;
             (blocks::tip(&mut connection).await?, blocks::final_tip(&mut connection).await?)
         };
-        let said = self.client.finalized().await?;
         let Some(final_block) = self.trusted(said, last.as_ref()).await? else {
             return Ok(false);
         };
