@@ -61,9 +61,10 @@ impl Engine {
         engine::Engine {
             store: Store::connect(db_url, 6, clock, policy()).await.unwrap(),
             client: ReadClient::connect(rpc).unwrap(),
-            signer: DEV_KEYS[1].parse().unwrap(),
+            signers: vec![testkit::DEV_KEYS[1].parse().unwrap()],
             site: site.clone(),
             settings: EngineSettings {
+                lane_poll: Duration::from_millis(50),
                 poll: Duration::from_millis(20),
                 reconcile: Duration::from_secs(3_600),
                 lane: SETTINGS,
