@@ -1,0 +1,71 @@
+//! PostgreSQL killed and started again, and without a connection to spare.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::{Outcome, Size, Stage};
+use crate::chaos::world::Plan;
+
+/// `kill -9` of the postmaster under load; then all of its connections taken for a while.
+pub async fn database(weir: &Path, size: &Size, kills: usize) -> Outcome {
+    let plan = Plan { connections: 60, ..Plan::default() };
+    let mut stage = Stage::open(weir, "database", size, plan).await;
+    stage.warm(2).await;
+    let world = Arc::clone(&stage.world);
+    for _ in 0..kills {
+        stage.pause(Duration::from_millis(2_500)).await;
+        stage.faults += 1;
+        world.strike();
+        world.kill_database().await;
+        stage.pause(Duration::from_millis(1_500)).await;
+        world.start_database().await;
+        world.strike();
+        stage.steady().await;
+    }
+    exhaust(&mut stage).await;
+    let what = format!(
+        "{kills} x kill -9 of PostgreSQL under load; every connection taken for 12 s, with API and worker started \
+         meanwhile"
+    );
+    stage.close(&what).await
+}
+
+/// Takes every connection that is left and every one that comes free, and starts API and worker anew meanwhile, so that
+/// they have none.
+async fn exhaust(stage: &mut Stage) {
+    let world = Arc::clone(&stage.world);
+    let options = world.db.connect_options();
+    stage.faults += 1;
+    world.strike();
+    world.api.kill().await;
+    world.worker.kill().await;
+    let mut taken = Vec::new();
+    for _ in 0..120 {
+        match PgConnection::connect_with(&options).await {
+            Ok(connection) => taken.push(connection),
+            Err(_) => break,
+        }
+    }
+    world.api.start();
+    world.worker.start();
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // who gives up is started again, as its supervisor would
+        for service in [&world.api, &world.worker] {
+            if !service.runs() {
+                service.start();
+            }
+        }
+    }
+    for connection in taken {
+        connection.close().await.unwrap();
+    }
+    for service in [&world.api, &world.worker] {
+        if !service.runs() {
+            service.start();
+        }
+    }
+    world.strike();
+    stage.steady().await;
+}
