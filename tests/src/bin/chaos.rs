@@ -1,6 +1,7 @@
 //! `make chaos`: the campaigns in full length, by options from the environment.
 //!
-//! `WEIR_BIN` names the program under test. `ONLY` names campaigns, separated by commas.
+//! `WEIR_BIN` names the program under test, `ONLY` campaigns, separated by commas, `PAGE` a page whose table is written
+//! anew, `RUN` what stands there for this run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)] // a campaign stops at the first surprise
 
@@ -51,7 +52,13 @@ async fn main() -> ExitCode {
         }
         outcomes.push(outcome);
     }
-    println!("{}", report::table(&outcomes));
+    let run = option("RUN", String::new());
+    let rows: Vec<String> = outcomes.iter().map(|outcome| report::row(outcome, &run)).collect();
+    println!("{}", report::table(&rows));
+    if let Some(path) = std::env::var_os("PAGE").filter(|path| !path.is_empty()) {
+        let page = std::fs::read_to_string(&path).expect("the page");
+        std::fs::write(&path, report::written(&page, &rows).unwrap()).expect("the page");
+    }
     if outcomes.iter().all(Outcome::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -148,3 +148,22 @@ impl Stage {
         self.failures.push(format!("not steady within 120 s after fault {}", self.faults));
     }
 }
+
+/// A little of everything in one world, short enough for every test run.
+pub async fn slice(weir: &Path) -> Outcome {
+    let size = Size { seed: 7, rentals: 8, in_flight: 5, kills: 4 };
+    let mut stage = Stage::open(weir, "slice", &size, Plan { epoch: 2, ..Plan::default() }).await;
+    stage.warm(3).await;
+    for _ in 0..size.kills {
+        kills::strike(&mut stage).await;
+        stage.steady().await;
+    }
+    for (depth, comes_back) in [(2, true), (3, false)] {
+        stage.faults += 1;
+        chain::reorg(&stage.world, depth, comes_back).await;
+        stage.steady().await;
+    }
+    chain::spell(&mut stage, Duration::from_secs(6)).await;
+    servers::kill(&mut stage).await;
+    stage.close("kills, reorganisations, a lying node, PostgreSQL killed").await
+}

@@ -147,7 +147,10 @@ impl Machine {
                 // one GPU: whoever has it has it alone
                 let held = self.runs.keys().any(|other| *other != rental);
                 if !held && matches!(self.post(&ack, &done).await, Answer::Told(200, _)) {
-                    self.runs.entry(rental.clone()).or_insert_with(|| Run::new(escrow_id));
+                    let run =
+                        self.runs.entry(rental.clone()).or_insert_with(|| Run::new(escrow_id));
+                    // ordered anew: the service waits to hear of it again
+                    run.ready = false;
                 }
             }
             "deprovision" => {

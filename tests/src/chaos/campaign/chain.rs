@@ -8,8 +8,9 @@ use testkit::{Faults, Finality};
 
 use super::{Outcome, Size, Stage};
 use crate::chaos::{
-    rpc::{Rpc, number},
-    world::Plan,
+    rpc::number,
+    wall_clock,
+    world::{Plan, World},
 };
 
 /// Reorganisations of every depth up to `deepest`, while rentals are at every step. A block is final when more
@@ -28,7 +29,7 @@ pub async fn reorgs(weir: &Path, size: &Size, deepest: u64, count: usize) -> Out
         stage.faults += 1;
         let comes_back = stage.random.below(2) == 0;
         let depth = depth.min(stage.world.rpc.head().await.saturating_sub(3));
-        reorg(&stage.world.rpc, depth, comes_back).await;
+        reorg(&stage.world, depth, comes_back).await;
         depths.push(depth);
         stage.steady().await;
     }
@@ -41,7 +42,8 @@ pub async fn reorgs(weir: &Path, size: &Size, deepest: u64, count: usize) -> Out
 }
 
 /// Replaces the newest blocks. Their transactions come back in the new ones, or leave the chain for good.
-async fn reorg(rpc: &Rpc, depth: u64, comes_back: bool) {
+pub async fn reorg(world: &World, depth: u64, comes_back: bool) {
+    let rpc = &world.rpc;
     // no block is made while it is read which transactions there are
     rpc.call("evm_setIntervalMining", json!([0])).await;
     let mut kept = Vec::new();
@@ -63,6 +65,11 @@ async fn reorg(rpc: &Rpc, depth: u64, comes_back: bool) {
         // what was valid in its old place is not in the new one: then it is dropped
         rpc.call("anvil_reorg", json!([depth, Vec::<Value>::new()])).await;
     }
+    // anvil's clock goes on from the replaced block's time; a chain's would not
+    let late = wall_clock().saturating_add_signed(world.plan.clock).checked_sub(rpc.time().await);
+    if let Some(late) = late.filter(|late| *late > 1) {
+        rpc.call("evm_increaseTime", json!([late])).await;
+    }
     rpc.call("evm_setIntervalMining", json!([1])).await;
 }
 
@@ -71,18 +78,23 @@ pub async fn storm(weir: &Path, size: &Size, spells: usize, spell: Duration) -> 
     let mut stage = Stage::open(weir, "storm", size, Plan::default()).await;
     stage.warm(2).await;
     for _ in 0..spells {
-        stage.faults += 1;
-        stage.world.strike();
-        stage.world.proxy.set(Faults::storm());
-        tokio::time::sleep(spell).await;
-        stage.world.proxy.behave();
-        stage.world.strike();
-        stage.steady().await;
+        self::spell(&mut stage, spell).await;
     }
     let counts = stage.world.proxy.counts();
     let told: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
     let what = format!("{spells} x {} s of a node that lies: {}", spell.as_secs(), told.join(", "));
     stage.close(&what).await
+}
+
+/// Foul weather for so long.
+pub async fn spell(stage: &mut Stage, length: Duration) {
+    stage.faults += 1;
+    stage.world.strike();
+    stage.world.proxy.set(Faults::storm());
+    tokio::time::sleep(length).await;
+    stage.world.proxy.behave();
+    stage.world.strike();
+    stage.steady().await;
 }
 
 /// `finalized` stands still or is null while blocks go on; then no blocks at all.
@@ -139,7 +151,7 @@ pub async fn clocks(weir: &Path, size: &Size, ahead: i64) -> Outcome {
     }
     let difference = stage.world.rpc.call("eth_getBlockByNumber", json!(["latest", false])).await;
     let chain = i64::try_from(number(&difference["timestamp"])).unwrap();
-    let ours = i64::try_from(crate::chaos::wall_clock()).unwrap();
+    let ours = i64::try_from(wall_clock()).unwrap();
     let what = format!("the chain's clock less ours: {} s", chain - ours);
     stage.close(&what).await
 }

@@ -27,7 +27,7 @@ pub async fn random(weir: &Path, size: &Size) -> Outcome {
 }
 
 /// One kill: of the worker, of the API, or of both.
-async fn strike(stage: &mut Stage) {
+pub async fn strike(stage: &mut Stage) {
     let world = std::sync::Arc::clone(&stage.world);
     stage.faults += 1;
     world.strike();

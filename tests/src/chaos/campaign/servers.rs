@@ -12,16 +12,9 @@ pub async fn database(weir: &Path, size: &Size, kills: usize) -> Outcome {
     let plan = Plan { connections: 60, ..Plan::default() };
     let mut stage = Stage::open(weir, "database", size, plan).await;
     stage.warm(2).await;
-    let world = Arc::clone(&stage.world);
     for _ in 0..kills {
         stage.pause(Duration::from_millis(2_500)).await;
-        stage.faults += 1;
-        world.strike();
-        world.kill_database().await;
-        stage.pause(Duration::from_millis(1_500)).await;
-        world.start_database().await;
-        world.strike();
-        stage.steady().await;
+        kill(&mut stage).await;
     }
     exhaust(&mut stage).await;
     let what = format!(
@@ -29,6 +22,18 @@ pub async fn database(weir: &Path, size: &Size, kills: usize) -> Outcome {
          meanwhile"
     );
     stage.close(&what).await
+}
+
+/// One `kill -9` of the postmaster, and its start a moment later.
+pub async fn kill(stage: &mut Stage) {
+    let world = Arc::clone(&stage.world);
+    stage.faults += 1;
+    world.strike();
+    world.kill_database().await;
+    stage.pause(Duration::from_millis(1_500)).await;
+    world.start_database().await;
+    world.strike();
+    stage.steady().await;
 }
 
 /// Takes every connection that is left and every one that comes free, and starts API and worker anew meanwhile, so that
