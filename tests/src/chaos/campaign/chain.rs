@@ -77,13 +77,28 @@ pub async fn reorg(world: &World, depth: u64, comes_back: bool) {
 pub async fn storm(weir: &Path, size: &Size, spells: usize, spell: Duration) -> Outcome {
     let mut stage = Stage::open(weir, "storm", size, Plan::default()).await;
     stage.warm(2).await;
+    // how far rentals get in foul weather, and in as long of clear
+    let (mut foul, mut clear) = (0, 0);
     for _ in 0..spells {
+        let before = events(&stage.world).await;
+        tokio::time::sleep(spell).await;
+        let between = events(&stage.world).await;
         self::spell(&mut stage, spell).await;
+        clear += between - before;
+        foul += events(&stage.world).await - between;
     }
     let counts = stage.world.proxy.counts();
     let told: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
-    let what = format!("{spells} x {} s of a node that lies: {}", spell.as_secs(), told.join(", "));
+    let what = format!(
+        "{spells} x {} s of a node that lies, and as long of one that does not ({foul} and {clear} events of rentals): {}",
+        spell.as_secs(),
+        told.join(", ")
+    );
     stage.close(&what).await
+}
+
+async fn events(world: &World) -> i64 {
+    world.number("SELECT count(*) FROM rental_events").await
 }
 
 /// Foul weather for so long.
