@@ -21,8 +21,10 @@ fn option<N: FromStr>(name: &str, default: N) -> N {
     }
 }
 
-const NAMES: [&str; 10] =
-    ["kill", "places", "workers", "storm", "reorg", "deep", "database", "stall", "behind", "ahead"];
+const NAMES: &[&str] = &[
+    "kill", "places", "workers", "rotate", "storm", "lies", "reorg", "deep", "database", "stall",
+    "behind", "ahead",
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -40,7 +42,7 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut outcomes = Vec::new();
-    for name in NAMES {
+    for name in NAMES.iter().copied() {
         if !wanted.is_empty() && !wanted.contains(&name) {
             continue;
         }
@@ -67,17 +69,21 @@ async fn run(name: &str, weir: &std::path::Path, size: &Size) -> Outcome {
     let some = Size { rentals: size.rentals.min(60), ..size.clone() };
     let few =
         Size { rentals: size.rentals.min(24), in_flight: size.in_flight.min(12), ..size.clone() };
+    // a rental takes as long as the clocks differ: one for each renter
+    let once = Size { rentals: few.in_flight, ..few.clone() };
     match name {
         "kill" => kills::random(weir, size).await,
         "places" => kills::places(weir, &some).await,
         "workers" => kills::two_workers(weir, &some).await,
+        "rotate" => kills::rotation(weir, &some).await,
         "storm" => chain::storm(weir, &some, 4, Duration::from_secs(30)).await,
+        "lies" => chain::lies(weir, &some, Duration::from_secs(60)).await,
         "reorg" => chain::reorgs(weir, &some, 8, 16).await,
         "deep" => chain::reorgs(weir, &few, 64, 16).await,
         "database" => servers::database(weir, &some, (size.kills / 6).max(3)).await,
         "stall" => chain::stalls(weir, &few, Duration::from_secs(30)).await,
-        "behind" => chain::clocks(weir, &few, 300).await,
-        "ahead" => chain::clocks(weir, &few, -300).await,
+        "behind" => chain::clocks(weir, &once, 300).await,
+        "ahead" => chain::clocks(weir, &once, -300).await,
         other => panic!("no campaign {other}"),
     }
 }

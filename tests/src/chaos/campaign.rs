@@ -1,6 +1,10 @@
 //! A campaign: a world, parties that rent in it, faults, a verdict.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -95,13 +99,18 @@ impl Stage {
         let pages = self.load.record.pages();
         let (rentals, answers) = (pages.rentals.len(), pages.answers);
         drop(pages);
+        let ended = self.world.ended.load(Ordering::SeqCst);
+        let by_themselves = match ended {
+            0 => String::new(),
+            ended => format!("; {ended} x a process ended by itself and was started again"),
+        };
         if !verdict.failures.is_empty() {
             let kept = self.world.keep_logs(self.name);
             eprintln!("chaos: {}: logs are in {}", self.name, kept.display());
         }
         Outcome {
             name: self.name,
-            what: what.to_owned(),
+            what: format!("{what}{by_themselves}"),
             faults: self.faults,
             rentals,
             verdict,

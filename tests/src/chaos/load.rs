@@ -36,7 +36,6 @@ pub struct Load {
     machines: Vec<JoinHandle<()>>,
     stop: CancellationToken,
     enough: Arc<AtomicBool>,
-    begun: Arc<AtomicUsize>,
 }
 
 fn keys(random: &mut Random, count: usize) -> Vec<PrivateKeySigner> {
@@ -82,17 +81,12 @@ impl Load {
                 }
             });
         }
-        Self { record, world: Arc::clone(world), renters: tasks, machines, stop, enough, begun }
+        Self { record, world: Arc::clone(world), renters: tasks, machines, stop, enough }
     }
 
     /// How many rentals are booked so far.
     pub fn booked(&self) -> usize {
         self.record.pages().rentals.len()
-    }
-
-    /// How many have been begun, in the renters' own count.
-    pub fn begun(&self) -> usize {
-        self.begun.load(Ordering::SeqCst)
     }
 
     /// No more rentals than were asked for; waits for those that run. Returns what does not end.

@@ -48,7 +48,7 @@ pub struct Pages {
     pub answers: Answers,
     /// What was wrong at first sight.
     pub complaints: Vec<String>,
-    /// The time of each PostgreSQL-less answer and the like, by name.
+    /// What else happened, by name.
     pub counts: BTreeMap<&'static str, u64>,
 }
 

@@ -16,7 +16,7 @@ use store::{
     deployment::{self, Deployment},
     tokens::{self, Token},
 };
-use testkit::DEV_ADDRESSES;
+use testkit::{DEV_ADDRESSES, DEV_KEYS};
 
 use super::rpc::{Rpc, number};
 use crate::{booking::POL, market::people};
@@ -27,6 +27,13 @@ const TOKENS: u64 = 1_000_000_000_000;
 /// 10^24 wei.
 const COIN: &str = "0xd3c21bcecceda1000000";
 
+/// The key that the operator's is changed for, one of anvil's well-known ones.
+pub const NEXT_OPERATOR: &str = DEV_KEYS[8];
+
+fn next_operator() -> Address {
+    DEV_ADDRESSES[8].parse().unwrap()
+}
+
 /// Deploys escrow and token, and records both.
 pub async fn deploy(rpc: &Rpc, store: &Store) -> (Address, Address) {
     let (usdc, _) = create(rpc, TestUSDC::BYTECODE.to_vec()).await;
@@ -35,7 +42,7 @@ pub async fn deploy(rpc: &Rpc, store: &Store) -> (Address, Address) {
         guardian: people::guardian(),
         treasury: people::treasury(),
         arbiter: people::arbiter(),
-        operators: vec![people::operator()],
+        operators: vec![people::operator(), next_operator()],
         tokens: vec![POL, usdc],
     };
     let mut code = Escrow::BYTECODE.to_vec();

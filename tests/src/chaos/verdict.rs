@@ -14,11 +14,11 @@ use escrow::bindings::{
     Escrow::{self, EscrowEvents},
     TestUSDC,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::Row as _;
 
 use super::{
-    record::{Note, Pages, Record},
+    record::{Note, Record},
     rpc::{Rpc, number},
     world::World,
 };
@@ -52,10 +52,7 @@ pub async fn judge(world: &World, record: &Record) -> Verdict {
         verdict.failures.push(why);
     }
     let fates = read(world).await;
-    let pages = record.pages();
-    let notes = pages.rentals.clone();
-    answers(&pages, &mut verdict);
-    drop(pages);
+    let notes = seen(record, &mut verdict);
     for (id, note) in &notes {
         *verdict.states.entry(note.state.clone()).or_default() += 1;
         let fate = fates.get(&note.escrow_id).cloned().unwrap_or_default();
@@ -127,7 +124,32 @@ async fn read(world: &World) -> BTreeMap<B256, Fate> {
                 fate.fee += event.fee.to::<u128>();
                 fate.refund += event.refund.to::<u128>();
             }
-            _ => {}
+            EscrowEvents::ToppedUp(event) => {
+                fates.entry(event.id).or_default().locked += event.amount.to::<u128>();
+            }
+            EscrowEvents::Released(event) => {
+                let fate = fates.entry(event.id).or_default();
+                fate.net += event.net.to::<u128>();
+                fate.fee += event.fee.to::<u128>();
+            }
+            EscrowEvents::AgentSet(_)
+            | EscrowEvents::ArbiterSet(_)
+            | EscrowEvents::ChangeCancelled(_)
+            | EscrowEvents::ChangeScheduled(_)
+            | EscrowEvents::Credited(_)
+            | EscrowEvents::Disputed(_)
+            | EscrowEvents::EIP712DomainChanged(_)
+            | EscrowEvents::GuardianSet(_)
+            | EscrowEvents::NonceUsed(_)
+            | EscrowEvents::OperatorSet(_)
+            | EscrowEvents::OwnershipTransferStarted(_)
+            | EscrowEvents::OwnershipTransferred(_)
+            | EscrowEvents::Prepaid(_)
+            | EscrowEvents::Skipped(_)
+            | EscrowEvents::TokenListed(_)
+            | EscrowEvents::TokenPaused(_)
+            | EscrowEvents::TreasurySet(_)
+            | EscrowEvents::Withdrawn(_) => {}
         }
     }
     fates
@@ -174,7 +196,8 @@ fn evidence(id: &str, note: &Note, fate: &Fate, failures: &mut Vec<String>) {
     if fate.started.iter().any(|started| *started < ready) {
         failures.push(format!("{id}: started {:?}, ready {ready}", fate.started));
     }
-    let claimed = union(&note.claimed);
+    // what was started is billed a second at least
+    let claimed = union(&note.claimed).max(1);
     if fate.billed > claimed {
         failures.push(format!("{id}: {} s billed, {claimed} s claimed", fate.billed));
     }
@@ -211,8 +234,11 @@ fn alone(notes: &BTreeMap<String, Note>, fates: &BTreeMap<B256, Fate>, failures:
     }
 }
 
-fn answers(pages: &Pages, verdict: &mut Verdict) {
+/// The parties' record, and what they complained of.
+fn seen(record: &Record, verdict: &mut Verdict) -> BTreeMap<String, Note> {
+    let pages = record.pages();
     verdict.failures.extend(pages.complaints.iter().cloned());
+    pages.rentals.clone()
 }
 
 /// The rentals' own figures are the chain's, and there is no rental that nobody knows of.
@@ -306,22 +332,19 @@ async fn ledger(world: &World, notes: &BTreeMap<String, Note>, failures: &mut Ve
     }
 }
 
-/// Every number of the operator's key has its row, and no number was used for two things.
+/// Every number of the operator's keys has its row, and no number was used for two things.
 async fn transactions(world: &World, failures: &mut Vec<String>) {
-    let count =
-        world.rpc.call("eth_getTransactionCount", json!([people::operator(), "latest"])).await;
-    let rows = world.number("SELECT count(*) FROM chain_txs").await;
-    let distinct = world.number("SELECT count(DISTINCT nonce) FROM chain_txs").await;
-    if (rows, distinct) != (i64::try_from(number(&count)).unwrap(), rows) {
-        let count = number(&count);
-        failures.push(format!("{count} numbers are used, {rows} rows have {distinct} of them"));
+    let query = "SELECT s.address, s.first_nonce, count(t.nonce), count(DISTINCT t.nonce) FROM chain_signers s \
+                 LEFT JOIN chain_txs t ON t.signer = s.address GROUP BY s.address";
+    for row in sqlx::query(query).fetch_all(&world.db).await.unwrap() {
+        let signer = Address::from_slice(row.get::<&[u8], _>(0));
+        let count = world.rpc.call("eth_getTransactionCount", json!([signer, "latest"])).await;
+        let used = i64::try_from(number(&count)).unwrap() - row.get::<i64, _>(1);
+        let (rows, distinct): (i64, i64) = (row.get(2), row.get(3));
+        if (rows, distinct) != (used, used) {
+            failures.push(format!("{signer} used {used} numbers, {rows} rows have {distinct}"));
+        }
     }
-}
-
-/// Rows of a query's one text column, for reports.
-pub async fn texts(world: &World, query: &'static str) -> Vec<String> {
-    let rows = sqlx::query_scalar::<_, Value>(query).fetch_all(&world.db).await;
-    rows.unwrap_or_default().into_iter().map(|value| value.to_string()).collect()
 }
 
 #[cfg(test)]
@@ -390,6 +413,11 @@ mod tests {
             assert!(failures(&note("settled"), &fate) > 0, "{fate:?}");
         }
         assert!(failures(&note("settling"), &fair()) > 0);
+        let mut silent = note("settled");
+        silent.claimed.clear();
+        assert!(failures(&silent, &fair()) > 0);
+        let second = Fate { net: 1, fee: 0, refund: 3_599, billed: 1, ..fair() };
+        assert_eq!(failures(&silent, &second), 0);
         assert_eq!(failures(&note("expired"), &Fate::default()), 0);
     }
 

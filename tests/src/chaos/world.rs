@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -58,6 +58,8 @@ pub struct World {
     pub http: reqwest::Client,
     /// How many faults have begun.
     pub epoch: AtomicU64,
+    /// How often a process ended by itself and was started again.
+    pub ended: AtomicU64,
     cluster: Mutex<Option<Cluster>>,
     port: u16,
     folder: PathBuf,
@@ -117,6 +119,7 @@ impl World {
             port: cluster.port(),
             cluster: Mutex::new(Some(cluster)),
             epoch: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             rpc,
             proxy,
             escrow,
@@ -130,7 +133,9 @@ impl World {
         world.api.start();
         world.worker.start();
         world.ready().await;
-        Arc::new(world)
+        let world = Arc::new(world);
+        tokio::spawn(supervise(Arc::downgrade(&world)));
+        world
     }
 
     /// A fault begins: who is hit by it may ask once more.
@@ -192,11 +197,6 @@ impl World {
         panic!("the database does not answer {query}");
     }
 
-    pub fn log(&self, name: &str) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.folder.join(name)).unwrap_or_default())
-            .into_owned()
-    }
-
     /// Keeps the logs for whoever looks into a failure; says where.
     pub fn keep_logs(&self, name: &str) -> PathBuf {
         let kept = std::env::temp_dir().join(format!("weir-chaos-{name}-{}", std::process::id()));
@@ -207,6 +207,19 @@ impl World {
             }
         }
         kept
+    }
+}
+
+/// Starts again what ended by itself, half a second later.
+async fn supervise(world: Weak<World>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Some(world) = world.upgrade() else { return };
+        for service in [&world.api, &world.worker, &world.second] {
+            if service.supervise() {
+                world.ended.fetch_add(1, Ordering::SeqCst);
+            }
+        }
     }
 }
 

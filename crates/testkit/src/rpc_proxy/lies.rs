@@ -102,11 +102,11 @@ pub(super) fn change(fate: &mut Fate, call: &Value, answer: &mut Value) {
                 *answer = result(call, &hex(told));
             }
         }
-        "eth_sendRawTransaction" => {
-            if answer.get("result").is_some() && fate.strikes(faults.already_known, "already known")
-            {
-                *answer = error(call, -32_000, "already known");
-            }
+        "eth_sendRawTransaction"
+            if answer.get("result").is_some()
+                && fate.strikes(faults.already_known, "already known") =>
+        {
+            *answer = error(call, -32_000, "already known");
         }
         "eth_getBlockByNumber" | "eth_getBlockByHash" if faults.clock != 0 => {
             if let Some(time) = answer.pointer_mut("/result/timestamp")

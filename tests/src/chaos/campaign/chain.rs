@@ -24,8 +24,8 @@ pub async fn reorgs(weir: &Path, size: &Size, deepest: u64, count: usize) -> Out
         // the shallow ones at first, the deepest last; every step of a rental meets some of them
         let spread = u64::try_from(round + 1).unwrap() * deepest / u64::try_from(count).unwrap();
         let depth = spread.max(1);
-        // rentals go on for about as many blocks before the next
-        tokio::time::sleep(Duration::from_secs(depth.min(8))).await;
+        // rentals come to their next steps before the next, which may be a lock, a start or a close
+        tokio::time::sleep(Duration::from_secs(u64::from(epoch / 2).max(depth.min(8)))).await;
         stage.faults += 1;
         let comes_back = stage.random.below(2) == 0;
         let depth = depth.min(stage.world.rpc.head().await.saturating_sub(3));
@@ -87,14 +87,42 @@ pub async fn storm(weir: &Path, size: &Size, spells: usize, spell: Duration) -> 
         clear += between - before;
         foul += events(&stage.world).await - between;
     }
-    let counts = stage.world.proxy.counts();
-    let told: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    let told = told(&stage.world);
     let what = format!(
         "{spells} x {} s of a node that lies, and as long of one that does not ({foul} and {clear} events of rentals): {}",
         spell.as_secs(),
-        told.join(", ")
+        told
     );
     stage.close(&what).await
+}
+
+/// A node that always answers, and often wrongly: it is behind, leaves out the ends of lists, tells wrong nonces, and
+/// says "already known".
+pub async fn lies(weir: &Path, size: &Size, length: Duration) -> Outcome {
+    let mut stage = Stage::open(weir, "lies", size, Plan::default()).await;
+    stage.faults += 1;
+    stage.world.proxy.set(Faults {
+        stale: 200,
+        truncated: 300,
+        nonce: 300,
+        already_known: 500,
+        ..Faults::default()
+    });
+    stage.warm(2).await;
+    tokio::time::sleep(length).await;
+    stage.world.proxy.behave();
+    stage.steady().await;
+    let told = told(&stage.world);
+    stage
+        .close(&format!("{} s of a node that answers, often wrongly: {told}", length.as_secs()))
+        .await
+}
+
+/// What the proxy counted, in words.
+fn told(world: &World) -> String {
+    let counts = world.proxy.counts();
+    let told: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    told.join(", ")
 }
 
 async fn events(world: &World) -> i64 {

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use rustix::process::Signal;
 
 use super::{Outcome, Size, Stage};
-use crate::chaos::world::Plan;
+use crate::chaos::{site::NEXT_OPERATOR, world::Plan};
 
 /// Where the worker can be told to stop, to be killed there (`WEIR_PAUSE_AT`).
 const PLACES: &[&str] = &["lock.signed", "start.signed", "close.signed", "cancel.signed"];
@@ -118,4 +118,35 @@ pub async fn two_workers(weir: &Path, size: &Size) -> Outcome {
     world.second.kill().await;
     let what = "two workers with one key, one frozen (SIGSTOP) for 8 or 35 s and woken, in turns";
     stage.close(what).await
+}
+
+/// The operator's key is changed for another of the contract's operators and back, live: the worker with the new key
+/// starts, then the one with the old key is told to stop.
+pub async fn rotation(weir: &Path, size: &Size) -> Outcome {
+    let mut stage = Stage::open(weir, "rotate", size, Plan::default()).await;
+    let world = std::sync::Arc::clone(&stage.world);
+    stage.warm(2).await;
+    let rounds = size.kills.clamp(2, 8);
+    for round in 0..rounds {
+        stage.pause(Duration::from_secs(6)).await;
+        stage.faults += 1;
+        if round % 2 == 0 {
+            world.second.start_with(&[("WEIR_OPERATOR_KEY", NEXT_OPERATOR)]);
+            stage.pause(Duration::from_secs(3)).await;
+            world.worker.stop().await;
+        } else {
+            world.worker.start();
+            stage.pause(Duration::from_secs(3)).await;
+            world.second.stop().await;
+        }
+        stage.steady().await;
+    }
+    if rounds % 2 == 1 {
+        world.worker.start();
+    }
+    stage
+        .close(
+            "the operator's key changed live, by a second worker and the orderly end of the first",
+        )
+        .await
 }

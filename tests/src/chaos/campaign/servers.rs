@@ -54,22 +54,10 @@ async fn exhaust(stage: &mut Stage) {
     }
     world.api.start();
     world.worker.start();
-    for _ in 0..12 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        // who gives up is started again, as its supervisor would
-        for service in [&world.api, &world.worker] {
-            if !service.runs() {
-                service.start();
-            }
-        }
-    }
+    // who gives up is started again by its supervisor
+    tokio::time::sleep(Duration::from_secs(12)).await;
     for connection in taken {
         connection.close().await.unwrap();
-    }
-    for service in [&world.api, &world.worker] {
-        if !service.runs() {
-            service.start();
-        }
     }
     world.strike();
     stage.steady().await;
