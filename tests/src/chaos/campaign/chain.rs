@@ -17,7 +17,8 @@ use crate::chaos::{
 /// lie on it than that.
 pub async fn reorgs(weir: &Path, size: &Size, deepest: u64, count: usize) -> Outcome {
     let epoch = u32::try_from(deepest / 2 + 1).unwrap();
-    let mut stage = Stage::open(weir, "reorg", size, Plan { epoch, ..Plan::default() }).await;
+    let name = if deepest > 8 { "deep" } else { "reorg" };
+    let mut stage = Stage::open(weir, name, size, Plan { epoch, ..Plan::default() }).await;
     stage.warm(2).await;
     let mut depths = Vec::new();
     for round in 0..count {
@@ -183,7 +184,7 @@ async fn money(stage: &Stage) -> (i64, i64) {
 
 /// Our clock is five minutes behind the chain's, or ahead of it.
 pub async fn clocks(weir: &Path, size: &Size, ahead: i64) -> Outcome {
-    let name = if ahead > 0 { "clock behind" } else { "clock ahead" };
+    let name = if ahead > 0 { "behind" } else { "ahead" };
     let plan = Plan { clock: ahead, ..Plan::default() };
     let mut stage = Stage::open(weir, name, size, plan).await;
     stage.warm(2).await;

@@ -88,7 +88,7 @@ async fn at(stage: &mut Stage, place: &str) -> bool {
 
 /// Two workers with one key; one is frozen for longer than any lease and woken, in turns.
 pub async fn two_workers(weir: &Path, size: &Size) -> Outcome {
-    let mut stage = Stage::open(weir, "two workers", size, Plan::default()).await;
+    let mut stage = Stage::open(weir, "workers", size, Plan::default()).await;
     let world = std::sync::Arc::clone(&stage.world);
     world.second.start();
     stage.warm(2).await;
