@@ -1,6 +1,6 @@
 # Each target is one script or one cargo command; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run bench sqlx docs deny fmt clean-data
+.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run bench chaos sqlx docs deny fmt clean-data
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ deploy-dry-run: ## Rehearse a deployment to Polygon on a local chain, and the ow
 
 bench: ## Measure
 	@SQLX_OFFLINE=true cargo run --quiet --release --locked -p bench
+
+chaos: ## Kill, freeze, lie and reorganise under load, then count every unit (KILLS= RENTALS= ONLY= SEED= WRITE=1)
+	@KILLS=$(KILLS) RENTALS=$(RENTALS) IN_FLIGHT=$(IN_FLIGHT) ONLY=$(ONLY) SEED=$(SEED) WRITE=$(WRITE) scripts/chaos
 
 sqlx: ## Write .sqlx anew after a change of a query or a migration
 	@scripts/sqlx

@@ -11,6 +11,7 @@
 )]
 
 pub mod booking;
+pub mod chaos;
 pub mod house;
 pub mod market;
 pub mod proxy;

@@ -171,6 +171,7 @@ async fn raw(client: &ReadClient, nonce: u64) -> Vec<u8> {
         to: people::owner(),
         calldata: Vec::new().into(),
         gas_limit: 30_000,
+        access_list: Default::default(),
         fees: policy.fees(head.base_fee, 0),
     };
     signer.sign(&fields).unwrap().raw.to_vec()

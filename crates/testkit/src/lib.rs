@@ -15,6 +15,7 @@ pub mod clock;
 pub mod db;
 pub mod port;
 pub mod postgres;
+pub mod rpc_proxy;
 mod server;
 pub mod tools;
 
@@ -24,3 +25,4 @@ pub use clock::ManualClock;
 pub use db::{TestDb, TestDbError};
 pub use port::free_port;
 pub use postgres::{Cluster, ClusterOptions, PostgresError};
+pub use rpc_proxy::{Faults, Finality, RpcProxy};

@@ -32,7 +32,9 @@ impl Rental {
         }
         if failed {
             self.forget();
-        } else if self.record.stage == Stage::Started {
+        } else if matches!(self.record.stage, Stage::Started | Stage::Ready) {
+            // Of one that was ready, too: the lock had left the chain and came back before the order to clean up was
+            // fetched, and the service waits to hear of it again.
             self.record.stage = Stage::Acked;
             self.save_or_log();
             self.turn().await;

@@ -176,6 +176,23 @@ async fn a_rental_that_waits_for_its_money_leaves_no_backlog() {
     agent.stop().await;
 }
 
+#[tokio::test]
+async fn a_machine_that_is_ordered_anew_says_again_that_it_is_ready() {
+    let scene = Scene::new().await;
+    let agent = scene.start();
+    scene.fake.world().order("provision", scene.rental);
+    scene.fake.until("not ready", |world| world.readies > 0).await;
+    // the lock left the chain and came back: the order to clean up was overtaken and never fetched
+    let before = scene.fake.world().readies;
+    scene.fake.world().order("provision", scene.rental);
+    scene.fake.until("not ready again", |world| world.readies > before).await;
+    scene.fake.world().started_at = Some(scene.fake.now());
+    scene.more_readings().await;
+    scene.end().await;
+    agent.stop().await;
+    assert_eq!(scene.starts(), 1);
+}
+
 #[test]
 fn the_configuration_does_not_show_the_token() {
     let url = "http://127.0.0.1:9".parse().unwrap();

@@ -21,6 +21,8 @@ pub struct AnvilOptions {
     pub state_interval: Duration,
     /// `safe` lies this many blocks behind the head, `finalized` twice as many.
     pub slots_in_an_epoch: u32,
+    /// Unix seconds of the first block, from which the chain's clock goes on; `None`: now.
+    pub genesis_time: Option<u64>,
     /// How many of the development accounts have money.
     pub accounts: u8,
     /// The program; `None`: `ANVIL`, else the pinned npm package.
@@ -38,6 +40,7 @@ impl Default for AnvilOptions {
             state_file: None,
             state_interval: Duration::from_secs(1),
             slots_in_an_epoch: 1,
+            genesis_time: None,
             accounts: 10,
             bin: None,
             log_file: None,
@@ -59,6 +62,9 @@ impl AnvilOptions {
         set("--accounts", self.accounts.to_string());
         // The default follows the newest fork; a newer anvil must not change the rules under us.
         set("--hardfork", "prague".into());
+        if let Some(time) = self.genesis_time {
+            set("--timestamp", time.to_string());
+        }
         if let Some(span) = self.block_time {
             set("--block-time", format!("{}.{:03}", span.as_secs(), span.subsec_millis()));
         }

@@ -1,0 +1,64 @@
+//! PostgreSQL killed and started again, and without a connection to spare.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::{Outcome, Size, Stage};
+use crate::chaos::world::Plan;
+
+/// `kill -9` of the postmaster under load; then all of its connections taken for a while.
+pub async fn database(weir: &Path, size: &Size, kills: usize) -> Outcome {
+    let plan = Plan { connections: 60, ..Plan::default() };
+    let mut stage = Stage::open(weir, "database", size, plan).await;
+    stage.warm(2).await;
+    for _ in 0..kills {
+        stage.pause(Duration::from_millis(2_500)).await;
+        kill(&mut stage).await;
+    }
+    exhaust(&mut stage).await;
+    let what = format!(
+        "{kills} x kill -9 of PostgreSQL under load; every connection taken for 12 s, with API and worker started \
+         meanwhile"
+    );
+    stage.close(&what).await
+}
+
+/// One `kill -9` of the postmaster, and its start a moment later.
+pub async fn kill(stage: &mut Stage) {
+    let world = Arc::clone(&stage.world);
+    stage.faults += 1;
+    world.strike();
+    world.kill_database().await;
+    stage.pause(Duration::from_millis(1_500)).await;
+    world.start_database().await;
+    world.strike();
+    stage.steady().await;
+}
+
+/// Takes every connection that is left and every one that comes free, and starts API and worker anew meanwhile, so that
+/// they have none.
+async fn exhaust(stage: &mut Stage) {
+    let world = Arc::clone(&stage.world);
+    let options = world.db.connect_options();
+    stage.faults += 1;
+    world.strike();
+    world.api.kill().await;
+    world.worker.kill().await;
+    let mut taken = Vec::new();
+    for _ in 0..120 {
+        match PgConnection::connect_with(&options).await {
+            Ok(connection) => taken.push(connection),
+            Err(_) => break,
+        }
+    }
+    world.api.start();
+    world.worker.start();
+    // who gives up is started again by its supervisor
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    for connection in taken {
+        connection.close().await.unwrap();
+    }
+    world.strike();
+    stage.steady().await;
+}
