@@ -9,7 +9,7 @@
 )] // a test stops at the first surprise
 
 use alloy::{
-    eips::BlockId,
+    eips::{BlockId, BlockNumberOrTag},
     primitives::{Address, B256},
 };
 use chain::{
@@ -105,6 +105,19 @@ async fn a_refusal_is_an_answer_and_costs_no_endpoint_its_place() {
     assert_eq!(asked.0 + asked.1, 5, "no endpoint is passed over as ill");
 }
 
+/// A chain with another first block: anvils that start in the same second have the same.
+async fn other_than(genesis: B256) -> TestChain {
+    for _ in 0..100 {
+        let chain = TestChain::start().await.unwrap();
+        let client = ReadClient::connect(chain.url()).unwrap();
+        let first = client.header(BlockNumberOrTag::Earliest).await.unwrap().unwrap();
+        if first.hash != genesis {
+            return chain;
+        }
+    }
+    panic!("a hundred chains with one first block");
+}
+
 #[tokio::test]
 async fn an_endpoint_of_another_chain_is_refused_whenever_it_shows_itself() {
     let market = Market::new().await;
@@ -113,7 +126,7 @@ async fn an_endpoint_of_another_chain_is_refused_whenever_it_shows_itself() {
         deployment::get(&mut connection).await.unwrap().unwrap()
     };
     // the same chain id, another first block
-    let other = TestChain::start().await.unwrap();
+    let other = other_than(recorded.genesis_hash).await;
     let client = ReadClient::connect(&format!("{},{}", market.chain.url(), other.url())).unwrap();
     let error = Site::check(&client, &recorded).await.unwrap_err();
     assert!(matches!(error, EngineError::WrongChain(_)), "{error}");

@@ -13,7 +13,7 @@ use alloy::{
 };
 use chain::ReadClient;
 use store::{
-    Store, StoreError, TxError,
+    Store, StoreError, TxError, blocks,
     freezes::{self, Freeze},
     ledger,
 };
@@ -156,11 +156,13 @@ impl Reconciler {
 
     async fn compare(&self) -> Result<Compared, EngineError> {
         self.fold().await?;
-        let frozen = {
+        let (frozen, tip) = {
             let mut connection = self.store.read().await?;
-            freezes::open(&mut connection, FREEZES).await?
+            let frozen = freezes::open(&mut connection, FREEZES).await?;
+            (frozen, blocks::final_tip(&mut connection).await?)
         };
-        if frozen.iter().any(|freeze| freeze.reason.lifts_itself()) {
+        let newer = |freeze: &Freeze| tip.as_ref().is_some_and(|tip| tip.number > freeze.block);
+        if frozen.iter().any(|freeze| freeze.reason.lifts_itself() && newer(freeze)) {
             // whether all is well again is asked of every event, from the first
             *self.replayed.lock().await = Replay::new();
         }

@@ -44,6 +44,13 @@ pub(super) enum Looked {
 impl Reconciler {
     /// Reads everything as it is at one moment, while others go on posting.
     pub(super) async fn look(&self) -> Result<Looked, EngineError> {
+        {
+            // a long history is read beforehand: the moment itself is to be short
+            let mut connection = self.store.read().await?;
+            if blocks::waiting(&mut connection).await?.failed == 0 {
+                self.replayed.lock().await.go_on(&mut connection).await?;
+            }
+        }
         let replayed = Arc::clone(&self.replayed);
         let audited = self.audited.load(Ordering::Relaxed);
         let compared = *self.compared.lock().unwrap_or_else(PoisonError::into_inner);

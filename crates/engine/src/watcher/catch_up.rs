@@ -34,7 +34,7 @@ pub(super) const FIRST_RANGE: u64 = 2_000;
 /// Providers' paid limit; above it a range costs more than it saves.
 const LARGEST_RANGE: u64 = 10_000;
 /// So far below the final block it pays to read ranges.
-const FAR: u64 = 128;
+const FAR: u64 = 256;
 /// So many blocks below the final one are read one by one again.
 const CLOSE: u64 = 16;
 /// Ranges one tick reads at most; the next tick goes on.
