@@ -15,3 +15,4 @@ pub mod house;
 pub mod market;
 pub mod proxy;
 pub mod random;
+pub mod sim;

@@ -76,10 +76,15 @@ impl ReadClient {
             .build()
             .map_err(|error| ChainError::Unavailable(error.to_string()))?;
         let transport = alloy::transports::http::Http::with_client(http, url);
-        let client = alloy::rpc::client::RpcClient::new(transport, true);
+        Ok(Self::over(alloy::rpc::client::RpcClient::new(transport, true)))
+    }
+
+    /// A client over any transport.
+    #[must_use]
+    pub fn over(client: alloy::rpc::client::RpcClient) -> Self {
         let provider =
             ProviderBuilder::new().disable_recommended_fillers().connect_client(client).erased();
-        Ok(Self { provider })
+        Self { provider }
     }
 
     /// EIP-155 chain id.

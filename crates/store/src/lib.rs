@@ -18,6 +18,7 @@ pub mod offers;
 pub mod quotes;
 pub mod readings;
 pub mod rentals;
+pub mod seam;
 pub mod timeline;
 pub mod tokens;
 pub mod txs;
