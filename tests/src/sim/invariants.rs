@@ -165,22 +165,79 @@ pub async fn always(world: &mut World) -> Checked {
     count(world, ALWAYS).await?;
     the_contract_is_whole(world)?;
     what_left_is_on_paper(world).await?;
-    reconciled(world).await?;
-    for at in 0..world.rentals.len() {
+    if world.money_moved().await {
+        reconciled(world).await?;
+    }
+    for at in world.ended().await {
         let rental = world.rental(at).await;
-        if rental.progress.state.is_terminal() && !world.checked.contains(&at) {
-            the_end_is_right(world, at, &rental).await?;
-            if rental.locked != Amount::ZERO {
-                world.checked.insert(at);
-            }
+        the_end_is_right(world, at, &rental).await?;
+        if rental.locked != Amount::ZERO {
+            world.checked.insert(at);
         }
     }
     Ok(())
 }
 
+impl World {
+    /// Whether there is anything new to reconcile: a block more that is final, or an event more that is applied.
+    async fn money_moved(&mut self) -> bool {
+        let place: (Option<i64>, i64) = sqlx::query_as(
+            "SELECT (SELECT max(number) FROM chain_blocks WHERE final),
+                    (SELECT count(*) FROM chain_events WHERE applied)",
+        )
+        .fetch_one(self.store.pool())
+        .await
+        .unwrap();
+        let moved = place != self.reconciled_at;
+        self.reconciled_at = place;
+        moved
+    }
+
+    /// The rentals that have ended and were not looked at since.
+    async fn ended(&self) -> Vec<usize> {
+        let ended: Vec<uuid::Uuid> = sqlx::query_scalar(
+            "SELECT id FROM rentals WHERE state IN ('settled', 'refunded', 'resolved', 'expired', 'cancelled')",
+        )
+        .fetch_all(self.store.pool())
+        .await
+        .unwrap();
+        let is_new = |at: &usize| {
+            !self.checked.contains(at) && ended.contains(&self.rentals[*at].booked.id.uuid())
+        };
+        (0..self.rentals.len()).filter(is_new).collect()
+    }
+}
+
 /// Whether nothing is under way any more.
 pub async fn at_rest(world: &World) -> Checked {
     count(world, AT_REST).await
+}
+
+/// What is still open, for a person to read.
+pub async fn open(world: &World) -> Vec<String> {
+    let rentals = world.rentals.iter().enumerate();
+    let names: Vec<_> = rentals.map(|(at, tenancy)| (tenancy.booked.id.uuid(), at)).collect();
+    let open: Vec<(uuid::Uuid, String)> = sqlx::query_as(
+        "SELECT i.rental_id, i.purpose || ' ' || i.state || ', put off ' || i.deferrals || ' times, '
+                || COALESCE(i.last_error, 'no error') || ', transaction ' || COALESCE(t.state, 'none')
+                || ' ' || COALESCE(t.nonce::text, '') || '; rental ' || r.state
+                || ', start ' || r.start_status || ', due in '
+                || extract(epoch FROM i.not_before)::bigint - $1
+         FROM chain_intents i JOIN rentals r ON r.id = i.rental_id LEFT JOIN chain_txs t ON t.id = i.tx_id
+         WHERE i.state IN ('queued', 'sent')
+         UNION ALL
+         SELECT r.id, 'rental ' || r.state || ', lock ' || r.lock_status || ', start ' || r.start_status
+         FROM rentals r WHERE r.state NOT IN ('settled', 'refunded', 'resolved', 'expired', 'cancelled')
+         UNION ALL
+         SELECT j.rental_id, 'timer ' || j.kind FROM jobs j WHERE j.done_at IS NULL
+         ORDER BY 1, 2",
+    )
+    .bind(i64::try_from(world.now().get()).unwrap())
+    .fetch_all(world.store.pool())
+    .await
+    .unwrap();
+    let name = |id| names.iter().find(|(known, _)| *known == id).map_or(usize::MAX, |(_, at)| *at);
+    open.into_iter().map(|(id, what)| format!("  r{}: {what}", name(id))).collect()
 }
 
 /// What the simulated contract holds is what it owes, at the newest block.

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::booking::POL;
 
+/// Letters of a hash in hex.
+const HASH: usize = 66;
+
 /// What a node says instead of a result.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -172,6 +175,7 @@ impl Node<'_> {
                 (None, None) => None,
             },
             Value::Null => self.numbered(&json!("latest")),
+            Value::String(hash) if hash.len() == HASH => self.by_hash(tag),
             tag => self.numbered(tag),
         };
         found.ok_or_else(|| Failure::new(-32000, "header not found"))
@@ -206,12 +210,7 @@ impl Node<'_> {
     }
 
     fn receipts(&mut self, at: &Value) -> Value {
-        let block = if at.as_str().is_some_and(|text| text.len() == 66) {
-            self.by_hash(at)
-        } else {
-            self.at(at).ok()
-        };
-        let Some(block) = block else { return Value::Null };
+        let Ok(block) = self.at(at) else { return Value::Null };
         if self.chain.faults.strikes(Fault::ReceiptsMissing) {
             return if self.chain.faults.below(2) == 0 { Value::Null } else { json!([]) };
         }

@@ -12,7 +12,14 @@ use super::{
 use engine::EngineError;
 
 /// Rounds to rest at most.
-const ROUNDS: u64 = 400;
+const ROUNDS: u64 = 160;
+/// A wait comes after so many rounds.
+const CYCLE: usize = 5;
+/// The time to dispute, and the arbiter's, lie between waits after which a call is tried again in its window.
+const WAITS: &[u64] = &[
+    2, 2, 60, 120, 240, 240, 240, 240, 240, 90_000, 60, 120, 240, 240, 90_000, 60, 120, 240, 700_000, 60,
+    120, 240, 700_000, 60, 120, 240,
+];
 /// Rentals of one seed at most.
 const RENTALS: usize = 8;
 /// A tick is held at one of so many seams.
@@ -221,22 +228,15 @@ async fn rest(world: &mut World, done: &mut u64) -> Result<(), String> {
     let mut last = String::new();
     for round in 0..ROUNDS {
         *done += 1;
-        // a while of ordinary blocks, then long waits between them
-        let seconds = match round {
-            0..60 => 2,
-            _ if round % 10 < 7 => 2,
-            60..200 => 60,
-            200..300 => 3_600,
-            _ => 100_000,
-        };
-        world.pass(seconds);
+        // ordinary blocks, and after some of them a wait
+        let round_at = usize::try_from(round).unwrap();
+        let wait = if round_at.is_multiple_of(CYCLE) { WAITS.get(round_at / CYCLE) } else { None };
+        world.pass(wait.copied().unwrap_or(2));
         world.mine();
+        let worker = round_at % world.workers.len();
         for tick in [Tick::Lane, Tick::Watcher, Tick::Conductor] {
-            for worker in 0..world.workers.len() {
-                let done = tick.of(world.workers[worker].clone()).await;
-                if let Err(error) = done {
-                    world.trace.say(format!("  {} fails at rest: {}", tick.word(), kind(&error)));
-                }
+            if let Err(error) = tick.of(world.workers[worker].clone()).await {
+                world.trace.say(format!("  {} fails at rest: {}", tick.word(), kind(&error)));
             }
         }
         invariants::always(world).await?;
@@ -247,6 +247,9 @@ async fn rest(world: &mut World, done: &mut u64) -> Result<(), String> {
             }
             Err(what) => last = what,
         }
+    }
+    for line in invariants::open(world).await {
+        world.trace.say(line);
     }
     Err(format!("no rest: {last}"))
 }

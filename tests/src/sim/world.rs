@@ -148,6 +148,8 @@ pub struct World {
     pub rentals: Vec<Tenancy>,
     /// Rentals whose end was looked at.
     pub checked: BTreeSet<usize>,
+    /// The final block and the number of applied events at the last reconciliation.
+    pub reconciled_at: (Option<i64>, i64),
     pub trace: Trace,
 }
 
@@ -196,6 +198,7 @@ impl World {
             providers,
             rentals: Vec::new(),
             checked: BTreeSet::new(),
+            reconciled_at: (None, 0),
             trace,
         }
     }
