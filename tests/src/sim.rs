@@ -16,5 +16,3 @@ pub mod stepper;
 pub mod trace;
 pub mod transport;
 pub mod world;
-
-pub use play::{Outcome, play};

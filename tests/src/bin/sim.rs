@@ -1,5 +1,5 @@
-//! Plays a range of seeds and prints a table: `sim 1..200 [--steps N] [--jobs N] [--until-failure]`. Fails if
-//! a seed does.
+//! Plays a range of seeds and prints a table: `sim 1..200 [--steps N] [--jobs N] [--until-failure] [--lies]`.
+//! Fails if a seed does.
 
 // a tool of the tests: it stops at the first surprise, and its table is its output
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -13,7 +13,12 @@ use std::{
     time::Instant,
 };
 
-use tests::sim::{play, play::caught, report::Report, trace::Trace};
+use tests::sim::{
+    faults::Faults,
+    play::{caught, play_with},
+    report::Report,
+    trace::Trace,
+};
 
 struct Options {
     from: u64,
@@ -21,15 +26,19 @@ struct Options {
     steps: u64,
     jobs: u64,
     until_failure: bool,
+    /// Nodes lie, too.
+    lies: bool,
 }
 
 fn options() -> Option<Options> {
-    let mut options = Options { from: 1, to: 20, steps: 150, jobs: 1, until_failure: false };
+    let mut options =
+        Options { from: 1, to: 20, steps: 150, jobs: 1, until_failure: false, lies: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--steps" => options.steps = arguments.next()?.parse().ok()?,
             "--jobs" => options.jobs = arguments.next()?.parse().ok()?,
+            "--lies" => options.lies = true,
             "--until-failure" => options.until_failure = true,
             range => match range.split_once("..") {
                 Some((from, to)) => {
@@ -47,7 +56,7 @@ fn options() -> Option<Options> {
 
 fn main() -> ExitCode {
     let Some(options) = options() else {
-        eprintln!("usage: sim 1..200 [--steps N] [--jobs N] [--until-failure]");
+        eprintln!("usage: sim 1..200 [--steps N] [--jobs N] [--until-failure] [--lies]");
         return ExitCode::from(2);
     };
     let report = Arc::new(Mutex::new(Report::default()));
@@ -67,8 +76,9 @@ fn main() -> ExitCode {
                     }
                     let trace = Trace::default();
                     let from = Instant::now();
-                    let played =
-                        runtime.block_on(caught(play(seed, options.steps, trace.clone())));
+                    let faults = if options.lies { Faults::with_lies } else { Faults::of_seed };
+                    let play = play_with(seed, options.steps, faults(seed), trace.clone());
+                    let played = runtime.block_on(caught(play));
                     let failed = report.lock().unwrap().add(seed, played, &trace, from.elapsed());
                     if failed && options.until_failure {
                         over.store(true, Ordering::SeqCst);

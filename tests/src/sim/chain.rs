@@ -23,6 +23,8 @@ const CALM_BASE_FEE: u128 = 30_000_000_000;
 pub const TIP: u128 = 30_000_000_000;
 /// A replacement must raise both fees by so many percent.
 const BUMP_PERCENT: u128 = 10;
+/// Blocks that left the chain and are remembered.
+const ORPHANS: usize = 64;
 /// Transactions of one block at most.
 const BLOCK_LIMIT: usize = 40;
 
@@ -81,6 +83,8 @@ pub struct Chain {
     /// Every block of the canonical chain, by height.
     pub blocks: Vec<Arc<Block>>,
     pool: BTreeMap<B256, Tx>,
+    /// The newest blocks that left the chain.
+    orphans: Vec<Arc<Block>>,
     /// The height that was called final.
     pub final_number: u64,
     /// Blocks that must lie on a final one.
@@ -102,6 +106,7 @@ impl Chain {
             faults,
             blocks: Vec::new(),
             pool: BTreeMap::new(),
+            orphans: Vec::new(),
             final_number: 0,
             finality: 2,
             finality_stalled: false,
@@ -139,6 +144,11 @@ impl Chain {
         self.blocks.iter().rev().find(|block| block.hash == hash)
     }
 
+    /// A block of that height that left the chain.
+    pub fn orphan(&self, number: u64) -> Option<&Arc<Block>> {
+        self.orphans.iter().rev().find(|block| block.number == number)
+    }
+
     /// How many transactions wait.
     pub fn waiting(&self) -> usize {
         self.pool.len()
@@ -171,6 +181,14 @@ impl Chain {
         let hash = *envelope.tx_hash();
         let nonce = envelope.nonce();
         self.arrived.push((hash, from, nonce));
+        // the network carries them twice: the second time they are known, or their number is used
+        if self.faults.strikes(Fault::TxAgain) {
+            let again = self.accept(raw);
+            return again.or_else(|rejected| match rejected {
+                Rejected::Known => Ok(hash),
+                other => Err(other),
+            });
+        }
         let tx = Tx {
             hash,
             from,
@@ -345,7 +363,10 @@ impl Chain {
             let block = self.blocks.pop().unwrap();
             times.push(block.timestamp);
             orphans.extend(block.receipts.iter().map(|receipt| receipt.tx.clone()));
+            self.orphans.push(block);
         }
+        let kept = self.orphans.len().saturating_sub(ORPHANS);
+        self.orphans.drain(..kept);
         for tx in orphans {
             if self.faults.strikes(Fault::OrphanLost) {
                 continue;

@@ -38,6 +38,11 @@ faults! {
     ReceiptsMissing = "receipts missing", 40;
     StaleNonce = "stale nonce", 100;
     FinalityNull = "finality null", 60;
+    TxAgain = "tx duplicated", 60;
+    // a node that contradicts the chain without a sign of it: see LIES
+    LogsCut = "logs cut short", 60;
+    ReceiptsCut = "receipts cut short", 60;
+    ReceiptsForeign = "receipts of another block", 60;
     // decided by the scheduler
     FinalityStalled = "finality stalled", 0;
     FeeSpike = "fee spike", 0;
@@ -50,6 +55,9 @@ faults! {
     AgentSilent = "agent silent", 0;
     WalletRefuses = "wallet refuses", 0;
 }
+
+/// What only a second node could show to be false. A seed has them where it is asked to.
+pub const LIES: &[Fault] = &[Fault::LogsCut, Fault::ReceiptsCut, Fault::ReceiptsForeign];
 
 /// The seed's faults. Asked in the same order, it answers the same.
 #[derive(Clone)]
@@ -66,10 +74,17 @@ impl Faults {
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random(seed ^ 0xfa17);
         let mut level = BTreeMap::new();
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().filter(|fault| !LIES.contains(fault)) {
             level.insert(*fault, [0, 33, 100, 100][usize::try_from(random.below(4)).unwrap()]);
         }
         Self { random, active: true, level, struck: BTreeMap::new() }
+    }
+
+    /// The seed's faults, and nodes that lie.
+    pub fn with_lies(seed: u64) -> Self {
+        let mut faults = Self::of_seed(seed);
+        faults.level.extend(LIES.iter().map(|lie| (*lie, 100)));
+        faults
     }
 
     pub fn none() -> Self {

@@ -48,7 +48,7 @@ pub fn gross(slot: &Slot, secs: u32) -> u128 {
 }
 
 fn fee(slot: &Slot, gross: u128) -> u128 {
-    fee_floor(Amount::new(gross).unwrap(), FeeBps::quotable(slot.terms.feeBps).unwrap()).get()
+    fee_floor(Amount::new(gross).unwrap(), FeeBps::new(slot.terms.feeBps).unwrap()).get()
 }
 
 /// What is owed for the seconds after `from` up to `to`, and what of the deposit is left then.

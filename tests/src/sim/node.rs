@@ -204,7 +204,10 @@ impl Node<'_> {
             Some(one) => vec![address(one)],
             None => Vec::new(),
         };
-        let logs: Vec<Value> = blocks.iter().flat_map(|block| logs_json(block)).collect();
+        let mut logs: Vec<Value> = blocks.iter().flat_map(|block| logs_json(block)).collect();
+        if logs.len() > 1 && self.chain.faults.strikes(Fault::LogsCut) {
+            logs.pop();
+        }
         let of = |log: &Value| wanted.is_empty() || wanted.contains(&address(&log["address"]));
         Ok(Value::Array(logs.into_iter().filter(of).collect()))
     }
@@ -214,7 +217,15 @@ impl Node<'_> {
         if self.chain.faults.strikes(Fault::ReceiptsMissing) {
             return if self.chain.faults.below(2) == 0 { Value::Null } else { json!([]) };
         }
-        let receipts = block.receipts.iter().enumerate();
+        let block = match self.chain.orphan(block.number).cloned() {
+            Some(other) if self.chain.faults.strikes(Fault::ReceiptsForeign) => other,
+            _ => block,
+        };
+        let mut shown = block.receipts.len();
+        if shown > 1 && self.chain.faults.strikes(Fault::ReceiptsCut) {
+            shown -= 1;
+        }
+        let receipts = block.receipts.iter().enumerate().take(shown);
         receipts.map(|(at, receipt)| receipt_json(&block, at, receipt)).collect()
     }
 
@@ -240,6 +251,8 @@ impl Node<'_> {
         gas.map(|gas| json!(U256::from(gas))).map_err(reverts)
     }
 
+    // whatever is no view is rehearsed
+    #[allow(clippy::wildcard_enum_match_arm)]
     fn call(&self, call: &Value, at: &Value) -> Told {
         let (to, input) = (address(&call["to"]), input_of(call));
         let block = self.at(at)?;

@@ -39,12 +39,7 @@ pub struct Outcome {
     pub failure: Option<(u64, String)>,
 }
 
-/// Plays one seed on a database of its own.
-pub async fn play(seed: u64, steps: u64, trace: Trace) -> Outcome {
-    play_with(seed, steps, Faults::of_seed(seed), trace).await
-}
-
-/// The same with faults of the caller's choice.
+/// Plays one seed with the given faults, on a database of its own.
 pub async fn play_with(seed: u64, steps: u64, faults: Faults, trace: Trace) -> Outcome {
     let mut world = World::new(seed, faults, trace.clone()).await;
     let began = world.time;
@@ -86,9 +81,12 @@ async fn step(world: &mut World) {
         16..38 => tick(world, Tick::Watcher).await,
         38..48 => tick(world, Tick::Conductor).await,
         48..56 if world.rentals.len() < RENTALS => world.book().await,
-        56..84 if !world.rentals.is_empty() => {
-            let at = world.pick(world.rentals.len());
-            world.act(at).await;
+        56..84 => {
+            for at in 0..world.rentals.len() {
+                if world.chance(35) {
+                    world.act(at).await;
+                }
+            }
         }
         84..88 => reorganise(world),
         88..90 => {

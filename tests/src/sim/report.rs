@@ -1,6 +1,6 @@
 //! What a range of seeds came to.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{faults::Fault, play::Outcome, trace::Trace};
 
@@ -64,7 +64,7 @@ impl Report {
         let per_second = self.simulated_seconds / 60 / seconds;
         let mut table = String::new();
         let mut row = |name: &str, value: String| {
-            let _ = writeln!(table, "{name:<28} {value}");
+            table.push_str(&format!("{name:<28} {value}\n"));
         };
         row("seeds", self.seeds.to_string());
         row("steps", self.steps.to_string());
