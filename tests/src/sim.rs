@@ -4,8 +4,10 @@
 
 pub mod chain;
 pub mod contract;
+pub mod ends;
 pub mod faults;
 pub mod invariants;
+pub mod machine;
 pub mod money;
 pub mod node;
 pub mod parties;

@@ -1,6 +1,11 @@
 //! A slice of the simulation's seeds; `make sim SEEDS=1..200` plays more.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 // a test stops at the first surprise
 
 use tests::sim::{self, faults::Faults, play::caught, trace::Trace};

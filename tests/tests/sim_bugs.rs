@@ -18,7 +18,8 @@ fn every_planted_bug_can_still_be_planted() {
         for edit in bug["edits"].as_array().unwrap() {
             let file = edit["file"].as_str().unwrap();
             let text = fs::read_to_string(root.join(file)).unwrap();
-            let (before, after) = (edit["before"].as_str().unwrap(), edit["after"].as_str().unwrap());
+            let (before, after) =
+                (edit["before"].as_str().unwrap(), edit["after"].as_str().unwrap());
             assert_ne!(before, after);
             assert_eq!(text.matches(before).count(), 1, "{}: {before:?} in {file}", bug["name"]);
         }

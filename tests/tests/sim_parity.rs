@@ -205,11 +205,11 @@ impl Twins {
     fn authorized(&mut self, t: &Terms, deposit: Amount) -> (&'static str, Address, Vec<u8>, u128) {
         let key: PrivateKeySigner = DEV_KEYS[4].parse().unwrap();
         let id = escrow::terms_hash(t, &self.at.domain);
-        let valid = (UnixSeconds(self.now - 60), UnixSeconds(self.now + 300 - self.random.below(400)));
+        let valid =
+            (UnixSeconds(self.now - 60), UnixSeconds(self.now + 300 - self.random.below(400)));
         let message = signed::authorization(t, id, self.at.escrow, deposit, valid);
         let signature = signed::sign(&message, &key, &self.at.token_domain).unwrap();
-        let data =
-            calldata::lock_with_authorization(t, deposit, valid, &signature.to_vec().into());
+        let data = calldata::lock_with_authorization(t, deposit, valid, &signature.to_vec().into());
         ("lockWithAuthorization", people::operator(), data, 0)
     }
 

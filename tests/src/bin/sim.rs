@@ -2,7 +2,12 @@
 //! Fails if a seed does.
 
 // a tool of the tests: it stops at the first surprise, and its table is its output
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 use std::{
     process::ExitCode,

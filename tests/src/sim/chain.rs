@@ -3,11 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy::{
-    consensus::{Transaction as _, TxEnvelope, transaction::SignerRecoverable as _},
-    eips::eip2718::Decodable2718 as _,
-    primitives::{Address, B256, Bloom, BloomInput, Bytes, keccak256},
-};
+use alloy::primitives::{Address, B256, Bloom, BloomInput, Bytes, keccak256};
 
 use super::{
     contract::{self, Deployed, Refusal, Running},
@@ -16,13 +12,13 @@ use super::{
 };
 use crate::booking::POL;
 
+mod pool;
+
 /// What a plain call costs, and what every call of the escrow costs beyond it per kilobyte of calldata.
 const BASE_GAS: u64 = 60_000;
 const GAS_PER_KILOBYTE: u64 = 90_000;
 const CALM_BASE_FEE: u128 = 30_000_000_000;
 pub const TIP: u128 = 30_000_000_000;
-/// A replacement must raise both fees by so many percent.
-const BUMP_PERCENT: u128 = 10;
 /// Blocks that left the chain and are remembered.
 const ORPHANS: usize = 64;
 /// Transactions of one block at most.
@@ -98,7 +94,14 @@ pub struct Chain {
 
 impl Chain {
     /// A chain of a first block and one with the escrow's own beginning.
-    pub fn new(at: Deployed, chain_id: u64, genesis: State, beginning: Vec<Emitted>, time: u64, faults: Faults) -> Self {
+    pub fn new(
+        at: Deployed,
+        chain_id: u64,
+        genesis: State,
+        beginning: Vec<Emitted>,
+        time: u64,
+        faults: Faults,
+    ) -> Self {
         let state = Arc::new(genesis);
         let mut chain = Self {
             at,
@@ -127,7 +130,13 @@ impl Chain {
             tip: 0,
             not_before: 0,
         };
-        let first = Receipt { tx: deployment, succeeded: true, gas_used: BASE_GAS, gas_price: 0, logs: beginning };
+        let first = Receipt {
+            tx: deployment,
+            succeeded: true,
+            gas_used: BASE_GAS,
+            gas_price: 0,
+            logs: beginning,
+        };
         chain.append(time, vec![first], state);
         chain
     }
@@ -171,96 +180,16 @@ impl Chain {
         }
         let hash = keccak256(seal);
         let base_fee = self.base_fee;
-        self.blocks.push(Arc::new(Block { number, hash, parent, timestamp, base_fee, bloom, receipts, after }));
-    }
-
-    /// Takes signed bytes into the pool, as a node does.
-    pub fn accept(&mut self, raw: &[u8]) -> Result<B256, Rejected> {
-        let envelope = TxEnvelope::decode_2718(&mut &raw[..]).map_err(|_| Rejected::Malformed)?;
-        let from = envelope.recover_signer().map_err(|_| Rejected::Malformed)?;
-        let hash = *envelope.tx_hash();
-        let nonce = envelope.nonce();
-        self.arrived.push((hash, from, nonce));
-        // the network carries them twice: the second time they are known, or their number is used
-        if self.faults.strikes(Fault::TxAgain) {
-            let again = self.accept(raw);
-            return again.or_else(|rejected| match rejected {
-                Rejected::Known => Ok(hash),
-                other => Err(other),
-            });
-        }
-        let tx = Tx {
+        self.blocks.push(Arc::new(Block {
+            number,
             hash,
-            from,
-            to: envelope.to().ok_or(Rejected::Malformed)?,
-            nonce,
-            value: envelope.value().saturating_to(),
-            input: envelope.input().clone(),
-            gas_limit: envelope.gas_limit(),
-            max_fee: envelope.max_fee_per_gas(),
-            tip: envelope.max_priority_fee_per_gas().unwrap_or_default(),
-            not_before: 0,
-        };
-        self.admit(tx)
-    }
-
-    fn admit(&mut self, mut tx: Tx) -> Result<B256, Rejected> {
-        let state = &self.head().after;
-        if self.pool.contains_key(&tx.hash) {
-            return Err(Rejected::Known);
-        }
-        if tx.nonce < state.nonce(tx.from) {
-            return Err(Rejected::NonceTooLow);
-        }
-        if tx.max_fee < self.base_fee {
-            return Err(Rejected::BelowBaseFee);
-        }
-        if state.purse(POL, tx.from) < tx.value + u128::from(tx.gas_limit) * tx.max_fee {
-            return Err(Rejected::Poor);
-        }
-        let rival = self.pool.values().find(|other| other.from == tx.from && other.nonce == tx.nonce);
-        if let Some(rival) = rival {
-            let bumped = |old: u128, new: u128| new >= old + old * BUMP_PERCENT / 100;
-            if !bumped(rival.max_fee, tx.max_fee) || !bumped(rival.tip, tx.tip) {
-                return Err(Rejected::Underpriced);
-            }
-            let rival = rival.hash;
-            self.pool.remove(&rival);
-        }
-        let (hash, next) = (tx.hash, self.head().number + 1);
-        if self.faults.strikes(Fault::TxDropped) {
-            return Ok(hash);
-        }
-        if self.faults.strikes(Fault::TxDelayed) {
-            tx.not_before = next + 1 + self.faults.below(6);
-        }
-        self.pool.insert(hash, tx);
-        Ok(hash)
-    }
-
-    /// A wallet's own transaction, which needs no signature here.
-    pub fn submit(&mut self, from: Address, to: Address, input: Vec<u8>, value: u128) -> B256 {
-        let waiting = self.pool.values().filter(|tx| tx.from == from).map(|tx| tx.nonce + 1).max();
-        let nonce = waiting.unwrap_or_default().max(self.head().after.nonce(from));
-        let mut seal = from.to_vec();
-        seal.extend(nonce.to_be_bytes());
-        seal.extend(&input);
-        let hash = keccak256(seal);
-        let fee = self.base_fee * 4 + TIP;
-        let tx = Tx {
-            hash,
-            from,
-            to,
-            nonce,
-            value,
-            input: input.into(),
-            gas_limit: 1_000_000,
-            max_fee: fee,
-            tip: TIP,
-            not_before: 0,
-        };
-        self.pool.insert(hash, tx);
-        hash
+            parent,
+            timestamp,
+            base_fee,
+            bloom,
+            receipts,
+            after,
+        }));
     }
 
     /// A block at that time with what waits, each account's transactions in the order of their nonces.
@@ -287,21 +216,6 @@ impl Chain {
         }
     }
 
-    /// The best payer whose turn it is.
-    fn next_of(&self, state: &State, number: u64) -> Option<Tx> {
-        self.pool
-            .values()
-            .filter(|tx| {
-                tx.nonce == state.nonce(tx.from)
-                    && tx.not_before <= number
-                    && tx.max_fee >= self.base_fee
-                    && state.purse(POL, tx.from)
-                        >= tx.value + u128::from(tx.gas_limit) * tx.max_fee
-            })
-            .max_by_key(|tx| (tx.tip, tx.hash))
-            .cloned()
-    }
-
     fn execute(&self, state: &mut State, tx: Tx, timestamp: u64) -> Receipt {
         *state.nonces.entry(tx.from).or_default() += 1;
         let before = state.clone();
@@ -319,7 +233,12 @@ impl Chain {
         Receipt { tx, succeeded, gas_used, gas_price, logs }
     }
 
-    fn run(&self, state: &mut State, tx: &Tx, timestamp: u64) -> (Result<(), Refusal>, Vec<Emitted>) {
+    fn run(
+        &self,
+        state: &mut State,
+        tx: &Tx,
+        timestamp: u64,
+    ) -> (Result<(), Refusal>, Vec<Emitted>) {
         let mut running = Running {
             at: &self.at,
             state,
@@ -333,7 +252,13 @@ impl Chain {
     }
 
     /// What a call would do on top of a block: its gas, or why it reverts.
-    pub fn rehearse(&self, on: &Block, from: Address, to: Address, input: &Bytes) -> Result<u64, Refusal> {
+    pub fn rehearse(
+        &self,
+        on: &Block,
+        from: Address,
+        to: Address,
+        input: &Bytes,
+    ) -> Result<u64, Refusal> {
         let mut state = (*on.after).clone();
         let mut running = Running {
             at: &self.at,

@@ -22,14 +22,13 @@ use super::{
 use crate::booking::POL;
 
 mod ending;
+mod funding;
 mod slot;
 
 pub use slot::{Phase, Slot};
 
 const START_WINDOW: u64 = 600;
 const CLOSE_WINDOW: u64 = 600;
-const MAX_START_BY: u64 = 86_400;
-const MAX_FEE_BPS: u16 = 1_500;
 const MAX_BATCH: usize = 150;
 const MAX_SIGNED_BATCH: usize = 40;
 
@@ -191,23 +190,6 @@ impl Running<'_> {
         }
     }
 
-    /// The sender pays the escrow exactly so much.
-    fn pull(&mut self, token: Address, sum: u128) -> Done {
-        if token == POL {
-            return if self.value == sum { Ok(()) } else { Err(Escrow::WrongValue::SELECTOR) };
-        }
-        if self.value != 0 {
-            return Err(Escrow::WrongValue::SELECTOR);
-        }
-        let allowed = self.state.allowances.entry((self.sender, self.at.escrow)).or_default();
-        if *allowed < sum {
-            return Err([0; 4]);
-        }
-        *allowed -= sum;
-        let moved = self.state.move_money(token, self.sender, self.at.escrow, sum);
-        if moved { Ok(()) } else { Err([0; 4]) }
-    }
-
     /// Sends money, or credits it to whom does not take it.
     pub(super) fn push(&mut self, token: Address, to: Address, sum: u128) -> bool {
         if sum == 0 {
@@ -232,92 +214,6 @@ impl Running<'_> {
         self.credit(terms.provider, terms.token, shares.net);
         self.credit(self.at.treasury, terms.token, shares.fee);
         self.push(terms.token, terms.renter, shares.refund)
-    }
-
-    fn open(&mut self, terms: &Terms, deposit: u128) -> Done {
-        let start_by = terms.startBy.to::<u64>();
-        if terms.renter.is_zero() || terms.provider.is_zero() {
-            return Err(Escrow::ZeroAddress::SELECTOR);
-        } else if terms.provider == terms.renter {
-            return Err(Escrow::SelfRental::SELECTOR);
-        } else if terms.provider == self.at.escrow {
-            return Err(Escrow::PayeeIsEscrow::SELECTOR);
-        } else if terms.pricePerHour.is_zero() {
-            return Err(Escrow::ZeroPrice::SELECTOR);
-        } else if terms.feeBps > MAX_FEE_BPS {
-            return Err(Escrow::FeeTooHigh::SELECTOR);
-        } else if start_by < self.now || start_by > self.now + MAX_START_BY {
-            return Err(Escrow::StartByOutOfRange::SELECTOR);
-        } else if deposit == 0 {
-            return Err(Escrow::ZeroAmount::SELECTOR);
-        }
-        self.listed(terms.token)?;
-        if self.slot(terms).is_some() {
-            return Err(Escrow::IdUsed::SELECTOR);
-        }
-        let phase = Phase::Locked { since: self.now };
-        self.keep(terms, Slot { terms: terms.clone(), deposit, phase });
-        self.emit(&Escrow::Locked {
-            id: self.id(terms),
-            renter: terms.renter,
-            provider: terms.provider,
-            terms: terms.clone(),
-            deposit: Uint::from(deposit),
-            prepaid: false,
-        });
-        Ok(())
-    }
-
-    fn listed(&self, token: Address) -> Done {
-        let is = token == POL || token == self.at.token;
-        if is { Ok(()) } else { Err(Escrow::TokenNotListed::SELECTOR) }
-    }
-
-    fn lock_with_authorization(&mut self, c: &Escrow::lockWithAuthorizationCall) -> Done {
-        if c.t.token == POL {
-            return Err(Escrow::NativeToken::SELECTOR);
-        }
-        let deposit = c.deposit.to::<u128>();
-        self.open(&c.t, deposit)?;
-        let (after, before) = (c.validAfter.saturating_to(), c.validBefore.saturating_to());
-        if self.now <= after || self.now >= before {
-            return Err([0; 4]);
-        }
-        let id = self.id(&c.t);
-        let amount = domain::money::Amount::new(deposit).unwrap();
-        let valid = (UnixSeconds(after), UnixSeconds(before));
-        let message = signed::authorization(&c.t, id, self.at.escrow, amount, valid);
-        let signer = signed::recover(&message, &c.signature, &self.at.token_domain);
-        let fresh = self.state.authorized.insert((c.t.renter, id));
-        if signer != Ok(c.t.renter) || !fresh {
-            return Err([0; 4]);
-        }
-        let paid = self.state.move_money(c.t.token, c.t.renter, self.at.escrow, deposit);
-        if paid { Ok(()) } else { Err([0; 4]) }
-    }
-
-    fn top_up(&mut self, terms: &Terms, amount: u128) -> Done {
-        if amount == 0 {
-            return Err(Escrow::ZeroAmount::SELECTOR);
-        }
-        self.listed(terms.token)?;
-        let mut slot = self.slot(terms).ok_or(Escrow::NotActive::SELECTOR)?;
-        match slot.phase {
-            Phase::Locked { .. } if self.now > terms.startBy.to::<u64>() + START_WINDOW => {
-                return Err(Escrow::StartWindowOver::SELECTOR);
-            }
-            Phase::Locked { .. } => {}
-            Phase::Active { .. } if self.now >= slot.funded_until() => {
-                return Err(Escrow::FundedTimeOver::SELECTOR);
-            }
-            Phase::Active { .. } => {}
-            Phase::Contested { .. } | Phase::Closed => return Err(Escrow::NotActive::SELECTOR),
-        }
-        slot.deposit += amount;
-        let (id, deposit) = (self.id(terms), Uint::from(slot.deposit));
-        self.keep(terms, slot);
-        self.emit(&Escrow::ToppedUp { id, from: self.sender, amount: Uint::from(amount), deposit });
-        self.pull(terms.token, amount)
     }
 
     fn start(&mut self, terms: &Terms, started_at: u64) -> Done {

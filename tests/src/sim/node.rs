@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use alloy::{
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bytes, U256},
     sol_types::{SolCall, SolInterface, SolValue},
 };
 use escrow::bindings::{Escrow, TestUSDC};
 use serde_json::{Value, json};
 
 use super::{
-    chain::{Block, Chain, Receipt, Rejected, TIP},
+    chain::{Block, Chain, Rejected, TIP},
     contract::Phase,
     faults::Fault,
 };
 use crate::booking::POL;
+
+mod json;
+use json::{block_json, logs_json, receipt_json};
 
 /// Letters of a hash in hex.
 const HASH: usize = 66;
@@ -53,8 +56,7 @@ pub fn answer(chain: &mut Chain, method: &str, params: &Value) -> Answer {
     if chain.faults.strikes(Fault::RpcInternal) {
         return Answer::Failure(Failure::new(-32603, "internal error"));
     }
-    let behind =
-        if chain.faults.strikes(Fault::StaleHead) { 1 + chain.faults.below(3) } else { 0 };
+    let behind = if chain.faults.strikes(Fault::StaleHead) { 1 + chain.faults.below(3) } else { 0 };
     let height = chain.head().number.saturating_sub(behind);
     match (Node { chain, height }).tell(method, params) {
         Ok(value) => Answer::Result(value),
@@ -311,72 +313,4 @@ fn address(value: &Value) -> Address {
 fn input_of(call: &Value) -> Bytes {
     let input = call.get("input").or_else(|| call.get("data"));
     input.and_then(|input| serde_json::from_value(input.clone()).ok()).unwrap_or_default()
-}
-
-fn block_json(block: &Block) -> Value {
-    let hashes: Vec<B256> = block.receipts.iter().map(|receipt| receipt.tx.hash).collect();
-    json!({
-        "number": U256::from(block.number),
-        "hash": block.hash,
-        "parentHash": block.parent,
-        "timestamp": U256::from(block.timestamp),
-        "baseFeePerGas": U256::from(block.base_fee),
-        "logsBloom": block.bloom,
-        "transactions": hashes,
-        "uncles": [],
-        "sha3Uncles": B256::ZERO,
-        "miner": Address::ZERO,
-        "stateRoot": B256::ZERO,
-        "transactionsRoot": keccak256(block.number.to_be_bytes()),
-        "receiptsRoot": B256::ZERO,
-        "difficulty": "0x0",
-        "gasLimit": "0x3938700",
-        "gasUsed": "0x0",
-        "extraData": "0x",
-        "mixHash": B256::ZERO,
-        "nonce": "0x0000000000000000",
-        "size": "0x220",
-    })
-}
-
-fn logs_json(block: &Block) -> Vec<Value> {
-    let mut logs = Vec::new();
-    for (at, receipt) in block.receipts.iter().enumerate() {
-        for log in &receipt.logs {
-            logs.push(json!({
-                "address": log.address,
-                "topics": log.data.topics(),
-                "data": log.data.data,
-                "blockHash": block.hash,
-                "blockNumber": U256::from(block.number),
-                "blockTimestamp": U256::from(block.timestamp),
-                "transactionHash": receipt.tx.hash,
-                "transactionIndex": U256::from(at),
-                "logIndex": U256::from(logs.len()),
-                "removed": false,
-            }));
-        }
-    }
-    logs
-}
-
-fn receipt_json(block: &Block, at: usize, receipt: &Receipt) -> Value {
-    let hash = json!(receipt.tx.hash);
-    let mine = logs_json(block).into_iter().filter(|log| log["transactionHash"] == hash);
-    json!({
-        "transactionHash": receipt.tx.hash,
-        "transactionIndex": U256::from(at),
-        "blockHash": block.hash,
-        "blockNumber": U256::from(block.number),
-        "from": receipt.tx.from,
-        "to": receipt.tx.to,
-        "status": if receipt.succeeded { "0x1" } else { "0x0" },
-        "gasUsed": U256::from(receipt.gas_used),
-        "cumulativeGasUsed": U256::from(receipt.gas_used),
-        "effectiveGasPrice": U256::from(receipt.gas_price),
-        "logsBloom": block.bloom,
-        "contractAddress": null,
-        "type": "0x2",
-        "logs": mine.collect::<Vec<Value>>(),
-    })
 }

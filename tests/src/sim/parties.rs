@@ -1,30 +1,24 @@
 //! What renters, providers and their machines do: through the store's functions as the API does, and with their
 //! own wallets on the chain.
 
-use alloy::primitives::B256;
+use alloy::primitives::Address;
 use domain::{
-    metering::Interval,
     money::Amount,
-    rental::{FailReason, LockStatus, Party as Who, RentalEvent, RentalState},
-    time::{Seconds, UnixSeconds},
+    rental::{LockStatus, Party as Who, RentalEvent, RentalState},
+    time::Seconds,
 };
 use escrow::{calldata, signed};
-use serde_json::json;
 use store::{
     StoreError, TxError,
     advance::{self, AdvanceError},
     ends::{self, Side},
     intents::{self, Call},
-    jobs::{self, JobKind},
-    readings::{self, Reading},
+    readings,
     rentals::{self, Rental},
 };
 use uuid::Uuid;
 
-use super::{
-    faults::Fault,
-    world::{TOKEN, World},
-};
+use super::world::{TOKEN, World};
 use crate::booking::{self, Booked, Ids, Order, POL, RATE, USDC_RATE};
 
 /// How the renter means to pay.
@@ -103,7 +97,7 @@ impl World {
     }
 
     /// The rental's state machine hears of something; what it refuses is an answer that the API gives.
-    async fn hear(&self, at: usize, event: RentalEvent) {
+    pub(super) async fn hear(&self, at: usize, event: RentalEvent) {
         let (id, now, policy) =
             (self.rentals[at].booked.id, self.now(), self.store.policy().clone());
         let heard = self
@@ -115,9 +109,7 @@ impl World {
                         Ok(applied) => Ok(applied.rental.progress.state.as_str().to_owned()),
                         Err(AdvanceError::Illegal(error)) => Ok(error.to_string()),
                         Err(AdvanceError::Missing) => Ok("missing".to_owned()),
-                        Err(AdvanceError::Store(error)) => {
-                            Err(TxError::<StoreError>::Store(error))
-                        }
+                        Err(AdvanceError::Store(error)) => Err(TxError::<StoreError>::Store(error)),
                     }
                 })
             })
@@ -196,7 +188,7 @@ impl World {
         self.rentals[at].funded = true;
     }
 
-    fn lock(&self, renter: alloy::primitives::Address, terms: &escrow::Terms, deposit: Amount) {
+    fn lock(&self, renter: Address, terms: &escrow::Terms, deposit: Amount) {
         let value = if terms.token == POL { deposit.get() } else { 0 };
         self.submit(renter, calldata::lock(terms, deposit), value);
     }
@@ -235,130 +227,6 @@ impl World {
             })
             .await
             .unwrap();
-    }
-
-    async fn prepare(&mut self, at: usize) {
-        if self.chance(4) {
-            let stop = RentalEvent::StopRequested { by: Who::Renter, now: self.now() };
-            return self.hear(at, stop).await;
-        }
-        if self.rentals[at].broken {
-            if self.chance(20) {
-                let reason = FailReason::GpuUnavailable;
-                self.hear(at, RentalEvent::AgentFailed { reason }).await;
-            }
-            return;
-        }
-        self.hear(at, RentalEvent::AgentAcked).await;
-        if self.chance(70) {
-            self.hear(at, RentalEvent::AgentReady { at: self.now() }).await;
-        }
-    }
-
-    async fn run(&mut self, at: usize, rental: &Rental) {
-        match self.below(100) {
-            0..6 => {
-                self.rentals[at].silent_until = self.time + 30 + self.below(400);
-                self.chain.lock().unwrap().faults.note(Fault::AgentSilent);
-                self.trace.say(format!("  the machine of r{at} falls silent"));
-            }
-            6..14 => {
-                let stop = RentalEvent::StopRequested { by: Who::Renter, now: self.now() };
-                self.hear(at, stop).await;
-            }
-            14..17 => {
-                let renter = self.renters[self.rentals[at].renter].address();
-                self.submit(renter, calldata::stop(&self.rentals[at].booked.terms), 0);
-                self.trace.say(format!("  the renter of r{at} stops on the chain"));
-            }
-            17..19 => {
-                let provider = self.providers[self.rentals[at].provider].address();
-                self.submit(provider, calldata::stop(&self.rentals[at].booked.terms), 0);
-                self.trace.say(format!("  the provider of r{at} stops on the chain"));
-            }
-            19..24 => {
-                let booked = &self.rentals[at].booked;
-                let more = Amount::new(booked.deposit.get() / 5 + 1).unwrap();
-                let data = calldata::top_up(&booked.terms, more);
-                let value = if booked.terms.token == POL { more.get() } else { 0 };
-                self.submit(self.renters[self.rentals[at].renter].address(), data, value);
-                self.trace.say(format!("  the renter of r{at} tops up"));
-            }
-            24..28 => {
-                let provider = self.providers[self.rentals[at].provider].address();
-                let data = release(&self.rentals[at].booked.terms);
-                self.submit(provider, data, 0);
-                self.trace.say(format!("  the provider of r{at} releases"));
-            }
-            _ => self.read(at, rental).await,
-        }
-    }
-
-    /// The machine's signed word on the time since its last one.
-    async fn read(&mut self, at: usize, rental: &Rental) {
-        if self.time < self.rentals[at].silent_until {
-            return;
-        }
-        let (id, now) = (rental.id, self.now());
-        let Some(started) = rental.progress.started_at else { return };
-        let head = {
-            let mut connection = self.store.read().await.unwrap();
-            readings::head(&mut connection, id).await.unwrap()
-        };
-        let timeout = self.store.policy().evidence_timeout;
-        // nothing that the API would not take: in order, not too late, not ahead of us, not past the end
-        let mut from = head.map_or(started, |head| head.to.max(started));
-        from = from.max(now.saturating_minus(timeout)).max(UnixSeconds(self.rentals[at].silent_until));
-        let to = rental.progress.stopped_at.map_or(now, |stopped| stopped.min(now));
-        if from >= to {
-            return;
-        }
-        let reading = self.signed(at, Interval::new(from, to), head.map(|head| (head.seq, head.hash)));
-        let (state, policy) = (rental.progress.state, self.store.policy().clone());
-        self.store
-            .write("reading", move |tx| {
-                let (reading, policy) = (reading.clone(), policy.clone());
-                Box::pin(async move {
-                    readings::lock_rental(tx, id).await?;
-                    readings::append(tx, &reading).await?;
-                    if state == RentalState::Interrupted {
-                        let back = RentalEvent::EvidenceBack;
-                        advance::apply(tx, &policy, id, &back, now).await.map_err(stored)?;
-                    } else if state == RentalState::Active {
-                        let stale = reading.span.to.saturating_plus(policy.evidence_timeout);
-                        jobs::schedule(tx, id, JobKind::EvidenceWatch, stale).await?;
-                    }
-                    Ok::<_, TxError<StoreError>>(())
-                })
-            })
-            .await
-            .unwrap();
-        self.trace.say(format!("  the machine of r{at} was good for {} s", to.get() - from.get()));
-    }
-
-    fn signed(&self, at: usize, span: Interval, head: Option<(u64, B256)>) -> Reading {
-        let tenancy = &self.rentals[at];
-        let (seq, prev_hash) = head.map_or((1, B256::ZERO), |(seq, hash)| (seq + 1, hash));
-        let detail = json!({});
-        let message = escrow::reading::Reading {
-            rental: tenancy.booked.escrow_id,
-            seq,
-            from: span.from.get(),
-            to: span.to.get(),
-            detailHash: escrow::reading::detail_hash(&detail),
-            prevHash: prev_hash,
-        };
-        let key = &self.providers[tenancy.provider].key;
-        Reading {
-            rental: tenancy.booked.id,
-            seq,
-            span,
-            detail,
-            prev_hash,
-            hash: escrow::reading::hash(&message, &self.site.domain),
-            signature: escrow::reading::sign(&message, key, &self.site.domain).unwrap(),
-            received_at: self.now(),
-        }
     }
 
     /// Both sides sign the end that waits to be told.
@@ -410,19 +278,5 @@ impl World {
         };
         self.submit(by, data, 0);
         self.trace.say(format!("  {what} r{at}"));
-    }
-}
-
-fn release(terms: &escrow::Terms) -> Vec<u8> {
-    use alloy::sol_types::SolCall as _;
-    escrow::bindings::Escrow::releaseCall { t: terms.clone() }.abi_encode()
-}
-
-fn stored(error: AdvanceError) -> TxError<StoreError> {
-    match error {
-        AdvanceError::Store(error) => TxError::Store(error),
-        AdvanceError::Missing | AdvanceError::Illegal(_) => {
-            TxError::Store(StoreError::Bug(error.to_string()))
-        }
     }
 }

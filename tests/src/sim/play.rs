@@ -17,8 +17,8 @@ const ROUNDS: u64 = 160;
 const CYCLE: usize = 5;
 /// The time to dispute, and the arbiter's, lie between waits after which a call is tried again in its window.
 const WAITS: &[u64] = &[
-    2, 2, 60, 120, 240, 240, 240, 240, 240, 90_000, 60, 120, 240, 240, 90_000, 60, 120, 240, 700_000, 60,
-    120, 240, 700_000, 60, 120, 240,
+    2, 2, 60, 120, 240, 240, 240, 240, 240, 90_000, 60, 120, 240, 240, 90_000, 60, 120, 240,
+    700_000, 60, 120, 240, 700_000, 60, 120, 240,
 ];
 /// Rentals of one seed at most.
 const RENTALS: usize = 8;

@@ -47,7 +47,10 @@ impl Report {
         match &failure {
             None => println!("seed {seed}: holds ({:.1} s)", took.as_secs_f64()),
             Some(what) => {
-                println!("seed {seed}: FAILED, {what}\nits last {TAIL} lines:\n{}\n", trace.tail(TAIL));
+                println!(
+                    "seed {seed}: FAILED, {what}\nits last {TAIL} lines:\n{}\n",
+                    trace.tail(TAIL)
+                );
                 self.failures.push((seed, what.clone()));
             }
         }

@@ -82,7 +82,9 @@ impl tower::Service<RequestPacket> for Wire {
         let wire = self.clone();
         Box::pin(async move {
             Ok(match packet {
-                RequestPacket::Single(request) => ResponsePacket::Single(wire.serve(request).await?),
+                RequestPacket::Single(request) => {
+                    ResponsePacket::Single(wire.serve(request).await?)
+                }
                 RequestPacket::Batch(requests) => {
                     let mut answers = Vec::with_capacity(requests.len());
                     for request in requests {

@@ -7,7 +7,7 @@ use escrow::{
 };
 
 use super::{
-    CLOSE_WINDOW, Done, MAX_BATCH, MAX_SIGNED_BATCH, Phase, Refusal, Running, SolError as _, Slot,
+    CLOSE_WINDOW, Done, MAX_BATCH, MAX_SIGNED_BATCH, Phase, Refusal, Running, Slot, SolError as _,
     batch_of,
 };
 use crate::sim::money::{self, Shares};
@@ -145,15 +145,17 @@ impl Running<'_> {
 
     pub(super) fn close_batch(&mut self, c: &Escrow::closeBatchCall) -> Done {
         self.only_operator()?;
-        batch_of(c.items.len(), if c.signatures.is_empty() { MAX_BATCH } else { MAX_SIGNED_BATCH })?;
+        batch_of(
+            c.items.len(),
+            if c.signatures.is_empty() { MAX_BATCH } else { MAX_SIGNED_BATCH },
+        )?;
         if !c.signatures.is_empty() && c.signatures.len() != c.items.len() {
             return Err(Escrow::SignatureCountMismatch::SELECTOR);
         }
         let none = EndSignatures { renter: Default::default(), provider: Default::default() };
         for (at, item) in c.items.iter().enumerate() {
             let signatures = c.signatures.get(at).unwrap_or(&none);
-            let done =
-                self.close(&item.terms, item.stoppedAt.to(), item.creditSecs, signatures);
+            let done = self.close(&item.terms, item.stoppedAt.to(), item.creditSecs, signatures);
             self.skip_unless(&item.terms, done);
         }
         Ok(())
