@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
+use tests::sim::faults::Fault;
 
 #[test]
 fn every_planted_bug_can_still_be_planted() {
@@ -23,5 +24,18 @@ fn every_planted_bug_can_still_be_planted() {
             assert_ne!(before, after);
             assert_eq!(text.matches(before).count(), 1, "{}: {before:?} in {file}", bug["name"]);
         }
+    }
+}
+
+#[test]
+fn the_page_names_every_fault() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = fs::read_to_string(root.join("docs/SIMULATION.md")).unwrap();
+    for fault in Fault::ALL {
+        assert!(
+            page.contains(fault.word()),
+            "docs/SIMULATION.md says nothing of: {}",
+            fault.word()
+        );
     }
 }

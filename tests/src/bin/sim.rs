@@ -1,4 +1,4 @@
-//! Plays a range of seeds and prints a table: `sim 1..200 [--steps N] [--jobs N] [--until-failure] [--lies]`.
+//! Plays a range of seeds and prints a table: `sim 1..200 [--steps N] [--jobs N] [--until-failure] [--lies logs|receipts]`.
 //! Fails if a seed does.
 
 // a tool of the tests: it stops at the first surprise, and its table is its output
@@ -31,19 +31,19 @@ struct Options {
     steps: u64,
     jobs: u64,
     until_failure: bool,
-    /// Nodes lie, too.
-    lies: bool,
+    /// Nodes lie, too, about what has this word in its name.
+    lies: Option<String>,
 }
 
 fn options() -> Option<Options> {
     let mut options =
-        Options { from: 1, to: 20, steps: 150, jobs: 1, until_failure: false, lies: false };
+        Options { from: 1, to: 20, steps: 150, jobs: 1, until_failure: false, lies: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--steps" => options.steps = arguments.next()?.parse().ok()?,
             "--jobs" => options.jobs = arguments.next()?.parse().ok()?,
-            "--lies" => options.lies = true,
+            "--lies" => options.lies = Some(arguments.next()?),
             "--until-failure" => options.until_failure = true,
             range => match range.split_once("..") {
                 Some((from, to)) => {
@@ -61,7 +61,9 @@ fn options() -> Option<Options> {
 
 fn main() -> ExitCode {
     let Some(options) = options() else {
-        eprintln!("usage: sim 1..200 [--steps N] [--jobs N] [--until-failure] [--lies]");
+        eprintln!(
+            "usage: sim 1..200 [--steps N] [--jobs N] [--until-failure] [--lies logs|receipts]"
+        );
         return ExitCode::from(2);
     };
     let report = Arc::new(Mutex::new(Report::default()));
@@ -81,8 +83,11 @@ fn main() -> ExitCode {
                     }
                     let trace = Trace::default();
                     let from = Instant::now();
-                    let faults = if options.lies { Faults::with_lies } else { Faults::of_seed };
-                    let play = play_with(seed, options.steps, faults(seed), trace.clone());
+                    let faults = match &options.lies {
+                        Some(about) => Faults::with_lies(seed, about),
+                        None => Faults::of_seed(seed),
+                    };
+                    let play = play_with(seed, options.steps, faults, trace.clone());
                     let played = runtime.block_on(caught(play));
                     let failed = report.lock().unwrap().add(seed, played, &trace, from.elapsed());
                     if failed && options.until_failure {

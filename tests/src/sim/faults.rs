@@ -80,10 +80,11 @@ impl Faults {
         Self { random, active: true, level, struck: BTreeMap::new() }
     }
 
-    /// The seed's faults, and nodes that lie.
-    pub fn with_lies(seed: u64) -> Self {
+    /// The seed's faults, and nodes that lie: about all that they can, or about what has the word in its name.
+    pub fn with_lies(seed: u64, about: &str) -> Self {
         let mut faults = Self::of_seed(seed);
-        faults.level.extend(LIES.iter().map(|lie| (*lie, 100)));
+        let told = LIES.iter().filter(|lie| lie.word().contains(about));
+        faults.level.extend(told.map(|lie| (*lie, 100)));
         faults
     }
 
