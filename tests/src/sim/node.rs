@@ -170,15 +170,16 @@ impl Node<'_> {
 
     /// The block that a request is about: by tag, by number, or by hash.
     fn at(&self, tag: &Value) -> Result<Arc<Block>, Failure> {
-        let found = match tag {
-            Value::Object(object) => match (object.get("blockHash"), object.get("blockNumber")) {
-                (Some(hash), _) => self.by_hash(hash),
-                (None, Some(number)) => self.numbered(number),
-                (None, None) => None,
-            },
-            Value::Null => self.numbered(&json!("latest")),
-            Value::String(hash) if hash.len() == HASH => self.by_hash(tag),
-            tag => self.numbered(tag),
+        let found = if let Some(hash) = tag.get("blockHash") {
+            self.by_hash(hash)
+        } else if let Some(number) = tag.get("blockNumber") {
+            self.numbered(number)
+        } else if tag.is_null() {
+            self.numbered(&json!("latest"))
+        } else if tag.as_str().is_some_and(|text| text.len() == HASH) {
+            self.by_hash(tag)
+        } else {
+            self.numbered(tag)
         };
         found.ok_or_else(|| Failure::new(-32000, "header not found"))
     }

@@ -1,9 +1,6 @@
 //! What happened, in logical names only: the same seed writes the same bytes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 /// Shared, so that it outlives a panic of the run.
 #[derive(Clone, Default)]
@@ -28,6 +25,3 @@ impl Trace {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 }
-
-/// Counts things by name.
-pub type Tally = BTreeMap<&'static str, u64>;

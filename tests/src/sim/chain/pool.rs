@@ -26,10 +26,10 @@ impl Chain {
         // the network carries them twice: the second time they are known, or their number is used
         if self.faults.strikes(Fault::TxAgain) {
             let again = self.accept(raw);
-            return again.or_else(|rejected| match rejected {
-                Rejected::Known => Ok(hash),
-                other => Err(other),
-            });
+            return match again {
+                Err(Rejected::Known) => Ok(hash),
+                told => told,
+            };
         }
         let tx = Tx {
             hash,
