@@ -84,41 +84,60 @@ impl Booked {
     }
 }
 
-/// Ids of one booking.
+/// Ids of one booking. The quote's is in the terms, and so in the rental's id on the chain.
 #[derive(Clone, Copy)]
-struct Ids {
+pub struct Ids {
     machine: MachineId,
     offer: OfferId,
     quote: QuoteId,
     rental: RentalId,
 }
 
+impl Ids {
+    /// Ids out of any source of fresh ones.
+    pub fn from(mut fresh: impl FnMut() -> Uuid) -> Self {
+        Self {
+            machine: MachineId::from_uuid(fresh()),
+            offer: OfferId::from_uuid(fresh()),
+            quote: QuoteId::from_uuid(fresh()),
+            rental: RentalId::from_uuid(fresh()),
+        }
+    }
+}
+
 /// Registers a machine and books it.
 pub async fn book(store: &Store, order: &Order) -> Booked {
-    let ids = Ids {
-        machine: MachineId::from_uuid(Uuid::now_v7()),
-        offer: OfferId::from_uuid(Uuid::now_v7()),
-        quote: QuoteId::from_uuid(Uuid::now_v7()),
-        rental: RentalId::from_uuid(Uuid::now_v7()),
-    };
-    let order = order.clone();
+    book_as(store, order, Ids::from(Uuid::now_v7), HOUR).await
+}
+
+/// The same under ids of the caller's choice, for a deposit that pays for `duration`, by the store's policy.
+pub async fn book_as(store: &Store, order: &Order, ids: Ids, duration: Seconds) -> Booked {
+    let (order, policy) = (order.clone(), store.policy().clone());
     store
         .write("book", move |tx| {
-            let order = order.clone();
-            Box::pin(async move { Ok::<_, TxError<StoreError>>(write(tx, &order, ids).await?) })
+            let (order, policy) = (order.clone(), policy.clone());
+            Box::pin(async move {
+                Ok::<_, TxError<StoreError>>(write(tx, &policy, &order, ids, duration).await?)
+            })
         })
         .await
         .unwrap()
 }
 
-async fn write(tx: &mut Connection, order: &Order, ids: Ids) -> Result<Booked, StoreError> {
+async fn write(
+    tx: &mut Connection,
+    policy: &Policy,
+    order: &Order,
+    ids: Ids,
+    duration: Seconds,
+) -> Result<Booked, StoreError> {
     let now = order.now;
     let fresh = || AccountId::from_uuid(Uuid::now_v7());
     let renter = accounts::find_or_create(tx, fresh(), order.renter, now).await?.id;
     let provider = accounts::find_or_create(tx, fresh(), order.provider, now).await?.id;
     machines::create(tx, &machine(ids.machine, provider, now)).await?;
     offers::create(tx, &offer(ids, provider, now)).await?;
-    let quote = quote(order, ids, renter);
+    let quote = quote(policy, order, ids, (renter, duration));
     quotes::insert(tx, &quote).await?;
     let new = NewRental {
         id: ids.rental,
@@ -130,7 +149,7 @@ async fn write(tx: &mut Connection, order: &Order, ids: Ids) -> Result<Booked, S
         gpu_count: 1,
         now,
     };
-    rentals::book(tx, &policy(), &new).await?;
+    rentals::book(tx, policy, &new).await?;
     Ok(Booked {
         id: ids.rental,
         machine: ids.machine,
@@ -181,7 +200,12 @@ fn offer(ids: Ids, account: AccountId, now: UnixSeconds) -> NewOffer {
     }
 }
 
-fn quote(order: &Order, ids: Ids, account: AccountId) -> Quote {
+fn quote(
+    policy: &Policy,
+    order: &Order,
+    ids: Ids,
+    (account, duration): (AccountId, Seconds),
+) -> Quote {
     let rate = TokenRate::new(Amount::new(order.rate).unwrap()).unwrap();
     let mut quote = Quote {
         id: ids.quote,
@@ -191,21 +215,21 @@ fn quote(order: &Order, ids: Ids, account: AccountId) -> Quote {
         machine: ids.machine,
         model: "rtx-4090".to_owned(),
         gpu_count: 1,
-        duration: HOUR,
+        duration,
         usd_per_hour: UsdPerHour(UsdMicros::new(650_000)),
         lines: json!([]),
         renter: order.renter,
         provider: order.provider,
         token: order.token,
         rate,
-        fee: policy().fee,
-        start_by: order.now.saturating_plus(policy().start_window()),
+        fee: policy.fee,
+        start_by: order.now.saturating_plus(policy.start_window()),
         holdback: order.holdback,
         order_hash: keccak256(ids.quote.uuid()),
         escrow_id: B256::ZERO,
-        deposit: deposit_ceil(rate, HOUR).unwrap(),
+        deposit: deposit_ceil(rate, duration).unwrap(),
         created_at: order.now,
-        expires_at: order.now.saturating_plus(policy().quote_ttl),
+        expires_at: order.now.saturating_plus(policy.quote_ttl),
     };
     quote.escrow_id = terms_hash(&Terms::from(&quote.terms()), &order.domain);
     quote

@@ -16,3 +16,4 @@ pub mod house;
 pub mod market;
 pub mod proxy;
 pub mod random;
+pub mod sim;

@@ -134,8 +134,13 @@ impl Market {
 
     /// The next block is made at that time.
     pub async fn travel(&self, to: u64) {
-        self.chain.anvil().call("evm_setNextBlockTimestamp", json!([to])).await.unwrap();
+        self.at(to).await;
         self.mine().await;
+    }
+
+    /// The block that comes next will be made at that time.
+    pub async fn at(&self, time: u64) {
+        self.chain.anvil().call("evm_setNextBlockTimestamp", json!([time])).await.unwrap();
     }
 
     /// The newest blocks are replaced; of their transactions only those given come back.

@@ -1,5 +1,6 @@
 //! A small generator with a fixed seed (splitmix64): the same inputs in every run.
 
+#[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
 impl Random {

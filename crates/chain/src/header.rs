@@ -19,6 +19,8 @@ pub struct BlockHeader {
     pub timestamp: UnixSeconds,
     /// Base fee in wei per gas.
     pub base_fee: u128,
+    /// Gas that its transactions used.
+    pub gas_used: u64,
     /// How many transactions are in it.
     pub transactions: usize,
     /// Who emitted logs in it, and which: never wrong about a no.
@@ -41,6 +43,7 @@ impl From<&Block> for BlockHeader {
             parent_hash: block.header.parent_hash,
             timestamp: UnixSeconds(block.header.timestamp),
             base_fee: block.header.base_fee_per_gas.map_or(0, u128::from),
+            gas_used: block.header.gas_used,
             transactions: block.transactions.len(),
             logs_bloom: block.header.logs_bloom,
         }

@@ -33,6 +33,8 @@ pub(crate) struct Receipt {
     #[serde(default)]
     gas_used: U64,
     #[serde(default)]
+    cumulative_gas_used: U64,
+    #[serde(default)]
     effective_gas_price: U128,
     #[serde(default)]
     logs: Vec<Emitted>,
@@ -48,6 +50,13 @@ impl Receipt {
 #[derive(Debug, Deserialize)]
 struct Emitted {
     address: Address,
+}
+
+impl Receipt {
+    /// Gas that its block used up to and with this transaction.
+    pub(crate) fn cumulative_gas(&self) -> u64 {
+        self.cumulative_gas_used.to()
+    }
 }
 
 impl From<Receipt> for TxReceipt {

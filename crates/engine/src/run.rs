@@ -1,7 +1,11 @@
 //! Drives the loops until it is told to stop. A loop whose tick fails waits longer each time, up to a
 //! limit, and says so once per change; it never gives up.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use chain::{ReadClient, Signer};
 use futures_util::future::join_all;
@@ -38,21 +42,17 @@ pub struct Engine {
     pub settings: EngineSettings,
 }
 
+/// The longest wait after the chain's RPC failed.
+const CHAIN_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Runs all loops until `stop`; each finishes the tick it is in, and the keys are handed over.
-///
-/// # Errors
-/// Only if a signer's account could not be taken over.
-pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineError> {
+pub async fn run(engine: Engine, stop: CancellationToken) {
     let Engine { store, client, signers, site, settings } = engine;
     let lanes: Vec<Lane> = signers
         .into_iter()
         .map(|signer| Lane::new(store.clone(), client.clone(), signer, settings.lane, site.clone()))
         .collect();
-    for lane in &lanes {
-        lane.take_over().await?;
-    }
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
     let reconciler = Reconciler::new(store, client, site);
@@ -73,11 +73,18 @@ pub async fn run(engine: Engine, stop: CancellationToken) -> Result<(), EngineEr
             reconciler.tick().await.map(drop)
         }),
     );
-    Ok(())
 }
 
 async fn send_for(lane: &Lane, pause: Duration, (stop, woken): (&CancellationToken, &Notify)) {
-    keep_going("lane", pause, (stop, woken), || async { lane.tick().await.map(drop) }).await;
+    let known = AtomicBool::new(false);
+    keep_going("lane", pause, (stop, woken), || async {
+        if !known.load(Ordering::Relaxed) {
+            lane.take_over().await?;
+            known.store(true, Ordering::Relaxed);
+        }
+        lane.tick().await.map(drop)
+    })
+    .await;
     if let Err(error) = lane.hand_over().await {
         tracing::warn!(signer = %lane.address(), %error, "the key is not handed over; its lease ends by itself");
     }
@@ -110,7 +117,16 @@ async fn keep_going<F, T>(
                 }
                 metrics::counter!("weir_tick_failures_total", "loop" => name).increment(1);
                 let doubled = pause.saturating_mul(1_u32 << failures.min(6));
-                doubled.min(LONGEST_WAIT)
+                // An RPC that fails now and then is asked again soon: the next answer may be good.
+                let longest = match error {
+                    EngineError::Chain(_) => CHAIN_WAIT.max(pause),
+                    EngineError::Store(_)
+                    | EngineError::Signer(_)
+                    | EngineError::Parked(_)
+                    | EngineError::WrongChain(_)
+                    | EngineError::Broken(_) => LONGEST_WAIT,
+                };
+                doubled.min(longest)
             }
         };
         tokio::select! {

@@ -139,7 +139,7 @@ pub async fn claim(
 ) -> Result<Vec<Job>, StoreError> {
     let now = ts_millis(now)?;
     let until = now.checked_add(lease.try_into().map_err(StoreError::corrupt)?);
-    let rows = sqlx::query!(
+    let mut rows = sqlx::query!(
         "UPDATE jobs SET run_lease = run_lease + 1, leased_until = $2, attempts = attempts + 1
          WHERE id IN (SELECT id FROM jobs
                       WHERE done_at IS NULL AND due_at <= $1
@@ -152,6 +152,8 @@ pub async fn claim(
     )
     .fetch_all(connection)
     .await?;
+    // an UPDATE returns its rows in any order: oldest first, so that the same state leads to the same steps
+    rows.sort_by_key(|row| row.id);
     rows.into_iter()
         .map(|row| {
             Ok(Job {

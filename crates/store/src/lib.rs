@@ -21,6 +21,7 @@ pub mod quotes;
 pub mod readings;
 pub mod rentals;
 pub mod schema;
+pub mod seam;
 pub mod timeline;
 pub mod tokens;
 pub mod txs;

@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Policy, StoreError, TxError};
+use crate::{Policy, StoreError, TxError, seam};
 
 /// What every query function takes.
 pub type Connection = PgConnection;
@@ -126,6 +126,7 @@ impl Store {
         R: Send + 'static,
         F: for<'c> Fn(&'c mut PgConnection) -> Unit<'c, T, R> + Send + Sync + 'static,
     {
+        seam::at(name).await;
         let pool = self.pool.clone();
         let task = tokio::spawn(async move {
             let mut attempt = 0_u32;
@@ -142,10 +143,12 @@ impl Store {
                 }
             }
         });
-        match task.await {
+        let done = match task.await {
             Ok(done) => done,
             Err(join) => Err(StoreError::Bug(format!("{name}: {join}")).into()),
-        }
+        };
+        seam::at(name).await;
+        done
     }
 }
 

@@ -66,7 +66,8 @@ impl Market {
         receipt.transaction_hash
     }
 
-    async fn mined(
+    /// A call that is mined, whether or not it succeeds.
+    pub async fn mined(
         &self,
         from: Address,
         to: Address,
