@@ -21,7 +21,7 @@ use domain::{
 use escrow::bindings::{Escrow, TestUSDC};
 use serde_json::json;
 use store::{
-    Store, StoreError, TxError,
+    Policy, Store, StoreError, TxError,
     deployment::{self, Deployment},
 };
 use testkit::{AnvilOptions, ManualClock, TestChain, TestDb};
@@ -82,7 +82,7 @@ impl Market {
         let site = engine::Site::check(&client, &deployment).await.unwrap();
         record(&store, deployment).await;
         booking::list_tokens(&store, Some(usdc), clock.now().seconds()).await;
-        let engine = Engine::start(&db_url, chain.url(), clock.clone(), &site).await;
+        let engine = Engine::start(&db_url, chain.url(), clock.clone(), &site, policy()).await;
         engine.lane.take_over().await.unwrap();
         let market = Self {
             chain,
@@ -150,7 +150,12 @@ impl Market {
 
     /// Another process of the engine on the same database, as it is at its start.
     pub async fn another(&self, rpc: &str) -> Engine {
-        Engine::start(&self.db_url, rpc, self.clock.clone(), &self.site).await
+        self.another_under(policy(), rpc).await
+    }
+
+    /// The same with other timeouts.
+    pub async fn another_under(&self, policy: Policy, rpc: &str) -> Engine {
+        Engine::start(&self.db_url, rpc, self.clock.clone(), &self.site, policy).await
     }
 
     /// The engine's process ends and is started again.

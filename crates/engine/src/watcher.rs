@@ -18,7 +18,7 @@ use store::{
     advance::{self, AdvanceError},
     blocks::{self, FollowedBlock, NewEvent, SeenEvent},
     intents::{self, Call},
-    quotes, rentals, timeline, txs,
+    ledger, quotes, rentals, timeline, txs,
 };
 
 use crate::{EngineError, Site, apply, final_events};
@@ -295,7 +295,9 @@ impl Watcher {
                     if !blocks::finalise(tx, number, hash).await? {
                         return Ok(());
                     }
-                    for done in txs::finalise(tx, number, now).await? {
+                    let ended = txs::finalise(tx, number, now).await?;
+                    ledger::post_gas(tx, &ended, now.seconds()).await?;
+                    for done in ended {
                         let failure = (!done.succeeded).then_some("the transaction reverted");
                         let carried = intents::finish(tx, done.id, failure).await?;
                         if failure.is_some() {

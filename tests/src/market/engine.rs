@@ -10,10 +10,8 @@ use std::{
 
 use chain::{FeePolicy, ReadClient, Signer};
 use engine::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Watcher};
-use store::Store;
+use store::{Policy, Store};
 use testkit::{DEV_KEYS, ManualClock};
-
-use crate::booking::policy;
 
 pub use engine::Site;
 
@@ -36,8 +34,9 @@ impl Engine {
         rpc: &str,
         clock: Arc<ManualClock>,
         site: &Site,
+        policy: Policy,
     ) -> Self {
-        let store = Store::connect(db_url, 6, clock, policy()).await.unwrap();
+        let store = Store::connect(db_url, 6, clock, policy).await.unwrap();
         let client = ReadClient::connect(rpc).unwrap();
         let signer: Signer = DEV_KEYS[1].parse().unwrap();
         Self {
