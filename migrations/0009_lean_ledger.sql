@@ -150,3 +150,9 @@ UPDATE jobs SET done_at = due_at WHERE kind = 'evidence_watch' AND done_at IS NU
 
 -- A claim and the end of a job write a new version of its row: room for it on the same page.
 ALTER TABLE jobs SET (fillfactor = 75);
+
+-- Which GPUs are free from now on: a look at one place of a B-tree. The exclusion constraint's own index
+-- answers that too, but the more holds there are, the more of its pages such a look has to read.
+ALTER TABLE rental_gpus ADD COLUMN held_until timestamptz
+    GENERATED ALWAYS AS (COALESCE(upper(during), 'infinity'::timestamptz)) STORED;
+CREATE INDEX rental_gpus_held_until ON rental_gpus (gpu_id, held_until);

@@ -115,7 +115,15 @@ async fn stored(market: &Market) -> (i64, i64) {
                   WHERE datname = current_database() AND pid <> pg_backend_pid()
                     AND backend_type = 'client backend'";
     while market.count(others).await > 0 {
-        assert!(began.elapsed() < Duration::from_secs(30), "connections do not end");
+        if began.elapsed() > Duration::from_secs(30) {
+            let who: Vec<(i32, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+                "SELECT pid, state, query, application_name FROM pg_stat_activity WHERE datname = current_database()",
+            )
+            .fetch_all(market.store.pool())
+            .await
+            .unwrap();
+            panic!("connections do not end: {who:?}");
+        }
         sleep(Duration::from_millis(50)).await;
     }
     // asked of a new connection: this one tells its own counts only when it rests

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::UnixSeconds;
 use domain::rental::{Effect, LockStatus, Progress, RentalEvent as E, RentalState, book, step};
 use domain::table::rental_events;
 
@@ -89,6 +90,15 @@ const fn only_if_asked(event: &E) -> bool {
     )
 }
 
+/// Timers of held time fire when it is over, whichever hold it is.
+fn events() -> Vec<E> {
+    let later = |event| {
+        let due = matches!(event, E::FinalizeDue { .. });
+        if due { E::FinalizeDue { now: UnixSeconds(u64::MAX) } } else { event }
+    };
+    rental_events().into_iter().map(later).collect()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Scene {
     progress: Progress,
@@ -114,7 +124,7 @@ impl Scene {
 
     /// Whether something that will come changes anything, or is asked for anew.
     fn leads_on(&self) -> bool {
-        rental_events().iter().any(|event| {
+        events().iter().any(|event| {
             let awaited = self.awaited.iter().any(|awaited| awaited.answers(event));
             awaited
                 && step(&self.progress, event)
@@ -140,7 +150,7 @@ fn whatever_waits_has_something_that_leads_on() {
         if !locked && !scene.leads_on() {
             stuck.push(format!("{scene:?}"));
         }
-        for event in rental_events() {
+        for event in events() {
             if let Some(next) = scene.after(&event)
                 && !scenes.contains(&next)
             {

@@ -18,8 +18,10 @@ use crate::{
 };
 
 mod gas;
+mod statement;
 mod totals;
 pub use gas::post_gas;
+pub use statement::{Entry, Holder, Part, Place, Statement, statement};
 pub use totals::{Audited, TokenTotals, audit, fold, raise_surplus, surpluses, totals};
 
 /// A posting with the fact that it records.

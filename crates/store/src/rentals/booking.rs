@@ -144,7 +144,7 @@ pub async fn insert(
                SELECT g.id, g.vendor_uuid, g.model, g.ordinal FROM gpus g
                WHERE g.machine_id = $6
                  AND NOT EXISTS (SELECT FROM rental_gpus h
-                                 WHERE h.gpu_id = g.id AND h.during && tstzrange($11, NULL))
+                                 WHERE h.gpu_id = g.id AND h.held_until > $11)
                ORDER BY g.ordinal LIMIT $12),
            held AS (
                INSERT INTO rental_gpus (rental_id, gpu_id, during)
