@@ -65,6 +65,11 @@ async fn cost_of(rentals: usize) -> Cost {
     for rental in &running {
         speak(&market, rental, Seconds(HOURS * 3_600 + 60)).await;
     }
+    // what is still to become final of the starts is no rest
+    for _ in 0..10 {
+        market.pass(1).await;
+        market.tick().await;
+    }
 
     let proxy = Proxy::before(market.chain.url()).await;
     let calls = Arc::new(AtomicU64::new(0));

@@ -14,8 +14,8 @@ use crate::{
     server::{WEIR, analyze},
 };
 
-/// Rentals with a timer of each kind: more timers than a slice can finish.
-const RENTALS: i64 = 30_000;
+/// Rentals, each with a timer of every kind, for a second of a slice: more than a second can finish.
+const RENTALS_PER_SECOND: f64 = 10_000.0;
 /// Timers that are claimed and finished at once.
 const BATCH: i64 = 100;
 const LEASE: Duration = Duration::from_secs(15);
@@ -24,27 +24,23 @@ const LEASE: Duration = Duration::from_secs(15);
 pub struct Queue {
     clients: Vec<Worker>,
     connection: PgConnection,
+    rentals: i64,
     done: i64,
 }
 
 impl Queue {
     pub(crate) const NAME: &str = "p4_jobs_claimed_and_done";
 
-    /// Makes the rentals whose timers these are.
+    /// Makes the market in which rentals will be.
     ///
     /// # Errors
-    /// If they cannot be made.
+    /// If it cannot be made.
     pub async fn start(server: &Server, clients: u16) -> Result<Self, BenchError> {
         let store = server.store(u32::from(clients)).await?;
         let mut connection = server.connect(WEIR).await?;
         sqlx::raw_sql(MARKET).execute(&mut connection).await.map_err(BenchError::sql("set up"))?;
-        sqlx::query(BOOK)
-            .bind(RENTALS)
-            .execute(&mut connection)
-            .await
-            .map_err(BenchError::sql("make rentals"))?;
         let clients = (0..clients).map(|_| Worker { store: store.clone() }).collect();
-        Ok(Self { clients, connection, done: 0 })
+        Ok(Self { clients, connection, rentals: 0, done: 0 })
     }
 }
 
@@ -54,7 +50,15 @@ impl Scenario for Queue {
     }
 
     /// Every rental has a due timer of every kind again; those of slices before are gone.
-    async fn prepare(&mut self, _span: Duration) -> Result<(), BenchError> {
+    async fn prepare(&mut self, span: Duration) -> Result<(), BenchError> {
+        let wanted = (RENTALS_PER_SECOND * span.as_secs_f64()).ceil() as i64;
+        sqlx::query(BOOK)
+            .bind(self.rentals)
+            .bind(wanted)
+            .execute(&mut self.connection)
+            .await
+            .map_err(BenchError::sql("make rentals"))?;
+        self.rentals = self.rentals.max(wanted);
         let kinds: Vec<&str> = JobKind::ALL.iter().map(|kind| kind.as_str()).collect();
         for (doing, statement) in [("forget old timers", FORGET), ("set timers", FILL)] {
             sqlx::query(statement)
@@ -147,7 +151,7 @@ const MARKET: &str = "
 
 const BOOK: &str = "
     WITH number AS (SELECT i, gen_random_uuid() AS quote, sha256(int8send(i)) AS escrow
-                    FROM generate_series(1, $1) i),
+                    FROM generate_series($1 + 1, $2) i),
     quoted AS (
         INSERT INTO quotes (id, account_id, offer_id, offer_version, duration_s, usd_micros_per_hour, lines,
                             renter, provider, token, price_per_hour, fee_bps, start_by, holdback_s, order_hash,
