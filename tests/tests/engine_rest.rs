@@ -63,11 +63,11 @@ async fn cost_of(rentals: usize) -> Cost {
     }
     market.settle_in().await;
     for rental in &running {
-        speak(&market, rental, Seconds(HOURS * 3_600 + 60)).await;
+        speak(&market, rental, Seconds(HOURS * 3_600 + 900)).await;
     }
-    // what is still to become final of the starts is no rest
+    // what is still to become final is no rest, nor are the deadlines of before that come due once
     for _ in 0..10 {
-        market.pass(1).await;
+        market.pass(70).await;
         market.tick().await;
     }
 
