@@ -21,7 +21,7 @@ use domain::{
 use escrow::bindings::{Escrow, TestUSDC};
 use serde_json::json;
 use store::{
-    Store, StoreError, TxError,
+    Policy, Store, StoreError, TxError,
     deployment::{self, Deployment},
 };
 use testkit::{AnvilOptions, DEV_KEYS, ManualClock, TestChain, TestDb};
@@ -82,7 +82,9 @@ impl Market {
         let site = engine::Site::check(&client, &deployment).await.unwrap();
         record(&store, deployment).await;
         booking::list_tokens(&store, Some(usdc), clock.now().seconds()).await;
-        let engine = Engine::start(&db_url, chain.url(), clock.clone(), &site, DEV_KEYS[1]).await;
+        let engine =
+            Engine::start(&db_url, chain.url(), clock.clone(), &site, (DEV_KEYS[1], policy()))
+                .await;
         engine.lane.take_over().await.unwrap();
         let market = Self {
             chain,
@@ -155,12 +157,21 @@ impl Market {
 
     /// Another process of the engine on the same database, as it is at its start.
     pub async fn another(&self, rpc: &str) -> Engine {
-        self.with_key(rpc, DEV_KEYS[1]).await
+        self.another_with(rpc, DEV_KEYS[1], policy()).await
     }
 
     /// The same with another key to send with.
     pub async fn with_key(&self, rpc: &str, key: &str) -> Engine {
-        Engine::start(&self.db_url, rpc, self.clock.clone(), &self.site, key).await
+        self.another_with(rpc, key, policy()).await
+    }
+
+    /// The same with other timeouts.
+    pub async fn another_under(&self, policy: Policy, rpc: &str) -> Engine {
+        self.another_with(rpc, DEV_KEYS[1], policy).await
+    }
+
+    async fn another_with(&self, rpc: &str, key: &str, policy: Policy) -> Engine {
+        Engine::start(&self.db_url, rpc, self.clock.clone(), &self.site, (key, policy)).await
     }
 
     /// The engine as the worker runs it, to be given to [`::engine::run`].

@@ -117,14 +117,21 @@ async fn a_transfer_is_balanced_and_moves_something() {
     let house = House::new().await;
     house
         .assert_refused(&[
-            (CHECK, "INSERT INTO ledger_transfers SELECT posting_id, 1, debit_id, credit_id, token, 0 FROM ledger_transfers"),
-            (CHECK, "INSERT INTO ledger_transfers SELECT posting_id, 1, debit_id, credit_id, token, -1 FROM ledger_transfers"),
-            (CHECK, "INSERT INTO ledger_transfers SELECT posting_id, 1, debit_id, credit_id, token, 2::numeric ^ 96 FROM ledger_transfers"),
-            (CHECK, "INSERT INTO ledger_transfers SELECT posting_id, 1, debit_id, debit_id, token, 1 FROM ledger_transfers"),
+            (CHECK, "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount) SELECT posting_id, 1, debit_id, credit_id, 0 FROM ledger_transfers"),
+            (CHECK, "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount) SELECT posting_id, 1, debit_id, credit_id, -1 FROM ledger_transfers"),
+            (CHECK, "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount) SELECT posting_id, 1, debit_id, credit_id, 2::numeric ^ 96 FROM ledger_transfers"),
+            (CHECK, "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount) SELECT posting_id, 1, debit_id, debit_id, 1 FROM ledger_transfers"),
             // a debit in one token and a credit in another
-            (FOREIGN_KEY, "INSERT INTO ledger_transfers SELECT t.posting_id, 1, t.debit_id, u.credit_id, t.token, 1
-                           FROM ledger_transfers t JOIN ledger_transfers u ON u.token <> t.token"),
-            (UNIQUE, "INSERT INTO ledger_postings SELECT gen_random_uuid(), kind, source, at FROM ledger_postings"),
+            (FOREIGN_KEY, "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount)
+                           SELECT t.posting_id, 1, t.debit_id, u.credit_id, 1
+                           FROM ledger_transfers t JOIN ledger_transfers u ON u.seq <> t.seq"),
+            // accounts and postings that are none
+            (FOREIGN_KEY, "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount)
+                           SELECT posting_id, 1, debit_id, gen_random_uuid(), 1 FROM ledger_transfers"),
+            (FOREIGN_KEY, "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount)
+                           SELECT gen_random_uuid(), 1, debit_id, credit_id, 1 FROM ledger_transfers"),
+            (UNIQUE, "INSERT INTO ledger_postings (kind, source, at) SELECT kind, source, at FROM ledger_postings"),
+            (CHECK, r"INSERT INTO ledger_postings (kind, source, at) VALUES ('lock', '\\x', now())"),
             (UNIQUE, "INSERT INTO ledger_accounts (kind, owner, escrow_id, token)
                       SELECT kind, owner, escrow_id, token FROM ledger_accounts"),
             (CHECK, "INSERT INTO ledger_accounts (kind, token) VALUES ('provider_earnings', decode(repeat('00', 20), 'hex'))"),
@@ -143,6 +150,9 @@ async fn what_was_written_for_ever_cannot_be_changed() {
             (IMMUTABLE, "DELETE FROM ledger_postings"),
             (IMMUTABLE, "UPDATE ledger_accounts SET owner = NULL"),
             (IMMUTABLE, "DELETE FROM ledger_accounts"),
+            (IMMUTABLE, "TRUNCATE ledger_transfers"),
+            (IMMUTABLE, "TRUNCATE ledger_postings"),
+            (IMMUTABLE, "TRUNCATE ledger_accounts, ledger_balances"),
             (IMMUTABLE, "UPDATE readings SET to_at = to_at + interval '1 second'"),
             (IMMUTABLE, "DELETE FROM readings"),
             (IMMUTABLE, "UPDATE quotes SET deposit = deposit + 1"),

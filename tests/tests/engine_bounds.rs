@@ -160,7 +160,8 @@ async fn balances_are_the_same_however_much_of_them_is_folded() {
     market
         .tamper(
             "UPDATE ledger_balances SET balance = balance + 1
-             WHERE account_id = (SELECT min(account_id) FROM ledger_balances WHERE balance > 0)",
+             WHERE account_id = (SELECT account_id FROM ledger_balances WHERE balance > 0
+                                 ORDER BY account_id LIMIT 1)",
         )
         .await;
     assert_eq!(audit().await.wrong, 1);

@@ -180,24 +180,24 @@ async fn bytes_that_are_too_cheap_are_signed_again_at_a_higher_fee() {
 
 /// A base unit that does not exist, given to somebody by a hand in the database.
 const PLANT: &str = "
-    WITH p AS (INSERT INTO ledger_postings (id, kind, source, at)
-               VALUES (gen_random_uuid(), 'release', 'planted', now()) RETURNING id),
+    WITH p AS (INSERT INTO ledger_postings (kind, source, at)
+               VALUES ('release', 'planted', now()) RETURNING id),
          a AS (INSERT INTO ledger_accounts (kind, owner, token)
                SELECT 'provider_earnings', decode(repeat('aa', 20), 'hex'), token
                FROM ledger_accounts WHERE kind = 'outside' LIMIT 1 RETURNING id, token)
-    INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, token, amount)
-    SELECT p.id, 0, o.id, a.id, a.token, 1
+    INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount)
+    SELECT p.id, 0, o.id, a.id, 1
     FROM p, a, ledger_accounts o WHERE o.kind = 'outside' AND o.token = a.token";
 
 /// A base unit moved from one claim to another: the sums stay the same.
 const MOVE: &str = "
-    WITH p AS (INSERT INTO ledger_postings (id, kind, source, at)
-               VALUES (gen_random_uuid(), 'release', 'planted', now()) RETURNING id),
+    WITH p AS (INSERT INTO ledger_postings (kind, source, at)
+               VALUES ('release', 'planted', now()) RETURNING id),
          a AS (INSERT INTO ledger_accounts (kind, owner, token)
                SELECT 'provider_earnings', decode(repeat('aa', 20), 'hex'), token
                FROM ledger_accounts WHERE kind = 'renter_deposit' LIMIT 1 RETURNING id, token)
-    INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, token, amount)
-    SELECT p.id, 0, d.id, a.id, a.token, 1
+    INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount)
+    SELECT p.id, 0, d.id, a.id, 1
     FROM p, a, ledger_accounts d WHERE d.kind = 'renter_deposit'";
 
 #[tokio::test]

@@ -242,7 +242,7 @@ async fn the_worker_compares_at_every_final_block() {
     let found = [(Scope::Rental(rental.escrow_id), Reason::RentalDrift)];
     assert_eq!(frozen(&market).await, found, "long before its hour");
     stop.cancel();
-    worker.await.unwrap().unwrap();
+    worker.await.unwrap();
 }
 
 /// A market behind a node that can be told to misbehave, with a rental that is to be closed.

@@ -20,7 +20,7 @@ use sqlx::Connection as _;
 use store::{
     StoreError, TxError,
     blocks::{self, FollowedBlock, NewEvent},
-    offers, quotes, readings,
+    quotes, readings,
     rentals::{self, NewRental},
     timeline,
 };
@@ -99,11 +99,12 @@ async fn a_booking_that_waits_for_a_change_of_price_finds_the_new_one() {
                       min_duration_s, max_duration_s, created_at FROM offer_versions;
                   UPDATE offers SET version = 2";
     sqlx::raw_sql(change).execute(&mut *tx).await.unwrap();
-    let (store, now) = (house.store.clone(), house.order.now);
+    let (store, renter, escrow_id) = (house.store.clone(), row.renter, row.escrow_id);
     let booking = tokio::spawn(async move {
         let read = store.write("read", move |tx| {
             Box::pin(async move {
-                Ok::<_, TxError<StoreError>>(offers::get_shared(tx, offer, now).await?)
+                let ground = rentals::hold_ground(tx, renter, offer, escrow_id, 9).await?;
+                Ok::<_, TxError<StoreError>>(ground)
             })
         });
         read.await.unwrap()
@@ -111,7 +112,8 @@ async fn a_booking_that_waits_for_a_change_of_price_finds_the_new_one() {
     tokio::time::sleep(A_WHILE).await;
     assert!(!booking.is_finished());
     tx.commit().await.unwrap();
-    assert_eq!(booking.await.unwrap().map(|offer| offer.version), Some(2));
+    let ground = booking.await.unwrap();
+    assert_eq!((ground.offer.1, ground.unfunded), (2, 1));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod extract;
 mod feed;
 mod gasless;
 mod identity;
+mod ledger;
 mod market;
 mod openapi;
 mod problem;

@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    AppState, agent, auth, edge, market, openapi as description, provider, renter, system,
+    AppState, agent, auth, edge, ledger, market, openapi as description, provider, renter, system,
 };
 
 fn routes() -> OpenApiRouter<AppState> {
@@ -30,6 +30,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(renter::routes())
         .merge(provider::routes())
         .merge(agent::routes())
+        .merge(ledger::routes())
         .merge(system::routes())
 }
 

@@ -1,15 +1,18 @@
 //! What every handler has at hand.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::http::HeaderValue;
 use chain::ReadClient;
 use domain::time::{Seconds, UnixSeconds};
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::{Store, StoreError};
+use store::{Store, StoreError, deployment::Deployment};
 use tokio_util::sync::CancellationToken;
 
-use crate::{feed::Feed, gasless::Gasless, streams::Streams};
+use crate::{Problem, feed::Feed, gasless::Gasless, market::deployed, streams::Streams};
 
 /// Settings of the HTTP side.
 #[derive(Clone, Debug)]
@@ -97,6 +100,7 @@ pub struct AppState {
     pub(crate) leaving: CancellationToken,
     /// It accepts nobody any more.
     pub(crate) closing: CancellationToken,
+    deployment: Arc<OnceLock<Deployment>>,
 }
 
 impl AppState {
@@ -114,7 +118,23 @@ impl AppState {
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let gasless = Gasless::default();
         let config = Arc::new(config);
-        Self { store, chain, config, metrics, feed, gasless, streams, leaving, closing }
+        let deployment = Arc::default();
+        Self { store, chain, config, metrics, feed, gasless, streams, leaving, closing, deployment }
+    }
+
+    /// The deployment: once it is recorded it is the database's only one, and is asked for no more.
+    ///
+    /// # Errors
+    /// The store's, or that there is none yet.
+    pub(crate) async fn deployment(
+        &self,
+        connection: &mut store::Connection,
+    ) -> Result<Deployment, Problem> {
+        if let Some(known) = self.deployment.get() {
+            return Ok(known.clone());
+        }
+        let found = deployed(store::deployment::get(connection).await?)?;
+        Ok(self.deployment.get_or_init(|| found).clone())
     }
 
     /// Asks every listed token whether deposits can be locked by a signature (EIP-3009), so that the first booking need

@@ -20,7 +20,7 @@ mod client;
 mod pool;
 
 use client::Renter;
-use pool::{CHAIN_ID, Pool, Spread};
+use pool::{CHAIN_ID, Pool, Spread, UNFUNDED};
 
 /// Database connections of the service, as `WEIR_DB_CONNECTIONS` is by default.
 const CONNECTIONS: u32 = 16;
@@ -71,11 +71,8 @@ impl Booking {
         let store = server.store(u32::from(clients)).await?;
         let pool = Pool::open(store, spread, clients, seed).await?;
         let service = Service::start(server).await?;
-        let clients = pool
-            .sessions()
-            .iter()
-            .enumerate()
-            .map(|(number, token)| Renter::new(number, &service.url, token))
+        let clients = (0..usize::from(clients))
+            .map(|number| Renter::new(number, &service.url))
             .collect::<Result<Vec<_>, _>>()?;
         let mut connection = server.connect(WEIR).await?;
         let known = stored(&mut connection, &[]).await?;
@@ -162,8 +159,8 @@ impl Service {
         let chain = ReadClient::connect("http://127.0.0.1:9")
             .map_err(BenchError::subject("make a chain client"))?;
         let store = server.store(CONNECTIONS).await?;
-        // few renters stand for many here, and none of their bookings is ever funded
-        let config = ApiConfig { unfunded_limit: i64::MAX, ..ApiConfig::new(&url, CHAIN_ID) };
+        // none of the bookings is ever funded
+        let config = ApiConfig { unfunded_limit: UNFUNDED, ..ApiConfig::new(&url, CHAIN_ID) };
         let app = AppState::new(store, chain, config, None);
         let stop = CancellationToken::new();
         let task = tokio::spawn(api::serve(listener, app, stop.clone()));

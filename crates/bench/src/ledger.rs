@@ -1,10 +1,11 @@
-//! P1: durable double-entry transfers through the store's own ledger.
+//! P1: durable double-entry transfers through the store's own ledger. P3: the same with the platform's account in
+//! every one of them.
 
 use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, B256};
 use domain::{
-    ledger::{Parties, Posting, lock_posting, release_posting},
+    ledger::{AccountKind, Parties, Posting, lock_posting, release_posting},
     money::Amount,
 };
 use sqlx::PgConnection;
@@ -27,9 +28,28 @@ const DEPOSIT: u128 = 1_000_000_000_000_000;
 /// The most that one transfer moves, in base units.
 const LARGEST: u64 = 1_000_000;
 
+/// Who gets what is paid.
+#[derive(Clone, Copy, Debug)]
+enum Earner {
+    /// One of many, at random.
+    Providers,
+    /// The platform, always.
+    Platform,
+}
+
+impl Earner {
+    const fn account(self) -> &'static str {
+        match self {
+            Self::Providers => AccountKind::ProviderEarnings.as_str(),
+            Self::Platform => AccountKind::PlatformFees.as_str(),
+        }
+    }
+}
+
 /// Transfers from random deposits to random providers, so many to a transaction.
 pub struct Ledger {
     name: &'static str,
+    earner: Earner,
     clients: Vec<Payer>,
     connection: PgConnection,
     known: Stored,
@@ -38,13 +58,14 @@ pub struct Ledger {
 impl Ledger {
     pub(crate) const SINGLE: &str = "p1_ledger_single";
     pub(crate) const BATCHED: &str = "p1_ledger_batch_100";
+    pub(crate) const PLATFORM: &str = "p3_platform_in_every_transfer";
 
     /// One posting of one transfer per transaction.
     ///
     /// # Errors
     /// If the accounts cannot be made.
     pub async fn single(server: &Server, clients: u16, seed: u64) -> Result<Self, BenchError> {
-        Self::new(server, Self::SINGLE, 1, clients, seed).await
+        Self::new(server, Self::SINGLE, (1, Earner::Providers), clients, seed).await
     }
 
     /// A hundred postings of one transfer each per transaction, as the watcher posts the events of
@@ -53,34 +74,44 @@ impl Ledger {
     /// # Errors
     /// If the accounts cannot be made.
     pub async fn batched(server: &Server, clients: u16, seed: u64) -> Result<Self, BenchError> {
-        Self::new(server, Self::BATCHED, 100, clients, seed).await
+        Self::new(server, Self::BATCHED, (100, Earner::Providers), clients, seed).await
+    }
+
+    /// As [`Ledger::batched`], but every transfer is the platform's fee: all of them touch one account.
+    ///
+    /// # Errors
+    /// If the accounts cannot be made.
+    pub async fn platform(server: &Server, clients: u16, seed: u64) -> Result<Self, BenchError> {
+        Self::new(server, Self::PLATFORM, (100, Earner::Platform), clients, seed).await
     }
 
     async fn new(
         server: &Server,
         name: &'static str,
-        batch: u32,
+        (batch, earner): (u32, Earner),
         clients: u16,
         seed: u64,
     ) -> Result<Self, BenchError> {
         let store = server.store(u32::from(clients)).await?;
         // a token of its own, so that two scenarios in one database do not share accounts
-        let token = Address::left_padding_from(&batch.to_be_bytes());
+        let own = u64::from(batch) << 8 | earner as u64;
+        let token = Address::left_padding_from(&own.to_be_bytes());
         lock_deposits(&store, token).await?;
         let mut connection = server.connect(WEIR).await?;
-        let known = stored(&mut connection, token).await?;
+        let known = stored(&mut connection, token, earner).await?;
         // other facts than another scenario's: what was posted once is not posted again
-        let own = SplitMix64::part(seed, u64::from(batch)).next();
+        let own = SplitMix64::part(seed, own).next();
         let clients = (0..u64::from(clients))
             .map(|client| Payer {
                 store: store.clone(),
                 rng: SplitMix64::part(own, client),
                 token,
                 batch,
+                earner,
                 paid: 0,
             })
             .collect();
-        Ok(Self { name, clients, connection, known })
+        Ok(Self { name, earner, clients, connection, known })
     }
 
     fn token(&self) -> Address {
@@ -109,7 +140,7 @@ impl Scenario for Ledger {
         let token = self.token();
         let paid: u128 =
             self.clients.iter_mut().map(|client| std::mem::take(&mut client.paid)).sum();
-        let now = stored(&mut self.connection, token).await?;
+        let now = stored(&mut self.connection, token, self.earner).await?;
         let before = std::mem::replace(&mut self.known, now);
         let postings = now.postings.saturating_sub(before.postings);
         let transfers = now.transfers.saturating_sub(before.transfers);
@@ -184,6 +215,7 @@ struct Payer {
     rng: SplitMix64,
     token: Address,
     batch: u32,
+    earner: Earner,
     /// Base units since the last check.
     paid: u128,
 }
@@ -197,9 +229,12 @@ impl Client for Payer {
         for index in 0..self.batch {
             let (deposit, provider) = (self.rng.below(ACCOUNTS), self.rng.below(ACCOUNTS));
             let units = u128::from(self.rng.below(LARGEST).saturating_add(1));
-            let net = Amount::new(units).map_err(BenchError::subject("make an amount"))?;
+            let units_paid = Amount::new(units).map_err(BenchError::subject("make an amount"))?;
             let parties = parties(deposit, provider, self.token);
-            let posting = release_posting(&parties, net, Amount::ZERO);
+            let posting = match self.earner {
+                Earner::Providers => release_posting(&parties, units_paid, Amount::ZERO),
+                Earner::Platform => release_posting(&parties, Amount::ZERO, units_paid),
+            };
             // as the watcher names a fact
             postings.push(Sourced { source: format!("{block}:{index}"), at, posting });
             sum = sum.saturating_add(units);
@@ -220,21 +255,29 @@ struct Stored {
     overdrawn: i64,
 }
 
-async fn stored(connection: &mut PgConnection, token: Address) -> Result<Stored, BenchError> {
+async fn stored(
+    connection: &mut PgConnection,
+    token: Address,
+    earner: Earner,
+) -> Result<Stored, BenchError> {
     let doing = "add up the ledger";
     let (postings, entries, earned, total, overdrawn): (i64, i64, String, String, i64) =
         sqlx::query_as(
             "WITH balances AS (
                  SELECT account_id, count(*) AS entries, sum(amount) AS balance
                  FROM ledger_entries WHERE token = $1 GROUP BY account_id)
-             SELECT (SELECT count(*) FROM ledger_postings),
+             SELECT (SELECT count(DISTINCT t.posting_id) FROM ledger_transfers t
+                     JOIN ledger_accounts d ON d.id = t.debit_id WHERE d.token = $1)
+                  + (SELECT count(*) FROM ledger_postings p
+                     WHERE NOT EXISTS (SELECT FROM ledger_transfers t WHERE t.posting_id = p.id)),
                     coalesce(sum(entries), 0)::bigint,
-                    coalesce(sum(balance) FILTER (WHERE kind = 'provider_earnings'), 0)::text,
+                    coalesce(sum(balance) FILTER (WHERE kind = $2), 0)::text,
                     coalesce(sum(balance), 0)::text,
                     count(*) FILTER (WHERE balance < 0 AND kind <> 'outside')
              FROM balances JOIN ledger_accounts a ON a.id = account_id",
         )
         .bind(token.as_slice())
+        .bind(earner.account())
         .fetch_one(connection)
         .await
         .map_err(BenchError::sql(doing))?;

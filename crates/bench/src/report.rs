@@ -120,8 +120,8 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::from(
-            "| scenario | per s | TPC-B per s | ratio | 95 % | p50 / p99 ms | TPC-B p50 / p99 ms | pairs |\n\
-             |---|---|---|---|---|---|---|---|\n",
+            "| scenario | per s | beside | per s | ratio | 95 % | p50 / p99 ms | beside p50 / p99 ms | pairs |\n\
+             |---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
             push(&mut text, &row.line());
@@ -147,9 +147,10 @@ impl Row {
         let latency = |of: Latency| format!("{} / {}", number(of.p50_ms, 1), number(of.p99_ms, 1));
         let sound = self.pairs.iter().filter(|pair| pair.void.is_none()).count();
         format!(
-            "| {} | {} | {} | {} | {interval} | {} | {} | {sound} of {} |",
+            "| {} | {} | {} | {} | {} | {interval} | {} | {} | {sound} of {} |",
             self.name,
             number(self.subject_tps, 0),
+            if self.peer.starts_with("p1") { self.peer.as_str() } else { "TPC-B" },
             number(self.limit_tps, 0),
             number(self.ratio, 2),
             latency(self.subject_latency),

@@ -1,8 +1,8 @@
 //! All scenarios, one after the other, on one server.
 
 use crate::{
-    BenchError, Booking, Ledger, Measured, Plan, Report, Scenario, Server, Tpcb, machine::Setting,
-    measure, report::Row,
+    BenchError, Booking, Ledger, Measured, Plan, Queue, Report, Scenario, Server, Tpcb,
+    machine::Setting, measure, report::Row,
 };
 
 /// Starts a server, measures every scenario that the plan names, and stops the server.
@@ -21,6 +21,8 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let (clients, seed) = (plan.clients, plan.seed);
     course.take(Ledger::SINGLE, Ledger::single(&server, clients, seed)).await;
     course.take(Ledger::BATCHED, Ledger::batched(&server, clients, seed)).await;
+    course.take_beside(Ledger::PLATFORM, Ledger::BATCHED, both(&server, clients, seed)).await;
+    course.take(Queue::NAME, Queue::start(&server, clients)).await;
     course.take(Booking::SPREAD, Booking::spread(&server, clients, seed)).await;
     course.take(Booking::SHARED, Booking::shared(&server, clients, seed)).await;
     let rows = course.rows;
@@ -31,6 +33,12 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
         return Err(BenchError::subject("measure")(why));
     }
     Ok(Report { rows })
+}
+
+/// The ledger with the platform in every transfer, and without.
+async fn both(server: &Server, clients: u16, seed: u64) -> Result<(Ledger, Ledger), BenchError> {
+    let hot = Ledger::platform(server, clients, seed).await?;
+    Ok((hot, Ledger::batched(server, clients, seed.wrapping_add(1)).await?))
 }
 
 struct Course<'a> {
@@ -62,5 +70,33 @@ impl Course<'_> {
             }
         };
         self.rows.push(Row::of(&measured, plan, self.tpcb.peer(), self.setting));
+    }
+
+    /// Measures one of ours against another of ours.
+    async fn take_beside<S: Scenario, L: Scenario>(
+        &mut self,
+        name: &'static str,
+        limit: &str,
+        start: impl Future<Output = Result<(S, L), BenchError>>,
+    ) {
+        let plan = self.plan;
+        if !name.contains(&plan.only) {
+            return;
+        }
+        eprintln!(
+            "bench: {name} beside {limit}: {} pairs of slices of {:?}",
+            plan.pairs, plan.span
+        );
+        let measured = match start.await {
+            Ok((mut subject, mut limit)) => {
+                measure(&mut subject, &mut limit, plan.pairs, plan.span).await
+            }
+            Err(error) => {
+                let mut nothing = Measured::new(name);
+                nothing.other_faults.push(format!("not begun: {error}"));
+                nothing
+            }
+        };
+        self.rows.push(Row::of(&measured, plan, limit, self.setting));
     }
 }

@@ -1,8 +1,9 @@
 //! The ledger: double entry over what the escrow contract holds, written from final chain facts only.
 //!
 //! Every transfer takes an amount from one account (`debit`) and gives it to another (`credit`) of the same token, so
-//! it balances by construction. An account's balance is its credits less its debits. All accounts but `Outside` are
-//! claims on the escrow and never negative; `Outside` is minus what the escrow holds; together they sum to zero.
+//! it balances by construction. An account's balance is its credits less its debits. All accounts but `Outside` and
+//! `GasSpent` are claims on the escrow and never negative; `GasSpent` is what our signers paid for gas; `Outside` is
+//! minus the others; together they sum to zero.
 
 mod balances;
 mod posting;
@@ -10,8 +11,8 @@ mod posting;
 pub use balances::{Balances, LedgerError};
 pub use posting::{
     ClosedFigures, Parties, Posting, PostingKind, Transfer, close_posting, contest_posting,
-    lock_posting, prepaid_lock_posting, prepay_posting, release_posting, top_up_posting,
-    withdraw_posting,
+    gas_posting, lock_posting, prepaid_lock_posting, prepay_posting, release_posting,
+    top_up_posting, withdraw_posting,
 };
 
 use alloy_primitives::{Address, B256};
@@ -30,6 +31,8 @@ named_enum! {
         ProviderEarnings => "provider_earnings",
         /// What the treasury has earned and not fetched.
         PlatformFees => "platform_fees",
+        /// What a signer of ours has paid for gas, in the chain's own coin. No claim on the escrow.
+        GasSpent => "gas_spent",
         /// Everything outside the escrow.
         Outside => "outside",
     }
@@ -72,6 +75,12 @@ impl LedgerAccount {
     #[must_use]
     pub const fn platform_fees(treasury: Address, token: Address) -> Self {
         Self::owned(AccountKind::PlatformFees, treasury, token)
+    }
+
+    /// What `signer` has paid for gas.
+    #[must_use]
+    pub const fn gas_spent(signer: Address) -> Self {
+        Self::owned(AccountKind::GasSpent, signer, Address::ZERO)
     }
 
     /// Everything outside.

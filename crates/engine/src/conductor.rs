@@ -1,5 +1,6 @@
-//! The conductor: turns due timers into events of the rental's state machine. Between its timers an
-//! active rental costs nothing.
+//! The conductor: turns due timers, and the silence of running rentals, into events of the rental's state
+//! machine. Between its timers an active rental costs nothing, and while its readings come it has none that
+//! fires.
 
 use std::time::Duration;
 
@@ -17,13 +18,19 @@ use store::{
 
 use crate::EngineError;
 
+mod silence;
+use silence::Silence;
+
 const LEASE: Duration = Duration::from_secs(15);
 const BATCH: i64 = 64;
+/// Timers of one transaction.
+const TOGETHER: usize = 16;
 const RETRY: Seconds = Seconds(2);
 
 /// The keeper of timers.
 pub struct Conductor {
     store: Store,
+    silence: Silence,
 }
 
 /// What a due timer comes to.
@@ -39,57 +46,81 @@ enum Due {
 impl Conductor {
     /// A conductor over the store's queue.
     #[must_use]
-    pub const fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store) -> Self {
+        let silence = Silence::new(store.clone());
+        Self { store, silence }
     }
 
-    /// Runs every due timer once. Returns how many.
+    /// Runs every due timer once, and looks for rentals that have fallen silent. Returns how many of both.
     ///
     /// # Errors
     /// The database's; a timer that fails is put off and tried again.
     pub async fn tick(&self) -> Result<usize, EngineError> {
-        let due = {
+        let mut due = {
             let mut connection = self.store.read().await?;
             jobs::claim(&mut connection, self.store.now(), LEASE, BATCH).await?
         };
-        for job in &due {
-            if let Err(error) = self.run(job).await {
-                let until = self.store.now().seconds().saturating_plus(RETRY);
-                tracing::warn!(rental.id = %job.rental, job = job.kind.as_str(), %error, "timer put off");
-                metrics::counter!("weir_timer_failures_total").increment(1);
-                let mut connection = self.store.read().await?;
-                jobs::retry(&mut connection, job, until, &error.to_string()).await?;
+        // one order for everybody who locks several rentals
+        due.sort_unstable_by_key(|job| (job.rental, job.kind));
+        for jobs in due.chunks(TOGETHER) {
+            if self.run(jobs.to_vec()).await.is_err() {
+                // one of them does not keep the others
+                for job in jobs {
+                    self.run_alone(job).await?;
+                }
             }
         }
-        Ok(due.len())
+        Ok(due.len().saturating_add(self.silence.look().await?))
     }
 
-    async fn run(&self, job: &Job) -> Result<(), EngineError> {
-        let (job, now) = (job.clone(), self.store.now().seconds());
-        let policy = self.store.policy().clone();
+    async fn run_alone(&self, job: &Job) -> Result<(), EngineError> {
+        if let Err(error) = self.run(vec![job.clone()]).await {
+            let until = self.store.now().seconds().saturating_plus(RETRY);
+            tracing::warn!(rental.id = %job.rental, job = job.kind.as_str(), %error, "timer put off");
+            metrics::counter!("weir_timer_failures_total").increment(1);
+            let mut connection = self.store.read().await?;
+            jobs::retry(&mut connection, job, until, &error.to_string()).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs these jobs, in the order of their rentals, in one transaction.
+    async fn run(&self, jobs: Vec<Job>) -> Result<(), EngineError> {
+        let now = self.store.now().seconds();
+        let (jobs, policy) = (std::sync::Arc::new(jobs), self.store.policy().clone());
         self.store
-            .write("run timer", move |tx| {
-                let (job, policy) = (job.clone(), policy.clone());
+            .write("run timers", move |tx| {
+                let (jobs, policy) = (jobs.clone(), policy.clone());
                 Box::pin(async move {
-                    // the rental's row first, as everybody does who changes it and its timers
-                    readings::lock_rental(tx, job.rental).await?;
+                    // the rentals' rows first, as everybody does who changes one and its timers
+                    for job in jobs.iter() {
+                        readings::lock_rental(tx, job.rental).await?;
+                    }
                     // guarded by the lease: whoever lost it must not act
-                    if !jobs::finish(tx, &job, now).await? {
-                        return Ok::<_, TxError<EngineError>>(());
+                    let held = jobs::finish_many(tx, &jobs, now).await?;
+                    for job in jobs.iter().filter(|job| held.contains(&job.id)) {
+                        act(tx, &policy, job, now).await?;
                     }
-                    match look(tx, &policy, &job, now).await? {
-                        Due::Event(event) => settle_illegal(
-                            advance::apply(tx, &policy, job.rental, &event, now).await,
-                            &job,
-                        )?,
-                        Due::Later(at) => jobs::schedule(tx, job.rental, job.kind, at).await?,
-                        Due::Settled => {}
-                    }
-                    Ok(())
+                    Ok::<_, TxError<EngineError>>(())
                 })
             })
             .await?;
         Ok(())
+    }
+}
+
+async fn act(
+    tx: &mut Connection,
+    policy: &Policy,
+    job: &Job,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    match look(tx, policy, job, now).await? {
+        Due::Event(event) => {
+            settle_illegal(advance::apply(tx, policy, job.rental, &event, now).await, job)
+        }
+        Due::Later(at) => jobs::schedule(tx, job.rental, job.kind, at).await,
+        Due::Settled => Ok(()),
     }
 }
 
@@ -125,10 +156,6 @@ async fn look(
             let at = advance::duration_end(tx, &rental).await?;
             if now < at { Due::Later(at) } else { Due::Event(RentalEvent::DurationEnd { at }) }
         }
-        JobKind::EvidenceWatch => {
-            let newest = readings::head(tx, rental.id).await?.map(|head| head.to);
-            evidence(policy, &rental.progress, newest, now)
-        }
         JobKind::OutageLimit => outage(policy, &rental.progress, now),
         JobKind::Finalize => held(&rental.progress, now),
     })
@@ -148,24 +175,6 @@ async fn funding(
         Ok(Due::Event(RentalEvent::FundingDeadline))
     } else {
         Ok(Due::Later(now.saturating_plus(Seconds::ONE)))
-    }
-}
-
-fn evidence(
-    policy: &Policy,
-    progress: &Progress,
-    newest: Option<UnixSeconds>,
-    now: UnixSeconds,
-) -> Due {
-    let Some(started) = progress.started_at else {
-        return Due::Settled;
-    };
-    let last_good = newest.map_or(started, |to| to.max(started));
-    let limit = last_good.saturating_plus(policy.evidence_timeout);
-    if now < limit {
-        Due::Later(limit)
-    } else {
-        Due::Event(RentalEvent::EvidenceLost { last_good })
     }
 }
 

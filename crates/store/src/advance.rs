@@ -173,10 +173,6 @@ async fn write_effect(
             let due = now.saturating_plus(policy.stop_grace);
             jobs::schedule(tx, id, JobKind::StopDeadline, due).await
         }
-        Effect::ArmEvidenceWatch => {
-            let due = now.saturating_plus(policy.evidence_timeout);
-            jobs::schedule(tx, id, JobKind::EvidenceWatch, due).await
-        }
         Effect::ArmOutageLimit => {
             let since = rental.progress.interrupted_since.unwrap_or(now);
             let due = since.saturating_plus(policy.max_outage);

@@ -1,6 +1,7 @@
 //! Money-moving requests act once. The key is claimed first and its answer stored last, both in the
 //! transaction of the effect: a concurrent twin waits on the primary key and then finds the answer, and
-//! a request that was refused or failed leaves nothing behind, so it can be sent again.
+//! a request that was refused or failed leaves nothing behind, so it can be sent again. A unit of work that
+//! locks the account anyway looks for the key under that lock and writes it once, with its answer.
 
 use domain::{id::AccountId, time::UnixSeconds};
 use serde_json::Value;
@@ -37,27 +38,34 @@ pub async fn claim(
     request_hash: &[u8; 32],
     now: UnixSeconds,
 ) -> Result<Claim, StoreError> {
-    let inserted = sqlx::query!(
-        "INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
-         VALUES ($1, $2, $3, 500, 'null', $4) ON CONFLICT (account_id, key) DO NOTHING",
-        account.uuid(),
-        key,
-        request_hash.as_slice(),
-        ts(now)?,
-    )
-    .execute(&mut *tx)
-    .await?;
-    if inserted.rows_affected() == 1 {
-        forget_old(tx, now).await?;
+    if put(tx, account, key, request_hash, 500, &Value::Null, now).await? {
         return Ok(Claim::Fresh);
     }
+    match look(tx, account, key, request_hash).await? {
+        Claim::Fresh => Err(StoreError::Missing("the key that was there")),
+        known @ (Claim::Replay { .. } | Claim::OtherRequest) => Ok(known),
+    }
+}
+
+/// What a key is known for. [`Claim::Fresh`] is a promise only while the caller holds the account's row, as
+/// [`crate::rentals::hold_ground`] does, and [`record`] decides in the end.
+///
+/// # Errors
+/// The database's.
+pub async fn look(
+    tx: &mut Connection,
+    account: AccountId,
+    key: &str,
+    request_hash: &[u8; 32],
+) -> Result<Claim, StoreError> {
     let row = sqlx::query!(
         "SELECT request_hash, status, response FROM idempotency_keys WHERE account_id = $1 AND key = $2",
         account.uuid(),
         key,
     )
-    .fetch_one(tx)
+    .fetch_optional(tx)
     .await?;
+    let Some(row) = row else { return Ok(Claim::Fresh) };
     if row.request_hash != request_hash {
         return Ok(Claim::OtherRequest);
     }
@@ -65,19 +73,54 @@ pub async fn claim(
     Ok(Claim::Replay { status, response: row.response })
 }
 
-/// A key is remembered for 30 days at least: longer than anybody repeats a request.
-async fn forget_old(tx: &mut Connection, now: UnixSeconds) -> Result<(), StoreError> {
-    sqlx::query!(
-        "DELETE FROM idempotency_keys WHERE (account_id, key) IN
-            (SELECT account_id, key FROM idempotency_keys
-             WHERE created_at < $1::timestamptz - interval '30 days'
-             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+/// Writes a key with its answer, in the transaction of the effect. False if another request has taken the
+/// key meanwhile: then the effect must not happen.
+///
+/// # Errors
+/// The database's.
+pub async fn record(
+    tx: &mut Connection,
+    account: AccountId,
+    key: &str,
+    request_hash: &[u8; 32],
+    (status, response): (u16, &Value),
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    let status = i16::try_from(status).map_err(StoreError::corrupt)?;
+    put(tx, account, key, request_hash, status, response, now).await
+}
+
+/// Writes a key unless it is there, and clears a few old ones away: a key is remembered for 30 days at
+/// least, longer than anybody repeats a request.
+async fn put(
+    tx: &mut Connection,
+    account: AccountId,
+    key: &str,
+    request_hash: &[u8; 32],
+    status: i16,
+    response: &Value,
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    let inserted = sqlx::query!(
+        "WITH old AS (
+             DELETE FROM idempotency_keys WHERE (account_id, key) IN
+                (SELECT account_id, key FROM idempotency_keys
+                 WHERE created_at < $6::timestamptz - interval '30 days'
+                   AND (account_id, key) <> ($1, $2)
+                 ORDER BY created_at LIMIT $7 FOR UPDATE SKIP LOCKED))
+         INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, key) DO NOTHING",
+        account.uuid(),
+        key,
+        request_hash.as_slice(),
+        status,
+        response,
         ts(now)?,
         KEYS_CLEARED,
     )
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected() == 1)
 }
 
 /// Stores the answer under a key that this transaction claimed.

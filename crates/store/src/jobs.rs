@@ -1,7 +1,7 @@
 //! The work queue: timers of rentals. A job is claimed in a short transaction, run outside it, and
 //! finished only by the holder of the lease number it was claimed with.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use domain::{
     id::{JobId, RentalId},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What a job looks at when it comes due. At most one of a kind is open per rental.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobKind {
     /// The lock did not come.
     FundingDeadline,
@@ -25,8 +25,6 @@ pub enum JobKind {
     DurationEnd,
     /// The stopped machine did not answer.
     StopDeadline,
-    /// Is the newest reading recent enough?
-    EvidenceWatch,
     /// Has the outage lasted too long?
     OutageLimit,
     /// The time of held seconds is over.
@@ -35,12 +33,11 @@ pub enum JobKind {
 
 impl JobKind {
     /// Every kind, in the order of a rental's life.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::FundingDeadline,
         Self::ReadyDeadline,
         Self::DurationEnd,
         Self::StopDeadline,
-        Self::EvidenceWatch,
         Self::OutageLimit,
         Self::Finalize,
     ];
@@ -53,7 +50,6 @@ impl JobKind {
             Self::ReadyDeadline => "ready_deadline",
             Self::DurationEnd => "duration_end",
             Self::StopDeadline => "stop_deadline",
-            Self::EvidenceWatch => "evidence_watch",
             Self::OutageLimit => "outage_limit",
             Self::Finalize => "finalize",
         }
@@ -167,21 +163,30 @@ pub async fn claim(
         .collect()
 }
 
-/// Marks a job done in the transaction of its effect. False if the lease was lost: then the effect
-/// must not happen either.
+/// Marks jobs done in the transaction of their effects. Returns those that were: of the others the lease was
+/// lost, and their effects must not happen.
 ///
 /// # Errors
 /// The database's.
-pub async fn finish(tx: &mut Connection, job: &Job, now: UnixSeconds) -> Result<bool, StoreError> {
-    let done = sqlx::query!(
-        "UPDATE jobs SET done_at = $3 WHERE id = $1 AND run_lease = $2 AND done_at IS NULL",
-        job.id.uuid(),
-        job.run_lease,
+pub async fn finish_many(
+    tx: &mut Connection,
+    jobs: &[Job],
+    now: UnixSeconds,
+) -> Result<BTreeSet<JobId>, StoreError> {
+    let ids: Vec<uuid::Uuid> = jobs.iter().map(|job| job.id.uuid()).collect();
+    let leases: Vec<i64> = jobs.iter().map(|job| job.run_lease).collect();
+    let done = sqlx::query_scalar!(
+        "UPDATE jobs j SET done_at = $3
+         FROM unnest($1::uuid[], $2::bigint[]) AS held(id, run_lease)
+         WHERE j.id = held.id AND j.run_lease = held.run_lease AND j.done_at IS NULL
+         RETURNING j.id",
+        &ids,
+        &leases,
         ts(now)?,
     )
-    .execute(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(done.into_iter().map(JobId::from_uuid).collect())
 }
 
 /// Gives a job back, to be taken again at `due_at`.

@@ -11,7 +11,6 @@ use domain::{
     time::UnixSeconds,
 };
 use sqlx::types::BigDecimal;
-use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
@@ -19,8 +18,12 @@ use crate::{
 };
 
 mod deposits;
+mod gas;
+mod statement;
 mod totals;
 pub use deposits::{OpenDeposit, deposits_of, figures_of_rentals, open_deposits, overdrawn_tokens};
+pub use gas::post_gas;
+pub use statement::{Entry, Holder, Part, Place, Statement, statement};
 pub use totals::{
     Audited, TokenTotals, audit, fold, misfolded_tokens, raise_surplus, surpluses, totals,
 };
@@ -45,145 +48,130 @@ pub struct Balance {
     pub balance: BigDecimal,
 }
 
-/// Posts all of these facts that were not posted before, in a fixed number of statements whatever their
-/// number. Returns how many were new.
+/// Posts all of these facts that were not posted before, in one statement whatever their number. Returns how
+/// many were new.
 ///
 /// # Errors
 /// The database's; then none is posted.
 pub async fn post(tx: &mut Connection, postings: &[Sourced]) -> Result<u64, StoreError> {
-    let fresh = insert_postings(tx, postings).await?;
-    if fresh.is_empty() {
+    let mut named = BTreeSet::new();
+    let postings: Vec<&Sourced> =
+        postings.iter().filter(|item| named.insert(item.source.as_str())).collect();
+    if postings.is_empty() {
         return Ok(0);
     }
-    let new: Vec<(&Sourced, Uuid)> = postings
-        .iter()
-        .filter_map(|item| {
-            let found = fresh.iter().find(|(source, _)| *source == item.source)?;
-            Some((item, found.1))
-        })
-        .collect();
-    let accounts = resolve_accounts(tx, &new).await?;
-    insert_transfers(tx, &new, &accounts).await?;
-    u64::try_from(fresh.len()).map_err(StoreError::corrupt)
-}
-
-async fn insert_postings(
-    tx: &mut Connection,
-    postings: &[Sourced],
-) -> Result<Vec<(String, Uuid)>, StoreError> {
-    let ids: Vec<Uuid> = postings.iter().map(|_| Uuid::now_v7()).collect();
+    let accounts = Accounts::of(&postings);
+    let moves = Moves::of(&postings, &accounts)?;
     let kinds: Vec<String> =
         postings.iter().map(|item| item.posting.kind.as_str().to_owned()).collect();
     let sources: Vec<String> = postings.iter().map(|item| item.source.clone()).collect();
     let times = postings.iter().map(|item| ts(item.at)).collect::<Result<Vec<_>, StoreError>>()?;
-    let rows = sqlx::query!(
-        "INSERT INTO ledger_postings (id, kind, source, at)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])
-         ON CONFLICT (source) DO NOTHING RETURNING source, id",
-        &ids,
+    // An account that somebody else opens at this moment is waited for, and `ledger_refers` sees it.
+    let fresh = sqlx::query_scalar!(
+        r#"WITH named AS MATERIALIZED (
+               SELECT w.at, w.kind, NULLIF(w.owner, ''::bytea) AS owner,
+                      NULLIF(w.escrow_id, ''::bytea) AS escrow_id, w.token,
+                      ledger_account_id(w.kind, NULLIF(w.owner, ''::bytea),
+                                        NULLIF(w.escrow_id, ''::bytea), w.token) AS id
+               FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
+                    WITH ORDINALITY AS w(kind, owner, escrow_id, token, at)),
+           opened AS (
+               INSERT INTO ledger_accounts (kind, owner, escrow_id, token)
+               SELECT n.kind, n.owner, n.escrow_id, n.token FROM named n
+               WHERE NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.id = n.id) ORDER BY n.at
+               ON CONFLICT DO NOTHING),
+           fresh AS (
+               INSERT INTO ledger_postings (kind, source, at)
+               SELECT * FROM unnest($5::text[], $6::text[], $7::timestamptz[])
+               ON CONFLICT DO NOTHING RETURNING id, source),
+           moved AS (
+               INSERT INTO ledger_transfers (posting_id, debit_id, credit_id, ordinal, amount)
+               SELECT f.id, d.id, c.id, m.ordinal, m.amount
+               FROM unnest($8::text[], $9::smallint[], $10::bigint[], $11::bigint[], $12::numeric[])
+                    AS m(source, ordinal, debit, credit, amount)
+               JOIN fresh f ON f.source = m.source
+               JOIN named d ON d.at = m.debit JOIN named c ON c.at = m.credit)
+           SELECT count(*) AS "fresh!" FROM fresh"#,
+        &accounts.kinds,
+        &accounts.owners,
+        &accounts.escrow_ids,
+        &accounts.tokens,
         &kinds,
         &sources,
-        &times
+        &times,
+        &moves.sources,
+        &moves.ordinals,
+        &moves.debits,
+        &moves.credits,
+        &moves.amounts,
     )
-    .fetch_all(tx)
+    .fetch_one(tx)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.source, row.id)).collect())
+    u64::try_from(fresh).map_err(StoreError::corrupt)
 }
 
-type AccountId = (LedgerAccount, i64);
-
-/// The row ids of every account that the postings touch; accounts are made when first touched.
-async fn resolve_accounts(
-    tx: &mut Connection,
-    postings: &[(&Sourced, Uuid)],
-) -> Result<Vec<AccountId>, StoreError> {
-    let touched: BTreeSet<LedgerAccount> = postings
-        .iter()
-        .flat_map(|(item, _)| &item.posting.transfers)
-        .flat_map(|transfer| [transfer.debit, transfer.credit])
-        .collect();
-    let accounts: Vec<LedgerAccount> = touched.into_iter().collect();
-    let kinds: Vec<String> = accounts.iter().map(|a| a.kind.as_str().to_owned()).collect();
-    // arrays of a column type cannot hold nulls here: empty stands for none
-    let owners: Vec<Vec<u8>> =
-        accounts.iter().map(|a| a.owner.map_or_else(Vec::new, |owner| owner.to_vec())).collect();
-    let escrow_ids: Vec<Vec<u8>> =
-        accounts.iter().map(|a| a.escrow_id.map_or_else(Vec::new, |id| id.to_vec())).collect();
-    let tokens: Vec<Vec<u8>> = accounts.iter().map(|a| a.token.to_vec()).collect();
-    sqlx::query!(
-        "INSERT INTO ledger_accounts (kind, owner, escrow_id, token)
-         SELECT kind, NULLIF(owner, ''::bytea), NULLIF(escrow_id, ''::bytea), token
-         FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
-              AS w(kind, owner, escrow_id, token)
-         ON CONFLICT DO NOTHING",
-        &kinds,
-        &owners,
-        &escrow_ids,
-        &tokens
-    )
-    .execute(&mut *tx)
-    .await?;
-    let rows = sqlx::query!(
-        r#"SELECT a.id, w.at AS "at!"
-           FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[])
-                WITH ORDINALITY AS w(kind, owner, escrow_id, token, at)
-           JOIN ledger_accounts a ON a.kind = w.kind AND a.token = w.token
-                AND a.owner IS NOT DISTINCT FROM NULLIF(w.owner, ''::bytea)
-                AND a.escrow_id IS NOT DISTINCT FROM NULLIF(w.escrow_id, ''::bytea)
-           ORDER BY w.at"#,
-        &kinds,
-        &owners,
-        &escrow_ids,
-        &tokens
-    )
-    .fetch_all(tx)
-    .await?;
-    if rows.len() != accounts.len() {
-        return Err(StoreError::corrupt("a ledger account could not be made"));
-    }
-    Ok(accounts.into_iter().zip(rows).map(|(account, row)| (account, row.id)).collect())
+/// Every account that some postings touch, in order, by columns. Arrays of a column type cannot hold nulls
+/// here: empty stands for none.
+struct Accounts<'a> {
+    known: Vec<&'a LedgerAccount>,
+    kinds: Vec<String>,
+    owners: Vec<Vec<u8>>,
+    escrow_ids: Vec<Vec<u8>>,
+    tokens: Vec<Vec<u8>>,
 }
 
-async fn insert_transfers(
-    tx: &mut Connection,
-    postings: &[(&Sourced, Uuid)],
-    accounts: &[AccountId],
-) -> Result<(), StoreError> {
-    let id_of = |account: &LedgerAccount| {
-        accounts
-            .binary_search_by(|(known, _)| known.cmp(account))
-            .ok()
-            .and_then(|at| accounts.get(at))
-            .map(|(_, id)| *id)
-            .ok_or(StoreError::Missing("the ledger account"))
-    };
-    let (mut ids, mut ordinals) = (Vec::new(), Vec::<i16>::new());
-    let (mut debits, mut credits) = (Vec::new(), Vec::new());
-    let (mut tokens, mut amounts) = (Vec::new(), Vec::new());
-    for (item, posting) in postings {
-        for (ordinal, transfer) in item.posting.transfers.iter().enumerate() {
-            ids.push(*posting);
-            ordinals.push(i16::try_from(ordinal).map_err(StoreError::corrupt)?);
-            debits.push(id_of(&transfer.debit)?);
-            credits.push(id_of(&transfer.credit)?);
-            tokens.push(transfer.debit.token.to_vec());
-            amounts.push(numeric(transfer.amount));
+impl<'a> Accounts<'a> {
+    fn of(postings: &[&'a Sourced]) -> Self {
+        let touched: BTreeSet<&LedgerAccount> = postings
+            .iter()
+            .flat_map(|item| &item.posting.transfers)
+            .flat_map(|transfer| [&transfer.debit, &transfer.credit])
+            .collect();
+        let known: Vec<&LedgerAccount> = touched.into_iter().collect();
+        Self {
+            kinds: known.iter().map(|a| a.kind.as_str().to_owned()).collect(),
+            owners: known.iter().map(|a| a.owner.map_or_else(Vec::new, |o| o.to_vec())).collect(),
+            escrow_ids: known
+                .iter()
+                .map(|a| a.escrow_id.map_or_else(Vec::new, |id| id.to_vec()))
+                .collect(),
+            tokens: known.iter().map(|a| a.token.to_vec()).collect(),
+            known,
         }
     }
-    sqlx::query!(
-        "INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, token, amount)
-         SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bytea[],
-                              $6::numeric[])",
-        &ids,
-        &ordinals,
-        &debits,
-        &credits,
-        &tokens,
-        &amounts
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
+
+    /// Its place in the columns, from 1.
+    fn place(&self, account: &LedgerAccount) -> Result<i64, StoreError> {
+        let at = self.known.binary_search(&account).ok();
+        let at = at.and_then(|at| at.checked_add(1)).ok_or(StoreError::Missing("the account"))?;
+        i64::try_from(at).map_err(StoreError::corrupt)
+    }
+}
+
+/// All transfers, by columns.
+#[derive(Default)]
+struct Moves {
+    sources: Vec<String>,
+    ordinals: Vec<i16>,
+    debits: Vec<i64>,
+    credits: Vec<i64>,
+    amounts: Vec<BigDecimal>,
+}
+
+impl Moves {
+    fn of(postings: &[&Sourced], accounts: &Accounts<'_>) -> Result<Self, StoreError> {
+        let mut moves = Self::default();
+        for item in postings {
+            for (ordinal, transfer) in item.posting.transfers.iter().enumerate() {
+                moves.sources.push(item.source.clone());
+                moves.ordinals.push(i16::try_from(ordinal).map_err(StoreError::corrupt)?);
+                moves.debits.push(accounts.place(&transfer.debit)?);
+                moves.credits.push(accounts.place(&transfer.credit)?);
+                moves.amounts.push(numeric(transfer.amount));
+            }
+        }
+        Ok(moves)
+    }
 }
 
 struct BalanceRow {
@@ -242,12 +230,11 @@ pub async fn balance_of(
 ) -> Result<Amount, StoreError> {
     let sum = sqlx::query_scalar!(
         r#"SELECT balance AS "balance!" FROM ledger_account_balances
-           WHERE kind = $1 AND token = $2 AND owner IS NOT DISTINCT FROM $3
-             AND escrow_id IS NOT DISTINCT FROM $4"#,
+           WHERE id = ledger_account_id($1, $2, $3, $4)"#,
         account.kind.as_str(),
+        account.owner.as_ref().map(|owner| owner.as_slice()),
+        account.escrow_id.as_ref().map(|id| id.as_slice()),
         account.token.as_slice(),
-        account.owner.map(|owner| owner.to_vec()),
-        account.escrow_id.map(|id| id.to_vec()),
     )
     .fetch_optional(connection)
     .await?;

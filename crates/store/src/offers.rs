@@ -233,24 +233,6 @@ pub async fn get(
         .transpose()
 }
 
-/// As [`get`], and nobody can change the offer before this transaction ends. Bookings may hold it at
-/// the same time.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn get_shared(
-    tx: &mut Connection,
-    id: OfferId,
-    now: UnixSeconds,
-) -> Result<Option<Offer>, StoreError> {
-    // The lock is a statement of its own: one that waits for a change of price would join the new offer
-    // to the version it knew before, and find nothing.
-    sqlx::query!("SELECT FROM offers WHERE id = $1 FOR SHARE", id.uuid())
-        .fetch_optional(&mut *tx)
-        .await?;
-    get(tx, id, now).await
-}
-
 /// The terms of one version of an offer, if there is such a version.
 ///
 /// # Errors

@@ -124,6 +124,39 @@ pub async fn head(
     Ok(evidence(connection, rental).await?.map(|evidence| evidence.head))
 }
 
+/// A running rental and the last second that its evidence covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The rental.
+    pub rental: RentalId,
+    /// The end of its newest reading, or its start if that is later.
+    pub until: UnixSeconds,
+}
+
+/// The `limit` active rentals whose evidence ends first, in that order: whoever may have fallen silent. This is
+/// all that watching them costs: nothing is written while their readings come.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn least_heard(
+    connection: &mut Connection,
+    limit: i64,
+) -> Result<Vec<Heard>, StoreError> {
+    sqlx::query!(
+        r#"SELECT r.id, GREATEST(r.started_at, newest.to_at) AS "until!"
+           FROM rentals r
+           LEFT JOIN LATERAL (SELECT to_at FROM readings WHERE rental_id = r.id
+                              ORDER BY seq DESC LIMIT 1) newest ON true
+           WHERE r.state = 'active' ORDER BY 2 LIMIT $1"#,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| Ok(Heard { rental: RentalId::from_uuid(row.id), until: seconds(row.until)? }))
+    .collect()
+}
+
 /// The stretches of time that a rental's readings cover, in order; readings that touch are one stretch.
 /// This is what [`domain::metering::meter`] bills by.
 ///

@@ -5,7 +5,7 @@ use alloy_primitives::B256;
 use domain::{
     id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
     money::Amount,
-    rental::{Progress, book as book_step},
+    rental::Progress,
     time::{Seconds, UnixSeconds},
 };
 use sqlx::types::BigDecimal;
@@ -13,13 +13,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Connection, Policy, StoreError,
+    Connection, StoreError,
     convert::{amount, duration, hash, numeric, seconds, ts},
-    jobs::{self, JobKind},
-    quotes, timeline,
 };
 
+mod booking;
 mod progress;
+pub use booking::{Ground, LOCKED_BEFORE_BOOKING, NewRental, book, hold_ground, insert};
 pub(crate) use progress::ProgressColumns;
 
 /// A rental as stored.
@@ -55,27 +55,6 @@ pub struct Rental {
     pub created_at: UnixSeconds,
     /// When it last changed.
     pub updated_at: UnixSeconds,
-}
-
-/// What a booking needs.
-#[derive(Clone, Debug)]
-pub struct NewRental {
-    /// Its id.
-    pub id: RentalId,
-    /// The quote it accepts.
-    pub quote_id: QuoteId,
-    /// The quote's id on the chain.
-    pub escrow_id: B256,
-    /// Who pays.
-    pub renter: AccountId,
-    /// Who earns.
-    pub provider: AccountId,
-    /// Where it will run.
-    pub machine: MachineId,
-    /// How many of the machine's GPUs.
-    pub gpu_count: u16,
-    /// When.
-    pub now: UnixSeconds,
 }
 
 /// A GPU that a rental holds or held.
@@ -158,89 +137,6 @@ impl TryFrom<Row> for Rental {
             created_at: seconds(row.created_at)?,
             updated_at: seconds(row.updated_at)?,
         })
-    }
-}
-
-/// The conflict of a booking whose terms are locked on the chain already.
-pub const LOCKED_BEFORE_BOOKING: &str = "locked_before_booking";
-
-/// Books a quote: the rental awaits its funds and holds its GPUs until it ends.
-///
-/// # Errors
-/// [`StoreError::Conflict`] on `gpu_rented_once` if too few GPUs of the machine are free, on
-/// `rentals_quote_id_key` if the quote is booked already, on [`LOCKED_BEFORE_BOOKING`] if somebody locked
-/// the terms without booking: that money is mirrored as nobody's rental, and must stay so.
-pub async fn book(
-    tx: &mut Connection,
-    policy: &Policy,
-    new: &NewRental,
-) -> Result<Rental, StoreError> {
-    // Whoever reads the lock off the chain at this moment waits for us, or we for them.
-    quotes::lock(tx, new.escrow_id).await?;
-    let locked = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM chain_events WHERE escrow_id = $1) AS "locked!""#,
-        new.escrow_id.as_slice()
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    if locked {
-        return Err(StoreError::Conflict { constraint: LOCKED_BEFORE_BOOKING.to_owned() });
-    }
-    let columns = ProgressColumns::write(&book_step().next)?;
-    let at = ts(new.now)?;
-    sqlx::query!(
-        "INSERT INTO rentals (id, quote_id, escrow_id, renter_id, provider_id, machine_id, state,
-                              lock_status, agent_status, start_status, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
-        new.id.uuid(),
-        new.quote_id.uuid(),
-        new.escrow_id.as_slice(),
-        new.renter.uuid(),
-        new.provider.uuid(),
-        new.machine.uuid(),
-        columns.state,
-        columns.lock_status,
-        columns.agent_status,
-        columns.start_status,
-        at,
-    )
-    .execute(&mut *tx)
-    .await?;
-    hold_gpus(tx, new).await?;
-    timeline::append_unannounced(
-        tx,
-        new.id,
-        new.now,
-        "state",
-        &serde_json::json!({"state": columns.state}),
-    )
-    .await?;
-    let deadline = new.now.saturating_plus(policy.funding_ttl);
-    jobs::schedule(tx, new.id, JobKind::FundingDeadline, deadline).await?;
-    get(tx, new.id).await?.ok_or(StoreError::Missing("the rental"))
-}
-
-/// Takes the machine's first free GPUs. The exclusion constraint decides between two bookings that see
-/// the same GPU free.
-async fn hold_gpus(tx: &mut Connection, new: &NewRental) -> Result<(), StoreError> {
-    let held = sqlx::query!(
-        "INSERT INTO rental_gpus (rental_id, gpu_id, during)
-         SELECT $1, g.id, tstzrange($2, NULL) FROM gpus g
-         WHERE g.machine_id = $3
-           AND NOT EXISTS (SELECT FROM rental_gpus h
-                           WHERE h.gpu_id = g.id AND h.during && tstzrange($2, NULL))
-         ORDER BY g.ordinal LIMIT $4",
-        new.id.uuid(),
-        ts(new.now)?,
-        new.machine.uuid(),
-        i64::from(new.gpu_count),
-    )
-    .execute(tx)
-    .await?;
-    if held.rows_affected() == u64::from(new.gpu_count) {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict { constraint: "gpu_rented_once".to_owned() })
     }
 }
 
@@ -423,22 +319,4 @@ pub async fn count_by_state(connection: &mut Connection) -> Result<Vec<(String, 
         .into_iter()
         .map(|row| (row.state, row.count))
         .collect())
-}
-
-/// How many bookings of an account hold GPUs while nothing is locked for them. The account is locked
-/// until the transaction ends, so that two bookings at once count each other.
-///
-/// # Errors
-/// The database's.
-pub async fn count_unfunded(tx: &mut Connection, renter: AccountId) -> Result<i64, StoreError> {
-    sqlx::query!("SELECT FROM accounts WHERE id = $1 FOR NO KEY UPDATE", renter.uuid())
-        .fetch_optional(&mut *tx)
-        .await?;
-    Ok(sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM rentals
-           WHERE renter_id = $1 AND state = 'awaiting_funds' AND lock_status = 'none'"#,
-        renter.uuid()
-    )
-    .fetch_one(tx)
-    .await?)
 }

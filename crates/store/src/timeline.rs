@@ -104,32 +104,15 @@ pub async fn append(
     kind: &str,
     detail: &Value,
 ) -> Result<(), StoreError> {
-    append_unannounced(tx, rental, at, kind, detail).await?;
-    sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, rental.uuid().simple().to_string())
-        .execute(tx)
-        .await?;
-    Ok(())
-}
-
-/// Adds an entry that nobody can be waiting for yet: the first of a rental. Transactions that announce
-/// something commit one after the other (PostgreSQL keeps its notifications in order), so a booking
-/// had better not.
-///
-/// # Errors
-/// The database's.
-pub(crate) async fn append_unannounced(
-    tx: &mut Connection,
-    rental: RentalId,
-    at: UnixSeconds,
-    kind: &str,
-    detail: &Value,
-) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO rental_events (rental_id, at, kind, detail) VALUES ($1, $2, $3, $4)",
+        "WITH told AS (INSERT INTO rental_events (rental_id, at, kind, detail) VALUES ($1, $2, $3, $4))
+         SELECT pg_notify($5, $6)",
         rental.uuid(),
         ts(at)?,
         kind,
         detail,
+        CHANNEL,
+        rental.uuid().simple().to_string(),
     )
     .execute(tx)
     .await?;

@@ -47,7 +47,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     // Told to stop, each loop finishes the round that it is in and takes no new work: every timer that it has
     // claimed is done or given back by then.
     let outcome = tokio::select! {
-        done = engine::run(engine, stop.clone()) => done.map_err(Failure::during("working")),
+        () = engine::run(engine, stop.clone()) => Ok(()),
         // A round that hangs must not keep us: its writes are whole or not there, and the leases of its timers
         // run out by themselves.
         () = overdue(&stop, config.drain) => {

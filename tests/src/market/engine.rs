@@ -10,7 +10,7 @@ use std::{
 
 use chain::{FeePolicy, ReadClient, Signer};
 use engine::{Conductor, EngineError, EngineSettings, Lane, LaneSettings, Reconciler, Watcher};
-use store::Store;
+use store::{Policy, Store};
 use testkit::ManualClock;
 
 use crate::booking::policy;
@@ -38,9 +38,9 @@ impl Engine {
         rpc: &str,
         clock: Arc<ManualClock>,
         site: &Site,
-        key: &str,
+        (key, policy): (&str, Policy),
     ) -> Self {
-        let store = Store::connect(db_url, 6, clock, policy()).await.unwrap();
+        let store = Store::connect(db_url, 6, clock, policy).await.unwrap();
         let client = ReadClient::connect(rpc).unwrap();
         let signer: Signer = key.parse().unwrap();
         Self {

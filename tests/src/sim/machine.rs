@@ -13,7 +13,6 @@ use serde_json::json;
 use store::{
     StoreError, TxError,
     advance::{self, AdvanceError},
-    jobs::{self, JobKind},
     readings::{self, Reading},
     rentals::Rental,
 };
@@ -111,9 +110,6 @@ impl World {
                     if state == RentalState::Interrupted {
                         let back = RentalEvent::EvidenceBack;
                         advance::apply(tx, &policy, id, &back, now).await.map_err(stored)?;
-                    } else if state == RentalState::Active {
-                        let stale = reading.span.to.saturating_plus(policy.evidence_timeout);
-                        jobs::schedule(tx, id, JobKind::EvidenceWatch, stale).await?;
                     }
                     Ok::<_, TxError<StoreError>>(())
                 })

@@ -208,7 +208,9 @@ fn kind(error: &EngineError) -> String {
         }
         EngineError::Chain(error) => format!("chain, {error}"),
         EngineError::Signer(error) => error.to_string(),
-        EngineError::WrongChain(why) | EngineError::Broken(why) => why.clone(),
+        EngineError::Parked(why) | EngineError::WrongChain(why) | EngineError::Broken(why) => {
+            why.clone()
+        }
     }
 }
 

@@ -12,9 +12,7 @@ use escrow::reading as signed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use store::{
-    TxError, advance, deployment,
-    jobs::{self, JobKind},
-    machines,
+    TxError, advance, deployment, machines,
     readings::{self, Reading},
     rentals::{self, Rental},
 };
@@ -194,11 +192,9 @@ async fn accept(
         RentalState::Interrupted => {
             advance::apply(tx, policy, rental.id, &RentalEvent::EvidenceBack, now).await?;
         }
-        RentalState::Active => {
-            let stale_at = reading.span.to.saturating_plus(policy.evidence_timeout);
-            jobs::schedule(tx, rental.id, JobKind::EvidenceWatch, stale_at).await?;
-        }
-        RentalState::AwaitingFunds
+        // whoever watches for silence looks at the reading itself
+        RentalState::Active
+        | RentalState::AwaitingFunds
         | RentalState::Funded
         | RentalState::Provisioning
         | RentalState::Stopping

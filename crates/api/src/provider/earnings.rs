@@ -59,7 +59,7 @@ async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Ea
     let mut balances = Vec::new();
     for entry in ledger::balances(&mut connection, owner).await? {
         // the world outside the contract is the other side of every sum, not a balance of theirs
-        if entry.account.kind == AccountKind::Outside {
+        if matches!(entry.account.kind, AccountKind::Outside | AccountKind::GasSpent) {
             continue;
         }
         let base_units = store::convert::amount(&entry.balance)?;

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::{
-    id::{QuoteId, RentalId},
+    id::{AccountId, QuoteId, RentalId},
     money::Amount,
     offer::OfferState,
     time::UnixSeconds,
@@ -24,28 +24,28 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{
     StoreError, TxError,
-    deployment::{self, Deployment},
+    deployment::Deployment,
     idempotency::{self, Claim},
     offers,
     quotes::Quote,
-    rentals::{self, NewRental},
+    rentals::{self, Ground, HeldGpu, NewRental, Rental},
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
+    cost::cost,
     quotes::{changed, owned, terms_of, unit_of},
-    rentals::{RentalView, rental_view},
+    rentals::{RentalView, view},
 };
 use crate::{
     AppState, Code, Problem,
     extract::{Body, IdempotencyKey},
     identity::Wallet,
-    market::deployed,
     problem::{internal, refuse},
     provider::CallView,
-    views::{Time, json_of},
+    views::{Time, Unit, json_of},
 };
 
 /// How long the chain may take to tell a permit nonce; without it the renter approves by a transaction.
@@ -145,7 +145,7 @@ async fn create(
 ) -> Result<Response, Problem> {
     let mut connection = app.store.read().await?;
     let quote = owned(&mut connection, &wallet, request.quote_id).await?;
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.deployment(&mut connection).await?;
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     drop(connection);
     let token = unit.token();
@@ -163,7 +163,8 @@ async fn create(
     };
     let hash = request_hash("POST /v1/rentals", &json!({"quote_id": request.quote_id}));
     let signable = Signable { permit, authorization };
-    let booking = Booking { app: app.clone(), key, hash, quote, contract, signable, deadline };
+    let booking =
+        Booking { app: app.clone(), key, hash, quote, unit, contract, signable, deadline };
     let booking = std::sync::Arc::new(booking);
     let (status, body, replayed) = app
         .store
@@ -222,6 +223,7 @@ struct Booking {
     key: String,
     hash: [u8; 32],
     quote: Quote,
+    unit: Unit,
     contract: Deployment,
     signable: Signable,
     deadline: UnixSeconds,
@@ -238,59 +240,84 @@ impl Booking {
         &self,
         tx: &mut store::Connection,
     ) -> Result<(u16, Value, bool), TxError<Problem>> {
-        let (account, now) = (self.quote.account, self.app.now());
-        match idempotency::claim(tx, account, &self.key, &self.hash, now).await? {
+        let (quote, now) = (&self.quote, self.app.now());
+        let limit = self.app.config.unfunded_limit;
+        let ground =
+            rentals::hold_ground(tx, quote.account, quote.offer, quote.escrow_id, limit).await?;
+        match idempotency::look(tx, quote.account, &self.key, &self.hash).await? {
             Claim::Fresh => {}
             Claim::Replay { status, response } => return Ok((status, response, true)),
             Claim::OtherRequest => return refuse(other_request()),
         }
-        let rental = self.book(tx, now).await?;
-        let view = rental_view(tx, &self.app, &rental, &self.quote, account)
-            .await
-            .map_err(TxError::Refused)?;
+        self.check(tx, &ground, now).await?;
+        let (rental, gpus) = self.insert(tx, ground.offer.2, now).await?;
+        let cost = cost(tx, &rental, quote, &self.unit, now).await.map_err(TxError::Refused)?;
+        let view = view(&rental, quote, quote.account, (gpus, &self.unit, cost, false));
         let answer = BookingView { rental: view, funding: self.funding() };
         let body = json_of(&answer).map_err(TxError::Refused)?;
         let status = StatusCode::CREATED.as_u16();
-        idempotency::finish(tx, account, &self.key, status, &body).await?;
+        let said = (status, &body);
+        if !idempotency::record(tx, quote.account, &self.key, &self.hash, said, now).await? {
+            return refuse(other_request());
+        }
         Ok((status, body, false))
     }
 
-    async fn book(
+    /// Whether the quote still holds, and the renter may book.
+    async fn check(
         &self,
         tx: &mut store::Connection,
+        ground: &Ground,
         now: UnixSeconds,
-    ) -> Result<rentals::Rental, TxError<Problem>> {
+    ) -> Result<(), TxError<Problem>> {
         let quote = &self.quote;
         if quote.expires_at <= now {
             let text = Time(quote.expires_at).text().unwrap_or_default();
             return refuse(Problem::new(Code::QuoteExpired, format!("it expired at {text}")));
         }
         let limit = self.app.config.unfunded_limit;
-        if rentals::count_unfunded(tx, quote.account).await? >= limit {
+        if ground.unfunded >= limit {
             let detail = format!(
                 "{limit} bookings of yours hold GPUs and wait for their deposit: lock it, stop one of them, \
                  or let it expire"
             );
             return refuse(Problem::new(Code::StateConflict, detail));
         }
-        let offer = offers::get_shared(tx, quote.offer, now)
-            .await?
-            .ok_or(StoreError::Missing("the quote's offer"))?;
-        if offer.state != OfferState::Listed || offer.version != quote.offer_version {
+        let (state, version, _) = ground.offer;
+        if state != OfferState::Listed || version != quote.offer_version {
+            let offer = offers::get(tx, quote.offer, now)
+                .await?
+                .ok_or(StoreError::Missing("the quote's offer"))?;
             let before = Some(quote.usd_per_hour.usd());
             return refuse(changed(&self.app, &offer, before).map_err(TxError::Refused)?);
         }
+        if ground.locked_before {
+            let detail = "these terms were locked on the chain before they were booked, so nothing was \
+                          held for them; take a new quote, and reclaim the lock on the chain ten minutes \
+                          after its start_by";
+            return refuse(Problem::new(Code::StateConflict, detail));
+        }
+        Ok(())
+    }
+
+    async fn insert(
+        &self,
+        tx: &mut store::Connection,
+        provider: AccountId,
+        now: UnixSeconds,
+    ) -> Result<(Rental, Vec<HeldGpu>), TxError<Problem>> {
+        let quote = &self.quote;
         let new = NewRental {
             id: RentalId::from_uuid(Uuid::now_v7()),
             quote_id: quote.id,
             escrow_id: quote.escrow_id,
             renter: quote.account,
-            provider: offer.account,
+            provider,
             machine: quote.machine,
             gpu_count: quote.gpu_count,
             now,
         };
-        match rentals::book(tx, self.app.store.policy(), &new).await {
+        match rentals::insert(tx, self.app.store.policy(), &new).await {
             Err(error) if error.is_conflict_on("gpu_rented_once") => {
                 refuse(Problem::new(Code::OfferTaken, "somebody booked these GPUs first"))
             }
@@ -299,12 +326,6 @@ impl Booking {
                     || error.is_conflict_on("rentals_escrow_id_key") =>
             {
                 refuse(Problem::new(Code::AlreadyExists, "this quote is booked already"))
-            }
-            Err(error) if error.is_conflict_on(rentals::LOCKED_BEFORE_BOOKING) => {
-                let detail = "these terms were locked on the chain before they were booked, so nothing \
-                              was held for them; take a new quote, and reclaim the lock on the chain \
-                              ten minutes after its start_by";
-                refuse(Problem::new(Code::StateConflict, detail))
             }
             done => Ok(done?),
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use store::{
     Connection, StoreError, freezes,
     quotes::{self, Quote},
-    rentals::{self, Party, Rental},
+    rentals::{self, HeldGpu, Party, Rental},
 };
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -23,7 +23,7 @@ use crate::{
     AppState, Problem, cursor,
     extract::{Id, Parameters, Params},
     identity::Wallet,
-    views::{Time, TokenAmount, page_limit},
+    views::{Time, TokenAmount, Unit, page_limit},
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -142,12 +142,24 @@ pub(super) async fn rental_view(
     account: AccountId,
 ) -> Result<RentalView, Problem> {
     let unit = unit_of(connection, quote.token, app.config.chain_id).await?;
-    let gpus = rentals::gpus(connection, rental.id)
-        .await?
+    let gpus = rentals::gpus(connection, rental.id).await?;
+    let cost = cost(connection, rental, quote, &unit, app.now()).await?;
+    let frozen = freezes::is_frozen(connection, rental.id).await?;
+    Ok(view(rental, quote, account, (gpus, &unit, cost, frozen)))
+}
+
+/// A rental as one of its parties sees it, of what is known of it already.
+pub(super) fn view(
+    rental: &Rental,
+    quote: &Quote,
+    account: AccountId,
+    (gpus, unit, cost, frozen): (Vec<HeldGpu>, &Unit, CostView, bool),
+) -> RentalView {
+    let gpus = gpus
         .into_iter()
         .map(|held| RentedGpu { id: held.gpu, uuid: held.vendor_uuid, model: held.model })
         .collect();
-    Ok(RentalView {
+    RentalView {
         summary: summary(rental, account),
         renter: quote.renter,
         provider: quote.provider,
@@ -156,9 +168,9 @@ pub(super) async fn rental_view(
         gpus,
         deposit: unit.amount(quote.deposit),
         locked: unit.amount(rental.locked),
-        frozen: freezes::is_frozen(connection, rental.id).await?,
-        cost: cost(connection, rental, quote, &unit, app.now()).await?,
-    })
+        frozen,
+        cost,
+    }
 }
 
 /// The rental and its quote, for one of its parties. To anyone else it does not exist.

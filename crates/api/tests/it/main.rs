@@ -20,6 +20,7 @@ mod events;
 mod fixture;
 mod funding;
 mod http;
+mod ledger;
 mod market;
 mod money;
 mod provider;

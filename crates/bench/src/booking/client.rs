@@ -1,5 +1,7 @@
 //! A renter's program.
 
+use std::sync::Arc;
+
 use domain::id::{QuoteId, RentalId};
 use reqwest::{Client as Http, RequestBuilder, StatusCode, header::HeaderMap};
 use serde::Deserialize;
@@ -15,16 +17,23 @@ const DOING: &str = "book over HTTP";
 /// How often one booking is sent while the service says that it may succeed later.
 const TRIES: u32 = 5;
 
-/// One client with its session, its connection and the quotes it was given.
+/// A quote that can be booked, and the bearer token of the renter it was made for.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    pub(super) quote: QuoteId,
+    pub(super) session: Arc<str>,
+}
+
+/// One client with its connection and the quotes it was given. It stands for many renters: each has a few
+/// bookings at most that wait for their deposit, as the service allows.
 pub(super) struct Renter {
     number: usize,
     http: Http,
     url: String,
-    session: String,
-    quotes: Vec<QuoteId>,
+    quotes: Vec<Ready>,
     booked: Vec<Uuid>,
     retried: u64,
-    last: Option<(QuoteId, String, Uuid)>,
+    last: Option<(Ready, String, Uuid)>,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +53,7 @@ struct Problem {
 }
 
 impl Renter {
-    pub(super) fn new(number: usize, url: &str, session: &str) -> Result<Self, BenchError> {
+    pub(super) fn new(number: usize, url: &str) -> Result<Self, BenchError> {
         let http = Http::builder()
             .no_proxy()
             .pool_max_idle_per_host(1)
@@ -54,7 +63,6 @@ impl Renter {
             number,
             http,
             url: format!("{url}/v1/rentals"),
-            session: session.to_owned(),
             quotes: Vec::new(),
             booked: Vec::new(),
             retried: 0,
@@ -72,7 +80,7 @@ impl Renter {
         self.quotes.len()
     }
 
-    pub(super) fn add(&mut self, mut quotes: Vec<QuoteId>) {
+    pub(super) fn add(&mut self, mut quotes: Vec<Ready>) {
         self.quotes.append(&mut quotes);
     }
 
@@ -88,37 +96,37 @@ impl Renter {
 
     /// Sends the last booking again; true if the answer is the same rental, marked as a repetition.
     pub(super) async fn replays_last(&mut self) -> Result<bool, BenchError> {
-        let Some((quote, key, rental)) = &self.last else {
+        let Some((ready, key, rental)) = &self.last else {
             return Ok(true);
         };
-        let (status, headers, body) = send(self.request(*quote, key)).await?;
+        let (status, headers, body) = send(self.request(ready, key)).await?;
         let marked = headers.get("idempotent-replayed").is_some_and(|value| value == "true");
         Ok(status == StatusCode::CREATED && marked && rental_in(&body) == Some(*rental))
     }
 
-    fn request(&self, quote: QuoteId, key: &str) -> RequestBuilder {
+    fn request(&self, ready: &Ready, key: &str) -> RequestBuilder {
         self.http
             .post(&self.url)
-            .bearer_auth(&self.session)
+            .bearer_auth(&ready.session)
             .header("Idempotency-Key", key)
-            .json(&json!({"quote_id": quote}))
+            .json(&json!({"quote_id": ready.quote}))
     }
 }
 
 impl Client for Renter {
     async fn once(&mut self) -> Result<Step, BenchError> {
-        let Some(quote) = self.quotes.pop() else {
+        let Some(ready) = self.quotes.pop() else {
             return Ok(Step::Dry);
         };
         let key = Uuid::now_v7().to_string();
         let mut said = String::new();
         for _ in 0..TRIES {
-            let (status, _, body) = send(self.request(quote, &key)).await?;
+            let (status, _, body) = send(self.request(&ready, &key)).await?;
             if status == StatusCode::CREATED {
                 let rental = rental_in(&body)
                     .ok_or_else(|| BenchError::subject(DOING)("an answer without a rental"))?;
                 self.booked.push(rental);
-                self.last = Some((quote, key, rental));
+                self.last = Some((ready, key, rental));
                 return Ok(Step::Done(1));
             }
             said = format!("{status}: {}", String::from_utf8_lossy(&body));

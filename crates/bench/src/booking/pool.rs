@@ -27,6 +27,7 @@ use store::{
 };
 use uuid::Uuid;
 
+use super::client::Ready;
 use crate::{BenchError, rng::SplitMix64};
 
 /// EIP-155 id of the chain that the service believes in.
@@ -40,6 +41,8 @@ const GPUS: usize = 8;
 const PRICE: u64 = 2_500_000;
 /// Machines that are stored in one transaction.
 const CHUNK: usize = 16;
+/// Bookings of one renter that may wait for their deposit: more than the quotes of a chunk.
+pub(super) const UNFUNDED: i64 = 129;
 /// Longer than any run.
 const GOOD_FOR: Seconds = Seconds(24 * 3_600);
 
@@ -57,56 +60,42 @@ pub(super) struct Pool {
     spread: Spread,
     store: Store,
     provider: Account,
-    renters: Arc<Vec<Account>>,
-    sessions: Vec<String>,
+    clients: usize,
     rng: SplitMix64,
 }
 
 impl Pool {
-    /// One provider, and a renter with a session for each client.
+    /// One provider; quotes will be made for so many clients.
     pub(super) async fn open(
         store: Store,
         spread: Spread,
         clients: u16,
         seed: u64,
     ) -> Result<Self, BenchError> {
-        let mut rng = SplitMix64::part(seed, spread as u64);
-        let sessions: Vec<String> =
-            (0..clients).map(|_| BASE64_URL_SAFE_NO_PAD.encode(rng.bytes())).collect();
-        let (tokens, now) = (Arc::new(sessions.clone()), store.now().seconds());
-        let (provider, renters) = store
-            .write::<(Account, Vec<Account>), String, _>("bench.open", move |tx| {
-                let tokens = tokens.clone();
-                Box::pin(async move { Ok(open(tx, &tokens, now).await?) })
+        let rng = SplitMix64::part(seed, spread as u64);
+        let now = store.now().seconds();
+        let provider = store
+            .write::<Account, String, _>("bench.open", move |tx| {
+                Box::pin(async move { Ok(open(tx, now).await?) })
             })
             .await
             .map_err(BenchError::subject("open the market"))?;
-        let renters = Arc::new(renters);
-        Ok(Self { spread, store, provider, renters, sessions, rng })
+        Ok(Self { spread, store, provider, clients: usize::from(clients), rng })
     }
 
-    /// The bearer token of each renter.
-    pub(super) fn sessions(&self) -> &[String] {
-        &self.sessions
-    }
-
-    /// At least `each` new quotes for each renter, in an order in which no two of them go through
+    /// At least `each` new quotes for each client, in an order in which no two of them go through
     /// the machines alike.
-    pub(super) async fn make_quotes(
-        &mut self,
-        each: usize,
-    ) -> Result<Vec<Vec<QuoteId>>, BenchError> {
-        let renters = self.renters.len();
-        let machines = each.div_ceil(GPUS).saturating_mul(renters);
+    pub(super) async fn make_quotes(&mut self, each: usize) -> Result<Vec<Vec<Ready>>, BenchError> {
+        let machines = each.div_ceil(GPUS).saturating_mul(self.clients);
         let chunks = machines.div_ceil(CHUNK);
-        let made: Vec<Vec<(usize, QuoteId)>> = stream::iter(0..chunks)
+        let made: Vec<Vec<(usize, Ready)>> = stream::iter(0..chunks)
             .map(|chunk| self.make_machines(chunk.saturating_mul(CHUNK)))
-            .buffer_unordered(renters)
+            .buffer_unordered(self.clients)
             .try_collect()
             .await?;
-        let mut quotes = vec![Vec::new(); renters];
-        for (renter, quote) in made.into_iter().flatten() {
-            if let Some(own) = quotes.get_mut(renter) {
+        let mut quotes = vec![Vec::new(); self.clients];
+        for (client, quote) in made.into_iter().flatten() {
+            if let Some(own) = quotes.get_mut(client) {
                 own.push(quote);
             }
         }
@@ -116,14 +105,18 @@ impl Pool {
         Ok(quotes)
     }
 
-    /// A chunk of machines, of which the first is number `first`, in one transaction.
-    async fn make_machines(&self, first: usize) -> Result<Vec<(usize, QuoteId)>, BenchError> {
-        let (renters, provider, spread) = (self.renters.clone(), self.provider, self.spread);
+    /// A chunk of machines, of which the first is number `first`, and a new renter for each client, in one
+    /// transaction.
+    async fn make_machines(&self, first: usize) -> Result<Vec<(usize, Ready)>, BenchError> {
+        let (clients, provider, spread) = (self.clients, self.provider, self.spread);
         let now = self.store.now().seconds();
         self.store
-            .write::<Vec<(usize, QuoteId)>, String, _>("bench.machines", move |tx| {
-                let renters = renters.clone();
+            .write::<Vec<(usize, Ready)>, String, _>("bench.machines", move |tx| {
                 Box::pin(async move {
+                    let mut renters = Vec::new();
+                    for _ in 0..clients {
+                        renters.push(sign_in(tx, now).await?);
+                    }
                     let mut made = Vec::new();
                     for number in first..first.saturating_add(CHUNK) {
                         let offer = list_machine(tx, &provider, now).await?;
@@ -133,12 +126,12 @@ impl Pool {
                                 Spread::Shared => number.saturating_mul(GPUS).saturating_add(gpu),
                             };
                             let at = turn.checked_rem(renters.len()).unwrap_or_default();
-                            let Some(renter) = renters.get(at) else {
+                            let Some((renter, session)) = renters.get(at) else {
                                 continue;
                             };
                             let quote = quote(&offer, renter, &provider, now)?;
                             quotes::insert(tx, &quote).await?;
-                            made.push((at, quote.id));
+                            made.push((at, Ready { quote: quote.id, session: session.clone() }));
                         }
                     }
                     Ok(made)
@@ -149,11 +142,7 @@ impl Pool {
     }
 }
 
-async fn open(
-    tx: &mut Connection,
-    sessions: &[String],
-    now: UnixSeconds,
-) -> Result<(Account, Vec<Account>), StoreError> {
+async fn open(tx: &mut Connection, now: UnixSeconds) -> Result<Account, StoreError> {
     let deployment = Deployment {
         chain_id: CHAIN_ID,
         genesis_hash: B256::repeat_byte(1),
@@ -173,23 +162,25 @@ async fn open(
     };
     tokens::upsert(tx, &token).await?;
     let id = || AccountId::from_uuid(Uuid::now_v7());
-    let provider = accounts::find_or_create(tx, id(), Address::repeat_byte(0xaa), now).await?;
-    let mut renters = Vec::new();
-    for session in sessions {
-        let token_hash: [u8; 32] = Sha256::digest(session.as_bytes()).into();
-        let wallet = Address::from_word(B256::from(token_hash));
-        let renter = accounts::find_or_create(tx, id(), wallet, now).await?;
-        let new = NewSession {
-            id: SessionId::from_uuid(Uuid::now_v7()),
-            token_hash,
-            owner: NewOwner::Account(renter.id),
-            now,
-            expires_at: now.saturating_plus(GOOD_FOR),
-        };
-        accounts::open_session(tx, &new).await?;
-        renters.push(renter);
-    }
-    Ok((provider, renters))
+    accounts::find_or_create(tx, id(), Address::repeat_byte(0xaa), now).await
+}
+
+/// A new renter with a session.
+async fn sign_in(tx: &mut Connection, now: UnixSeconds) -> Result<(Account, Arc<str>), StoreError> {
+    let id = Uuid::now_v7();
+    let session = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(id));
+    let token_hash: [u8; 32] = Sha256::digest(session.as_bytes()).into();
+    let wallet = Address::from_word(B256::from(token_hash));
+    let renter = accounts::find_or_create(tx, AccountId::from_uuid(id), wallet, now).await?;
+    let new = NewSession {
+        id: SessionId::from_uuid(Uuid::now_v7()),
+        token_hash,
+        owner: NewOwner::Account(renter.id),
+        now,
+        expires_at: now.saturating_plus(GOOD_FOR),
+    };
+    accounts::open_session(tx, &new).await?;
+    Ok((renter, session.into()))
 }
 
 /// A machine with eight GPUs and its offer of one GPU at a time.

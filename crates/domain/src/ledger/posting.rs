@@ -24,6 +24,8 @@ named_enum! {
         Prepay => "prepay",
         /// A balance left the escrow.
         Withdraw => "withdraw",
+        /// A transaction of ours was paid for.
+        Gas => "gas",
     }
 }
 
@@ -130,6 +132,22 @@ pub fn prepaid_lock_posting(
 pub fn prepay_posting(account: Address, token: Address, amount: Amount) -> Posting {
     let credit = LedgerAccount::renter_credit(account, token);
     Posting::new(PostingKind::Prepay, [(LedgerAccount::outside(token), credit, amount)])
+}
+
+/// A final transaction of `signer` that used `gas_used` units of gas at `gas_price` wei each, whether or not it
+/// succeeded.
+///
+/// # Errors
+/// [`LedgerError::Overflow`] beyond 2^96-1 wei: more than there is.
+pub fn gas_posting(
+    signer: Address,
+    gas_used: u64,
+    gas_price: u128,
+) -> Result<Posting, LedgerError> {
+    let wei = u128::from(gas_used).checked_mul(gas_price).ok_or(LedgerError::Overflow)?;
+    let paid = Amount::new(wei).map_err(|_| LedgerError::Overflow)?;
+    let spent = LedgerAccount::gas_spent(signer);
+    Ok(Posting::new(PostingKind::Gas, [(LedgerAccount::outside(spent.token), spent, paid)]))
 }
 
 /// What a final `Closed` or `Contested` says that it paid; what was paid before is not in it.

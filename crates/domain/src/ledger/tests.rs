@@ -97,6 +97,37 @@ fn a_prepaid_lock_takes_from_the_renters_balance() {
 
 proptest! {
     #[test]
+    fn gas_is_no_claim_and_leaves_every_claim_as_it_is(
+        deposit in 1..=Amount::MAX.get(),
+        spent in prop::collection::vec((0..=16_777_216_u64, 0..=1_u128 << 60), 0..20),
+    ) {
+        let p = Parties { token: Address::ZERO, ..parties() };
+        let signer = Address::repeat_byte(7);
+        let mut balances = balances_of(&[lock_posting(&p, amount(deposit))]);
+        let mut wei = 0;
+        for (used, price) in spent {
+            balances.apply(&gas_posting(signer, used, price).unwrap()).unwrap();
+            wei += i128::from(used) * i128::try_from(price).unwrap();
+        }
+        prop_assert_eq!(balances.of(&LedgerAccount::gas_spent(signer)), wei);
+        let held = balances.of(&LedgerAccount::renter_deposit(p.escrow_id, p.token));
+        prop_assert_eq!(held, i128::try_from(deposit).unwrap());
+        prop_assert_eq!(balances.of(&LedgerAccount::outside(p.token)), -held - wei);
+        prop_assert_eq!(balances.sum(p.token), Some(0));
+        // what was spent can be taken by nobody
+        prop_assert!(!LedgerAccount::withdrawable(signer, p.token).contains(&LedgerAccount::gas_spent(signer)));
+    }
+
+    #[test]
+    fn gas_beyond_the_coins_that_exist_is_refused(used in 1..=u64::MAX, price in any::<u128>()) {
+        let wei = u128::from(used).checked_mul(price).and_then(|wei| Amount::new(wei).ok());
+        match gas_posting(Address::ZERO, used, price) {
+            Ok(posting) => prop_assert_eq!(posting.transfers.first().map_or(Amount::ZERO, |t| t.amount), wei.unwrap()),
+            Err(error) => prop_assert!(error == LedgerError::Overflow && wei.is_none()),
+        }
+    }
+
+    #[test]
     fn holding_seconds_changes_nothing_in_the_end(
         deposit in 1..=Amount::MAX.get(),
         per_hour in 1..=Amount::MAX.get() >> 16,

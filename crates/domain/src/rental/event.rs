@@ -173,8 +173,6 @@ pub enum Effect {
     ArmDurationEnd,
     /// Send `StopDeadline` when the time for cleaning up is over.
     ArmStopDeadline,
-    /// Send `EvidenceLost` when evidence stops coming.
-    ArmEvidenceWatch,
     /// Send `OutageTooLong` when the outage since `interrupted_since` has lasted too long.
     ArmOutageLimit,
     /// Send `FinalizeDue` when `held_until` is over.
@@ -197,7 +195,6 @@ impl Effect {
             Self::ArmReadyDeadline => "arm_ready_deadline",
             Self::ArmDurationEnd => "arm_duration_end",
             Self::ArmStopDeadline => "arm_stop_deadline",
-            Self::ArmEvidenceWatch => "arm_evidence_watch",
             Self::ArmOutageLimit => "arm_outage_limit",
             Self::ArmFinalize => "arm_finalize",
         }

@@ -30,14 +30,7 @@ fn after<const N: usize>(events: [E; N]) -> Vec<E> {
 fn billing_starts_with_the_later_of_lock_and_machine() {
     let (progress, effects) = play(&READY_FIRST);
     assert_eq!((progress.state, progress.started_at), (RentalState::Active, Some(at(105))));
-    assert_eq!(
-        effects,
-        [
-            Effect::SendStart { started_at: at(105) },
-            Effect::ArmDurationEnd,
-            Effect::ArmEvidenceWatch
-        ]
-    );
+    assert_eq!(effects, [Effect::SendStart { started_at: at(105) }, Effect::ArmDurationEnd]);
     let (progress, _) =
         play(&[E::LockIncluded, E::LockFinal { now: at(105) }, E::AgentReady { at: at(120) }]);
     assert_eq!((progress.state, progress.started_at), (RentalState::Active, Some(at(120))));

@@ -12,7 +12,7 @@ use store::{
     TxError,
     blocks::{self, FollowedBlock},
     freezes::{NewFreeze, Reason, Scope},
-    txs,
+    ledger, txs,
 };
 
 use super::Watcher;
@@ -144,7 +144,9 @@ impl Watcher {
                     if !blocks::finalise(tx, number, hash).await? {
                         return Ok(false);
                     }
-                    for done in txs::finalise(tx, number, now).await? {
+                    let ended = txs::finalise(tx, number, now).await?;
+                    ledger::post_gas(tx, &ended, now.seconds()).await?;
+                    for done in ended {
                         carried::finish(tx, &done, now).await?;
                     }
                     for (signer, next) in spent {

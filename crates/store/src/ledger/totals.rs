@@ -13,7 +13,7 @@ use crate::{
 pub struct TokenTotals {
     /// The token.
     pub token: Address,
-    /// All claims on the escrow together.
+    /// All claims on the escrow together; what was spent on gas is none.
     pub claims: I256,
     /// Deposits of rentals that are not divided yet.
     pub deposits: I256,
@@ -48,7 +48,7 @@ pub async fn totals(connection: &mut Connection) -> Result<Vec<TokenTotals>, Sto
                UNION ALL SELECT token, kind, amount, 0 FROM tail
                UNION ALL SELECT token, 'none', 0, 1 FROM below)
            SELECT token AS "token!",
-                  COALESCE(sum(amount) FILTER (WHERE kind <> 'outside'), 0) AS "claims!",
+                  COALESCE(sum(amount) FILTER (WHERE kind NOT IN ('outside', 'gas_spent')), 0) AS "claims!",
                   COALESCE(sum(amount) FILTER (WHERE kind = 'renter_deposit'), 0) AS "deposits!",
                   sum(overdrawn) AS "overdrawn!"
            FROM parts GROUP BY token ORDER BY token"#
@@ -112,7 +112,7 @@ pub async fn fold(tx: &mut Connection, least: i64, most: i64) -> Result<i64, Sto
 /// How far the check of folded balances is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Audited {
-    /// The last account that was looked at; 0 after the last of all.
+    /// The number of the last account that was looked at; 0 after the last of all.
     pub last: i64,
     /// How many of them are not the sum of their transfers.
     pub wrong: i64,
@@ -129,16 +129,17 @@ pub async fn audit(
 ) -> Result<Audited, StoreError> {
     Ok(sqlx::query_as!(
         Audited,
-        r#"WITH page AS (SELECT id FROM ledger_accounts WHERE id > $1 ORDER BY id LIMIT $2),
+        r#"WITH page AS (SELECT id, number FROM ledger_accounts WHERE number > $1
+                         ORDER BY number LIMIT $2),
            compared AS (
-               SELECT p.id, COALESCE(b.balance, 0) AS kept,
+               SELECT p.number, COALESCE(b.balance, 0) AS kept,
                       COALESCE((SELECT sum(amount) FROM ledger_transfers t
                                 WHERE t.credit_id = p.id AND t.seq <= f.through), 0)
                     - COALESCE((SELECT sum(amount) FROM ledger_transfers t
                                 WHERE t.debit_id = p.id AND t.seq <= f.through), 0) AS summed
                FROM page p CROSS JOIN ledger_folded f
                LEFT JOIN ledger_balances b ON b.account_id = p.id)
-           SELECT COALESCE(max(id), 0) AS "last!",
+           SELECT COALESCE(max(number), 0) AS "last!",
                   count(*) FILTER (WHERE kept <> summed) AS "wrong!" FROM compared"#,
         after,
         limit
@@ -157,7 +158,7 @@ pub async fn misfolded_tokens(
     limit: i64,
 ) -> Result<Vec<Address>, StoreError> {
     sqlx::query_scalar!(
-        "WITH page AS (SELECT id, token FROM ledger_accounts WHERE id > $1 ORDER BY id LIMIT $2)
+        "WITH page AS (SELECT id, token FROM ledger_accounts WHERE number > $1 ORDER BY number LIMIT $2)
          SELECT DISTINCT p.token
          FROM page p CROSS JOIN ledger_folded f LEFT JOIN ledger_balances b ON b.account_id = p.id
          WHERE COALESCE(b.balance, 0) <> COALESCE((SELECT sum(amount) FROM ledger_transfers t

@@ -129,8 +129,7 @@ fn activate(p: &Progress, now: UnixSeconds) -> Option<Step> {
         started_at: Some(started_at),
         ..*p
     };
-    let effects =
-        vec![Effect::SendStart { started_at }, Effect::ArmDurationEnd, Effect::ArmEvidenceWatch];
+    let effects = vec![Effect::SendStart { started_at }, Effect::ArmDurationEnd];
     go(next, effects)
 }
 

@@ -19,7 +19,7 @@ pub(super) fn running(p: &Progress, e: &E) -> Option<Step> {
         }
         E::EvidenceBack if interrupted => {
             let next = Progress { state: RentalState::Active, interrupted_since: None, ..*p };
-            go(next, vec![Effect::ArmEvidenceWatch])
+            go(next, Vec::new())
         }
         E::OutageTooLong { now } if interrupted => outage_too_long(p, now),
         E::StopRequested { by, now } => stop(p, EndReason::stopped_by(by), now),
