@@ -124,6 +124,12 @@ contract BatchTest is Fixture {
         assertEq(address(escrow).balance, 3_000_000, "held");
     }
 
+    /// @dev What the worker, the documents and the reckoning of the transaction cap go by.
+    function test_Batch_Limits() public view {
+        assertEq(escrow.MAX_BATCH(), 150, "items");
+        assertEq(escrow.MAX_SIGNED_BATCH(), 40, "items with signatures");
+    }
+
     function test_Batch_TooLarge_PlusMinusOne() public {
         uint256 most = escrow.MAX_BATCH();
         uint256 signed = escrow.MAX_SIGNED_BATCH();

@@ -125,6 +125,22 @@ contract CloseTest is Fixture {
         _close(t, T0 + 100, type(uint32).max);
     }
 
+    /// @dev The smallest credit and the smallest holdback count.
+    function test_Close_OneSecond() public {
+        Terms memory t = _terms();
+        bytes32 id = _activate(t, DEPOSIT);
+        skip(100);
+        uint256 before = vm.snapshotState();
+        _expectHeld(id, 99, 1, 0, 89_100, 9900, DEPOSIT - 100_000);
+        _close(t, T0 + 100, 1);
+        vm.revertToState(before);
+        t.holdback = 1;
+        id = _activate(t, DEPOSIT);
+        skip(100);
+        _expectHeld(id, 99, 1, 1, 89_100, 9900, DEPOSIT - 100_000);
+        _close(t, T0 + 200, 0);
+    }
+
     function test_Close_NeverBelowSettled() public {
         Terms memory t = _terms();
         bytes32 id = _activate(t, DEPOSIT);

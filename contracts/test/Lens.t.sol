@@ -144,6 +144,29 @@ contract LensTest is Fixture {
         }
     }
 
+    function test_Actions_AfterRelease() public {
+        Terms memory t = _terms();
+        t.holdback = 100;
+        _activate(t, DEPOSIT);
+        skip(1000);
+        escrow.release(t);
+        _tryAll(t);
+        skip(500);
+        _tryAll(t);
+    }
+
+    /// @dev To the agent's last second and no longer.
+    function test_Actions_AgentExpires() public {
+        Terms memory t = _terms();
+        vm.prank(renter);
+        escrow.setAgent(_agent, T0 + 300);
+        _activate(t, DEPOSIT);
+        skip(300);
+        _tryAll(t);
+        skip(1);
+        _tryAll(t);
+    }
+
     function _tryAll(Terms memory t) private {
         address[7] memory accounts = [renter, provider, _agent, operator, arbiter, guardian, stranger];
         Rental memory r = escrow.rental(escrow.hashTerms(t));

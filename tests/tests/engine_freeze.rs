@@ -170,10 +170,10 @@ async fn a_unit_between_two_deposits_is_found_though_every_total_holds() {
         .tamper(
             "WITH d AS (SELECT id, token, row_number() OVER (ORDER BY id) AS n FROM ledger_accounts
                         WHERE kind = 'renter_deposit'),
-                  p AS (INSERT INTO ledger_postings (id, kind, source, at)
-                        VALUES (gen_random_uuid(), 'top_up', 'a hand', now()) RETURNING id)
-             INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, token, amount)
-             SELECT p.id, 0, a.id, b.id, a.token, 1 FROM p, d a, d b WHERE a.n = 1 AND b.n = 2",
+                  p AS (INSERT INTO ledger_postings (kind, source, at)
+                        VALUES ('top_up', 'a hand', now()) RETURNING id)
+             INSERT INTO ledger_transfers (posting_id, ordinal, debit_id, credit_id, amount)
+             SELECT p.id, 0, a.id, b.id, 1 FROM p, d a, d b WHERE a.n = 1 AND b.n = 2",
         )
         .await;
     next_final_block(&market).await;

@@ -147,7 +147,6 @@ impl Reconciler {
             let age = u32::try_from(completed.elapsed().as_secs()).unwrap_or(u32::MAX);
             metrics::gauge!("weir_reconciled_age_seconds").set(age);
         }
-        self.count_freezes().await?;
         Ok(match compared? {
             Compared::Whole(report) => Some(report),
             Compared::Moving | Compared::Stuck => None,
@@ -226,20 +225,6 @@ impl Reconciler {
             });
             lifted.await?;
             tracing::warn!(freeze.id = freeze.id, block.number = block, "money is thawed");
-        }
-        Ok(())
-    }
-
-    async fn count_freezes(&self) -> Result<(), EngineError> {
-        let counts = {
-            let mut connection = self.store.read().await?;
-            freezes::count_by_scope(&mut connection).await?
-        };
-        for scope in ["all", "token", "rental"] {
-            let count =
-                counts.iter().find(|(name, _)| name == scope).map_or(0, |(_, count)| *count);
-            metrics::gauge!("weir_freezes", "scope" => scope)
-                .set(u32::try_from(count).unwrap_or(u32::MAX));
         }
         Ok(())
     }

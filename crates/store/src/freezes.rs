@@ -200,21 +200,6 @@ pub async fn open(connection: &mut Connection, limit: i64) -> Result<Vec<Freeze>
     .collect()
 }
 
-/// How many freezes are open, by scope; scopes without one are left out.
-///
-/// # Errors
-/// The database's.
-pub async fn count_by_scope(connection: &mut Connection) -> Result<Vec<(String, i64)>, StoreError> {
-    Ok(sqlx::query!(
-        r#"SELECT scope, count(*) AS "count!" FROM freezes WHERE lifted_at IS NULL GROUP BY scope"#
-    )
-    .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| (row.scope, row.count))
-    .collect())
-}
-
 /// Whether the rental's money waits: its own, its token's, or everybody's.
 ///
 /// # Errors

@@ -79,7 +79,8 @@ const ALWAYS: &[Rule] = &[
     (
         "money was posted for what is not final",
         "SELECT count(*) FROM ledger_postings p
-         WHERE NOT EXISTS (SELECT FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
+         WHERE p.kind <> 'gas'
+         AND NOT EXISTS (SELECT FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
                            WHERE b.final AND p.source = '0x' || encode(e.block_hash, 'hex') || ':' || e.log_index)",
     ),
     (
@@ -232,8 +233,16 @@ pub async fn open(world: &World) -> Vec<String> {
     .fetch_all(world.store.pool())
     .await
     .unwrap();
+    let frozen: Vec<String> = sqlx::query_scalar(
+        "SELECT 'frozen: ' || scope || ', ' || reason || ', block ' || block FROM freezes
+         WHERE lifted_at IS NULL ORDER BY id",
+    )
+    .fetch_all(world.store.pool())
+    .await
+    .unwrap();
     let name = |id| names.iter().find(|(known, _)| *known == id).map_or(usize::MAX, |(_, at)| *at);
-    open.into_iter().map(|(id, what)| format!("  r{}: {what}", name(id))).collect()
+    let open = open.into_iter().map(|(id, what)| format!("r{}: {what}", name(id)));
+    open.chain(frozen).map(|line| format!("  {line}")).collect()
 }
 
 /// What the simulated contract holds is what it owes, at the newest block.

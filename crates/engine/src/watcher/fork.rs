@@ -19,11 +19,12 @@ impl Watcher {
     /// Drops what the chain no longer has. If a final block is among it, all money is frozen and nothing dropped: a
     /// person must look.
     pub(super) async fn rewind(&self, tip: &FollowedBlock) -> Result<(), EngineError> {
-        let fork = self.fork_below(tip.number).await;
+        // Before we look for the fork: meanwhile another worker may have gone up the other branch, and that far all is final.
         let last_final = {
             let mut connection = self.store.read().await?;
             blocks::final_tip(&mut connection).await?
         };
+        let fork = self.fork_below(tip.number).await;
         if let Some(gone) = last_final.filter(|gone| match &fork {
             Ok(fork) => *fork < gone.number,
             Err(error) => matches!(error, EngineError::Broken(_)),

@@ -14,7 +14,7 @@ pub(crate) struct Panel {
 /// Every panel; money first, two in a row.
 #[rustfmt::skip] // a table: one line each
 pub(crate) const PANELS: &[Panel] = &[
-    Panel { title: "Contract = events = ledger", unit: "short", lines: &[("min(weir_reconciled)", "agrees"), ("max(weir_reconciliation_failures_total)", "differences"), ("max(weir_freezes_open)", "freezes"), ("max(weir_final_events_failed)", "events not applied")] },
+    Panel { title: "Contract = events = ledger", unit: "short", lines: &[("min(weir_reconciled)", "agrees"), ("max(weir_reconciliation_failures_total)", "differences"), ("max(weir_freezes_open)", "freezes"), ("sum by (reason) (increase(weir_freezes_total[5m]))", "frozen: {{reason}}"), ("sum(increase(weir_finality_disagreements_total[5m]))", "endpoints disagree"), ("max(weir_final_events_failed)", "events not applied")] },
     Panel { title: "Last comparison", unit: "s", lines: &[("max(weir_reconciled_age_seconds)", "age")] },
     Panel { title: "Gifts to the contract", unit: "short", lines: &[("max by (token) (weir_surplus_base_units)", "{{token}}")] },
     Panel { title: "Signer: closes it can pay for", unit: "short", lines: &[("min by (signer) (weir_signer_closes_left)", "{{signer}}")] },
@@ -23,7 +23,7 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Calls to the contract", unit: "short", lines: &[("max by (state) (weir_intents)", "{{state}}"), ("max(weir_transactions_open)", "transactions")] },
     Panel { title: "Oldest call and transaction", unit: "s", lines: &[("max by (state) (weir_intent_oldest_seconds)", "{{state}}"), ("max(weir_transaction_oldest_seconds)", "transaction")] },
     Panel { title: "From wanted to final", unit: "s", lines: &[("histogram_quantile(0.5, sum by (le, purpose) (rate(weir_intent_final_seconds_bucket[15m])))", "{{purpose}} p50"), ("histogram_quantile(0.99, sum by (le, purpose) (rate(weir_intent_final_seconds_bucket[15m])))", "{{purpose}} p99")] },
-    Panel { title: "Refusals and lost numbers", unit: "short", lines: &[("sum(increase(weir_lane_refusals_total[5m]))", "refusals"), ("sum(increase(weir_lost_nonces_total[5m]))", "lost numbers"), ("sum(increase(weir_final_events_refused_total[5m]))", "events refused")] },
+    Panel { title: "Refusals and lost numbers", unit: "short", lines: &[("sum(increase(weir_lane_refusals_total[5m]))", "refusals"), ("sum(increase(weir_lost_nonces_total[5m]))", "lost numbers"), ("sum(increase(weir_lane_replacements_total[5m]))", "signed again"), ("sum(increase(weir_lane_ceiling_total[5m]))", "at the ceiling"), ("sum(increase(weir_final_events_refused_total[5m]))", "events refused")] },
     Panel { title: "Blocks", unit: "short", lines: &[("max(weir_chain_head_block)", "chain"), ("max(weir_watcher_block)", "read"), ("max(weir_reconciled_block)", "compared")] },
     Panel { title: "Block lag", unit: "short", lines: &[("min(weir_blocks_behind)", "not read"), ("min(weir_blocks_unfinal)", "not final"), ("sum(increase(weir_watcher_reorgs_total[5m]))", "reorganisations")] },
     Panel { title: "Age of the final block", unit: "s", lines: &[("max(weir_final_block_age_seconds)", "age")] },
