@@ -20,7 +20,8 @@ const GATE: &str = "
     CREATE TRIGGER wait BEFORE INSERT ON rentals FOR EACH ROW EXECUTE FUNCTION wait_at_gate();";
 const OPEN_GATE: &str = "DELETE FROM gate";
 const AT_GATE: &str = "SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND query LIKE 'INSERT INTO rentals%' AND state = 'active'";
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%INSERT INTO rentals%'
+    AND state = 'active'";
 
 async fn a_booking_waits(market: &Market) {
     eventually("a booking waits in the database", async || {
