@@ -22,6 +22,7 @@ mod rng;
 mod run;
 mod scenario;
 mod server;
+mod settle;
 mod statistics;
 mod tpcb;
 
@@ -36,5 +37,6 @@ pub use report::{Report, Row};
 pub use run::run;
 pub use scenario::{Scenario, Slice, Verdict};
 pub use server::Server;
+pub use settle::{OneByOne, Raw, Settlements};
 pub use statistics::{Interval, bootstrap, median};
 pub use tpcb::{Peer, Tpcb};

@@ -150,13 +150,17 @@ impl Row {
             "| {} | {} | {} | {} | {} | {interval} | {} | {} | {sound} of {} |",
             self.name,
             number(self.subject_tps, 0),
-            if self.peer.starts_with("p1") { self.peer.as_str() } else { "TPC-B" },
+            if self.is_beside_tpcb() { "TPC-B" } else { self.peer.as_str() },
             number(self.limit_tps, 0),
             number(self.ratio, 2),
             latency(self.subject_latency),
             latency(self.limit_latency),
             self.pairs.len(),
         )
+    }
+
+    fn is_beside_tpcb(&self) -> bool {
+        ["pgbench", "built-in"].iter().any(|peer| self.peer.starts_with(peer))
     }
 
     fn footer(&self) -> String {

@@ -1,8 +1,8 @@
 //! All scenarios, one after the other, on one server.
 
 use crate::{
-    BenchError, Booking, Ledger, Measured, Plan, Queue, Report, Scenario, Server, Tpcb,
-    machine::Setting, measure, report::Row,
+    BenchError, Booking, Ledger, Measured, OneByOne, Plan, Queue, Report, Scenario, Server,
+    Settlements, Tpcb, machine::Setting, measure, report::Row,
 };
 
 /// Starts a server, measures every scenario that the plan names, and stops the server.
@@ -25,6 +25,9 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     course.take(Queue::NAME, Queue::start(&server, clients)).await;
     course.take(Booking::SPREAD, Booking::spread(&server, clients, seed)).await;
     course.take(Booking::SHARED, Booking::shared(&server, clients, seed)).await;
+    let raw = "signed before";
+    course.take_beside(Settlements::NAME, raw, Settlements::beside_raw(&server)).await;
+    course.take_beside(OneByOne::NAME, raw, OneByOne::beside_raw(&server)).await;
     let rows = course.rows;
     drop(tpcb);
     server.stop().await?;

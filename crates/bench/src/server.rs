@@ -73,6 +73,26 @@ impl Server {
             .map_err(BenchError::subject("connect to the database"))
     }
 
+    /// A store with a database of its own, empty but for the schema.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(crate) async fn fresh_store(
+        &self,
+        connections: u32,
+        policy: Policy,
+    ) -> Result<Store, BenchError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("fresh_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.cluster.ensure_database(&name).await?;
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let store = Store::connect(&self.cluster.url(&name), connections, clock, policy)
+            .await
+            .map_err(BenchError::subject("connect to the database"))?;
+        store.migrate().await.map_err(BenchError::subject("migrate"))?;
+        Ok(store)
+    }
+
     /// A connection of its own to database `name`.
     pub(crate) async fn connect(&self, name: &str) -> Result<PgConnection, BenchError> {
         PgConnection::connect(&self.cluster.url(name))
