@@ -8,6 +8,7 @@ mod error;
 mod final_events;
 mod freezing;
 mod lane;
+mod pace;
 mod pause;
 mod reconciler;
 mod run;

@@ -3,17 +3,20 @@
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use chain::{ReadClient, Signer};
 use futures_util::future::join_all;
 use store::Store;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher};
+use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher, pace::Pace};
 
 /// Pauses between ticks.
 #[derive(Clone, Copy, Debug)]
@@ -58,19 +61,24 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
     let reconciler = Reconciler::new(store, client, site);
     // A new final block is compared at once; the pause is for when there is none.
     let (finalised, never) = (Notify::new(), Notify::new());
+    let pace = Mutex::new(Pace::default());
     tokio::join!(
         join_all(lanes.iter().map(|lane| send_for(lane, settings.lane_poll, (&stop, &never)))),
         keep_going("watcher", settings.poll, (&stop, &never), || async {
-            if watcher.tick().await?.finalised {
+            let watched = watcher.tick().await?;
+            if watched.finalised {
                 finalised.notify_one();
             }
-            Ok(())
+            let (now, mut pace) =
+                (Instant::now(), pace.lock().unwrap_or_else(PoisonError::into_inner));
+            pace.arrived(watched.blocks, now);
+            Ok(Some(pace.wait(settings.poll, now)))
         }),
         keep_going("conductor", settings.poll, (&stop, &never), || async {
-            conductor.tick().await.map(drop)
+            conductor.tick().await.map(|_| None)
         }),
         keep_going("reconciler", settings.reconcile, (&stop, &finalised), || async {
-            reconciler.tick().await.map(drop)
+            reconciler.tick().await.map(|_| None)
         }),
     );
 }
@@ -82,7 +90,7 @@ async fn send_for(lane: &Lane, pause: Duration, (stop, woken): (&CancellationTok
             lane.take_over().await?;
             known.store(true, Ordering::Relaxed);
         }
-        lane.tick().await.map(drop)
+        lane.tick().await.map(|_| None)
     })
     .await;
     if let Err(error) = lane.hand_over().await {
@@ -90,7 +98,7 @@ async fn send_for(lane: &Lane, pause: Duration, (stop, woken): (&CancellationTok
     }
 }
 
-/// Ticks with this pause in between, sooner if it is woken, until it is told to stop.
+/// Ticks with this pause in between, or the one that the tick asks for, sooner if it is woken, until it is told to stop.
 async fn keep_going<F, T>(
     name: &'static str,
     pause: Duration,
@@ -98,17 +106,17 @@ async fn keep_going<F, T>(
     tick: T,
 ) where
     T: Fn() -> F,
-    F: Future<Output = Result<(), EngineError>>,
+    F: Future<Output = Result<Option<Duration>, EngineError>>,
 {
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
         let wait = match tick().await {
-            Ok(()) => {
+            Ok(wait) => {
                 if failures > 0 {
                     tracing::info!(engine.r#loop = name, "works again");
                 }
                 failures = 0;
-                pause
+                wait.unwrap_or(pause)
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
