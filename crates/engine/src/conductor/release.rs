@@ -35,8 +35,9 @@ pub(super) async fn look(
         // the end is near, and pays for all of it
         return Ok(Due::Settled);
     }
-    // the outage is over by then, or the rental
-    let later = now.saturating_plus(policy.max_outage.max(Seconds::ONE));
+    // an outage is over by then, or the rental
+    let soon = policy.max_outage.min(Seconds(policy.release_every.get() / 8));
+    let later = now.saturating_plus(soon.max(Seconds::ONE));
     if interrupted {
         return Ok(Due::Later(later));
     }
