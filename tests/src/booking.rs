@@ -45,6 +45,7 @@ pub fn policy() -> Policy {
         max_outage: HOUR,
         stop_grace: Seconds(600),
         holdback: Seconds::ZERO,
+        release_every: Seconds::ZERO,
         start_slack: Seconds(600),
     }
 }

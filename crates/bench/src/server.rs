@@ -168,6 +168,7 @@ fn policy() -> Result<Policy, BenchError> {
         max_outage: Seconds(900),
         stop_grace: Seconds(10),
         holdback: Seconds(3_600),
+        release_every: Seconds::ZERO,
         start_slack: Seconds(600),
     })
 }

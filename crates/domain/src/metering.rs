@@ -3,8 +3,10 @@
 //! Billing is a pure function of the evidence: recomputing it from the readings gives the same seconds.
 
 mod reading;
+mod release;
 
 pub use reading::{ReadingClaim, ReadingError, ReadingHead, ReadingRules, check_reading};
+pub use release::{Coverage, ReleaseAnswer, may_release, next_release};
 
 use serde::{Deserialize, Serialize};
 

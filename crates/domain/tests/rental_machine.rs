@@ -48,6 +48,8 @@ fn random_event(dice: &mut Dice, now: UnixSeconds) -> RentalEvent {
         E::StartFinal { .. } => E::StartFinal { started_at: now },
         E::StartRefused { .. } => E::StartRefused { now },
         E::StartExpired { .. } => E::StartExpired { now },
+        E::ReleaseDue { .. } => E::ReleaseDue { until: now },
+        E::ReleaseRefused { .. } => E::ReleaseRefused { now },
         E::CloseRefused { .. } => E::CloseRefused { now },
         E::ContestedFinal { .. } => E::ContestedFinal { deadline: now.saturating_plus(WINDOW) },
         E::DisputedFinal { .. } => E::DisputedFinal { deadline: now.saturating_plus(WINDOW) },
@@ -121,6 +123,18 @@ fn assert_sound_step(before: &Progress, event: &RentalEvent, after: &Progress, e
         "{}",
         context()
     );
+    for effect in effects {
+        if let Effect::SendRelease { until } = effect {
+            assert_eq!((before, after.state), (after, RentalState::Active), "{}", context());
+            assert_eq!(after.start, StartStatus::Final, "{}", context());
+            assert_eq!(event, &RentalEvent::ReleaseDue { until: *until }, "{}", context());
+            assert!(has(Effect::ArmRelease), "{}", context());
+        }
+    }
+    if has(Effect::ArmRelease) || has(Effect::ArmReleaseAgain) {
+        assert_eq!(after.start, StartStatus::Final, "{}", context());
+        assert!(after.stopped_at.is_none() && after.end.is_none(), "{}", context());
+    }
     if has(Effect::SendClose) {
         assert_eq!(after.state, RentalState::Settling, "{}", context());
         assert_eq!(after.start, StartStatus::Final, "{}", context());
@@ -162,6 +176,8 @@ fn may_be_repeated(event: &RentalEvent) -> bool {
     !matches!(
         event,
         RentalEvent::StartRefused { .. }
+            | RentalEvent::ReleaseDue { .. }
+            | RentalEvent::ReleaseRefused { .. }
             | RentalEvent::CloseRefused { .. }
             | RentalEvent::FinalizeDue { .. }
             | RentalEvent::FinalizeRefused { .. }
@@ -233,7 +249,7 @@ fn the_situations_and_events_cover_the_machine() {
         rental_situations().unwrap().iter().map(|(_, progress)| progress.state).collect();
     assert_eq!(states.len(), RentalState::ALL.len());
     let names: BTreeSet<_> = rental_events().iter().map(RentalEvent::name).collect();
-    assert_eq!(names.len(), 24);
+    assert_eq!(names.len(), 26);
 }
 
 #[test]

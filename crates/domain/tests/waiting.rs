@@ -19,8 +19,10 @@ enum Awaited {
     StopDeadline,
     OutageLimit,
     HeldTime,
+    NextRelease,
     Lock,
     Start,
+    Release,
     Close,
     Cancel,
     Finalize,
@@ -35,7 +37,9 @@ impl Awaited {
             Effect::ArmStopDeadline => Some(Self::StopDeadline),
             Effect::ArmOutageLimit => Some(Self::OutageLimit),
             Effect::ArmFinalize => Some(Self::HeldTime),
+            Effect::ArmRelease | Effect::ArmReleaseAgain => Some(Self::NextRelease),
             Effect::SendStart { .. } => Some(Self::Start),
+            Effect::SendRelease { .. } => Some(Self::Release),
             Effect::SendClose => Some(Self::Close),
             Effect::SendCancel => Some(Self::Cancel),
             Effect::SendFinalize => Some(Self::Finalize),
@@ -52,6 +56,7 @@ impl Awaited {
             Self::StopDeadline => matches!(event, E::StopDeadline),
             Self::OutageLimit => matches!(event, E::OutageTooLong { .. }),
             Self::HeldTime => matches!(event, E::FinalizeDue { .. }),
+            Self::NextRelease => matches!(event, E::ReleaseDue { .. }),
             Self::Lock => matches!(event, E::LockDropped | E::LockFinal { .. }),
             Self::Start => {
                 matches!(
@@ -65,6 +70,7 @@ impl Awaited {
                     E::CloseRefused { .. } | E::ContestedFinal { .. } | E::ClosedFinal { .. }
                 )
             }
+            Self::Release => matches!(event, E::ReleaseRefused { .. }),
             Self::Cancel => matches!(event, E::CloseRefused { .. } | E::ClosedFinal { .. }),
             Self::Finalize => matches!(event, E::FinalizeRefused { .. } | E::ClosedFinal { .. }),
         }
@@ -82,6 +88,8 @@ const fn only_if_asked(event: &E) -> bool {
             | E::OutageTooLong { .. }
             | E::FinalizeDue { .. }
             | E::FinalizeRefused { .. }
+            | E::ReleaseDue { .. }
+            | E::ReleaseRefused { .. }
             | E::StartFinal { .. }
             | E::StartRefused { .. }
             | E::StartExpired { .. }
@@ -122,10 +130,13 @@ impl Scene {
         Some(Self { progress: taken.next, awaited })
     }
 
-    /// Whether something that will come changes anything, or is asked for anew.
+    /// Whether something that will come changes anything, or is asked for anew. A release leads nowhere: it is a payment
+    /// on the way.
     fn leads_on(&self) -> bool {
+        let on_the_way = [Awaited::NextRelease, Awaited::Release];
         events().iter().any(|event| {
-            let awaited = self.awaited.iter().any(|awaited| awaited.answers(event));
+            let mut awaited = self.awaited.iter().filter(|awaited| !on_the_way.contains(awaited));
+            let awaited = awaited.any(|awaited| awaited.answers(event));
             awaited
                 && step(&self.progress, event)
                     .is_ok_and(|taken| taken.next != self.progress || !taken.effects.is_empty())

@@ -10,7 +10,7 @@ use domain::{
         top_up_posting, withdraw_posting,
     },
     money::Amount,
-    rental::{CloseOutcome, Party, RentalEvent},
+    rental::{CloseOutcome, Party, RentalEvent, StartStatus},
     time::UnixSeconds,
 };
 use escrow::{EscrowEvent, Outcome};
@@ -157,6 +157,12 @@ async fn topped_up(tx: &mut Connection, scene: &Scene<'_>, amount: Amount) -> Ap
     if rental.progress.started_at.is_some() && rental.progress.stopped_at.is_none() {
         let end = advance::duration_end(tx, &rental).await?;
         jobs::schedule(tx, id, JobKind::DurationEnd, end).await?;
+        // it may now last long enough to be paid for on the way
+        let due = advance::release_due(tx, scene.policy, &rental, scene.now).await?;
+        let started = rental.progress.start == StartStatus::Final;
+        if let Some(due) = due.filter(|_| started) {
+            jobs::schedule_if_none(tx, id, JobKind::Release, due).await?;
+        }
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::{EngineError, watcher::seen::lenient};
+use crate::{EngineError, lane::is_pointless, watcher::seen::lenient};
 
 /// Calls that one tick asks about.
 const ASKED_PER_TICK: i64 = 500;
@@ -148,6 +148,8 @@ async fn follow(
         Call::Start { .. } => RentalEvent::StartRefused { now },
         Call::Close { .. } | Call::Cancel => RentalEvent::CloseRefused { now },
         Call::Finalize => RentalEvent::FinalizeRefused { now },
+        Call::Release { .. } if is_pointless(reason) => return Ok(()),
+        Call::Release { .. } => RentalEvent::ReleaseRefused { now },
         Call::Lock { .. } => {
             let detail = serde_json::json!({ "reason": reason });
             timeline::append(tx, intent.rental, now, "funding_refused", &detail).await?;

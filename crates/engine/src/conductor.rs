@@ -18,6 +18,7 @@ use store::{
 
 use crate::EngineError;
 
+mod release;
 mod silence;
 use silence::Silence;
 
@@ -158,6 +159,7 @@ async fn look(
         }
         JobKind::OutageLimit => outage(policy, &rental.progress, now),
         JobKind::Finalize => held(&rental.progress, now),
+        JobKind::Release => release::look(tx, policy, &rental, now).await?,
     })
 }
 

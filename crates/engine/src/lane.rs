@@ -28,6 +28,7 @@ use crate::{EngineError, Site};
 use batch::Item;
 use holding::Holding;
 use refused::Verdict;
+pub(crate) use refused::is_pointless;
 
 /// A transaction may not use more (EIP-7825).
 const GAS_CAP: u64 = 16_777_216;
@@ -192,6 +193,7 @@ impl Lane {
         let items = self.with_signatures(claimed).await?;
         // Before the estimates: if a block comes in between, what was ahead still counts as ahead.
         let mut scene = self.scene(lease).await?;
+        let items = self.part_with_late(items, &scene).await?;
         let mut failure = None;
         let (mut room, mut for_singles) = (room, room.div_ceil(2));
         for group in batch::groups(items, &self.settings, self.store.now()) {
@@ -271,7 +273,11 @@ const fn told_by(claimed: &Claimed) -> Option<(RentalId, End)> {
         Call::Close { stopped_at, credit } => {
             Some((claimed.intent.rental, End { stopped_at, credit }))
         }
-        Call::Start { .. } | Call::Cancel | Call::Finalize | Call::Lock { .. } => None,
+        Call::Start { .. }
+        | Call::Cancel
+        | Call::Finalize
+        | Call::Release { .. }
+        | Call::Lock { .. } => None,
     }
 }
 

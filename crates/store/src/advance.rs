@@ -4,7 +4,7 @@
 use domain::{
     billing::auto_stop_second,
     id::{CommandId, RentalId},
-    metering::meter,
+    metering::{meter, next_release},
     rental::{Effect, Progress, RentalEvent, RentalState, StepError, step},
     time::{Seconds, UnixSeconds},
 };
@@ -26,6 +26,9 @@ use crate::{
 /// The oldest measured second that a `close` may name, below the contract's ten minutes so that the
 /// transaction has time to be mined.
 const CLOSE_WINDOW_S: u32 = 540;
+
+/// How long a release that came to nothing is not asked for again, at the least.
+const RELEASE_AGAIN: Seconds = Seconds(30);
 
 /// How long a close waits for signatures that let it be final at once.
 pub const SIGN_WAIT: Seconds = Seconds(30);
@@ -83,6 +86,9 @@ pub async fn apply(
     }
     save(tx, id, &step.next, now).await?;
     let rental = rentals::lock(tx, id).await?.ok_or(AdvanceError::Missing)?;
+    if before.state == RentalState::Active && step.next.state != RentalState::Active {
+        intents::drop_release(tx, id, "the rental is not active any more").await?;
+    }
     for effect in &step.effects {
         write_effect(tx, policy, &rental, *effect, now).await?;
     }
@@ -153,6 +159,10 @@ async fn write_effect(
         Effect::Provision => provision(tx, rental, now).await,
         Effect::Deprovision => order(tx, rental, CommandKind::Deprovision, json!({}), now).await,
         Effect::SendStart { started_at } => queue(tx, id, &Call::Start { started_at }, now).await,
+        Effect::SendRelease { until } => {
+            // it is a payment on the way: it need not wait because others were sent before
+            intents::queue(tx, id, &Call::Release { until }, now, now).await
+        }
         Effect::SendClose => close(tx, rental, now).await,
         Effect::SendCancel => queue(tx, id, &Call::Cancel, now).await,
         Effect::SendFinalize => queue(tx, id, &Call::Finalize, now).await,
@@ -172,6 +182,14 @@ async fn write_effect(
         Effect::ArmStopDeadline => {
             let due = now.saturating_plus(policy.stop_grace);
             jobs::schedule(tx, id, JobKind::StopDeadline, due).await
+        }
+        Effect::ArmRelease => match release_due(tx, policy, rental, now).await? {
+            Some(due) => jobs::schedule(tx, id, JobKind::Release, due).await,
+            None => Ok(()),
+        },
+        Effect::ArmReleaseAgain => {
+            let wait = intents::wait_before(tx, id, "release").await?.max(RELEASE_AGAIN);
+            jobs::schedule(tx, id, JobKind::Release, now.saturating_plus(wait)).await
         }
         Effect::ArmOutageLimit => {
             let since = rental.progress.interrupted_since.unwrap_or(now);
@@ -238,6 +256,23 @@ pub async fn duration_end(
         quotes::get(connection, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
     let started = rental.progress.started_at.ok_or_else(|| StoreError::corrupt("not started"))?;
     Ok(started.saturating_plus(auto_stop_second(rental.locked, quote.rate)))
+}
+
+/// When a running rental is to be released next, if ever: what [`next_release`] says of it.
+///
+/// # Errors
+/// The database's, or [`StoreError::Missing`] without its quote.
+pub async fn release_due(
+    connection: &mut Connection,
+    policy: &Policy,
+    rental: &Rental,
+    now: UnixSeconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    let quote =
+        quotes::get(connection, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
+    let started = rental.progress.started_at.ok_or_else(|| StoreError::corrupt("not started"))?;
+    let funded_until = started.saturating_plus(auto_stop_second(rental.locked, quote.rate));
+    Ok(next_release(started, now, funded_until, quote.holdback, policy.release_every))
 }
 
 /// Meters the rental and queues its `close`.

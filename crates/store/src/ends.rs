@@ -76,7 +76,11 @@ pub async fn open(
         Call::Close { stopped_at, credit } => {
             Some((End { stopped_at, credit }, seconds(row.not_before)?))
         }
-        Call::Start { .. } | Call::Cancel | Call::Finalize | Call::Lock { .. } => None,
+        Call::Start { .. }
+        | Call::Cancel
+        | Call::Finalize
+        | Call::Release { .. }
+        | Call::Lock { .. } => None,
     })
 }
 

@@ -35,6 +35,11 @@ pub enum Call {
     Cancel,
     /// The time of held seconds is over: they go where they go.
     Finalize,
+    /// What has run so far is paid, but for the holdback.
+    Release {
+        /// From this second on it may not be sent any more: it would pay for more than its evidence covered.
+        until: UnixSeconds,
+    },
     /// The renter's deposit is locked by an authorization (EIP-3009) that the renter signed.
     Lock {
         /// How much.
@@ -57,6 +62,7 @@ impl Call {
             Self::Close { .. } => "close",
             Self::Cancel => "cancel",
             Self::Finalize => "finalize",
+            Self::Release { .. } => "release",
             Self::Lock { .. } => "lock",
         }
     }
@@ -78,7 +84,7 @@ pub struct Intent {
 /// An intent as a person follows it.
 #[derive(Clone, Debug)]
 pub struct ChainStep {
-    /// start, close, cancel, finalize or lock.
+    /// start, close, cancel, finalize, release or lock.
     pub purpose: String,
     /// queued, sent, done or refused.
     pub state: String,
@@ -242,6 +248,26 @@ pub async fn drop_queued(
     sqlx::query!(
         "UPDATE chain_intents SET state = 'refused', last_error = $2
          WHERE rental_id = $1 AND state = 'queued'",
+        rental.uuid(),
+        why
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Drops the queued release of a rental that is not running well any more.
+///
+/// # Errors
+/// The database's.
+pub async fn drop_release(
+    tx: &mut Connection,
+    rental: RentalId,
+    why: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE chain_intents SET state = 'refused', last_error = $2
+         WHERE rental_id = $1 AND purpose = 'release' AND state = 'queued'",
         rental.uuid(),
         why
     )

@@ -29,16 +29,19 @@ pub enum JobKind {
     OutageLimit,
     /// The time of held seconds is over.
     Finalize,
+    /// May it be paid for up to now?
+    Release,
 }
 
 impl JobKind {
     /// Every kind, in the order of a rental's life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::FundingDeadline,
         Self::ReadyDeadline,
         Self::DurationEnd,
         Self::StopDeadline,
         Self::OutageLimit,
+        Self::Release,
         Self::Finalize,
     ];
 
@@ -52,6 +55,7 @@ impl JobKind {
             Self::StopDeadline => "stop_deadline",
             Self::OutageLimit => "outage_limit",
             Self::Finalize => "finalize",
+            Self::Release => "release",
         }
     }
 
@@ -94,6 +98,29 @@ pub async fn schedule(
          ON CONFLICT (rental_id, kind) WHERE done_at IS NULL
          DO UPDATE SET due_at = EXCLUDED.due_at, leased_until = NULL,
                        run_lease = jobs.run_lease + 1, attempts = 0",
+        uuid::Uuid::now_v7(),
+        kind.as_str(),
+        rental.uuid(),
+        ts(due_at)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Sets the timer of a rental to `due_at`, if none is open.
+///
+/// # Errors
+/// The database's.
+pub async fn schedule_if_none(
+    tx: &mut Connection,
+    rental: RentalId,
+    kind: JobKind,
+    due_at: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO jobs (id, kind, rental_id, due_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (rental_id, kind) WHERE done_at IS NULL DO NOTHING",
         uuid::Uuid::now_v7(),
         kind.as_str(),
         rental.uuid(),

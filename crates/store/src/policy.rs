@@ -21,6 +21,8 @@ pub struct Policy {
     pub stop_grace: Seconds,
     /// The newest seconds that `release` on the chain leaves alone.
     pub holdback: Seconds,
+    /// How long after its start, and again, a running rental is paid for; never with 0. Above the holdback.
+    pub release_every: Seconds,
     /// Slack between the end of `funding_ttl` plus `ready_ttl` and the contract's `startBy`.
     pub start_slack: Seconds,
 }

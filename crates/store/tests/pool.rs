@@ -23,6 +23,7 @@ fn policy() -> Policy {
         max_outage: second,
         stop_grace: second,
         holdback: second,
+        release_every: Seconds::ZERO,
         start_slack: second,
     }
 }

@@ -66,6 +66,12 @@ pub(crate) const KEYS: &[Key] = &[
         "last seconds that `release` on the chain leaves alone and the renter may dispute at the end; above WEIR_MAX_OUTAGE_S",
     ),
     key(
+        "WEIR_RELEASE_S",
+        "86400",
+        "seconds from its start after which a running rental is paid for up to the holdback, and again after as many; \
+         above WEIR_HOLDBACK_S, or 0 for never",
+    ),
+    key(
         "WEIR_START_SLACK_S",
         "600",
         "seconds between the latest expected start and the contract's startBy",
@@ -146,11 +152,17 @@ impl Config {
             max_outage: seconds("WEIR_MAX_OUTAGE_S")?,
             stop_grace: seconds("WEIR_STOP_GRACE_S")?,
             holdback: seconds("WEIR_HOLDBACK_S")?,
+            release_every: seconds("WEIR_RELEASE_S")?,
             start_slack: seconds("WEIR_START_SLACK_S")?,
         };
         if policy.holdback <= policy.max_outage {
             return Err(Failure::new(
                 "WEIR_HOLDBACK_S must be above WEIR_MAX_OUTAGE_S: what is released cannot be credited back",
+            ));
+        }
+        if policy.release_every > Seconds::ZERO && policy.release_every <= policy.holdback {
+            return Err(Failure::new(
+                "WEIR_RELEASE_S must be above WEIR_HOLDBACK_S, or 0: what is younger than the holdback is not released",
             ));
         }
         let heartbeat = seconds("WEIR_HEARTBEAT_S")?;

@@ -16,8 +16,21 @@ use crate::booking::POL;
 /// A statement that counts what may not be, and what that is.
 type Rule = (&'static str, &'static str);
 
+/// Whether event `e` of rental `r` with quote `q` in block `b` is a release of ours that was mined as early as the rule of
+/// releases counts on: the time in which it may be sent, and as long again.
+pub const OURS_IN_TIME: &str =
+    "EXISTS (SELECT FROM chain_tx_attempts a JOIN chain_intents i ON i.tx_id = a.tx_id
+             WHERE a.hash = e.tx_hash AND i.rental_id = r.id AND i.purpose = 'release'
+               AND b.timestamp <= to_timestamp((i.args ->> 'until')::bigint + q.holdback_s / 4))";
+
 /// Always.
 const ALWAYS: &[Rule] = &[
+    (
+        "a release was signed after its time",
+        "SELECT count(*) FROM chain_tx_attempts a JOIN chain_intents i ON i.tx_id = a.tx_id
+         WHERE i.purpose = 'release' AND NOT a.noop
+           AND a.created_at >= to_timestamp((i.args ->> 'until')::bigint)",
+    ),
     (
         "a rental is closed twice",
         "SELECT count(*) FROM (SELECT FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
@@ -157,9 +170,24 @@ async fn count(world: &World, rules: &[Rule]) -> Checked {
     Ok(())
 }
 
+/// What the readings of a rental cover after its start is what a release of ours has paid at the most.
+async fn no_outage_is_released(world: &World) -> Checked {
+    let query = format!(
+        "SELECT count(*) FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
+         JOIN rentals r ON r.escrow_id = e.escrow_id JOIN quotes q ON q.id = r.quote_id
+         WHERE e.name = 'released' AND {OURS_IN_TIME} AND (e.body ->> 'settled')::bigint >
+             (SELECT COALESCE(sum(extract(epoch FROM g.to_at - GREATEST(g.from_at, r.started_at))), 0)
+              FROM readings g WHERE g.rental_id = r.id AND g.to_at > r.started_at)"
+    );
+    let released: i64 =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(world.store.pool()).await.unwrap();
+    if released == 0 { Ok(()) } else { Err(format!("an outage was released ({released})")) }
+}
+
 /// After every step.
 pub async fn always(world: &mut World) -> Checked {
     count(world, ALWAYS).await?;
+    no_outage_is_released(world).await?;
     the_contract_is_whole(world)?;
     what_left_is_on_paper(world).await?;
     if world.money_moved().await {
@@ -203,6 +231,13 @@ impl World {
         };
         (0..self.rentals.len()).filter(is_new).collect()
     }
+}
+
+/// Releases of ours that the chain has done, one for each rental in a batch.
+pub async fn releases(world: &World) -> u64 {
+    let done = "SELECT count(*) FROM chain_intents WHERE purpose = 'release' AND state = 'done'";
+    let done: i64 = sqlx::query_scalar(done).fetch_one(world.store.pool()).await.unwrap();
+    u64::try_from(done).unwrap()
 }
 
 /// Whether nothing is under way any more.

@@ -78,6 +78,26 @@ impl World {
         }
     }
 
+    /// A machine that is there gets ready or tells that it was good.
+    pub(super) async fn go_on(&mut self, at: usize) {
+        let rental = self.rental(at).await;
+        match rental.progress.state {
+            RentalState::Funded | RentalState::Provisioning => self.prepare(at).await,
+            RentalState::Active | RentalState::Interrupted => self.read(at, &rental).await,
+            RentalState::AwaitingFunds
+            | RentalState::Stopping
+            | RentalState::Settling
+            | RentalState::Settled
+            | RentalState::Expired
+            | RentalState::Cancelled
+            | RentalState::StartFailed
+            | RentalState::Refunding
+            | RentalState::Refunded
+            | RentalState::Contested
+            | RentalState::Resolved => {}
+        }
+    }
+
     /// The machine's signed word on the time since its last one.
     pub(super) async fn read(&mut self, at: usize, rental: &Rental) {
         if self.time < self.rentals[at].silent_until {

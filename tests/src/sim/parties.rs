@@ -56,7 +56,7 @@ impl World {
         let (renter, provider) = (self.pick(self.renters.len()), self.pick(self.providers.len()));
         let in_token = self.chance(50);
         let duration = Seconds(u32::try_from(120 + self.below(1_200)).unwrap());
-        let holdback = if self.chance(25) { Seconds(30) } else { Seconds::ZERO };
+        let holdback = Seconds([0, 60, 100, 100][self.pick(4)]);
         let funding = match self.below(100) {
             0..8 => Funding::Never,
             8..15 => Funding::TooLittle,

@@ -22,6 +22,8 @@ const WAITS: &[u64] = &[
 ];
 /// Rentals of one seed at most.
 const RENTALS: usize = 8;
+/// A machine that is good speaks so often.
+const LISTENING: u64 = 40;
 /// A tick is held at one of so many seams.
 const SEAMS: u64 = 14;
 
@@ -31,6 +33,8 @@ pub struct Outcome {
     pub seed: u64,
     pub steps: u64,
     pub rentals: usize,
+    /// Releases of ours that the chain has done.
+    pub releases: u64,
     /// How many rentals ended in which state.
     pub ends: BTreeMap<String, u64>,
     pub struck: BTreeMap<Fault, u64>,
@@ -50,6 +54,7 @@ pub async fn play_with(seed: u64, steps: u64, faults: Faults, trace: Trace) -> O
     }
     outcome.failure = failure.map(|what| (outcome.steps, what));
     outcome.rentals = world.rentals.len();
+    outcome.releases = invariants::releases(&world).await;
     for at in 0..world.rentals.len() {
         let state = world.rental(at).await.progress.state.as_str().to_owned();
         *outcome.ends.entry(state).or_default() += 1;
@@ -81,13 +86,14 @@ async fn step(world: &mut World) {
         16..38 => tick(world, Tick::Watcher).await,
         38..48 => tick(world, Tick::Conductor).await,
         48..56 if world.rentals.len() < RENTALS => world.book().await,
-        56..84 => {
+        56..80 => {
             for at in 0..world.rentals.len() {
                 if world.chance(35) {
                     world.act(at).await;
                 }
             }
         }
+        80..84 => run_on(world).await,
         84..88 => reorganise(world),
         88..90 => {
             let mut chain = world.chain.lock().unwrap();
@@ -111,8 +117,10 @@ async fn step(world: &mut World) {
         94..96 => {
             let seconds = 20 + world.below(400);
             note(world, Fault::Outage);
-            world.trace.say(format!("  nobody works for {seconds} s"));
-            world.pass(seconds);
+            let heard = world.chance(60);
+            let who = if heard { "no worker" } else { "nobody" };
+            world.trace.say(format!("  {who} works for {seconds} s"));
+            stand_still(world, heard, seconds).await;
             world.mine();
         }
         96..98 => {
@@ -130,6 +138,38 @@ async fn step(world: &mut World) {
             world.trace.say(format!("  renter{renter} takes no money that is pushed"));
         }
         _ => {}
+    }
+}
+
+/// Time without the engine; the machines are heard meanwhile if the API is there.
+async fn stand_still(world: &mut World, heard: bool, mut left: u64) {
+    while left > 0 {
+        let seconds = if heard { left.min(LISTENING) } else { left };
+        world.pass(seconds);
+        left -= seconds;
+        for at in 0..world.rentals.len() {
+            if heard {
+                world.go_on(at).await;
+            }
+        }
+    }
+}
+
+/// An ordinary while: blocks come, the engine works, and machines that are not silent tell that they are good.
+async fn run_on(world: &mut World) {
+    let slices = 6 + world.below(18);
+    world.trace.say(format!("  machines run on for {slices} slices"));
+    for _ in 0..slices {
+        let seconds = 3 + world.below(5);
+        world.pass(seconds);
+        world.mine();
+        for at in 0..world.rentals.len() {
+            world.go_on(at).await;
+        }
+        let worker = world.pick(world.workers.len());
+        for tick in [Tick::Conductor, Tick::Lane, Tick::Watcher] {
+            say(world, worker, tick, tick.of(world.workers[worker].clone()).await);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub struct Report {
     seeds: u64,
     steps: u64,
     rentals: usize,
+    releases: u64,
     simulated_seconds: u64,
     ends: BTreeMap<String, u64>,
     struck: BTreeMap<Fault, u64>,
@@ -34,6 +35,7 @@ impl Report {
             Ok(outcome) => {
                 self.steps += outcome.steps;
                 self.rentals += outcome.rentals;
+                self.releases += outcome.releases;
                 self.simulated_seconds += outcome.simulated_seconds;
                 for (end, count) in outcome.ends {
                     *self.ends.entry(end).or_default() += count;
@@ -75,6 +77,7 @@ impl Report {
         for (end, count) in &self.ends {
             row(&format!("  {end}"), count.to_string());
         }
+        row("releases", self.releases.to_string());
         row("faults", self.struck.values().sum::<u64>().to_string());
         for (fault, count) in &self.struck {
             row(&format!("  {}", fault.word()), count.to_string());

@@ -59,6 +59,7 @@ fn policy() -> Policy {
         max_outage: Seconds(240),
         stop_grace: Seconds(60),
         holdback: Seconds::ZERO,
+        release_every: Seconds(104),
         start_slack: Seconds(300),
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct CostView {
     /// What they cost.
     accrued: TokenAmount,
     accrued_usd: Usd,
+    /// What of it provider and platform have been paid for good, by the chain's final word: releases while it runs, and
+    /// the end.
+    paid: TokenAmount,
     /// What is left of the deposit.
     remaining: TokenAmount,
     /// When the deposit is used up, if nothing stops it before.
@@ -48,14 +51,17 @@ pub(super) async fn cost(
 ) -> Result<CostView, Problem> {
     let deposit = rental.locked;
     let paid = rental.paid_provider.checked_add(rental.paid_fee);
+    let paid = paid.ok_or_else(|| internal("paid too much"))?;
     let closed = matches!(rental.progress.state, RentalState::Settled | RentalState::Refunded);
     let (seconds_billed, accrued) = if closed {
         let billed = rental.billed.unwrap_or(Seconds::ZERO);
-        (billed, paid.ok_or_else(|| internal("paid too much"))?)
+        (billed, paid)
     } else {
         let billed = billed_by(connection, rental, quote, now).await?;
         let parts = split(deposit, quote.rate, quote.fee, billed).map_err(internal)?;
-        (billed, parts.gross().ok_or_else(|| internal("a gross out of range"))?)
+        let gross = parts.gross().ok_or_else(|| internal("a gross out of range"))?;
+        // a provider can release more on the chain than the evidence covers, and keeps it
+        (billed, gross.max(paid))
     };
     let remaining = deposit.checked_sub(accrued);
     let auto_stop = auto_stop_second(deposit, quote.rate);
@@ -66,6 +72,7 @@ pub(super) async fn cost(
         seconds_billed,
         accrued_usd: usd_of(accrued, quote)?,
         accrued: unit.amount(accrued),
+        paid: unit.amount(paid),
         remaining: unit.amount(remaining.ok_or_else(|| internal("accrued too much"))?),
         exhausts_at: started.map(|at| Time(at.saturating_plus(auto_stop))),
         rate: rate_view(quote, unit),

@@ -89,7 +89,7 @@ pub(crate) struct ChainEventView {
 /// A transaction that the platform sent.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChainTxView {
-    /// `start`, `close`, `cancel`, `finalize` or `lock`.
+    /// `start`, `close`, `cancel`, `finalize`, `release` or `lock`.
     #[schema(example = "close")]
     purpose: String,
     state: String,

@@ -42,6 +42,7 @@ pub fn policy() -> Policy {
         max_outage: Seconds(600),
         stop_grace: Seconds(30),
         holdback: Seconds(0),
+        release_every: Seconds::ZERO,
         start_slack: Seconds(60),
     }
 }

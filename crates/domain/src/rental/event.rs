@@ -78,6 +78,17 @@ pub enum RentalEvent {
         /// When that was found.
         now: UnixSeconds,
     },
+    /// It is time to pay for what has run so far. The sender makes sure that the evidence covers all that may be paid
+    /// before `until`.
+    ReleaseDue {
+        /// The second from which on the call may not be sent any more.
+        until: UnixSeconds,
+    },
+    /// The `release` came to nothing, and another one may be accepted.
+    ReleaseRefused {
+        /// When that was found.
+        now: UnixSeconds,
+    },
     /// The contract would refuse the `close` or `cancel` that was sent.
     CloseRefused {
         /// When that was found.
@@ -133,6 +144,8 @@ impl RentalEvent {
             Self::StartFinal { .. } => "start_final",
             Self::StartRefused { .. } => "start_refused",
             Self::StartExpired { .. } => "start_expired",
+            Self::ReleaseDue { .. } => "release_due",
+            Self::ReleaseRefused { .. } => "release_refused",
             Self::CloseRefused { .. } => "close_refused",
             Self::ContestedFinal { .. } => "contested_final",
             Self::DisputedFinal { .. } => "disputed_final",
@@ -157,6 +170,11 @@ pub enum Effect {
         /// The start of billing to tell it.
         started_at: UnixSeconds,
     },
+    /// Send the contract's `release`.
+    SendRelease {
+        /// The second from which on it may not be sent any more.
+        until: UnixSeconds,
+    },
     /// Send the contract's `close`.
     SendClose,
     /// Send the contract's `cancel`.
@@ -171,6 +189,10 @@ pub enum Effect {
     ArmReadyDeadline,
     /// Send `DurationEnd` when the deposit is used up, counted from `started_at`.
     ArmDurationEnd,
+    /// Send `ReleaseDue` after the next interval since the start, if the rental lasts that long.
+    ArmRelease,
+    /// Send `ReleaseDue` after a short wait, longer each time.
+    ArmReleaseAgain,
     /// Send `StopDeadline` when the time for cleaning up is over.
     ArmStopDeadline,
     /// Send `OutageTooLong` when the outage since `interrupted_since` has lasted too long.
@@ -187,6 +209,7 @@ impl Effect {
             Self::Provision => "provision",
             Self::Deprovision => "deprovision",
             Self::SendStart { .. } => "send_start",
+            Self::SendRelease { .. } => "send_release",
             Self::SendClose => "send_close",
             Self::SendCancel => "send_cancel",
             Self::SendFinalize => "send_finalize",
@@ -194,6 +217,8 @@ impl Effect {
             Self::ArmFundingDeadline => "arm_funding_deadline",
             Self::ArmReadyDeadline => "arm_ready_deadline",
             Self::ArmDurationEnd => "arm_duration_end",
+            Self::ArmRelease => "arm_release",
+            Self::ArmReleaseAgain => "arm_release_again",
             Self::ArmStopDeadline => "arm_stop_deadline",
             Self::ArmOutageLimit => "arm_outage_limit",
             Self::ArmFinalize => "arm_finalize",

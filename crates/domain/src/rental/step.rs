@@ -50,10 +50,10 @@ pub fn book() -> Step {
 /// What `event` does to a rental that is at `progress`.
 ///
 /// An event that has taken effect before changes nothing and asks for nothing, and is no error: every event but
-/// `StartRefused`, `CloseRefused`, `FinalizeDue` and `FinalizeRefused`, which ask for another try each time, may be
-/// repeated at once. So are those
-/// that come late in ordinary life: timers whose question is settled, stop requests to a rental that has ended,
-/// chain events that a later one has overtaken. `docs/FLOW.md` lists all of it, state by state.
+/// `StartRefused`, `ReleaseDue`, `ReleaseRefused`, `CloseRefused`, `FinalizeDue` and `FinalizeRefused`, which ask for
+/// another try each time, may be repeated at once. So are those that come late in ordinary life: timers whose question
+/// is settled, stop requests to a rental that has ended, chain events that a later one has overtaken. `docs/FLOW.md`
+/// lists all of it, state by state.
 ///
 /// # Errors
 /// [`StepError::Illegal`] for an event that cannot happen here, such as a machine's late `AgentReady`;

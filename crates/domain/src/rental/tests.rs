@@ -107,6 +107,30 @@ fn a_long_outage_ends_where_evidence_ended() {
 }
 
 #[test]
+fn a_running_rental_is_paid_for_on_the_way_but_not_in_an_outage() {
+    let started = E::StartFinal { started_at: at(105) };
+    let due = E::ReleaseDue { until: at(9_000) };
+    let (progress, effects) = play(&after([started]));
+    assert_eq!(effects, [Effect::ArmRelease]);
+    let Step { next, effects } = step(&progress, &due).unwrap();
+    assert_eq!(next, progress);
+    assert_eq!(effects, [Effect::SendRelease { until: at(9_000) }, Effect::ArmRelease]);
+    let (_, effects) = play(&after([started, E::EvidenceLost { last_good: at(400) }, due]));
+    assert_eq!(effects, [Effect::ArmRelease]);
+    let (_, effects) = play(&after([due]));
+    assert!(effects.is_empty(), "the contract's clock does not run yet");
+    let (_, effects) = play(&after([started, E::ReleaseRefused { now: at(9_000) }]));
+    assert_eq!(effects, [Effect::ArmReleaseAgain]);
+    let stop = E::StopRequested { by: Party::Renter, now: at(500) };
+    for event in [due, E::ReleaseRefused { now: at(9_000) }] {
+        let (_, effects) = play(&after([started, stop, event]));
+        assert!(effects.is_empty(), "the close pays for all of it");
+    }
+    let (_, effects) = play(&after([stop, started]));
+    assert!(effects.is_empty());
+}
+
+#[test]
 fn a_late_ready_is_refused() {
     let (progress, _) = play(&[E::LockIncluded, E::ReadyDeadline]);
     assert_eq!(progress.state, RentalState::StartFailed);

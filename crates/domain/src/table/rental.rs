@@ -18,7 +18,7 @@ const DEADLINE: UnixSeconds = UnixSeconds(1_400);
 
 /// One event of each kind; `ClosedFinal` once for a rental that had started and once for one that had not.
 #[must_use]
-pub const fn rental_events() -> [E; 26] {
+pub const fn rental_events() -> [E; 28] {
     [
         E::LockIncluded,
         E::LockDropped,
@@ -38,6 +38,8 @@ pub const fn rental_events() -> [E; 26] {
         E::StartFinal { started_at: LATER },
         E::StartRefused { now: LATER },
         E::StartExpired { now: LATER },
+        E::ReleaseDue { until: LATER },
+        E::ReleaseRefused { now: LATER },
         E::CloseRefused { now: LATER },
         E::ContestedFinal { deadline: LATER },
         E::DisputedFinal { deadline: LATEST },
@@ -175,6 +177,8 @@ fn title(event: &E) -> String {
         | E::StartFinal { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. }
         | E::ContestedFinal { .. }
         | E::DisputedFinal { .. }

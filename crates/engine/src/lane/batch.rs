@@ -36,6 +36,7 @@ enum Kind {
     Close,
     SignedClose,
     Finalize,
+    Release,
     /// Goes alone.
     Single,
 }
@@ -47,6 +48,7 @@ impl Item {
             Call::Close { .. } if self.is_signed() => Kind::SignedClose,
             Call::Close { .. } => Kind::Close,
             Call::Finalize => Kind::Finalize,
+            Call::Release { .. } => Kind::Release,
             Call::Cancel | Call::Lock { .. } => Kind::Single,
         }
     }
@@ -102,7 +104,7 @@ pub(super) fn groups(items: Vec<Item>, settings: &LaneSettings, now: UnixMillis)
 
 fn limit(kind: Kind, settings: &LaneSettings) -> usize {
     match kind {
-        Kind::Start | Kind::Close | Kind::Finalize => settings.batch.min(MAX_BATCH),
+        Kind::Start | Kind::Close | Kind::Finalize | Kind::Release => settings.batch.min(MAX_BATCH),
         Kind::SignedClose => settings.batch.min(MAX_SIGNED_BATCH),
         Kind::Single => 1,
     }
@@ -125,6 +127,9 @@ pub(super) fn encode(group: &[Item]) -> Vec<u8> {
             Call::Finalize => {
                 calldata::finalize_batch(&group.iter().map(Item::terms).collect::<Vec<_>>())
             }
+            Call::Release { .. } => {
+                calldata::release_batch(&group.iter().map(Item::terms).collect::<Vec<_>>())
+            }
             // these go alone: see `Item::kind`
             Call::Cancel | Call::Lock { .. } => encode_one(first),
         },
@@ -141,6 +146,7 @@ fn encode_one(item: &Item) -> Vec<u8> {
         }
         Call::Cancel => calldata::cancel(&terms),
         Call::Finalize => calldata::finalize(&terms),
+        Call::Release { .. } => calldata::release(&terms),
         Call::Lock { deposit, valid_after, valid_before, signature } => {
             let valid = (*valid_after, *valid_before);
             calldata::lock_with_authorization(&terms, *deposit, valid, &Bytes::clone(signature))
@@ -151,7 +157,11 @@ fn encode_one(item: &Item) -> Vec<u8> {
 const fn started_at(call: &Call) -> Option<UnixSeconds> {
     match call {
         Call::Start { started_at } => Some(*started_at),
-        Call::Close { .. } | Call::Cancel | Call::Finalize | Call::Lock { .. } => None,
+        Call::Close { .. }
+        | Call::Cancel
+        | Call::Finalize
+        | Call::Release { .. }
+        | Call::Lock { .. } => None,
     }
 }
 
@@ -160,7 +170,11 @@ fn close_item(item: &Item) -> Option<(Terms, UnixSeconds, domain::time::Seconds,
         Call::Close { stopped_at, credit } => {
             Some((item.terms(), *stopped_at, *credit, item.signatures.clone()))
         }
-        Call::Start { .. } | Call::Cancel | Call::Finalize | Call::Lock { .. } => None,
+        Call::Start { .. }
+        | Call::Cancel
+        | Call::Finalize
+        | Call::Release { .. }
+        | Call::Lock { .. } => None,
     }
 }
 
@@ -173,7 +187,7 @@ pub(super) fn with_headroom(group: &[Item], gas: u64) -> Option<u64> {
         .iter()
         .filter(|item| match item.call() {
             Call::Close { .. } | Call::Cancel | Call::Finalize => true,
-            Call::Start { .. } | Call::Lock { .. } => false,
+            Call::Start { .. } | Call::Release { .. } | Call::Lock { .. } => false,
         })
         .count();
     let pushes = u64::try_from(pushes).unwrap_or(u64::MAX).min(FAILED_PUSHES);

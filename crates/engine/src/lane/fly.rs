@@ -243,8 +243,8 @@ impl Lane {
                         // another process is the sender by now
                         return Err(TxError::Refused(None));
                     };
-                    if !intents::sent(tx, &ids, new.id).await? {
-                        // another lane took one: the number goes back with the transaction
+                    if !intents::sent(tx, &ids, new.id, now).await? {
+                        // another lane took one, or its time is over: the number goes back with the transaction
                         return Err(TxError::Refused(None));
                     }
                     let signed = sign(&signer, chain_id, nonce, &new, fees, access_list)

@@ -49,6 +49,9 @@ impl Lane {
         if let Call::Lock { .. } = intent.call {
             return self.refuse_lock(intent, refusal.to_string()).await;
         }
+        if let Call::Release { .. } = intent.call {
+            return self.refuse_release(intent, &refusal, scene).await;
+        }
         match judge(refusal) {
             Verdict::DropSignature(reason) => self.drop_signature(item, reason, scene).await,
             // Blocks are older than our clock. A new measurement is never earlier than this one, so it
@@ -164,6 +167,58 @@ impl Lane {
         Ok(())
     }
 
+    /// A release is no use again as it is: it was for the evidence of its time. Where somebody else released before us, or
+    /// the rental has ended, there is nothing to be asked for anew either.
+    async fn refuse_release(
+        &self,
+        intent: &Intent,
+        refusal: &Refusal,
+        scene: &Scene,
+    ) -> Result<(), EngineError> {
+        let reason = refusal.to_string();
+        if !is_pointless(&reason) {
+            // the last second of a start, which this is none of
+            let never = UnixSeconds(u64::MAX);
+            return self.remeasure(intent, reason, never, scene.head.timestamp).await;
+        }
+        let id = intent.id;
+        self.store
+            .write("refuse release", move |tx| {
+                let reason = reason.clone();
+                Box::pin(async move {
+                    intents::refuse(tx, id, &reason).await?;
+                    Ok::<_, TxError<EngineError>>(())
+                })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Refuses the releases that would be signed after their time, and returns all else. What they would pay was covered by
+    /// evidence only up to then.
+    pub(super) async fn part_with_late(
+        &self,
+        items: Vec<Item>,
+        scene: &Scene,
+    ) -> Result<Vec<Item>, EngineError> {
+        let now = self.store.now().seconds().max(scene.head.timestamp);
+        let (late, rest) = items.into_iter().partition::<Vec<_>, _>(
+            |item| matches!(item.call(), Call::Release { until } if *until <= now),
+        );
+        for item in late {
+            let intent = &item.claimed.intent;
+            let start_by = item.claimed.terms.start_by;
+            let reason = "it was not sent in time".to_owned();
+            match self.remeasure(intent, reason, start_by, scene.head.timestamp).await {
+                Ok(()) => {}
+                Err(error @ EngineError::Store(_)) => return Err(error),
+                // no matter of the others
+                Err(error) => self.put_off(intent, &Verdict::NotYet(error.to_string())).await?,
+            }
+        }
+        Ok(rest)
+    }
+
     /// The measured second fell out of the contract's window: give the intent up and let the state
     /// machine measure again.
     async fn remeasure(
@@ -179,6 +234,7 @@ impl Lane {
             Call::Start { .. } if now > start_by => RentalEvent::StartExpired { now },
             Call::Start { .. } => RentalEvent::StartRefused { now },
             Call::Close { .. } | Call::Cancel => RentalEvent::CloseRefused { now },
+            Call::Release { .. } => RentalEvent::ReleaseRefused { now },
             Call::Finalize | Call::Lock { .. } => RentalEvent::FinalizeRefused { now },
         };
         let (id, rental) = (intent.id, intent.rental);
@@ -200,12 +256,18 @@ impl Lane {
     }
 }
 
+/// Whether a release that was refused with this error is not to be tried again: somebody else released, or the rental is
+/// over.
+pub(crate) fn is_pointless(reason: &str) -> bool {
+    matches!(reason, "NothingToRelease" | "NotActive")
+}
+
 /// True if the call names a second after `moment`.
 const fn is_after(call: &Call, moment: UnixSeconds) -> bool {
     match call {
         Call::Start { started_at } => started_at.get() > moment.get(),
         Call::Close { stopped_at, .. } => stopped_at.get() > moment.get(),
-        Call::Cancel | Call::Finalize | Call::Lock { .. } => false,
+        Call::Cancel | Call::Finalize | Call::Release { .. } | Call::Lock { .. } => false,
     }
 }
 

@@ -27,7 +27,8 @@ impl Lane {
             let mut connection = self.store.read().await?;
             let refused = [Refused::Underpriced, Refused::Invalid, Refused::TooMuchGas];
             let refused = refused.map(|why| why.as_str().to_owned());
-            txs::stuck(&mut connection, self.address(), before, &refused, PER_TICK).await?
+            let since = (self.store.now().seconds(), before);
+            txs::stuck(&mut connection, self.address(), since, &refused, PER_TICK).await?
         };
         let Some(lowest) = stuck.first() else { return Ok(()) };
         let next = self.client.nonce(self.address()).await?;
@@ -44,8 +45,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Signs a stuck transaction again at a higher fee, or gives it up if nobody waits for it any more or no node will ever
-    /// take it. What pays enough and is not the next one only waits its turn.
+    /// Signs a stuck transaction again at a higher fee, or gives it up if nobody waits for it any more, it has come too late,
+    /// or no node will ever take it. What pays enough and is not the next one only waits its turn.
     async fn raise(&self, tx: &Stuck, scene: &Scene, is_next: bool) -> Result<(), EngineError> {
         let is_refused = |why: Refused| tx.refusal.as_deref() == Some(why.as_str());
         let hopeless = [Refused::Invalid, Refused::TooMuchGas].into_iter().any(is_refused);

@@ -24,8 +24,8 @@ pub struct Carried {
     pub skipped: Option<String>,
 }
 
-/// Hands intents to a transaction. False if one of them is no longer queued: then the transaction must not be made
-/// either.
+/// Hands intents to a transaction that is signed at `now`. False if one of them is no longer queued, or a release whose
+/// time is over: then the transaction must not be made either.
 ///
 /// # Errors
 /// The database's.
@@ -33,12 +33,15 @@ pub async fn sent(
     tx: &mut Connection,
     intents: &[Uuid],
     carrier: TxId,
+    now: UnixMillis,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "UPDATE chain_intents SET state = 'sent', tx_id = $2, last_error = NULL
-         WHERE id = ANY($1) AND state = 'queued'",
+         WHERE id = ANY($1) AND state = 'queued'
+           AND (purpose <> 'release' OR to_timestamp((args ->> 'until')::bigint) > $3)",
         intents,
-        carrier.uuid()
+        carrier.uuid(),
+        ts_millis(now)?
     )
     .execute(tx)
     .await?;

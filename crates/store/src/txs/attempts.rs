@@ -63,7 +63,7 @@ pub struct Stuck {
     pub signed_at: UnixSeconds,
     /// What the node said last, if it refused the bytes: a name of the table of refusals.
     pub refusal: Option<String>,
-    /// Whether a rental still waits for it.
+    /// Whether a rental still waits for it, and it does not pay for what its evidence did not cover.
     pub wanted: bool,
 }
 
@@ -101,7 +101,8 @@ pub async fn store_attempt(
     advance(tx, id, TxEvent::Sign, now).await
 }
 
-/// Transactions whose bytes should be sent now, lowest nonce first.
+/// Transactions whose bytes should be sent now, lowest nonce first. Not those of a release whose time is over: what spends
+/// its number then is a no-op.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -114,10 +115,14 @@ pub async fn due_to_send(
     sqlx::query!(
         r#"SELECT t.id, t.nonce, a.hash AS "hash!", a.raw AS "raw!"
            FROM chain_txs t
-           CROSS JOIN LATERAL (SELECT hash, raw FROM chain_tx_attempts
+           CROSS JOIN LATERAL (SELECT hash, raw, noop FROM chain_tx_attempts
                                WHERE tx_id = t.id ORDER BY attempt DESC LIMIT 1) a
            WHERE t.signer = $1 AND t.state IN ('signed', 'flying', 'void') AND t.block_number IS NULL
              AND t.next_send_at <= $2
+             AND (a.noop OR NOT EXISTS (
+                     SELECT FROM chain_intents i
+                     WHERE i.tx_id = t.id AND i.state = 'sent' AND i.purpose = 'release'
+                       AND to_timestamp((i.args ->> 'until')::bigint) <= $2))
            ORDER BY t.nonce LIMIT $3"#,
         signer.as_slice(),
         ts_millis(now)?,
@@ -172,14 +177,14 @@ pub async fn broadcast(
 }
 
 /// Transactions of a signer that are in no block though their newest attempt is older than `before`, or was refused with
-/// one of these words; lowest nonce first.
+/// one of these words; lowest nonce first. `now` decides which releases have come too late.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn stuck(
     connection: &mut Connection,
     signer: Address,
-    before: UnixMillis,
+    (now, before): (UnixSeconds, UnixMillis),
     refused: &[String],
     limit: i64,
 ) -> Result<Vec<Stuck>, StoreError> {
@@ -188,7 +193,10 @@ pub async fn stuck(
                   a.noop AS "noop!", a.created_at AS "signed_at!", t.refusal,
                   EXISTS (SELECT FROM chain_intents i JOIN rentals r ON r.id = i.rental_id
                           WHERE i.tx_id = t.id AND i.state = 'sent' AND r.state NOT IN
-                          ('settled', 'expired', 'cancelled', 'refunded', 'resolved')) AS "wanted!"
+                          ('settled', 'expired', 'cancelled', 'refunded', 'resolved'))
+                  AND NOT EXISTS (SELECT FROM chain_intents i
+                          WHERE i.tx_id = t.id AND i.state = 'sent' AND i.purpose = 'release'
+                            AND (i.args ->> 'until')::bigint <= $5) AS "wanted!"
            FROM chain_txs t
            CROSS JOIN LATERAL (SELECT raw, max_fee, tip, noop, created_at FROM chain_tx_attempts
                                WHERE tx_id = t.id ORDER BY attempt DESC LIMIT 1) a
@@ -198,7 +206,8 @@ pub async fn stuck(
         signer.as_slice(),
         ts_millis(before)?,
         refused,
-        limit
+        limit,
+        i64::try_from(now.get()).map_err(StoreError::corrupt)?
     )
     .fetch_all(connection)
     .await?

@@ -152,6 +152,7 @@ fn policy() -> Policy {
         max_outage: Seconds(900),
         stop_grace: Seconds(10),
         holdback: Seconds(3_600),
+        release_every: Seconds::ZERO,
         start_slack: Seconds(600),
     }
 }

@@ -52,6 +52,8 @@ pub(super) fn awaiting_funds(p: &Progress, e: &E) -> Option<Step> {
         | E::StartFinal { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. }
         | E::DisputedFinal { .. }
         | E::FinalizeDue { .. }
@@ -82,6 +84,8 @@ pub(super) fn preparing(p: &Progress, e: &E) -> Option<Step> {
         | E::StopDeadline
         | E::StartFinal { .. }
         | E::StartRefused { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. }
         | E::DisputedFinal { .. }
         | E::FinalizeDue { .. }

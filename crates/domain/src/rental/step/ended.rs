@@ -32,6 +32,8 @@ pub(super) fn start_failed(p: &Progress, e: &E) -> Option<Step> {
         | E::StartFinal { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. }
         | E::DisputedFinal { .. }
         | E::FinalizeDue { .. }
@@ -59,6 +61,8 @@ pub(super) fn never_funded(p: &Progress, e: &E) -> Option<Step> {
         | E::StartFinal { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. }
         | E::ContestedFinal { .. }
         | E::DisputedFinal { .. }
@@ -96,7 +100,9 @@ pub(super) fn refunding(p: &Progress, e: &E) -> Option<Step> {
         | E::DurationEnd { .. }
         | E::StopDeadline
         | E::StartRefused { .. }
-        | E::StartExpired { .. } => stay(p),
+        | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. } => stay(p),
         E::LockDropped
         | E::AgentAcked
         | E::AgentReady { .. }
@@ -134,6 +140,8 @@ pub(super) fn finished(p: &Progress, e: &E) -> Option<Step> {
         | E::StopDeadline
         | E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. }
         | E::FinalizeDue { .. }
         | E::FinalizeRefused { .. } => stay(p),

@@ -29,6 +29,8 @@ pub(super) fn contested(p: &Progress, e: &E) -> Option<Step> {
         | E::StopDeadline
         | E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. } => stay(p),
         E::LockDropped
         | E::AgentAcked

@@ -27,6 +27,8 @@ pub(super) fn running(p: &Progress, e: &E) -> Option<Step> {
         E::StartFinal { started_at } => start_final(p, started_at),
         E::StartRefused { now } if !started => start_again(p, now),
         E::StartExpired { .. } if !started => refund(p, EndReason::StartWindowMissed),
+        E::ReleaseDue { until } if started => Some(release(p, until)),
+        E::ReleaseRefused { .. } if started => go(*p, vec![Effect::ArmReleaseAgain]),
         E::ContestedFinal { deadline } => contested(p, deadline),
         E::ClosedFinal { outcome } => closed(p, outcome),
         // Repeated, settled, or overtaken by what came first.
@@ -35,6 +37,8 @@ pub(super) fn running(p: &Progress, e: &E) -> Option<Step> {
         | E::OutageTooLong { .. }
         | E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::LockIncluded
         | E::LockFinal { .. }
         | E::FundingDeadline
@@ -67,6 +71,8 @@ pub(super) fn stopping(p: &Progress, e: &E) -> Option<Step> {
         E::ClosedFinal { outcome } => closed(p, outcome),
         E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::LockIncluded
         | E::LockFinal { .. }
         | E::FundingDeadline
@@ -105,6 +111,8 @@ pub(super) fn settling(p: &Progress, e: &E) -> Option<Step> {
         E::ClosedFinal { outcome } => closed(p, outcome),
         E::StartRefused { .. }
         | E::StartExpired { .. }
+        | E::ReleaseDue { .. }
+        | E::ReleaseRefused { .. }
         | E::CloseRefused { .. }
         | E::LockIncluded
         | E::LockFinal { .. }
@@ -162,8 +170,15 @@ fn start_final(p: &Progress, started_at: UnixSeconds) -> Option<Step> {
         return if moved { None } else { stay(p) };
     }
     let billed_on = p.stopped_at.is_none();
-    let effects = if moved && billed_on { vec![Effect::ArmDurationEnd] } else { Vec::new() };
-    go(with_final_start(p, started_at), effects)
+    let end = (moved && billed_on).then_some(Effect::ArmDurationEnd);
+    let release = billed_on.then_some(Effect::ArmRelease);
+    go(with_final_start(p, started_at), end.into_iter().chain(release).collect())
+}
+
+/// What an outage leaves to be paid shows only when it is over: until then nothing is released.
+fn release(p: &Progress, until: UnixSeconds) -> Step {
+    let send = (p.state == RentalState::Active).then_some(Effect::SendRelease { until });
+    Step { next: *p, effects: send.into_iter().chain([Effect::ArmRelease]).collect() }
 }
 
 /// The contract did not take the start: the time until now is free, and billing begins now.

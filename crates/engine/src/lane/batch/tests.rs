@@ -127,6 +127,11 @@ fn one_item_is_the_single_call_and_more_are_the_batch() {
     assert!(encode(&starts).starts_with(&Escrow::startBatchCall::SELECTOR));
     let finals = [1, 2].map(|number| item(number, Call::Finalize));
     assert!(encode(&finals).starts_with(&Escrow::finalizeBatchCall::SELECTOR));
+    let release = |number| item(number, Call::Release { until: NOW });
+    assert!(encode(&[release(1)]).starts_with(&Escrow::releaseCall::SELECTOR));
+    let batch = encode(&[release(1), release(2)]);
+    let batch = Escrow::releaseBatchCall::abi_decode(&batch).unwrap();
+    assert_eq!(batch.items, [release(1).terms(), release(2).terms()]);
 }
 
 #[test]
@@ -138,4 +143,6 @@ fn room_for_refusing_renters_is_bounded_by_the_cap() {
     assert_eq!(with_headroom(&many, 14_000_000), None, "in halves");
     let start = item(1, Call::Start { started_at: NOW });
     assert_eq!(with_headroom(&[start], 40_000), Some(60_000));
+    let release = item(1, Call::Release { until: NOW });
+    assert_eq!(with_headroom(&[release], 40_000), Some(60_000), "it pushes nothing");
 }

@@ -1,0 +1,65 @@
+//! Whether a rental that runs is to be paid for up to now.
+
+use domain::{
+    billing::auto_stop_second,
+    metering::{Coverage, Interval, ReleaseAnswer, may_release},
+    rental::{RentalEvent, RentalState, StartStatus},
+    time::{Seconds, UnixSeconds},
+};
+use store::{
+    Connection, Policy, StoreError, advance, blocks, intents, quotes, readings, rentals::Rental,
+};
+
+use super::Due;
+
+/// Looks at the evidence under the rental's lock, so that it stays as it is until the call is queued.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn look(
+    tx: &mut Connection,
+    policy: &Policy,
+    rental: &Rental,
+    now: UnixSeconds,
+) -> Result<Due, StoreError> {
+    let progress = &rental.progress;
+    let interrupted = progress.state == RentalState::Interrupted;
+    let runs = interrupted || progress.state == RentalState::Active;
+    let started = progress.started_at.filter(|_| runs && progress.start == StartStatus::Final);
+    let Some(started) = started.filter(|_| policy.release_every > Seconds::ZERO) else {
+        return Ok(Due::Settled);
+    };
+    let quote = quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
+    let funded_until = started.saturating_plus(auto_stop_second(rental.locked, quote.rate));
+    if now.saturating_plus(quote.holdback) > funded_until {
+        // the end is near, and pays for all of it
+        return Ok(Due::Settled);
+    }
+    // an outage is over by then, or the rental
+    let soon = policy.max_outage.min(Seconds(policy.release_every.get() / 8));
+    let later = now.saturating_plus(soon.max(Seconds::ONE));
+    if interrupted {
+        return Ok(Due::Later(later));
+    }
+    if intents::is_open(tx, rental.id, "release").await? {
+        let next = advance::release_due(tx, policy, rental, now).await?;
+        return Ok(next.map_or(Due::Settled, Due::Later));
+    }
+    // the contract pays by its own clock, which may be ahead of ours
+    let at = blocks::tip(tx).await?.map_or(now, |block| block.timestamp.max(now));
+    let coverage = readings::evidence(tx, rental.id).await?.map(|evidence| Coverage {
+        span: Interval::new(evidence.first_from, evidence.head.to),
+        covered: evidence.covered,
+    });
+    Ok(match may_release(started, at, funded_until, quote.holdback, coverage.as_ref()) {
+        ReleaseAnswer::Now { until } => Due::Event(RentalEvent::ReleaseDue { until }),
+        ReleaseAnswer::NotYet => Due::Later(later),
+        ReleaseAnswer::Never => {
+            tracing::info!(
+                rental.id = %rental.id,
+                "outages have used up half the holdback: all that is open is paid at the end"
+            );
+            Due::Settled
+        }
+    })
+}
