@@ -3,20 +3,17 @@
 
 -- Catalog ------------------------------------------------------------------------------------------------------
 
+-- Filled from the program's own table whenever it migrates or serves: a new model needs no migration.
 ALTER TABLE gpu_models
+    DROP CONSTRAINT gpu_models_form_check,
+    ADD CONSTRAINT gpu_models_form_check CHECK (form IN ('pcie', 'sxm', 'nvl', 'oam', 'superchip')),
     ADD COLUMN status       text NOT NULL DEFAULT 'current' CHECK (status IN ('current', 'deprecated')),
     -- dense, without sparsity, as the vendor states them; null where the vendor states none
     ADD COLUMN fp32_gflops  integer CHECK (fp32_gflops > 0),
     ADD COLUMN fp16_gflops  integer CHECK (fp16_gflops > 0),
     ADD COLUMN memory_gb_s  integer CHECK (memory_gb_s > 0);
 
-CREATE TABLE regions (
-    code        text PRIMARY KEY CHECK (code ~ '^[a-z]{2}(-[a-z0-9]+)*$'),
-    name        text NOT NULL,
-    continent   text NOT NULL CHECK (continent IN ('africa', 'asia', 'europe', 'north-america', 'oceania', 'south-america'))
-);
-
--- What runs on a rented machine. A template never changes: its id is named with the hash of its content.
+-- What runs on a rented machine. A version of a template never changes, and is named with the hash of its content.
 CREATE TABLE templates (
     slug            text NOT NULL CHECK (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
     version         integer NOT NULL CHECK (version > 0),
@@ -32,6 +29,7 @@ CREATE TABLE templates (
     created_at      timestamptz NOT NULL,
     PRIMARY KEY (slug, version)
 );
+CREATE INDEX templates_by_account ON templates (account_id, slug);
 CREATE TRIGGER templates_immutable BEFORE UPDATE OR DELETE ON templates
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 

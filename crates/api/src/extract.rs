@@ -61,6 +61,18 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// What is left of a body that was read before, at a place in it.
+///
+/// # Errors
+/// [`Code::InvalidRequest`], with a pointer that begins with `at`.
+pub(crate) fn value<T: DeserializeOwned>(value: serde_json::Value, at: &str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let inside = pointer(error.path(), &error.inner().to_string());
+        let message = error.into_inner().to_string();
+        Problem::new(Code::InvalidRequest, message.clone()).at(format!("{at}{inside}"), message)
+    })
+}
+
 /// The JSON pointer of a path. An unknown field is itself the place, not the object around it.
 fn pointer(path: &serde_path_to_error::Path, message: &str) -> String {
     use serde_path_to_error::Segment;
@@ -163,7 +175,7 @@ fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
 }
 
 /// Levenshtein's distance: how many letters to change, add or take away.
-fn distance(left: &str, right: &str) -> usize {
+pub(crate) fn distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.chars().count()).collect();
     for (i, a) in left.chars().enumerate() {
         let mut diagonal = i;

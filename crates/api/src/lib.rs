@@ -7,9 +7,12 @@
 
 mod agent;
 mod auth;
+mod cache;
+mod catalog;
 mod codes;
 mod cursor;
 mod edge;
+mod estimates;
 mod extract;
 mod feed;
 mod gasless;

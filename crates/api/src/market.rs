@@ -1,4 +1,4 @@
-//! What anyone may see: models, tokens, the contract, and the offers.
+//! What anyone may see: tokens, the contract, and the offers.
 
 use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State};
@@ -11,7 +11,6 @@ use escrow::terms::{NAME, VERSION};
 use serde::Serialize;
 use store::{
     deployment::{self, Deployment},
-    gpu_models,
     offers::{self, Offer},
     tokens,
 };
@@ -29,55 +28,9 @@ pub(crate) use filters::SearchParams;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(models))
         .routes(routes!(token_list))
         .routes(routes!(contract))
         .routes(routes!(search))
-}
-
-/// A GPU model.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ModelView {
-    #[schema(example = "rtx-4090")]
-    slug: String,
-    #[schema(example = "NVIDIA GeForce RTX 4090")]
-    name: String,
-    #[schema(example = "nvidia")]
-    vendor: String,
-    #[schema(example = 24)]
-    vram_gb: u32,
-    #[schema(example = "pcie")]
-    form: String,
-    #[schema(example = "8.9")]
-    compute_capability: String,
-    aliases: Vec<String>,
-}
-
-/// All GPU models.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ModelList {
-    data: Vec<ModelView>,
-}
-
-/// The GPU models that can be offered.
-#[utoipa::path(get, path = "/v1/gpu-models", tag = "market",
-    responses((status = 200, body = ModelList)))]
-async fn models(State(app): State<AppState>) -> Result<Json<ModelList>, Problem> {
-    let mut connection = app.store.read().await?;
-    let data = gpu_models::list(&mut connection)
-        .await?
-        .into_iter()
-        .map(|model| ModelView {
-            slug: model.slug,
-            name: model.name,
-            vendor: model.vendor,
-            vram_gb: model.vram_gb,
-            form: model.form,
-            compute_capability: model.compute_capability,
-            aliases: model.aliases,
-        })
-        .collect();
-    Ok(Json(ModelList { data }))
 }
 
 /// A token that deposits are made in.

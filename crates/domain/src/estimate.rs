@@ -1,16 +1,27 @@
 //! Estimates: what something would cost, in dollars, before anything is booked.
 //!
-//! The kinds are those of the reference cases that the tests replay: rented time, replicas that scale, a million
-//! tokens, one GPU of a machine, and one way against another.
+//! The kinds are those of the reference cases that the tests replay (rented time, replicas that scale, a million
+//! tokens, one GPU of a machine, one way against another), and those that need more than a price: interruptible
+//! machines, rent or buy, one job at many providers.
 
+mod break_even;
 mod compare;
+mod decimals;
+mod providers;
+mod spot;
 
-pub use compare::{Change, Comparison, compare};
+pub use break_even::{BreakEven, BreakEvenPoint, break_even, power_ceil};
+pub use compare::{Change, Comparison, change, compare};
+pub use decimals::{Hours, PerHundredHours, Quantity};
+pub use providers::{AtProvider, Job, Span, across_providers};
+pub use spot::{Spot, SpotEstimate, spot};
+
+use thiserror::Error;
 
 use serde::{Deserialize, Serialize};
 
 use crate::billing::{billed_seconds, unit_seconds, usd_for_unit_seconds_floor, usd_gross_floor};
-use crate::money::{FeeBps, MoneyError, UsdMicros, mul_div_ceil, mul_div_floor, parse_scaled};
+use crate::money::{FeeBps, MoneyError, UsdMicros, mul_div_floor};
 use crate::names::named_enum;
 use crate::rate::UsdPerHour;
 use crate::time::Seconds;
@@ -132,31 +143,17 @@ fn bps_floor(usd: UsdMicros, bps: FeeBps) -> Result<UsdMicros, MoneyError> {
     UsdMicros::try_from_micros(mul_div_floor(u128::from(usd.get()), u128::from(bps.get()), 10_000)?)
 }
 
-/// Hours as an exact decimal with at most 6 fraction digits, such as `182.5`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hours {
-    micros: u64,
-}
-
-impl Hours {
-    /// Whole seconds, rounded up.
-    ///
-    /// # Errors
-    /// [`MoneyError::Overflow`] above 2^32 - 1 seconds (about 1.2 million hours).
-    pub fn seconds_ceil(self) -> Result<Seconds, MoneyError> {
-        let seconds = mul_div_ceil(u128::from(self.micros), 3_600, 1_000_000)?;
-        u32::try_from(seconds).map(Seconds).map_err(|_| MoneyError::Overflow)
-    }
-}
-
-impl std::str::FromStr for Hours {
-    type Err = MoneyError;
-
-    fn from_str(text: &str) -> Result<Self, MoneyError> {
-        parse_scaled(text).map(|micros| Self { micros }).ok_or_else(|| {
-            MoneyError::not_a_number("hours with at most 6 fraction digits such as \"182.5\"", text)
-        })
-    }
+/// Why there is no estimate.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EstimateError {
+    /// A figure out of range.
+    #[error(transparent)]
+    Money(#[from] MoneyError),
+    /// Interruptible work that never gets done.
+    #[error(
+        "each interruption costs more time than passes between two of them: the work never ends"
+    )]
+    NeverEnds,
 }
 
 /// A service with a steady number of replicas and more for part of the time.
@@ -209,10 +206,32 @@ pub fn per_million_tokens(
     units: u32,
     tokens_per_second: u32,
 ) -> Result<UsdMicros, MoneyError> {
+    for_tokens(rate, units, tokens_per_second, 1_000_000)
+}
+
+/// Dollars for `tokens` tokens at the same throughput, rounded down; not a multiple of the rounded price of a million.
+///
+/// # Errors
+/// As [`per_million_tokens`].
+pub fn for_tokens(
+    rate: UsdPerHour,
+    units: u32,
+    tokens_per_second: u32,
+    tokens: u64,
+) -> Result<UsdMicros, MoneyError> {
     let micros_per_hour =
         u128::from(rate.usd().get()).checked_mul(u128::from(units)).ok_or(MoneyError::Overflow)?;
     let tokens_per_hour = u128::from(tokens_per_second).saturating_mul(3_600);
-    UsdMicros::try_from_micros(mul_div_floor(micros_per_hour, 1_000_000, tokens_per_hour)?)
+    UsdMicros::try_from_micros(mul_div_floor(micros_per_hour, u128::from(tokens), tokens_per_hour)?)
+}
+
+/// Dollars for so much of something at a price each, rounded down.
+///
+/// # Errors
+/// [`MoneyError::Overflow`] out of range.
+pub fn for_quantity(quantity: Quantity, unit_price: UsdMicros) -> Result<UsdMicros, MoneyError> {
+    let (quantity, price) = (u128::from(quantity.micros), u128::from(unit_price.get()));
+    UsdMicros::try_from_micros(mul_div_floor(quantity, price, 1_000_000)?)
 }
 
 /// Dollars per GPU and hour of a machine with `gpus` GPUs, rounded down.

@@ -5,9 +5,11 @@
 //! (see [`time::Clock`]), money is checked integers whose rounding direction is in the function's name, and a state
 //! changes only by [`rental::step`] and [`tx::step`], whose matches are total.
 
+mod csv;
 mod names;
 
 pub mod billing;
+pub mod catalog;
 pub mod estimate;
 pub mod id;
 pub mod ledger;
@@ -16,8 +18,10 @@ pub mod money;
 pub mod offer;
 pub mod quote;
 pub mod rate;
+pub mod reference;
 pub mod rental;
 pub mod table;
+pub mod template;
 pub mod terms;
 pub mod time;
 pub mod tx;

@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod advance;
 pub mod blocks;
+pub mod catalog;
 pub mod commands;
 pub mod convert;
 pub mod deployment;
@@ -22,6 +23,7 @@ pub mod readings;
 pub mod rentals;
 pub mod schema;
 pub mod seam;
+pub mod templates;
 pub mod timeline;
 pub mod tokens;
 pub mod txs;

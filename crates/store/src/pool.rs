@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Policy, StoreError, TxError, seam};
+use crate::{Policy, StoreError, TxError, catalog, seam};
 
 /// What every query function takes.
 pub type Connection = PgConnection;
@@ -77,12 +77,30 @@ impl Store {
         Self { pool, clock, policy }
     }
 
-    /// Applies all pending migrations.
+    /// Applies all pending migrations, and writes the catalog.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if an applied migration differs from the one built in.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATOR.run(&self.pool).await.map_err(StoreError::corrupt)
+        MIGRATOR.run(&self.pool).await.map_err(StoreError::corrupt)?;
+        self.fill_catalog().await
+    }
+
+    /// Writes the program's GPU models and templates where the database has others or none.
+    ///
+    /// # Errors
+    /// The database's, or [`StoreError::Corrupt`].
+    pub async fn fill_catalog(&self) -> Result<(), StoreError> {
+        let now = self.now().seconds();
+        let filled = self
+            .write::<(), std::convert::Infallible, _>("catalog.fill", move |tx| {
+                Box::pin(async move { Ok(catalog::fill(tx, now).await?) })
+            })
+            .await;
+        filled.map_err(|error| match error {
+            TxError::Store(error) => error,
+            TxError::Refused(never) => match never {},
+        })
     }
 
     /// The time, from the clock given at start.

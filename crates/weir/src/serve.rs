@@ -19,6 +19,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let metrics = telemetry::start(Process::Serve)?;
     let config = Config::from_env()?;
     let store = open_store(&config).await?;
+    store.fill_catalog().await.map_err(Failure::during("writing the catalog"))?;
     let client = ReadClient::connect(config.rpc()?).map_err(Failure::during("RPC_URL"))?;
     let site = {
         let mut connection = store.read().await.map_err(Failure::during("the database"))?;

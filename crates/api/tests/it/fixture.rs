@@ -273,6 +273,7 @@ impl World {
 }
 
 async fn seed(store: &Store) {
+    store.fill_catalog().await.unwrap();
     let contract = Deployment {
         chain_id: CHAIN_ID,
         genesis_hash: B256::repeat_byte(1),

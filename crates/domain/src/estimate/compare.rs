@@ -59,7 +59,11 @@ pub fn compare(count: u64, cost_a: UsdMicros, cost_b: UsdMicros) -> Result<Compa
     Ok(Comparison { total_a, total_b, change: change(total_a, total_b)? })
 }
 
-fn change(from: UsdMicros, to: UsdMicros) -> Result<Change, MoneyError> {
+/// How `to` differs from `from`.
+///
+/// # Errors
+/// [`MoneyError::Overflow`] out of range.
+pub fn change(from: UsdMicros, to: UsdMicros) -> Result<Change, MoneyError> {
     if from == to {
         return Ok(Change::Same);
     }

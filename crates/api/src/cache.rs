@@ -1,0 +1,96 @@
+//! Answers that anybody may keep for a while: an entity tag over the body, and `304` to whoever has it already.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::{Problem, problem::internal};
+
+/// Bytes of the hash that make a tag.
+const TAG_BYTES: usize = 16;
+
+/// A JSON answer that may be kept for so many seconds.
+///
+/// # Errors
+/// [`crate::Code::Internal`] if it cannot be written.
+pub(crate) fn json(
+    request: &HeaderMap,
+    max_age_s: u32,
+    body: &impl Serialize,
+) -> Result<Response, Problem> {
+    let bytes = serde_json::to_vec(body).map_err(internal)?;
+    bytes_of(request, max_age_s, "application/json", bytes)
+}
+
+/// The same of anything.
+///
+/// # Errors
+/// [`crate::Code::Internal`] if a header cannot be written.
+pub(crate) fn bytes_of(
+    request: &HeaderMap,
+    max_age_s: u32,
+    content_type: &'static str,
+    bytes: Vec<u8>,
+) -> Result<Response, Problem> {
+    let hash = Sha256::digest(&bytes);
+    let tag = hash.get(..TAG_BYTES).map(alloy::primitives::hex::encode).unwrap_or_default();
+    let tag = format!("\"{tag}\"");
+    let known = has(request, &tag);
+    let mut response = Response::new(if known { Body::empty() } else { Body::from(bytes) });
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, HeaderValue::from_str(&tag).map_err(internal)?);
+    let cache = format!("public, max-age={max_age_s}");
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_str(&cache).map_err(internal)?);
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    Ok(response)
+}
+
+/// Whether the caller has what is tagged so: `If-None-Match` compares weakly (RFC 9110, 13.1.2).
+fn has(request: &HeaderMap, tag: &str) -> bool {
+    let values = request.get_all(header::IF_NONE_MATCH);
+    let mut listed =
+        values.iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
+    listed.any(|one| {
+        let one = one.trim();
+        one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn tags_are_compared_weakly_and_one_of_a_list_is_enough() {
+        let tag = "\"a\"";
+        for value in ["\"a\"", "W/\"a\"", "*", "\"b\", W/\"a\""] {
+            assert!(has(&asked(value), tag), "{value}");
+        }
+        for value in ["\"b\"", "a", "", "w/\"a\""] {
+            assert!(!has(&asked(value), tag), "{value}");
+        }
+        assert!(!has(&HeaderMap::new(), tag));
+    }
+
+    #[test]
+    fn the_same_body_has_the_same_tag_and_another_another() {
+        let tag = |body: &str| {
+            let made = bytes_of(&HeaderMap::new(), 60, "text/plain", body.as_bytes().to_vec());
+            made.unwrap().headers()[header::ETAG].clone()
+        };
+        assert_eq!(tag("x"), tag("x"));
+        assert_ne!(tag("x"), tag("y"));
+    }
+}

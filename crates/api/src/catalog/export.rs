@@ -1,0 +1,129 @@
+//! The market as the files that others' tools read.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use axum::{extract::State, http::HeaderMap, response::Response};
+use domain::{
+    catalog::{self, Form, GpuModel},
+    money::UsdMicros,
+};
+use serde::Deserialize;
+use store::catalog::Rentable;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    AppState, Problem, cache,
+    extract::{Parameters, Params},
+    problem::internal,
+};
+
+/// The most ways to rent that are looked at, cheapest first.
+const MAX_ROWS: i64 = 20_000;
+/// How long the file may be kept.
+const KEEP_S: u32 = 30;
+
+/// Whose file.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// SkyPilot's `vms.csv`: a line for each kind of instance and region, at the cheapest price.
+    Skypilot,
+    /// A gpuhunt catalog of version 2: a line for each way to rent an offer, named by its id.
+    Gpuhunt,
+}
+
+/// Which file.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExportParams {
+    /// `skypilot` or `gpuhunt`.
+    #[param(inline, example = "gpuhunt")]
+    format: Format,
+}
+
+impl Parameters for ExportParams {
+    const NAMES: &'static [&'static str] = &["format"];
+}
+
+/// What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU.
+#[utoipa::path(get, path = "/v1/catalog.csv", tag = "market", params(ExportParams),
+    responses(
+        (status = 200, body = String, content_type = "text/csv", example =
+            "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,SpotPrice,Region,GpuInfo\n"),
+        (status = 304, description = "The caller has it already.")))]
+pub(super) async fn csv(
+    State(app): State<AppState>,
+    headers: HeaderMap,
+    Params(params): Params<ExportParams>,
+) -> Result<Response, Problem> {
+    let now = app.now();
+    let since = now.saturating_minus(app.config.offline_after);
+    let mut connection = app.store.read().await?;
+    let found = store::catalog::rentable(&mut connection, since, now, MAX_ROWS).await?;
+    drop(connection);
+    let text = match params.format {
+        Format::Skypilot => skypilot(&found)?,
+        Format::Gpuhunt => gpuhunt(&found)?,
+    };
+    cache::bytes_of(&headers, KEEP_S, "text/csv; charset=utf-8", text.into_bytes())
+}
+
+/// Each with its model; one of a newer program's is left out.
+fn with_models(found: &[Rentable]) -> impl Iterator<Item = (&Rentable, &'static GpuModel)> {
+    found.iter().filter_map(|one| Some((one, catalog::model_by_slug(&one.model)?)))
+}
+
+/// Dollars an hour for all GPUs together.
+fn hourly(one: &Rentable) -> Result<UsdMicros, Problem> {
+    one.price.usd().checked_mul(u64::from(one.gpus)).ok_or_else(|| internal("a price out of range"))
+}
+
+fn skypilot(found: &[Rentable]) -> Result<String, Problem> {
+    let mut text = String::from(
+        "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,SpotPrice,Region,GpuInfo\n",
+    );
+    let mut seen = BTreeSet::new();
+    for (one, model) in with_models(found) {
+        let Rentable { gpus, cpu_cores, ram_gb, region, .. } = one;
+        let name = &model.skypilot;
+        let instance = format!("{gpus}x-{name}-{cpu_cores}-{ram_gb}");
+        // cheapest first: what comes later is another offer of the same kind
+        if !seen.insert((instance.clone(), region.clone())) {
+            continue;
+        }
+        let price = hourly(one)?;
+        let (each, maker) =
+            (model.vram_gb.saturating_mul(1_024), model.vendor.to_ascii_uppercase());
+        let all = each.saturating_mul(*gpus);
+        writeln!(
+            text,
+            "{instance},{name},{gpus},{cpu_cores},{ram_gb},{price},,{region},\"{{'Gpus': [{{'Name': '{name}', \
+             'Manufacturer': '{maker}', 'Count': {gpus}, 'MemoryInfo': {{'SizeInMiB': {each}}}}}], \
+             'TotalGpuMemoryInMiB': {all}}}\"",
+        )
+        .map_err(internal)?;
+    }
+    Ok(text)
+}
+
+fn gpuhunt(found: &[Rentable]) -> Result<String, Problem> {
+    let mut text = String::from(
+        "instance_name,location,price,cpu,memory,gpu_count,gpu_name,gpu_memory,spot,disk_size,gpu_vendor,flags,\
+         cpu_arch,provider_data\n",
+    );
+    for (one, model) in with_models(found) {
+        let Rentable { offer, version, gpus, region, cpu_cores, ram_gb, disk_gb, .. } = one;
+        let price = hourly(one)?;
+        let arch = if model.form == Form::Superchip { "arm" } else { "x86" };
+        let (name, vram, vendor) = (&model.gpuhunt, model.vram_gb, &model.vendor);
+        writeln!(
+            text,
+            "{offer},{region},{price},{cpu_cores},{ram_gb},{gpus},{name},{vram},False,{disk_gb},{vendor},,{arch},\
+             \"{{\"\"gpu_model\"\": \"\"{}\"\", \"\"version\"\": {version}}}\"",
+            one.model,
+        )
+        .map_err(internal)?;
+    }
+    Ok(text)
+}

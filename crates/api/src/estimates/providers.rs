@@ -1,0 +1,132 @@
+//! One job at many providers: what others publish beside what can be rented here now.
+
+use domain::{
+    catalog::{GpuModel, Hint},
+    estimate::{AtProvider, Job, Span, across_providers},
+    money::UsdMicros,
+    time::Seconds,
+};
+
+use super::{
+    answer::{AtProviderView, BillingView, HereView, ProvidersAnswer},
+    bounds::At,
+    compute::{difference, here},
+    request::ProvidersRequest,
+};
+use crate::{
+    AppState, Problem,
+    catalog::{NOTICE, SpanView, model_called, models_called},
+};
+
+/// Compares.
+///
+/// # Errors
+/// [`crate::Code::ValidationFailed`], with the place; the store's.
+pub(super) async fn answer(
+    app: &AppState,
+    request: &ProvidersRequest,
+) -> Result<ProvidersAnswer, Problem> {
+    let at = At("");
+    let models = wanted(request)?;
+    let gpus = at.count("gpus", request.gpus, 1)?;
+    let elapsed = at.elapsed(request.elapsed_s, request.hours)?;
+    let vram_gb = models.first().map_or(0, |model| model.vram_gb);
+    let gpu_models: Vec<&'static str> = models.iter().map(|model| model.slug.as_str()).collect();
+    let mut forms: Vec<_> = models.iter().map(|model| model.form).collect();
+    forms.sort_unstable();
+    forms.dedup();
+    let job = Job { models, gpus, elapsed };
+    let found = across_providers(&job).map_err(|error| at.out_of_range(error))?;
+    let cheapest = found.first().map(|at| at.by_second.low);
+    let here = ours(app, &gpu_models, gpus, elapsed, cheapest).await?;
+    let providers = found.into_iter().map(AtProviderView::from).collect();
+    let notice = NOTICE;
+    Ok(ProvidersAnswer {
+        notice,
+        gpu_models,
+        vram_gb,
+        forms,
+        gpus,
+        elapsed_s: elapsed,
+        here,
+        providers,
+    })
+}
+
+/// The models that will do: of one memory size.
+fn wanted(request: &ProvidersRequest) -> Result<Vec<&'static GpuModel>, Problem> {
+    let hint = Hint { vram_gb: request.vram_gb, form: request.form };
+    let fits = |model: &&'static GpuModel| {
+        hint.vram_gb.is_none_or(|vram| vram == model.vram_gb)
+            && hint.form.is_none_or(|form| form == model.form)
+    };
+    let named = models_called(&request.gpu_model, "/gpu_model")?;
+    let models: Vec<&'static GpuModel> = named.into_iter().filter(fits).collect();
+    let first = models.first().map(|model| model.vram_gb);
+    if models.is_empty() || models.iter().any(|model| Some(model.vram_gb) != first) {
+        // one model, or a refusal that says what there is
+        return Ok(vec![model_called(&request.gpu_model, hint, "/gpu_model")?]);
+    }
+    Ok(models)
+}
+
+async fn ours(
+    app: &AppState,
+    models: &[&'static str],
+    gpus: u32,
+    elapsed: Seconds,
+    cheapest_elsewhere: Option<UsdMicros>,
+) -> Result<Option<HereView>, Problem> {
+    let now = app.now();
+    let since = now.saturating_minus(app.config.offline_after);
+    let mut connection = app.store.read().await?;
+    let slugs: Vec<String> = models.iter().map(|slug| (*slug).to_owned()).collect();
+    let found =
+        store::catalog::cheapest(&mut connection, &slugs, gpus, elapsed, since, now).await?;
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    let Some(total) = here(found.price, gpus, elapsed) else {
+        return Ok(None);
+    };
+    Ok(Some(HereView {
+        offer_id: found.offer.to_string(),
+        gpu_model: found.model,
+        price: found.price.usd().into(),
+        total: total.into(),
+        display: total.cents_half_up(),
+        change: cheapest_elsewhere.and_then(|elsewhere| difference(elsewhere, total)),
+    }))
+}
+
+impl From<Span> for SpanView {
+    fn from(span: Span) -> Self {
+        Self { low: span.low.into(), high: span.high.into() }
+    }
+}
+
+impl From<AtProvider> for AtProviderView {
+    fn from(at: AtProvider) -> Self {
+        let step = at.terms.and_then(|terms| terms.minimum_billing).map(Seconds::get);
+        let (billed, total) = match step {
+            Some(1) => (Some("per_second"), Some(at.by_second)),
+            Some(60) => (Some("per_minute"), Some(at.by_minute)),
+            Some(3_600) => (Some("per_hour"), Some(at.by_hour)),
+            _ => (None, None),
+        };
+        Self {
+            reference: at.price.into(),
+            units: at.units,
+            gpus: at.gpus,
+            totals: BillingView {
+                per_second: at.by_second.into(),
+                per_minute: at.by_minute.into(),
+                per_hour: at.by_hour.into(),
+            },
+            billed,
+            total: total.map(SpanView::from),
+            setup_s_low: at.terms.and_then(|terms| terms.setup_low),
+            setup_s_high: at.terms.and_then(|terms| terms.setup_high),
+        }
+    }
+}
