@@ -54,6 +54,8 @@ ALTER TABLE machines
     ADD COLUMN verification_at  timestamptz,
     -- the operator has seen proof that it stands in a data centre
     ADD COLUMN datacenter       boolean NOT NULL DEFAULT false,
+    -- the operator took the tier away: no self-test gives it back
+    ADD COLUMN barred           boolean NOT NULL DEFAULT false,
     ADD COLUMN service          text NOT NULL DEFAULT 'open' CHECK (service IN ('open', 'draining', 'retired')),
     -- what the agent said last of its machine, and when; what it measured takes the place of what was declared
     ADD COLUMN measured         jsonb,
@@ -266,4 +268,5 @@ CREATE INDEX reviews_by_machine ON reviews (machine_id, rental_id);
 CREATE TRIGGER reviews_immutable BEFORE UPDATE OR DELETE ON reviews
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 CREATE INDEX rentals_by_machine ON rentals (machine_id, id);
+CREATE INDEX rental_gpus_open ON rental_gpus (gpu_id) WHERE held_until = 'infinity';
 CREATE INDEX rentals_by_age ON rentals (created_at);
