@@ -20,13 +20,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    AppState, agent, auth, edge, ledger, market, openapi as description, provider, renter, system,
+    AppState, agent, auth, edge, ledger, market, openapi as description, provider, public, renter,
+    system,
 };
 
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(auth::routes())
         .merge(market::routes())
+        .merge(public::routes())
         .merge(renter::routes())
         .merge(provider::routes())
         .merge(agent::routes())

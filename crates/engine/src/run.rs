@@ -13,7 +13,9 @@ use store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher};
+use crate::{
+    Assessor, Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Surveyor, Watcher,
+};
 
 /// Pauses between ticks.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,8 @@ pub struct Engine {
 /// The longest wait after the chain's RPC failed.
 const CHAIN_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks whether a new bucket of prices has begun, or machines wait to be assessed.
+const FIGURES: Duration = Duration::from_secs(5);
 
 /// Runs all loops until `stop`; each finishes the tick it is in, and the keys are handed over.
 pub async fn run(engine: Engine, stop: CancellationToken) {
@@ -55,6 +59,7 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
         .collect();
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
+    let (surveyor, assessor) = (Surveyor::new(store.clone()), Assessor::new(store.clone()));
     let reconciler = Reconciler::new(store, client, site);
     // A new final block is compared at once; the pause is for when there is none.
     let (finalised, never) = (Notify::new(), Notify::new());
@@ -71,6 +76,12 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
         }),
         keep_going("reconciler", settings.reconcile, (&stop, &finalised), || async {
             reconciler.tick().await.map(drop)
+        }),
+        keep_going("surveyor", FIGURES, (&stop, &never), || async {
+            surveyor.tick().await.map(drop)
+        }),
+        keep_going("assessor", FIGURES, (&stop, &never), || async {
+            assessor.tick().await.map(drop)
         }),
     );
 }

@@ -33,8 +33,9 @@ mod request;
 mod service;
 mod verify;
 mod view;
-pub(crate) use request::{is_region, is_version};
 use request::{MachinePatch, MachineRequest, validate, validate_declared, validate_gpus};
+pub(crate) use request::{is_region, is_version};
+pub(crate) use service::{free_of_obstacles, time_of};
 pub(crate) use view::{FactsView, StandingView, facts_view, is_online, standing_view};
 use view::{MachineView, view};
 
@@ -190,7 +191,9 @@ fn tagged(machine: Machine, app: &AppState) -> Result<Response, Problem> {
     let tag = HeaderValue::from_str(&etag(&machine)).map_err(internal)?;
     let mut response = Json(view(machine, app)).into_response();
     response.headers_mut().insert(header::ETAG, tag);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     Ok(response)
 }
 

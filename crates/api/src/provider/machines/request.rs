@@ -163,9 +163,8 @@ const MAX_SPEED: u32 = 1_000_000;
 
 /// Numbers between dots, 32 characters at most.
 pub(crate) fn is_version(text: &str) -> bool {
-    let number = |part: &str| {
-        (1..=9).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
-    };
+    let number =
+        |part: &str| (1..=9).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     text.len() <= 32 && text.split('.').count() <= 8 && text.split('.').all(number)
 }
 

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::{Path, State}, http::StatusCode};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
 use domain::{
-    id::{MachineId, WindowId},
+    id::{MachineId, RentalId, WindowId},
     machine::Service,
     metering::Interval,
     time::{Seconds, UnixSeconds},
@@ -21,7 +25,10 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{PageParams, mine, owned, retired, stored, view::{MachineView, view}};
+use super::{
+    PageParams, mine, owned, retired, stored,
+    view::{MachineView, view},
+};
 use crate::{
     AppState, Code, Problem, cursor,
     extract::{Body, Id, Params},
@@ -138,7 +145,8 @@ async fn set(
                     (Service::Retired, _) => return refuse(retired()),
                     (_, Service::Retired) => {
                         if machines::runs_something(tx, id, now).await? {
-                            let detail = "something runs on it or is being cleaned up: drain it first";
+                            let detail =
+                                "something runs on it or is being cleaned up: drain it first";
                             return refuse(Problem::new(Code::StateConflict, detail));
                         }
                         machines::retire(tx, id, now).await?;
@@ -211,7 +219,8 @@ pub(crate) fn time_of(text: &str) -> Option<UnixSeconds> {
 
 fn checked(request: &WindowRequest, now: UnixSeconds) -> Result<Interval, Problem> {
     let time = |text: &str, pointer: &str| {
-        time_of(text).ok_or_else(|| Problem::invalid(pointer, "a time such as 2027-02-01T02:00:00Z"))
+        time_of(text)
+            .ok_or_else(|| Problem::invalid(pointer, "a time such as 2027-02-01T02:00:00Z"))
     };
     let (from, to) = (time(&request.from, "/from")?, time(&request.to, "/to")?);
     if from < now || from > now.saturating_plus(FARTHEST) {
@@ -273,7 +282,7 @@ async fn announce(
                 }
                 let told = machines::runs_into(tx, id, during.from, ready).await?;
                 for runs in &told {
-                    notice(tx, runs.rental, &new.id, (during, &new.reason), now).await?;
+                    notice(tx, runs.rental, "maintenance", &new, now).await?;
                 }
                 Ok(told.len())
             })
@@ -291,19 +300,20 @@ async fn announce(
     Ok((StatusCode::CREATED, Json(WindowAnnounced { window, rentals_told })))
 }
 
+/// Tells a rental's parties about a window.
 async fn notice(
     tx: &mut store::Connection,
-    rental: domain::id::RentalId,
-    window: &WindowId,
-    (during, reason): (Interval, &str),
+    rental: RentalId,
+    about: &str,
+    window: &NewWindow,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     let detail = json!({
-        "about": "maintenance",
-        "window_id": window,
-        "from": Time(during.from).text(),
-        "to": Time(during.to).text(),
-        "reason": reason,
+        "about": about,
+        "window_id": window.id,
+        "from": Time(window.during.from).text(),
+        "to": Time(window.during.to).text(),
+        "reason": window.reason,
     });
     timeline::append(tx, rental, now, "notice", &detail).await
 }
@@ -355,10 +365,12 @@ async fn cancel(
     wallet: Wallet,
     Path((id, window)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let malformed = |error: domain::id::IdError| Problem::new(Code::InvalidRequest, error.to_string());
+    let malformed =
+        |error: domain::id::IdError| Problem::new(Code::InvalidRequest, error.to_string());
     let id: MachineId = id.parse().map_err(malformed)?;
     let window: WindowId = window.parse().map_err(malformed)?;
-    let (account, now) = (wallet.account.id, app.now());
+    let (account, now, policy) = (wallet.account.id, app.now(), app.store.policy());
+    let ready = policy.funding_ttl.saturating_add(policy.ready_ttl);
     app.store
         .write("machines.cancel_window", move |tx| {
             Box::pin(async move {
@@ -369,7 +381,15 @@ async fn cancel(
                 if found.cancelled_at.is_none() && found.during.to <= now {
                     return refuse(Problem::new(Code::StateConflict, "the window is over"));
                 }
+                if found.cancelled_at.is_some() {
+                    return Ok(());
+                }
                 machines::cancel_window(tx, window, now).await?;
+                let MaintenanceWindow { during, reason, .. } = found;
+                let told = NewWindow { id: window, machine: id, during, reason, now };
+                for runs in machines::runs_into(tx, id, during.from, ready).await? {
+                    notice(tx, runs.rental, "maintenance_cancelled", &told, now).await?;
+                }
                 Ok(())
             })
         })

@@ -12,9 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{mine, retired};
-use crate::{
-    AppState, Code, Problem, extract::Id, identity::Wallet, problem::refuse, views::Time,
-};
+use crate::{AppState, Code, Problem, extract::Id, identity::Wallet, problem::refuse, views::Time};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(order))
