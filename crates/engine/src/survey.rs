@@ -55,6 +55,7 @@ impl Surveyor {
         self.store
             .write("survey", move |tx| {
                 Box::pin(async move {
+                    prices::take_time(tx).await?;
                     let asks = prices::asks(tx, now, online).await?;
                     prices::note_asks(tx, bucket, &asks).await?;
                     deals(tx, bucket).await?;

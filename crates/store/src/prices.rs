@@ -3,7 +3,10 @@
 
 use domain::time::{Seconds, UnixSeconds};
 
-use crate::{Connection, StoreError, convert::ts};
+use crate::{
+    Connection, StoreError,
+    convert::{seconds, ts},
+};
 
 mod rollup;
 pub use rollup::{
@@ -109,6 +112,55 @@ pub async fn asks(
     .into_iter()
     .map(Band::try_from)
     .collect()
+}
+
+/// Whether the market is so large that a look at every offer is not for a request: the server's own estimate.
+///
+/// # Errors
+/// The database's.
+pub async fn is_large(connection: &mut Connection) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT coalesce((SELECT reltuples FROM pg_class WHERE oid = 'offers'::regclass), 0) > 50000 AS "large!""#
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Gives the statements of this transaction a minute: a look at a million offers takes some seconds.
+///
+/// # Errors
+/// The database's.
+pub async fn take_time(tx: &mut Connection) -> Result<(), StoreError> {
+    sqlx::query!("SET LOCAL statement_timeout = '60s'").execute(tx).await?;
+    Ok(())
+}
+
+/// What was asked when it was last sampled, and when that was, if it is not before `since`.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn sampled(
+    connection: &mut Connection,
+    since: UnixSeconds,
+) -> Result<Option<(UnixSeconds, Vec<Band>)>, StoreError> {
+    let newest = sqlx::query_scalar!(
+        "SELECT max(bucket) FROM price_points WHERE step_s = 300 AND kind = 'ask' AND bucket >= $1",
+        ts(since)?
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let Some(bucket) = newest else { return Ok(None) };
+    let bands = sqlx::query_as!(
+        Row,
+        r#"SELECT model, tier, region, n::bigint AS "n!", minimum, p10, median, p90, maximum,
+                  gpus::bigint AS "gpus!", gpus_rented::bigint AS "gpus_rented!"
+           FROM price_points WHERE step_s = 300 AND kind = 'ask' AND bucket = $1 ORDER BY 1, 2, 3"#,
+        bucket
+    )
+    .fetch_all(connection)
+    .await?;
+    let bands: Result<Vec<Band>, StoreError> = bands.into_iter().map(Band::try_from).collect();
+    Ok(Some((seconds(bucket)?, bands?)))
 }
 
 /// The prices that were agreed: of rentals booked from `from` up to `to` whose deposit is locked, finally. What was

@@ -153,10 +153,15 @@ fn band_view(kind: &'static str, band: Band) -> BandView {
     }
 }
 
+/// Sampled asks are told this old at most: two samples.
+const SAMPLED: Seconds = Seconds(600);
+
 /// Current prices.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PricesView {
     as_of: Time,
+    /// When asks were looked at: with very many offers at the last sample of five minutes.
+    asks_at: Time,
     /// Deals are those of the day before `as_of`.
     deals_from: Time,
     data: Vec<BandView>,
@@ -178,12 +183,25 @@ async fn current(State(app): State<AppState>, headers: HeaderMap) -> Result<Resp
     }
     let deals_from = now.saturating_minus(DAY);
     let mut connection = app.store.read().await?;
-    let asks = prices::asks(&mut connection, now, app.config.offline_after).await?;
+    let sampled = if prices::is_large(&mut connection).await? {
+        prices::sampled(&mut connection, now.saturating_minus(SAMPLED)).await?
+    } else {
+        None
+    };
+    let (asks_at, asks) = match sampled {
+        Some(sampled) => sampled,
+        None => (now, prices::asks(&mut connection, now, app.config.offline_after).await?),
+    };
     let deals =
         prices::deals(&mut connection, deals_from, now.saturating_plus(Seconds::ONE)).await?;
     let asks = asks.into_iter().map(|band| band_view("ask", band));
     let data = asks.chain(deals.into_iter().map(|band| band_view("deal", band))).collect();
-    let view = Arc::new(PricesView { as_of: Time(now), deals_from: Time(deals_from), data });
+    let view = Arc::new(PricesView {
+        as_of: Time(now),
+        asks_at: Time(asks_at),
+        deals_from: Time(deals_from),
+        data,
+    });
     *kept = Some((now, view.clone()));
     cacheable(&view, KEPT.get(), &headers)
 }
@@ -201,7 +219,7 @@ pub(crate) struct CourseParams {
     region: Option<String>,
     /// RFC 3339; as far back as one answer can tell, at most, if left out.
     from: Option<String>,
-    /// RFC 3339; now if left out.
+    /// RFC 3339, not included; now and with it if left out.
     to: Option<String>,
     /// 300, 3600 (the default) or 86400 seconds.
     step: Option<u32>,
@@ -312,7 +330,7 @@ async fn course(
             .ok_or_else(|| wrong(name, "a time such as 2027-02-01T02:00:00Z")),
     };
     let longest = Seconds(step.saturating_mul(MAX_POINTS));
-    let to = time(params.to, "to")?.unwrap_or_else(|| app.now());
+    let to = time(params.to, "to")?.unwrap_or_else(|| app.now().saturating_plus(Seconds::ONE));
     let from = time(params.from, "from")?.unwrap_or_else(|| to.saturating_minus(longest));
     if from >= to || to > from.saturating_plus(longest) {
         let detail = format!("before `to`, by at most {MAX_POINTS} steps");
