@@ -52,16 +52,44 @@ ALTER TABLE machines
     ADD COLUMN verification_at  timestamptz,
     -- the operator has seen proof that it stands in a data centre
     ADD COLUMN datacenter       boolean NOT NULL DEFAULT false,
+    -- the operator took the tier away: no self-test gives it back
+    ADD COLUMN barred           boolean NOT NULL DEFAULT false,
     ADD COLUMN service          text NOT NULL DEFAULT 'open' CHECK (service IN ('open', 'draining', 'retired')),
+    -- what the agent said last of its machine, and when; what it measured takes the place of what was declared
+    ADD COLUMN measured         jsonb,
+    ADD COLUMN measured_at      timestamptz,
+    -- grows with every change of what the provider declares or of its standing
+    ADD COLUMN version          integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    ADD COLUMN tier             text NOT NULL GENERATED ALWAYS AS (
+                                    CASE WHEN verification <> 'verified' THEN 'unverified'
+                                         WHEN datacenter THEN 'datacenter' ELSE 'verified' END) STORED,
+    ADD CONSTRAINT machines_measured_once CHECK ((measured IS NULL) = (measured_at IS NULL)),
     ADD CONSTRAINT machines_deverified_says_why
         CHECK (verification <> 'deverified' OR verification_reason IS NOT NULL);
 
+-- One physical GPU exists once in the market; a machine that is retired gives its GPUs free.
+ALTER TABLE gpus ADD COLUMN retired boolean NOT NULL DEFAULT false, DROP CONSTRAINT gpus_vendor_uuid_key;
+CREATE UNIQUE INDEX gpus_vendor_uuid_key ON gpus (vendor_uuid) WHERE NOT retired;
+
+-- A self-test that was ordered, with what it must show; the agent hears of it with its heartbeats.
+CREATE TABLE machine_tests (
+    id           uuid PRIMARY KEY,
+    machine_id   uuid NOT NULL REFERENCES machines,
+    requirements jsonb NOT NULL, -- [{id, op, required}]
+    ordered_at   timestamptz NOT NULL,
+    closed_at    timestamptz -- answered, or overtaken by a newer order
+);
+CREATE UNIQUE INDEX machine_tests_open ON machine_tests (machine_id) WHERE closed_at IS NULL;
+
 -- Results of the self-test, as the agent signed them; public.
 CREATE TABLE machine_checks (
-    id          uuid PRIMARY KEY,
+    id          uuid PRIMARY KEY REFERENCES machine_tests,
     machine_id  uuid NOT NULL REFERENCES machines,
     checks      jsonb NOT NULL, -- [{id, actual, op, required, pass, remediation}]
     passed      boolean NOT NULL,
+    digest      bytea NOT NULL CHECK (octet_length(digest) = 32), -- keccak256 of the checks as canonical JSON
+    signer      bytea NOT NULL CHECK (octet_length(signer) = 20),
+    signature   bytea NOT NULL CHECK (octet_length(signature) = 65),
     created_at  timestamptz NOT NULL
 );
 CREATE INDEX machine_checks_newest ON machine_checks (machine_id, id);
@@ -78,6 +106,51 @@ CREATE TABLE maintenance_windows (
     cancelled_at timestamptz,
     CONSTRAINT maintenance_disjoint EXCLUDE USING gist (machine_id WITH =, during WITH &&) WHERE (cancelled_at IS NULL)
 );
+CREATE INDEX maintenance_windows_by_machine ON maintenance_windows (machine_id, id);
+
+-- Stretches in which a machine's agent was heard of without a silence of more than the evidence timeout. Written when
+-- one begins: the open one lasts to the last heartbeat, and is closed there when the next begins.
+CREATE TABLE machine_contacts (
+    machine_id  uuid NOT NULL REFERENCES machines,
+    from_at     timestamptz NOT NULL,
+    to_at       timestamptz,
+    PRIMARY KEY (machine_id, from_at),
+    CHECK (to_at >= from_at)
+);
+CREATE UNIQUE INDEX machine_contacts_open ON machine_contacts (machine_id) WHERE to_at IS NULL;
+INSERT INTO machine_contacts (machine_id, from_at)
+    SELECT id, contact_since FROM machines WHERE contact_since IS NOT NULL;
+
+-- Stretches in which a machine was promised: an offer of it was listed, and it was open for service.
+CREATE TABLE machine_listings (
+    offer_id    uuid NOT NULL REFERENCES offers,
+    machine_id  uuid NOT NULL REFERENCES machines,
+    from_at     timestamptz NOT NULL,
+    to_at       timestamptz,
+    CHECK (to_at >= from_at)
+);
+CREATE INDEX machine_listings_by_machine ON machine_listings (machine_id, from_at);
+CREATE UNIQUE INDEX machine_listings_open ON machine_listings (offer_id) WHERE to_at IS NULL;
+INSERT INTO machine_listings (offer_id, machine_id, from_at)
+    SELECT id, machine_id, updated_at FROM offers WHERE state = 'listed';
+
+-- Whoever changes an offer need not think of it. Times are the application's own, as everywhere.
+CREATE FUNCTION note_listings() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        UPDATE machine_listings l SET to_at = greatest(n.updated_at, l.from_at)
+        FROM offers_now n WHERE l.offer_id = n.id AND l.to_at IS NULL AND n.state <> 'listed';
+    END IF;
+    INSERT INTO machine_listings (offer_id, machine_id, from_at)
+    SELECT n.id, n.machine_id, n.updated_at FROM offers_now n JOIN machines m ON m.id = n.machine_id
+    WHERE n.state = 'listed' AND m.service = 'open'
+    ON CONFLICT (offer_id) WHERE to_at IS NULL DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER offers_listed_at_once AFTER INSERT ON offers
+    REFERENCING NEW TABLE AS offers_now FOR EACH STATEMENT EXECUTE FUNCTION note_listings();
+CREATE TRIGGER offers_listed_later AFTER UPDATE ON offers
+    REFERENCING NEW TABLE AS offers_now FOR EACH STATEMENT EXECUTE FUNCTION note_listings();
 
 -- Offers -------------------------------------------------------------------------------------------------------
 
@@ -143,6 +216,18 @@ CREATE TABLE price_points (
     PRIMARY KEY (kind, model, step_s, tier, region, bucket),
     CHECK (minimum <= p10 AND p10 <= median AND median <= p90 AND p90 <= maximum)
 );
+CREATE INDEX price_points_age ON price_points (step_s, bucket);
+
+-- The stretches that a rental's readings cover, drawn together from them; `seq` is the last reading in it. Readings
+-- stay the evidence: this can be thrown away and made again.
+CREATE TABLE rental_coverage (
+    rental_id   uuid NOT NULL REFERENCES rentals,
+    from_at     timestamptz NOT NULL,
+    to_at       timestamptz NOT NULL,
+    seq         bigint NOT NULL,
+    PRIMARY KEY (rental_id, from_at),
+    CHECK (to_at > from_at)
+);
 
 -- What a machine has shown in a window of days, computed from readings and rentals that anybody may read.
 CREATE TABLE machine_reliability (
@@ -150,6 +235,11 @@ CREATE TABLE machine_reliability (
     window_days     smallint NOT NULL CHECK (window_days IN (7, 30, 90)),
     promised_s      bigint NOT NULL CHECK (promised_s >= 0),
     good_s          bigint NOT NULL CHECK (good_s BETWEEN 0 AND promised_s),
+    -- the same in parts: promised and good = idle + 2 * rented
+    idle_s          bigint NOT NULL CHECK (idle_s >= 0),
+    idle_good_s     bigint NOT NULL CHECK (idle_good_s BETWEEN 0 AND idle_s),
+    rented_s        bigint NOT NULL CHECK (rented_s >= 0),
+    rented_good_s   bigint NOT NULL CHECK (rented_good_s BETWEEN 0 AND rented_s),
     starts          integer NOT NULL CHECK (starts >= 0),
     starts_ok       integer NOT NULL CHECK (starts_ok BETWEEN 0 AND starts),
     ready_p50_ms    integer CHECK (ready_p50_ms >= 0),
@@ -157,7 +247,10 @@ CREATE TABLE machine_reliability (
     interruptions   integer NOT NULL CHECK (interruptions >= 0),
     disputes_lost   integer NOT NULL CHECK (disputes_lost >= 0),
     score_bps       integer NOT NULL CHECK (score_bps BETWEEN 0 AND 10000), -- Wilson's lower bound at 95 %
+    -- the window ends here, long enough ago that nothing about it can change
+    as_of           timestamptz NOT NULL,
     computed_at     timestamptz NOT NULL,
+    CHECK (promised_s = idle_s + 2 * rented_s AND good_s = idle_good_s + 2 * rented_good_s),
     PRIMARY KEY (machine_id, window_days)
 );
 
@@ -169,4 +262,9 @@ CREATE TABLE reviews (
     body        text NOT NULL CHECK (length(body) <= 2000),
     created_at  timestamptz NOT NULL
 );
-CREATE INDEX reviews_by_machine ON reviews (machine_id, created_at);
+CREATE INDEX reviews_by_machine ON reviews (machine_id, rental_id);
+CREATE TRIGGER reviews_immutable BEFORE UPDATE OR DELETE ON reviews
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE INDEX rentals_by_machine ON rentals (machine_id, id);
+CREATE INDEX rental_gpus_open ON rental_gpus (gpu_id) WHERE held_until = 'infinity';
+CREATE INDEX rentals_by_age ON rentals (created_at);

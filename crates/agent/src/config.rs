@@ -1,6 +1,6 @@
 //! What an operator sets.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use domain::time::Clock;
 use reqwest::Url;
@@ -46,6 +46,12 @@ pub struct AgentConfig {
     pub reading_interval: Duration,
     /// Stop the workloads when the agent stops, rather than leave them to be adopted by the next start.
     pub stop_workloads_on_exit: bool,
+    /// The program that the GPUs are listed by: a path, or a name that is looked up in `PATH`.
+    pub nvidia_smi: String,
+    /// Ports of this machine that renters can be given; at most 1,024 are tried.
+    pub ports: Option<RangeInclusive<u16>>,
+    /// What self-tests try the network with: 16 MiB are fetched by GET and sent by POST. None are without it.
+    pub network_target: Option<Url>,
     /// Where the time comes from. It needs not be right: the service's own time is followed.
     pub clock: Arc<dyn Clock>,
 }
@@ -62,6 +68,9 @@ impl AgentConfig {
             workload: WorkloadCommand::default(),
             reading_interval: READING_INTERVAL,
             stop_workloads_on_exit: false,
+            nvidia_smi: "nvidia-smi".into(),
+            ports: None,
+            network_target: None,
             clock,
         }
     }
@@ -76,6 +85,7 @@ impl std::fmt::Debug for AgentConfig {
             .field("workload", &self.workload)
             .field("reading_interval", &self.reading_interval)
             .field("stop_workloads_on_exit", &self.stop_workloads_on_exit)
+            .field("ports", &self.ports)
             .finish_non_exhaustive()
     }
 }

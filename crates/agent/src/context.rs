@@ -9,11 +9,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    WorkloadCommand, command::CommandBook, http::CallError, server::Server, state::StateDir,
+    WorkloadCommand, command::CommandBook, http::CallError, measure::Bench, server::Server,
+    state::StateDir,
 };
 
 /// Made once, after the agent has joined the service.
 pub(crate) struct Context {
+    /// What the machine is measured with.
+    pub(crate) bench: Bench,
     pub(crate) server: Server,
     pub(crate) state: StateDir,
     pub(crate) workload: WorkloadCommand,

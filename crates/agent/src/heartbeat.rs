@@ -9,7 +9,7 @@ use tokio::{
         watch,
     },
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     http::CallError,
     record::Record,
     rental::{Mail, Rental},
-    tally,
-    wire::{Ack, Command, CommandKind, Heartbeat, Orders},
+    self_test, tally,
+    wire::{Ack, Command, CommandKind, Heartbeat, Orders, SelfTest},
 };
 
 /// The most rentals that run at once on one machine; the service takes no longer list.
@@ -30,6 +30,8 @@ const MAX_RENTALS: usize = 64;
 const MAILBOX: usize = 16;
 /// The service says when to come again, within these bounds.
 const WAIT_S: std::ops::RangeInclusive<u32> = 1..=60;
+/// What the machine is is told so often.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// Beats until the agent is told to stop, and waits for the rentals to take their leave.
 pub(crate) async fn run(context: Arc<Context>, records: Vec<Record>) {
@@ -77,11 +79,24 @@ struct Desk {
     context: Arc<Context>,
     handles: HashMap<RentalId, Handle>,
     tasks: JoinSet<()>,
+    /// The service has heard of us.
+    beaten: bool,
+    /// When it last heard what the machine is.
+    looked: Option<Instant>,
+    /// The self-test that is being made.
+    testing: JoinSet<()>,
 }
 
 impl Desk {
     fn new(context: Arc<Context>) -> Self {
-        Self { context, handles: HashMap::new(), tasks: JoinSet::new() }
+        Self {
+            context,
+            handles: HashMap::new(),
+            tasks: JoinSet::new(),
+            beaten: false,
+            looked: None,
+            testing: JoinSet::new(),
+        }
     }
 
     fn resume(&mut self, record: Record) {
@@ -100,8 +115,15 @@ impl Desk {
     /// One heartbeat; returns when the next is due.
     async fn beat(&mut self) -> Result<Duration, CallError> {
         self.clear_ended();
-        let beat = Heartbeat { running: self.running() };
+        // not before the first beat: the service should hear at once that we are there
+        let due = self.beaten && self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+        let measured = if due { Some(self.context.bench.look().await) } else { None };
+        let beat = Heartbeat { running: self.running(), measured };
         let orders: Orders = self.context.post("v1/agent/heartbeats", &beat).await?;
+        self.beaten = true;
+        if due {
+            self.looked = Some(Instant::now());
+        }
         self.context.server.learn_time(orders.now_unix);
         for standing in orders.evidence {
             let id = standing.rental_id;
@@ -114,7 +136,18 @@ impl Desk {
         for command in orders.commands {
             self.deliver(command).await;
         }
+        self.test(orders.self_test);
         Ok(Duration::from_secs(u64::from(orders.next_in_s.clamp(*WAIT_S.start(), *WAIT_S.end()))))
+    }
+
+    /// Makes a self-test, unless one is being made.
+    fn test(&mut self, ordered: Option<SelfTest>) {
+        while self.testing.try_join_next().is_some() {}
+        if let Some(test) = ordered
+            && self.testing.is_empty()
+        {
+            self.testing.spawn(self_test::run(Arc::clone(&self.context), test));
+        }
     }
 
     fn running(&self) -> Vec<RentalId> {
@@ -211,6 +244,7 @@ impl Desk {
 
     async fn close(mut self) {
         self.handles.clear();
+        self.testing.shutdown().await;
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a rental's task failed");

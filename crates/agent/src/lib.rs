@@ -17,6 +17,11 @@
 //! and nothing is held. The agent signs no end that bills less than its own readings covered. For that the provider's
 //! wallet names the machine's key on the chain once (the contract's `setAgent`); the key can never take money.
 //!
+//! # Self-tests
+//! What it finds of its machine (GPUs by `nvidia-smi`, cores, memory, disk, ports) goes to the service with the first
+//! heartbeat and every ten minutes. Asked to, it measures more (it writes 64 MiB to its disk, and uses the network if a
+//! target is set) and answers every requirement with what it found, signed.
+//!
 //! # What it does not do
 //! It does not shut a workload in: that is the business of the program it is told to start, for example a
 //! container runtime. A workload that runs as the agent's own user without one could read the agent's key.
@@ -36,9 +41,11 @@ mod heartbeat;
 mod http;
 mod join;
 mod key;
+mod measure;
 mod process;
 mod record;
 mod rental;
+mod self_test;
 mod server;
 mod state;
 mod tally;
@@ -56,7 +63,7 @@ pub use config::{AgentConfig, WorkloadCommand};
 pub use error::AgentError;
 pub use reqwest::Url;
 
-use crate::{command::CommandBook, context::Context, http::Http, state::StateDir};
+use crate::{command::CommandBook, context::Context, http::Http, measure::Bench, state::StateDir};
 
 /// Runs the agent until `shutdown` is cancelled. Faults of the network and of the service are waited out,
 /// for ever; what comes back is a fault that waiting does not mend.
@@ -76,7 +83,14 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     };
     let records = record::load_all(&state)?;
     tally::prune(&state)?;
+    let bench = Bench {
+        folder: state.rentals(),
+        nvidia_smi: config.nvidia_smi,
+        ports: config.ports,
+        network_target: config.network_target,
+    };
     let context = Context {
+        bench,
         server,
         state,
         workload: config.workload,

@@ -117,6 +117,16 @@ impl Server {
         }
     }
 
+    /// How far our clock is off, in whole seconds; a second less may be the answer's way.
+    pub(crate) fn skew_s(&self) -> u64 {
+        self.offset.load(Ordering::Relaxed).unsigned_abs() / 1_000
+    }
+
+    /// What a text that the machine signs begins with.
+    pub(crate) fn names(&self, what: &str) -> String {
+        format!("{what}:{}:{}", self.deployment.chain_id, self.machine)
+    }
+
     /// The service's time now, in which readings are made.
     pub(crate) fn now(&self) -> UnixSeconds {
         let offset = self.offset.load(Ordering::Relaxed);

@@ -2,7 +2,8 @@
 
 use alloy::primitives::{Address, B256};
 use domain::{
-    id::{CommandId, MachineId, RentalId},
+    id::{CommandId, MachineId, RentalId, TestId},
+    machine::{Check, Measured, Requirement},
     metering::ReadingHead,
     rental::FailReason,
     time::UnixSeconds,
@@ -59,6 +60,8 @@ pub(crate) struct Session {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Heartbeat {
     pub(crate) running: Vec<RentalId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measured: Option<Measured>,
 }
 
 /// The answer to [`Heartbeat`].
@@ -68,6 +71,24 @@ pub(crate) struct Orders {
     pub(crate) now_unix: UnixSeconds,
     pub(crate) next_in_s: u32,
     pub(crate) evidence: Vec<Standing>,
+    /// A self-test that waits for its answer.
+    #[serde(default)]
+    pub(crate) self_test: Option<SelfTest>,
+}
+
+/// What the machine is to show.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct SelfTest {
+    pub(crate) id: TestId,
+    pub(crate) requirements: Vec<Requirement>,
+}
+
+/// `POST /v1/agent/self-tests/{id}`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SelfTestAnswer {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) measured: Measured,
+    pub(crate) signature: String,
 }
 
 /// What the service has of a running rental's readings.

@@ -3,11 +3,16 @@
 mod commands;
 mod enroll;
 mod readings;
+mod self_test;
 
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::AppState;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(enroll::routes()).merge(commands::routes()).merge(readings::routes())
+    OpenApiRouter::new()
+        .merge(enroll::routes())
+        .merge(commands::routes())
+        .merge(readings::routes())
+        .merge(self_test::routes())
 }

@@ -77,6 +77,8 @@ codes! {
         "Somebody was first. Look for another offer, or try later.";
     MachineOffline = "machine-offline", CONFLICT, "The machine is not online", true,
         "Its agent has not been heard of lately. Look for another offer, or try later.";
+    MachineMaintenance = "machine-maintenance", CONFLICT, "The rental would run into a maintenance window", false,
+        "`window` tells when it is, and `longest_s` how long a rental can be that ends before it. Rent for less, or later.";
     StateConflict = "state-conflict", CONFLICT, "The present state does not allow that", false,
         "Read the resource again: `detail` names the state that it is in.";
     AlreadyExists = "already-exists", CONFLICT, "It exists already", false,
@@ -111,6 +113,8 @@ codes! {
         "Begin at `not_before` or later. What was not shown in time is not billed.";
     ReadingInvalid = "reading-invalid", UNPROCESSABLE_ENTITY, "The reading's span is not acceptable", false,
         "Keep `from` before `to`, the span short, after the reading before it and inside the billed time; `not_before` and `not_after` give the bounds.";
+    MachineDraining = "machine-draining", LOCKED, "The machine takes no new rentals", false,
+        "Its provider lets what runs finish, and begins nothing new. Look for another offer.";
     PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, "The If-Match header is missing", false,
         "Read the resource, and send its `ETag` as `If-Match`.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed", false,

@@ -22,6 +22,7 @@ mod market;
 mod openapi;
 mod problem;
 mod provider;
+mod public;
 mod renter;
 mod serve;
 mod siwe;

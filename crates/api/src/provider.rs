@@ -9,7 +9,10 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::AppState;
 
 pub(crate) use earnings::CallView;
-pub(crate) use machines::{PageParams, is_online, is_region};
+pub(crate) use machines::{
+    FactsView, PageParams, StandingView, facts_view, free_of_obstacles, is_online, is_region,
+    is_version, standing_view, time_of,
+};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().merge(machines::routes()).merge(offers::routes()).merge(earnings::routes())

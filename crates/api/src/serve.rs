@@ -21,7 +21,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     AppState, agent, auth, catalog, edge, estimates, ledger, market, openapi as description,
-    provider, renter, system,
+    provider, public, renter, system,
 };
 
 fn routes() -> OpenApiRouter<AppState> {
@@ -30,6 +30,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(market::routes())
         .merge(catalog::routes())
         .merge(estimates::routes())
+        .merge(public::routes())
         .merge(renter::routes())
         .merge(provider::routes())
         .merge(agent::routes())

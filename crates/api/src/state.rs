@@ -12,7 +12,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Store, StoreError, deployment::Deployment};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Problem, feed::Feed, gasless::Gasless, market::deployed, streams::Streams};
+use crate::{
+    Problem, feed::Feed, gasless::Gasless, market::deployed, public::Figures, streams::Streams,
+};
 
 /// Settings of the HTTP side.
 #[derive(Clone, Debug)]
@@ -96,6 +98,7 @@ pub struct AppState {
     pub(crate) feed: Feed,
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
+    pub(crate) figures: Figures,
     /// The service was told to stop: it serves, but wants nobody new.
     pub(crate) leaving: CancellationToken,
     /// It accepts nobody any more.
@@ -116,10 +119,22 @@ impl AppState {
         let feed = Feed::start(store.clone());
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
-        let gasless = Gasless::default();
+        let (gasless, figures) = (Gasless::default(), Figures::default());
         let config = Arc::new(config);
         let deployment = Arc::default();
-        Self { store, chain, config, metrics, feed, gasless, streams, leaving, closing, deployment }
+        Self {
+            store,
+            chain,
+            config,
+            metrics,
+            feed,
+            gasless,
+            streams,
+            figures,
+            leaving,
+            closing,
+            deployment,
+        }
     }
 
     /// The deployment: once it is recorded it is the database's only one, and is asked for no more.

@@ -135,6 +135,14 @@ id!(
     /// A sign-in.
     SessionId, "ses"
 );
+id!(
+    /// A self-test of a machine.
+    TestId, "tst"
+);
+id!(
+    /// An announced time without service.
+    WindowId, "mnt"
+);
 
 #[cfg(test)]
 mod tests;

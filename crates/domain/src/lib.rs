@@ -13,12 +13,15 @@ pub mod catalog;
 pub mod estimate;
 pub mod id;
 pub mod ledger;
+pub mod machine;
 pub mod metering;
 pub mod money;
 pub mod offer;
 pub mod quote;
+pub mod rank;
 pub mod rate;
 pub mod reference;
+pub mod reliability;
 pub mod rental;
 pub mod table;
 pub mod template;
@@ -28,7 +31,7 @@ pub mod tx;
 
 pub use id::{
     AccountId, CommandId, GpuId, JobId, MachineId, OfferId, PostingId, QuoteId, RentalId,
-    SessionId, TxId,
+    SessionId, TestId, TxId, WindowId,
 };
 pub use money::{Amount, Bps, Decimals, FeeBps, MoneyError, UsdMicros};
 pub use names::UnknownName;

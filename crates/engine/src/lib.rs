@@ -1,7 +1,9 @@
 //! The loops that move money: the lane sends, the watcher listens, the conductor keeps time, the
-//! reconciler checks. Each is a `tick()` that can be run alone; [`run`] drives them all.
+//! reconciler checks. Beside them the surveyor samples prices and the assessor computes what machines have shown; both
+//! only look on. Each is a `tick()` that can be run alone; [`run`] drives them all.
 
 mod apply;
+mod assess;
 mod carried;
 mod conductor;
 mod error;
@@ -13,12 +15,15 @@ mod pause;
 mod reconciler;
 mod run;
 mod site;
+mod survey;
 mod watcher;
 
+pub use assess::Assessor;
 pub use conductor::Conductor;
 pub use error::EngineError;
 pub use lane::{Lane, LaneSettings};
 pub use reconciler::{Reconciler, Report, TokenReport};
 pub use run::{Engine, EngineSettings, run};
 pub use site::Site;
+pub use survey::Surveyor;
 pub use watcher::{Watched, Watcher};

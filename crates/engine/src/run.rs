@@ -16,7 +16,10 @@ use store::Store;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher, pace::Pace};
+use crate::{
+    Assessor, Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Surveyor, Watcher,
+    pace::Pace,
+};
 
 /// Pauses between ticks.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,8 @@ pub struct Engine {
 /// The longest wait after the chain's RPC failed.
 const CHAIN_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks whether a new bucket of prices has begun, or machines wait to be assessed.
+const FIGURES: Duration = Duration::from_secs(5);
 
 /// Runs all loops until `stop`; each finishes the tick it is in, and the keys are handed over.
 pub async fn run(engine: Engine, stop: CancellationToken) {
@@ -58,6 +63,7 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
         .collect();
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
+    let (surveyor, assessor) = (Surveyor::new(store.clone()), Assessor::new(store.clone()));
     let reconciler = Reconciler::new(store, client, site);
     // A new final block is compared at once; the pause is for when there is none.
     let (finalised, never) = (Notify::new(), Notify::new());
@@ -79,6 +85,12 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
         }),
         keep_going("reconciler", settings.reconcile, (&stop, &finalised), || async {
             reconciler.tick().await.map(|_| None)
+        }),
+        keep_going("surveyor", FIGURES, (&stop, &never), || async {
+            surveyor.tick().await.map(|_| None)
+        }),
+        keep_going("assessor", FIGURES, (&stop, &never), || async {
+            assessor.tick().await.map(|_| None)
         }),
     );
 }

@@ -3,12 +3,32 @@
 use alloy_primitives::Address;
 use domain::{
     id::{AccountId, GpuId, MachineId},
-    time::{Seconds, UnixSeconds},
+    machine::{Measured, Service},
+    time::UnixSeconds,
 };
 
 use crate::{
     Connection, StoreError,
     convert::{address, seconds, ts},
+};
+
+mod contact;
+mod facts;
+mod maintenance;
+mod service;
+mod standing;
+mod tests_ordered;
+
+pub use contact::{contact_since, heartbeat};
+pub use facts::{Facts, change, declare, declared, note_measured};
+pub use maintenance::{
+    MaintenanceWindow, NewWindow, RunsInto, announce, cancel_window, find_window, open_windows,
+    runs_into, windows,
+};
+pub use service::{Obstacle, hold_offers, obstacles, retire, runs_something, set_service};
+pub use standing::{Standing, bar, set_datacenter, set_verification};
+pub use tests_ordered::{
+    CheckedTest, OrderedTest, SignedChecks, checks, open_test, order_test, record_checks, test_of,
 };
 
 /// What a machine is made of.
@@ -82,6 +102,16 @@ pub struct Machine {
     pub last_heartbeat_at: Option<UnixSeconds>,
     /// When it was registered.
     pub created_at: UnixSeconds,
+    /// What else is known of it.
+    pub facts: Facts,
+    /// What its agent said last of it, and when.
+    pub measured: Option<(Measured, UnixSeconds)>,
+    /// What it has shown.
+    pub standing: Standing,
+    /// Whether it takes new rentals.
+    pub service: Service,
+    /// Grows with every change of what is declared, of its standing or its service.
+    pub version: u32,
 }
 
 /// Stores a machine with its GPUs, whose models must exist.
@@ -134,29 +164,96 @@ struct Row {
     enrolled_at: Option<time::OffsetDateTime>,
     last_heartbeat_at: Option<time::OffsetDateTime>,
     created_at: time::OffsetDateTime,
+    driver_version: Option<String>,
+    cuda_version: Option<i16>,
+    inet_up_mbps: Option<i32>,
+    inet_down_mbps: Option<i32>,
+    disk_mb_s: Option<i32>,
+    pcie_mb_s: Option<i32>,
+    ports: i32,
+    static_ip: bool,
+    measured: Option<serde_json::Value>,
+    measured_at: Option<time::OffsetDateTime>,
+    verification: String,
+    verification_reason: Option<String>,
+    verification_at: Option<time::OffsetDateTime>,
+    datacenter: bool,
+    barred: bool,
+    tier: String,
+    service: String,
+    version: i32,
 }
 
 impl TryFrom<Row> for Machine {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
+        let number = |value: i32| u32::try_from(value).map_err(StoreError::corrupt);
+        let maybe = |value: Option<i32>| value.map(number).transpose();
+        let measured = match (row.measured, row.measured_at) {
+            (Some(said), Some(at)) => {
+                let said: Measured = serde_json::from_value(said).map_err(StoreError::corrupt)?;
+                Some((said, seconds(at)?))
+            }
+            _ => None,
+        };
         Ok(Self {
             id: MachineId::from_uuid(row.id),
             account: AccountId::from_uuid(row.account_id),
             spec: MachineSpec {
                 name: row.name,
                 region: row.region,
-                cpu_cores: u32::try_from(row.cpu_cores).map_err(StoreError::corrupt)?,
-                ram_gb: u32::try_from(row.ram_gb).map_err(StoreError::corrupt)?,
-                disk_gb: u32::try_from(row.disk_gb).map_err(StoreError::corrupt)?,
+                cpu_cores: number(row.cpu_cores)?,
+                ram_gb: number(row.ram_gb)?,
+                disk_gb: number(row.disk_gb)?,
             },
             gpus: Vec::new(),
             agent: row.agent_key.as_deref().map(address).transpose()?,
             enrolled_at: row.enrolled_at.map(seconds).transpose()?,
             last_heartbeat_at: row.last_heartbeat_at.map(seconds).transpose()?,
             created_at: seconds(row.created_at)?,
+            facts: Facts {
+                driver_version: row.driver_version,
+                cuda_version: row
+                    .cuda_version
+                    .map(|version| u16::try_from(version).map_err(StoreError::corrupt))
+                    .transpose()?,
+                inet_up_mbps: maybe(row.inet_up_mbps)?,
+                inet_down_mbps: maybe(row.inet_down_mbps)?,
+                disk_mb_s: maybe(row.disk_mb_s)?,
+                pcie_mb_s: maybe(row.pcie_mb_s)?,
+                ports: number(row.ports)?,
+                static_ip: row.static_ip,
+            },
+            measured,
+            standing: Standing {
+                verification: row.verification.parse().map_err(StoreError::corrupt)?,
+                reason: row.verification_reason,
+                at: row.verification_at.map(seconds).transpose()?,
+                datacenter: row.datacenter,
+                barred: row.barred,
+                tier: row.tier.parse().map_err(StoreError::corrupt)?,
+            },
+            service: row.service.parse().map_err(StoreError::corrupt)?,
+            version: number(row.version)?,
         })
     }
+}
+
+/// One text for every read of machines.
+macro_rules! machines {
+    ($tail:literal, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id, account_id, name, region, cpu_cores, ram_gb, disk_gb, agent_key, enrolled_at,
+                      last_heartbeat_at, created_at, driver_version, cuda_version, inet_up_mbps,
+                      inet_down_mbps, disk_mb_s, pcie_mb_s, ports, static_ip, measured, measured_at,
+                      verification, verification_reason, verification_at, datacenter, barred,
+                      tier AS "tier!", service, version
+               FROM machines "# + $tail,
+            $($argument),+
+        )
+    };
 }
 
 /// The machine with this id.
@@ -167,15 +264,7 @@ pub async fn get(
     connection: &mut Connection,
     id: MachineId,
 ) -> Result<Option<Machine>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        "SELECT id, account_id, name, region, cpu_cores, ram_gb, disk_gb, agent_key, enrolled_at,
-                last_heartbeat_at, created_at
-         FROM machines WHERE id = $1",
-        id.uuid()
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
+    let row = machines!("WHERE id = $1", id.uuid()).fetch_optional(&mut *connection).await?;
     let Some(row) = row else { return Ok(None) };
     let mut machines = [Machine::try_from(row)?];
     add_gpus(connection, &mut machines).await?;
@@ -193,11 +282,8 @@ pub async fn list(
     after: Option<MachineId>,
     limit: i64,
 ) -> Result<Vec<Machine>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        "SELECT id, account_id, name, region, cpu_cores, ram_gb, disk_gb, agent_key, enrolled_at,
-                last_heartbeat_at, created_at
-         FROM machines WHERE account_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3",
+    let rows = machines!(
+        "WHERE account_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3",
         account.uuid(),
         after.map(MachineId::uuid),
         limit,
@@ -288,52 +374,4 @@ pub async fn enroll(
         }
     };
     Ok(id.map(MachineId::from_uuid))
-}
-
-/// Notes that a machine's agent was heard of. After a silence of more than `timeout` a new stretch of
-/// contact begins.
-///
-/// # Errors
-/// The database's.
-pub async fn heartbeat(
-    tx: &mut Connection,
-    id: MachineId,
-    now: UnixSeconds,
-    timeout: Seconds,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE machines
-         SET contact_since = CASE WHEN last_heartbeat_at >= $3 THEN contact_since ELSE $2 END,
-             last_heartbeat_at = greatest(last_heartbeat_at, $2)
-         WHERE id = $1",
-        id.uuid(),
-        ts(now)?,
-        ts(now.saturating_minus(timeout))?,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Since when the machine has been in contact without a silence of more than `timeout`, up to `now`;
-/// `None` if it is out of contact. What it says of earlier time is not believed.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn contact_since(
-    connection: &mut Connection,
-    id: MachineId,
-    now: UnixSeconds,
-    timeout: Seconds,
-) -> Result<Option<UnixSeconds>, StoreError> {
-    sqlx::query_scalar!(
-        "SELECT contact_since FROM machines WHERE id = $1 AND last_heartbeat_at >= $2",
-        id.uuid(),
-        ts(now.saturating_minus(timeout))?,
-    )
-    .fetch_optional(connection)
-    .await?
-    .flatten()
-    .map(seconds)
-    .transpose()
 }

@@ -1,6 +1,6 @@
 //! `weir agent`: the program on a provider's machine.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use ::agent::{AgentConfig, Url, WorkloadCommand};
 use clap::Args as ClapArgs;
@@ -24,6 +24,15 @@ pub(crate) struct Args {
     /// Stop rented workloads when the agent stops, rather than leave them running
     #[arg(long)]
     stop_workloads_on_exit: bool,
+    /// Ports of this machine that renters can be given, such as 40000-40099
+    #[arg(long, value_name = "FROM-TO")]
+    ports: Option<String>,
+    /// What self-tests try the network with: 16 MiB are fetched by GET and sent by POST
+    #[arg(long, value_name = "URL")]
+    network_target: Option<String>,
+    /// The program that lists the GPUs
+    #[arg(long, value_name = "PROGRAM", default_value = "nvidia-smi")]
+    nvidia_smi: String,
     /// The program to start for a rental, with its arguments
     #[arg(last = true, value_name = "COMMAND")]
     workload: Vec<String>,
@@ -37,8 +46,34 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     config.enroll_token = args.enroll_token;
     config.reading_interval = Duration::from_millis(args.reading_interval_ms.max(100));
     config.stop_workloads_on_exit = args.stop_workloads_on_exit;
+    config.nvidia_smi = args.nvidia_smi;
+    config.ports = args.ports.as_deref().map(ports).transpose()?;
+    let target = args.network_target.as_deref().map(str::parse).transpose();
+    config.network_target = target.map_err(Failure::during("--network-target"))?;
     if let Some((program, arguments)) = args.workload.split_first() {
         config.workload = WorkloadCommand { program: program.clone(), args: arguments.to_vec() };
     }
     ::agent::run(config, shutdown::token()?).await.map_err(Failure::during("the agent"))
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, Failure> {
+    let range = || {
+        let (from, to) = text.split_once('-')?;
+        let (from, to): (u16, u16) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+        (0 < from && from <= to).then_some(from..=to)
+    };
+    range().ok_or_else(|| Failure::new("--ports is a range such as 40000-40099"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_a_range() {
+        assert_eq!(ports("40000-40099").unwrap(), 40_000..=40_099);
+        for bad in ["", "40000", "2-1", "0-5", "1-65536", "a-b"] {
+            assert!(ports(bad).unwrap_err().to_string().contains("such as"), "{bad}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod deploy;
 mod doctor;
 mod failure;
 mod freezes;
+mod machines;
 mod metrics;
 mod place;
 mod purse;
@@ -52,6 +53,9 @@ enum Command {
     Freezes,
     /// Let frozen money go on, once you know why it was frozen (DATABASE_URL)
     Thaw(freezes::ThawArgs),
+    /// What machines have shown: show one, take its tier away, give it back, note a data centre (DATABASE_URL)
+    #[command(subcommand)]
+    Machines(machines::Verb),
     /// Apply pending database migrations and stop
     Migrate,
     /// Check everything around the program, a line each; 1 if anything is not as it must be
@@ -88,6 +92,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(args).await,
         Command::Freezes => freezes::list().await,
         Command::Thaw(args) => freezes::thaw(args).await,
+        Command::Machines(verb) => machines::run(verb).await,
         Command::Migrate => serve::migrate().await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Metrics(args) => {

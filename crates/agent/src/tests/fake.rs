@@ -10,7 +10,8 @@ use std::{
 use alloy::primitives::{Address, B256};
 use axum::http::StatusCode;
 use domain::{
-    id::{CommandId, MachineId, RentalId},
+    id::{CommandId, MachineId, RentalId, TestId},
+    machine::{Check, Measured, Requirement},
     metering::{Interval, ReadingHead},
     time::{Clock, UnixMillis, UnixSeconds},
 };
@@ -74,6 +75,12 @@ pub(super) struct World {
     pub(super) refusals: Vec<&'static str>,
     /// The running lists of the heartbeats.
     pub(super) running: Vec<Vec<RentalId>>,
+    /// What the agent said of its machine, in order.
+    pub(super) measured: Vec<Measured>,
+    /// An open self-test.
+    pub(super) self_test: Option<(TestId, Vec<Requirement>)>,
+    /// Its answers, and whether they are enough.
+    pub(super) tested: Vec<(bool, Vec<Check>)>,
     /// Answers that come instead of the right ones, whatever is asked.
     pub(super) faults: VecDeque<StatusCode>,
 }

@@ -17,6 +17,7 @@ use crate::{AgentConfig, AgentError, WorkloadCommand, process::Process};
 mod faults;
 mod neighbours;
 mod restarts;
+mod self_tests;
 
 /// One machine and the service it belongs to.
 struct Scene {

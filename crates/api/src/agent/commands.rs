@@ -1,9 +1,12 @@
 //! Heartbeats, orders and what became of them.
 
+use std::sync::Arc;
+
 use alloy::primitives::B256;
 use axum::{Json, extract::State};
 use domain::{
     id::{CommandId, MachineId, RentalId},
+    machine::Measured,
     rental::{FailReason, RentalEvent, RentalState},
     time::UnixSeconds,
 };
@@ -21,6 +24,7 @@ use store::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::self_test::{SelfTestView, checked, note, open_view};
 use crate::{
     AppState, Problem,
     extract::{Body, Id},
@@ -47,6 +51,10 @@ pub(crate) struct HeartbeatRequest {
     /// The rentals that run on it, at most 64.
     #[schema(value_type = Vec<String>, example = json!(["rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"]))]
     running: Vec<RentalId>,
+    /// What the agent found on its machine; sent with the first heartbeat and now and then.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>, example = json!({"cpu_cores": 32, "ram_gb": 256}))]
+    measured: Option<Measured>,
 }
 
 /// An order.
@@ -101,6 +109,8 @@ pub(crate) struct HeartbeatAnswer {
     next_in_s: u32,
     /// Of each rental in `running` that is this machine's.
     evidence: Vec<HeadView>,
+    /// A self-test that waits for its answer; null if none does.
+    self_test: Option<SelfTestView>,
 }
 
 /// Says that the machine is there, and fetches its orders.
@@ -116,9 +126,17 @@ async fn heartbeat(
     }
     let now = app.now();
     let timeout = app.store.policy().evidence_timeout;
+    let measured = request.measured.map(checked).transpose()?.map(Arc::new);
     app.store
         .write::<(), Problem, _>("agent.heartbeat", move |tx| {
-            Box::pin(async move { Ok(machines::heartbeat(tx, machine, now, timeout).await?) })
+            let measured = measured.clone();
+            Box::pin(async move {
+                machines::heartbeat(tx, machine, now, timeout).await?;
+                if let Some(measured) = measured {
+                    note(tx, machine, &measured, now).await?;
+                }
+                Ok(())
+            })
         })
         .await?;
     let mut connection = app.store.read().await?;
@@ -143,6 +161,7 @@ async fn heartbeat(
         now_unix: now.get(),
         next_in_s: app.config.heartbeat_interval.get(),
         evidence,
+        self_test: open_view(&mut connection, machine).await?,
     }))
 }
 

@@ -1,15 +1,21 @@
 //! Machines: what is registered before anything can be offered.
 
-use alloy::primitives::Address;
-use axum::{Json, extract::State, http::StatusCode};
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use domain::{
     id::{GpuId, MachineId},
-    time::UnixSeconds,
+    machine::{Service, Verification},
 };
 use serde::{Deserialize, Serialize};
 use store::{
-    gpu_models,
-    machines::{self, EnrollToken, Gpu, Machine, MachineSpec, NewMachine},
+    TxError, gpu_models,
+    machines::{self, EnrollToken, Gpu, Machine, NewMachine},
 };
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,81 +23,31 @@ use uuid::Uuid;
 
 use crate::{
     AppState, Code, Problem, cursor,
-    extract::{Body, Id, Parameters, Params},
+    extract::{Body, Id, IfMatch, Parameters, Params},
     identity::{Secret, Wallet},
-    problem::refuse,
-    state::ApiConfig,
+    problem::{internal, refuse},
     views::{Time, page_limit},
 };
 
 mod request;
-pub(crate) use request::is_region;
-use request::{MachineRequest, validate};
+mod service;
+mod verify;
+mod view;
+use request::{MachinePatch, MachineRequest, validate, validate_declared, validate_gpus};
+pub(crate) use request::{is_region, is_version};
+pub(crate) use service::{free_of_obstacles, time_of};
+pub(crate) use view::{FactsView, StandingView, facts_view, is_online, standing_view};
+use view::{MachineView, view};
 
 const LIST: &str = "machines";
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
-        .routes(routes!(read))
+        .routes(routes!(read, change))
         .routes(routes!(renew_enroll_token))
-}
-
-/// A registered machine.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct MachineView {
-    #[schema(value_type = String, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
-    id: MachineId,
-    name: String,
-    region: String,
-    cpu_cores: u32,
-    ram_gb: u32,
-    disk_gb: u32,
-    gpus: Vec<GpuView>,
-    /// The key that its agent signs with, once enrolled.
-    #[schema(value_type = Option<String>)]
-    agent: Option<Address>,
-    enrolled_at: Option<Time>,
-    last_heartbeat_at: Option<Time>,
-    /// Whether its agent was heard of lately.
-    online: bool,
-    created_at: Time,
-}
-
-/// A GPU.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct GpuView {
-    #[schema(value_type = String, example = "gpu_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
-    id: GpuId,
-    uuid: String,
-    model: String,
-}
-
-/// Whether a machine that was heard of then is online now.
-pub(crate) fn is_online(heard: Option<UnixSeconds>, config: &ApiConfig, now: UnixSeconds) -> bool {
-    heard.is_some_and(|at| at.saturating_plus(config.offline_after) >= now)
-}
-
-fn view(machine: Machine, app: &AppState) -> MachineView {
-    let spec = machine.spec;
-    MachineView {
-        id: machine.id,
-        name: spec.name,
-        region: spec.region,
-        cpu_cores: spec.cpu_cores,
-        ram_gb: spec.ram_gb,
-        disk_gb: spec.disk_gb,
-        gpus: machine
-            .gpus
-            .into_iter()
-            .map(|gpu| GpuView { id: gpu.id, uuid: gpu.vendor_uuid, model: gpu.model })
-            .collect(),
-        agent: machine.agent,
-        enrolled_at: machine.enrolled_at.map(Time),
-        last_heartbeat_at: machine.last_heartbeat_at.map(Time),
-        online: is_online(machine.last_heartbeat_at, &app.config, app.now()),
-        created_at: Time(machine.created_at),
-    }
+        .merge(verify::routes())
+        .merge(service::routes())
 }
 
 /// A secret for the machine's agent.
@@ -121,49 +77,32 @@ async fn create(
 ) -> Result<(StatusCode, Json<MachineCreated>), Problem> {
     validate(&request)?;
     let (secret, enroll) = new_enroll_token(&app)?;
-    let new = NewMachine {
-        id: MachineId::from_uuid(Uuid::now_v7()),
-        account: wallet.account.id,
-        spec: MachineSpec {
-            name: request.name,
-            region: request.region,
-            cpu_cores: request.cpu_cores,
-            ram_gb: request.ram_gb,
-            disk_gb: request.disk_gb,
-        },
-        gpus: request
-            .gpus
-            .into_iter()
-            .map(|gpu| Gpu {
-                id: GpuId::from_uuid(Uuid::now_v7()),
-                vendor_uuid: gpu.uuid,
-                model: gpu.model.to_string(),
-            })
-            .collect(),
-        enroll: enroll.clone(),
-        now: app.now(),
-    };
+    let account = wallet.account.id;
+    let (request, token, now) = (Arc::new(request), enroll.clone(), app.now());
     let machine = app
         .store
         .write("machines.create", move |tx| {
-            let new = new.clone();
+            let (request, enroll) = (request.clone(), token.clone());
             Box::pin(async move {
-                let models = gpu_models::list(tx).await?;
-                let unknown = |gpu: &&Gpu| models.iter().all(|model| model.slug != gpu.model);
-                if let Some(gpu) = new.gpus.iter().find(unknown) {
-                    let message = format!("{} is none of /v1/gpu-models", gpu.model);
-                    return refuse(Problem::invalid("/gpus/0/model", message));
-                }
+                validate_gpus(&request, &gpu_models::list(tx).await?).or_else(refuse)?;
+                let gpus = request.gpus.iter().map(|gpu| Gpu {
+                    id: GpuId::from_uuid(Uuid::now_v7()),
+                    vendor_uuid: gpu.uuid.clone(),
+                    model: gpu.model.to_string(),
+                });
+                let (gpus, spec) = (gpus.collect(), request.spec());
+                let id = MachineId::from_uuid(Uuid::now_v7());
+                let new = NewMachine { id, account, spec, gpus, enroll, now };
                 match machines::create(tx, &new).await {
                     Err(error) if error.is_conflict_on("gpus_vendor_uuid_key") => {
-                        let detail = "one of these GPUs is registered already";
-                        return refuse(Problem::new(Code::AlreadyExists, detail));
+                        let detail = "one of these GPUs is registered already: a GPU is in the market once, and \
+                                      is free again when the machine that has it is retired";
+                        return refuse(Problem::new(Code::AlreadyExists, detail).at("/gpus", detail));
                     }
                     done => done?,
                 }
-                machines::get(tx, new.id)
-                    .await?
-                    .ok_or(store::StoreError::Missing("the machine").into())
+                machines::declare(tx, id, &request.facts()).await?;
+                stored(tx, id).await
             })
         })
         .await
@@ -171,6 +110,10 @@ async fn create(
     let enroll = EnrollTokenView { enroll_token: secret.text, expires_at: Time(enroll.expires_at) };
     let created = MachineCreated { machine: view(machine, &app), enroll };
     Ok((StatusCode::CREATED, Json(created)))
+}
+
+async fn stored(tx: &mut store::Connection, id: MachineId) -> Result<Machine, TxError<Problem>> {
+    machines::get(tx, id).await?.ok_or(store::StoreError::Missing("the machine").into())
 }
 
 fn new_enroll_token(app: &AppState) -> Result<(Secret, EnrollToken), Problem> {
@@ -239,18 +182,118 @@ pub(super) async fn owned(
         .ok_or_else(|| Problem::not_found("machine"))
 }
 
+fn etag(machine: &Machine) -> String {
+    format!("\"{}\"", machine.version)
+}
+
+/// A machine with its tag.
+fn tagged(machine: Machine, app: &AppState) -> Result<Response, Problem> {
+    let tag = HeaderValue::from_str(&etag(&machine)).map_err(internal)?;
+    let mut response = Json(view(machine, app)).into_response();
+    response.headers_mut().insert(header::ETAG, tag);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    Ok(response)
+}
+
 /// One of the caller's machines.
 #[utoipa::path(get, path = "/v1/machines/{id}", tag = "provider", security(("bearer" = [])),
     params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    responses((status = 200, body = MachineView)))]
+    responses((status = 200, body = MachineView, headers(("ETag", description = "for If-Match")))))]
 async fn read(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<MachineId>,
-) -> Result<Json<MachineView>, Problem> {
+) -> Result<Response, Problem> {
     let mut connection = app.store.read().await?;
     let machine = owned(&mut connection, &wallet, id).await?;
-    Ok(Json(view(machine, &app)))
+    tagged(machine, &app)
+}
+
+/// Changes what is declared of a machine that is as the caller read it. A verified machine has to show anew what is
+/// declared anew; what its agent measured cannot be declared.
+#[utoipa::path(patch, path = "/v1/machines/{id}", tag = "provider", security(("bearer" = [])),
+    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
+           ("If-Match" = String, Header, description = "the ETag that was read")),
+    request_body = MachinePatch,
+    responses((status = 200, body = MachineView, headers(("ETag", description = "for If-Match")))))]
+async fn change(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<MachineId>,
+    condition: Option<IfMatch>,
+    Body(patch): Body<MachinePatch>,
+) -> Result<Response, Problem> {
+    let detail = "a change of a machine needs If-Match with the ETag that was read";
+    let condition = condition.ok_or_else(|| Problem::new(Code::PreconditionRequired, detail))?;
+    let (condition, account, now) = (Arc::new(condition), wallet.account.id, app.now());
+    let machine = app
+        .store
+        .write("machines.change", move |tx| {
+            let (patch, condition) = (patch.clone(), condition.clone());
+            Box::pin(async move {
+                let machine = mine(tx, account, id).await?;
+                let stale = |at: &Machine| {
+                    Problem::new(Code::EtagMismatch, format!("the machine is at {} now", etag(at)))
+                };
+                if !condition.names(&etag(&machine)) {
+                    return refuse(stale(&machine));
+                }
+                if machine.service == Service::Retired {
+                    return refuse(retired());
+                }
+                shown_cannot_be_said(&machine, &patch).or_else(refuse)?;
+                let (spec, facts) = patch.apply(&machine.spec, &machine.facts);
+                validate_declared(&spec, &facts).or_else(refuse)?;
+                if !machines::change(tx, id, machine.version, &spec, &facts).await? {
+                    return refuse(stale(&machine));
+                }
+                let before = machines::MachineSpec { name: spec.name.clone(), ..machine.spec };
+                let same = (before, machine.facts) == (spec, facts);
+                if machine.standing.verification == Verification::Verified && !same {
+                    let reason = "something else is declared than was shown: verify it again";
+                    machines::set_verification(tx, id, Verification::Unverified, Some(reason), now)
+                        .await?;
+                }
+                stored(tx, id).await
+            })
+        })
+        .await
+        .map_err(Problem::from)?;
+    tagged(machine, &app)
+}
+
+/// Refuses what the agent has measured.
+fn shown_cannot_be_said(machine: &Machine, patch: &MachinePatch) -> Result<(), Problem> {
+    let Some((measured, _)) = &machine.measured else { return Ok(()) };
+    let measured = serde_json::to_value(measured).map_err(internal)?;
+    let shown: Vec<_> =
+        patch.names().into_iter().filter(|name| measured.get(*name).is_some()).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let mut problem = Problem::new(Code::ValidationFailed, "the machine's agent has measured this");
+    for name in shown {
+        problem = problem.at(format!("/{name}"), "measured by the agent; it cannot be declared");
+    }
+    Err(problem)
+}
+
+/// The account's machine with this id.
+async fn mine(
+    tx: &mut store::Connection,
+    account: domain::id::AccountId,
+    id: MachineId,
+) -> Result<Machine, TxError<Problem>> {
+    match machines::get(tx, id).await?.filter(|machine| machine.account == account) {
+        Some(machine) => Ok(machine),
+        None => refuse(Problem::not_found("machine")),
+    }
+}
+
+fn retired() -> Problem {
+    Problem::new(Code::StateConflict, "the machine is retired for good")
 }
 
 /// Replaces the enrolment token of a machine whose agent is not enrolled yet.

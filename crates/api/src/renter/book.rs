@@ -44,7 +44,7 @@ use crate::{
     extract::{Body, IdempotencyKey},
     identity::Wallet,
     problem::{internal, refuse},
-    provider::CallView,
+    provider::{CallView, free_of_obstacles},
     views::{Time, Unit, json_of},
 };
 
@@ -291,6 +291,12 @@ impl Booking {
             let before = Some(quote.usd_per_hour.usd());
             return refuse(changed(&self.app, &offer, before).map_err(TxError::Refused)?);
         }
+        // what was announced since the quote; the offer is held, so that nothing is announced meanwhile
+        let policy = self.app.store.policy();
+        let slack = policy.funding_ttl.saturating_add(policy.ready_ttl);
+        free_of_obstacles(tx, quote.machine, (now, slack, quote.duration))
+            .await?
+            .or_else(refuse)?;
         if ground.locked_before {
             let detail = "these terms were locked on the chain before they were booked, so nothing was \
                           held for them; take a new quote, and reclaim the lock on the chain ten minutes \

@@ -28,6 +28,7 @@ use crate::{
     identity::Wallet,
     market::{OfferView, deployed},
     problem::internal,
+    provider::free_of_obstacles,
     views::{Unit, Usd, json_of},
 };
 
@@ -97,6 +98,10 @@ async fn create(
         return Err(changed(&app, &offer, before)?);
     }
     check_offer(&app, &wallet, &offer, &request)?;
+    let policy = app.store.policy();
+    let slack =
+        policy.quote_ttl.saturating_add(policy.funding_ttl).saturating_add(policy.ready_ttl);
+    free_of_obstacles(&mut connection, offer.machine, (now, slack, request.duration_s)).await??;
     let token = tokens::find(&mut connection, &request.token)
         .await?
         .ok_or_else(|| Problem::invalid("/token", "none of the symbols of /v1/tokens"))?;
@@ -104,7 +109,6 @@ async fn create(
         .await?
         .ok_or(StoreError::Missing("the provider's account"))?;
     drop(connection);
-    let policy = app.store.policy();
     let figures = figures(&offer, &token, &request, policy)?;
     let mut quote = Quote {
         id: QuoteId::from_uuid(Uuid::now_v7()),

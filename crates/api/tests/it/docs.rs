@@ -132,6 +132,7 @@ fn every_code_is_reached() {
         include_str!("booking.rs"),
         include_str!("edge.rs"),
         include_str!("events.rs"),
+        include_str!("machines.rs"),
         include_str!("market.rs"),
         include_str!("money.rs"),
         include_str!("provider.rs"),

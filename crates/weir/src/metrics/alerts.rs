@@ -48,6 +48,8 @@ pub(crate) const ALERTS: &[Alert] = &[
     ticket("WeirTickFailures", "5m", "sum by (loop) (increase(weir_tick_failures_total[5m])) > 10", "a loop fails again and again"),
     page("WeirTimersLate", "1m", "max(weir_job_oldest_due_seconds) > 60", "a timer is a minute late; nobody works the queue"),
     ticket("WeirTimerFailures", "5m", "increase(weir_timer_failures_total[15m]) > 10", "timers fail and are put off again and again"),
+    ticket("WeirPricesStale", "5m", "increase(weir_price_surveys_total[20m]) == 0", "no prices were sampled for twenty minutes; the history has a hole that stays"),
+    ticket("WeirAssessmentsFail", "30m", "increase(weir_assessments_failed_total[30m]) > 0", "machines' reliability cannot be computed; what is shown of them grows old"),
     page("WeirApiErrors", "5m", "sum(rate(weir_http_requests_total{status=~\"5..\"}[5m])) > 0.01 * sum(rate(weir_http_requests_total[5m]))", "more than one request in a hundred is answered with 5xx"),
     ticket("WeirApiSlow", "10m", "histogram_quantile(0.99, sum by (le) (rate(weir_http_request_seconds_bucket[5m]))) > 1", "one request in a hundred takes more than a second"),
     page("WeirDatabasePoolExhausted", "1m", "weir_db_connections{state=\"used\"} >= ignoring(state) weir_db_connections{state=\"limit\"}", "every database connection of a process is in use; requests wait for one"),

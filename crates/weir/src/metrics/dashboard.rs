@@ -33,6 +33,7 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Latency by route, p99", unit: "s", lines: &[("histogram_quantile(0.99, sum by (le, route) (rate(weir_http_request_seconds_bucket[5m])))", "{{route}}")] },
     Panel { title: "Database connections", unit: "short", lines: &[("weir_db_connections", "{{instance}} {{state}}")] },
     Panel { title: "Database transactions tried again", unit: "short", lines: &[("sum by (unit) (increase(weir_store_retries_total[5m]))", "{{unit}}")] },
+    Panel { title: "Market figures", unit: "short", lines: &[("sum(increase(weir_price_surveys_total[15m]))", "price surveys"), ("sum(increase(weir_assessments_total[15m]))", "machines assessed"), ("sum(increase(weir_assessments_failed_total[15m]))", "machines not assessed")] },
     Panel { title: "Versions and who serves", unit: "short", lines: &[("count by (version) (weir_build_info)", "{{version}}"), ("sum(weir_serving)", "serving")] },
 ];
 

@@ -86,6 +86,8 @@ use Process::{Both, Serve, Work};
 /// All of them, by name.
 #[rustfmt::skip] // a table: one line each
 pub(crate) const METRICS: &[Metric] = &[
+    metric("weir_assessments_failed_total", Counter, Work, &[], "machines", "machines whose reliability could not be computed when it was their turn"),
+    metric("weir_assessments_total", Counter, Work, &[], "machines", "machines whose reliability was computed"),
     metric("weir_base_fee_wei", Gauge, Work, &[], "wei per gas", "base fee of the newest block"),
     metric("weir_blocks_behind", Gauge, Work, &[], "blocks", "from the newest block that the watcher has read to the chain's newest"),
     metric("weir_blocks_unfinal", Gauge, Work, &[], "blocks", "from the newest final block to the chain's newest"),
@@ -110,6 +112,7 @@ pub(crate) const METRICS: &[Metric] = &[
     metric("weir_lane_refusals_total", Counter, Work, &[], "refusals", "calls or transactions that the node or the contract refused"),
     metric("weir_lane_replacements_total", Counter, Work, &[], "transactions", "stuck transactions that were signed again at higher fees"),
     metric("weir_lost_nonces_total", Counter, Work, &[], "nonces", "numbers of our key that a transaction of somebody else has spent"),
+    metric("weir_price_surveys_total", Counter, Work, &[], "surveys", "samples of what is asked for GPUs; one in five minutes"),
     metric("weir_reconciled", Gauge, Work, &[], "0 or 1", "1 if contract, events and ledger agreed to the base unit when last compared"),
     metric("weir_reconciled_age_seconds", Gauge, Work, &[], "seconds", "since they were last compared"),
     metric("weir_reconciled_block", Gauge, Work, &[], "block number", "the final block for which they were last compared"),

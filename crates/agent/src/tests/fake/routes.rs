@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use domain::id::{CommandId, MachineId, RentalId};
+use domain::{
+    id::{CommandId, MachineId, RentalId, TestId},
+    machine::{Check, Measured, review},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -26,6 +29,7 @@ pub(super) fn router(fake: Fake) -> Router {
         .route("/v1/agent/commands/{id}/ack", post(ack))
         .route("/v1/agent/rentals/{id}/ready", post(ready))
         .route("/v1/agent/readings", post(readings))
+        .route("/v1/agent/self-tests/{id}", post(self_test))
         .layer(middleware::from_fn_with_state(fake.clone(), disturb))
         .with_state(fake)
 }
@@ -129,6 +133,7 @@ pub(super) fn signed_in(world: &World, headers: &HeaderMap) -> Result<(), Refuse
 #[serde(deny_unknown_fields)]
 struct HeartbeatBody {
     running: Vec<RentalId>,
+    measured: Option<Measured>,
 }
 
 async fn heartbeats(
@@ -154,10 +159,41 @@ async fn heartbeats(
     };
     let commands: Vec<Value> = world.open.iter().map(command).collect();
     world.running.push(body.running);
+    world.measured.extend(body.measured);
+    let self_test =
+        world.self_test.as_ref().map(|(id, asked)| json!({ "id": id, "requirements": asked }));
     Ok(Json(json!({
         "commands": commands, "now": "2026-01-31T12:00:00Z", "now_unix": now, "next_in_s": 1,
-        "evidence": evidence,
+        "evidence": evidence, "self_test": self_test,
     })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SelfTestBody {
+    checks: Vec<Check>,
+    measured: Measured,
+    signature: String,
+}
+
+async fn self_test(
+    State(fake): State<Fake>,
+    Path(id): Path<TestId>,
+    headers: HeaderMap,
+    Json(body): Json<SelfTestBody>,
+) -> Answer {
+    let mut world = fake.world();
+    signed_in(&world, &headers)?;
+    let Some((_, asked)) = world.self_test.take_if(|(open, _)| *open == id) else {
+        return Err(refused(409, "state-conflict"));
+    };
+    let digest = escrow::reading::detail_hash(&serde_json::to_value(&body.checks).unwrap());
+    let text = format!("weir-checks:{CHAIN}:{}:{id}:{digest}", world.machine.unwrap());
+    assert_eq!(Some(signer(&text, &body.signature)), world.agent);
+    let passed = review(&asked, &body.checks).unwrap();
+    world.measured.push(body.measured);
+    world.tested.push((passed, body.checks));
+    Ok(Json(json!({ "passed": passed, "verification": "verified" })))
 }
 
 #[derive(Deserialize)]

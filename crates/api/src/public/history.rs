@@ -1,0 +1,248 @@
+//! What a machine has shown, and the rows that anybody can compute it from.
+
+use axum::{extract::State, http::HeaderMap, response::Response};
+use domain::{
+    id::MachineId,
+    metering::Interval,
+    reliability::{ENOUGH_STARTS, History},
+    time::{Seconds, UnixSeconds},
+};
+use serde::{Deserialize, Serialize};
+use store::{
+    machines,
+    reliability::{self, Shown},
+};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{cacheable, fresh};
+use crate::{
+    AppState, Code, Problem,
+    extract::{Id, Parameters, Params},
+    provider::time_of,
+    views::Time,
+};
+
+/// The longest time that one answer tells of.
+const LONGEST: Seconds = Seconds(7 * 86_400);
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(scores)).routes(routes!(rows))
+}
+
+/// What a machine has shown in a window of time.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WindowView {
+    /// 7, 30 or 90.
+    #[schema(example = 30)]
+    days: u16,
+    from: Time,
+    /// Nothing about the time before can change any more.
+    to: Time,
+    /// Wilson's lower bound at 95 % of the good hours among the promised ones, in basis points.
+    #[schema(example = 9_871)]
+    score_bps: u32,
+    /// False with fewer than 20 starts: then it says little.
+    enough: bool,
+    /// `idle_s` and twice `rented_s`.
+    promised_s: u64,
+    /// `idle_good_s` and twice `rented_good_s`.
+    good_s: u64,
+    idle_s: u64,
+    idle_good_s: u64,
+    rented_s: u64,
+    rented_good_s: u64,
+    starts: u32,
+    /// Starts that got ready.
+    starts_ok: u32,
+    ready_p50_ms: Option<u32>,
+    ready_p95_ms: Option<u32>,
+    interruptions: u32,
+    disputes_lost: u32,
+    computed_at: Time,
+}
+
+pub(super) fn shown_view(shown: Shown) -> WindowView {
+    let f = shown.figures;
+    let window = reliability::window(shown.days, shown.as_of);
+    WindowView {
+        days: shown.days,
+        from: Time(window.from),
+        to: Time(window.to),
+        score_bps: f.score_bps,
+        enough: f.starts >= ENOUGH_STARTS,
+        promised_s: f.promised_s,
+        good_s: f.good_s,
+        idle_s: f.idle_s,
+        idle_good_s: f.idle_good_s,
+        rented_s: f.rented_s,
+        rented_good_s: f.rented_good_s,
+        starts: f.starts,
+        starts_ok: f.starts_ok,
+        ready_p50_ms: f.ready_p50_ms,
+        ready_p95_ms: f.ready_p95_ms,
+        interruptions: f.interruptions,
+        disputes_lost: f.disputes_lost,
+        computed_at: Time(shown.computed_at),
+    }
+}
+
+/// What a machine has shown.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReliabilityView {
+    #[schema(value_type = String, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    machine_id: MachineId,
+    /// Empty until it was computed for the first time.
+    windows: Vec<WindowView>,
+    /// The rows that it is computed from.
+    #[schema(example = "/v1/machines/mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f/history")]
+    inputs: String,
+}
+
+/// What a machine has shown in the last 7, 30 and 90 days. The formula is in docs/MARKET.md; the rows that it goes by
+/// are at `inputs`, so that anybody can compute it anew.
+#[utoipa::path(get, path = "/v1/machines/{id}/reliability", tag = "market",
+    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
+           ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = ReliabilityView, headers(("ETag", description = "for If-None-Match"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
+async fn scores(
+    State(app): State<AppState>,
+    Id(id): Id<MachineId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut connection = app.store.read().await?;
+    if machines::get(&mut connection, id).await?.is_none() {
+        return Err(Problem::not_found("machine"));
+    }
+    let windows = reliability::of(&mut connection, id).await?.into_iter().map(shown_view).collect();
+    let inputs = format!("/v1/machines/{id}/history");
+    cacheable(&ReliabilityView { machine_id: id, windows, inputs }, 60, &headers)
+}
+
+/// Which time.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SpanParams {
+    /// RFC 3339; seven days before `to` if left out.
+    from: Option<String>,
+    /// RFC 3339, at most seven days after `from`; where the past is settled if left out or later.
+    to: Option<String>,
+}
+
+impl Parameters for SpanParams {
+    const NAMES: &'static [&'static str] = &["from", "to"];
+}
+
+/// A stretch of time.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SpanView {
+    from: Time,
+    /// The second after the last.
+    to: Time,
+}
+
+/// A rental's time on the machine, clipped to what was asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RentedView {
+    promised: Vec<SpanView>,
+    /// What its readings cover.
+    covered: Vec<SpanView>,
+}
+
+/// A start that was tried.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StartView {
+    /// When it was known how it went.
+    at: Time,
+    /// From the order to ready; null if the machine failed.
+    ready_ms: Option<u32>,
+}
+
+/// What a machine did.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HistoryView {
+    #[schema(value_type = String, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    machine_id: MachineId,
+    from: Time,
+    to: Time,
+    /// When an offer of it was listed and it took rentals.
+    listed: Vec<SpanView>,
+    /// When its agent was heard of without a silence longer than the evidence timeout.
+    contact: Vec<SpanView>,
+    /// Maintenance that was announced a day before.
+    maintenance: Vec<SpanView>,
+    rentals: Vec<RentedView>,
+    starts: Vec<StartView>,
+    interruptions: Vec<Time>,
+    disputes_lost: Vec<Time>,
+}
+
+fn spans(parts: Vec<Interval>) -> Vec<SpanView> {
+    parts.into_iter().map(|part| SpanView { from: Time(part.from), to: Time(part.to) }).collect()
+}
+
+fn asked(params: &SpanParams, settled: UnixSeconds) -> Result<Interval, Problem> {
+    let time = |text: &Option<String>, name: &str| match text {
+        None => Ok(None),
+        Some(text) => time_of(text).map(Some).ok_or_else(|| {
+            let detail = format!("{name} must be a time such as 2027-02-01T02:00:00Z");
+            Problem::new(Code::InvalidRequest, detail.clone()).at(format!("?{name}"), detail)
+        }),
+    };
+    let to = time(&params.to, "to")?.unwrap_or(settled).min(settled);
+    let from = time(&params.from, "from")?.unwrap_or_else(|| to.saturating_minus(LONGEST));
+    if from > to || to > from.saturating_plus(LONGEST) {
+        let detail =
+            "from must not be after to or after the settled past, and at most seven days before to";
+        return Err(Problem::new(Code::InvalidRequest, detail).at("?from", detail));
+    }
+    Ok(Interval::new(from, to))
+}
+
+/// What a machine did in a time that is settled: the rows that its reliability is computed from.
+#[utoipa::path(get, path = "/v1/machines/{id}/history", tag = "market",
+    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), SpanParams),
+    responses((status = 200, body = HistoryView)))]
+async fn rows(
+    State(app): State<AppState>,
+    Id(id): Id<MachineId>,
+    Params(params): Params<SpanParams>,
+) -> Result<Response, Problem> {
+    let window = asked(&params, reliability::settled_until(app.store.policy(), app.now()))?;
+    let mut connection = app.store.read().await?;
+    if machines::get(&mut connection, id).await?.is_none() {
+        return Err(Problem::not_found("machine"));
+    }
+    let found = reliability::history(&mut connection, id, window).await?;
+    drop(connection);
+    let History { listed, contact, maintenance, rentals, starts, interruptions, disputes_lost } =
+        found.ok_or_else(|| {
+            let detail =
+                format!("more than {} rows: ask for a shorter time", reliability::MAX_ROWS);
+            Problem::new(Code::InvalidRequest, detail.clone()).at("?from", detail)
+        })?;
+    let times = |times: Vec<UnixSeconds>| times.into_iter().map(Time).collect();
+    fresh(&HistoryView {
+        machine_id: id,
+        from: Time(window.from),
+        to: Time(window.to),
+        listed: spans(listed),
+        contact: spans(contact),
+        maintenance: spans(maintenance),
+        rentals: rentals
+            .into_iter()
+            .map(|rental| RentedView {
+                promised: spans(rental.promised),
+                covered: spans(rental.covered),
+            })
+            .collect(),
+        starts: starts
+            .into_iter()
+            .map(|start| StartView { at: Time(start.at), ready_ms: start.ready_ms })
+            .collect(),
+        interruptions: times(interruptions),
+        disputes_lost: times(disputes_lost),
+    })
+}

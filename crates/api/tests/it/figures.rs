@@ -1,0 +1,352 @@
+//! Reliability, reviews, prices and supply, as anybody may look them up and compute them anew.
+
+use std::collections::BTreeSet;
+
+use domain::{
+    id::MachineId,
+    money::Amount,
+    reliability::compute,
+    rental::{CloseOutcome, RentalEvent},
+    time::Seconds,
+};
+use serde_json::{Value, json};
+use store::{
+    TxError, prices,
+    reliability::{self, Shown, WINDOWS},
+    rentals::MoneyDelta,
+};
+
+use crate::{
+    fixture::{Rig, World},
+    running::Running,
+};
+
+/// What the assessor does at its turn.
+async fn assess(world: &World, machine: &str) {
+    let machine: MachineId = machine.parse().unwrap();
+    let now = world.now();
+    let as_of = reliability::settled_until(world.store.policy(), now);
+    world
+        .store
+        .write::<(), (), _>("test.assess", move |tx| {
+            Box::pin(async move {
+                let whole = reliability::window(90, as_of);
+                reliability::draw_together(tx, machine, whole.from).await?;
+                let history = reliability::history(tx, machine, whole).await?.unwrap();
+                for days in WINDOWS {
+                    let figures = compute(&history, reliability::window(days, as_of));
+                    let shown = Shown { days, as_of, figures, computed_at: now };
+                    reliability::store(tx, machine, &shown).await?;
+                }
+                Ok::<_, TxError<()>>(())
+            })
+        })
+        .await
+        .unwrap();
+}
+
+fn unix(time: &Value) -> i64 {
+    let format = &time::format_description::well_known::Rfc3339;
+    time::OffsetDateTime::parse(time.as_str().unwrap(), format).unwrap().unix_timestamp()
+}
+
+/// The seconds of a list of spans.
+fn seconds(spans: &Value) -> BTreeSet<i64> {
+    let spans = spans.as_array().unwrap().iter();
+    spans.flat_map(|span| unix(&span["from"])..unix(&span["to"])).collect()
+}
+
+/// Computes a machine's score from public answers alone, second by second, in floats.
+async fn recomputed(world: &World, machine: &str, days: i64) -> (Value, f64, i64, i64) {
+    let said = world.get(&format!("/v1/machines/{machine}/reliability")).send().await.ok(200);
+    let windows = said["windows"].as_array().unwrap();
+    let window = windows.iter().find(|window| window["days"] == days).unwrap().clone();
+    let rows = world.get(said["inputs"].as_str().unwrap()).send().await.ok(200);
+    assert_eq!(rows["to"], window["to"], "seven days that end where the window ends");
+    let rented: BTreeSet<i64> = rows["rentals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|rental| seconds(&rental["promised"]))
+        .collect();
+    let maintenance = seconds(&rows["maintenance"]);
+    let idle: BTreeSet<i64> = seconds(&rows["listed"])
+        .into_iter()
+        .filter(|at| !rented.contains(at) && !maintenance.contains(at))
+        .collect();
+    let contact = seconds(&rows["contact"]);
+    let (mut promised, mut good) = (idle.len(), idle.intersection(&contact).count());
+    for rental in rows["rentals"].as_array().unwrap() {
+        let (time, covered) = (seconds(&rental["promised"]), seconds(&rental["covered"]));
+        promised += 2 * time.len();
+        good += 2 * time.intersection(&covered).count();
+    }
+    let (n, p, z) = (promised as f64 / 3_600.0, good as f64 / promised as f64, 1.959_964_f64);
+    let root = (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let score = (p + z * z / (2.0 * n) - z * root) / (1.0 + z * z / n);
+    (window, score * 10_000.0, promised as i64, good as i64)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anybody_computes_the_same_reliability_from_public_rows() {
+    let world = World::new().await;
+    let mut running = Running::new(&world).await;
+    let machine = running.rig.machine.clone();
+    let page = world.get(&format!("/v1/machines/{machine}/reliability")).send().await.ok(200);
+    assert_eq!(page["windows"], json!([]), "nothing is computed yet");
+    // ten minutes of readings with half a minute missing, then the renter stops, then an hour of idling with a silence
+    for from in (0..600).step_by(20) {
+        running.pass(&world, 20).await;
+        if from != 300 {
+            running.append(&world, from, from + 20).await;
+        }
+    }
+    let stop = format!("/v1/rentals/{}/stop", running.id);
+    world.post(&stop).auth(&running.renter.token).key("stop").send().await;
+    for _ in 0..300 {
+        world.pass(12);
+        world.heartbeat(&running.rig.agent, &[]).await;
+    }
+    world.pass(900);
+    for _ in 0..100 {
+        world.pass(12);
+        world.heartbeat(&running.rig.agent, &[]).await;
+    }
+    assess(&world, &machine).await;
+    let (window, score, promised, good) = recomputed(&world, &machine, 7).await;
+    assert_eq!(window["promised_s"], promised, "{window}");
+    assert_eq!(window["good_s"], good, "{window}");
+    assert_eq!(
+        (window["rented_s"].as_i64(), window["rented_good_s"].as_i64()),
+        (Some(600), Some(580))
+    );
+    let silent = window["idle_s"].as_i64().unwrap() - window["idle_good_s"].as_i64().unwrap();
+    assert_eq!(silent, 912, "{window}");
+    let shown = window["score_bps"].as_f64().unwrap();
+    assert!(shown <= score && score - shown < 1.01, "{shown} of {score}");
+    assert!(0.0 < shown && shown < 9_000.0, "an hour and a half is not 90 days: {shown}");
+    assert_eq!(
+        (&window["starts"], &window["starts_ok"], &window["enough"]),
+        (&json!(1), &json!(1), &json!(false))
+    );
+
+    // the past does not change: the same rows, and the same score, a day later
+    world.pass(86_400);
+    world.heartbeat(&running.rig.agent, &[]).await;
+    let to = window["to"].as_str().unwrap();
+    let rows = format!("/v1/machines/{machine}/history?to={to}");
+    let rows = world.get(&rows).send().await.ok(200);
+    assert_eq!(seconds(&rows["contact"]).len() as i64, seconds(&rows["listed"]).len() as i64 - 912);
+    // done again, nothing changes, and later windows do not lose what was
+    assess(&world, &machine).await;
+    let later = world.get(&format!("/v1/machines/{machine}/reliability")).send().await;
+    let tag = later.header("etag").to_owned();
+    let later = later.ok(200);
+    assert_eq!(later["windows"][2]["rented_good_s"], 580);
+    let path = format!("/v1/machines/{machine}/reliability");
+    assert_eq!(world.get(&path).header("if-none-match", tag).send().await.status, 304);
+    for bad in
+        ["from=yesterday", "to=0", "from=2027-01-01T00:00:00Z&to=2027-01-15T00:00:00Z", "x=1"]
+    {
+        let path = format!("/v1/machines/{machine}/history?{bad}");
+        world.get(&path).send().await.problem(400, "invalid-request");
+    }
+    let none = "/v1/machines/mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f/history";
+    world.get(none).send().await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interruptions_and_failed_starts_are_counted() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let last_good = world.now();
+    world.pass(60);
+    world.advance(&running.id, RentalEvent::EvidenceLost { last_good }).await;
+    world.pass(1_000);
+    assess(&world, &running.rig.machine).await;
+    let path = format!("/v1/machines/{}/reliability", running.rig.machine);
+    let said = world.get(&path).send().await.ok(200);
+    assert_eq!(said["windows"][0]["interruptions"], 1);
+    assert_eq!(said["windows"][0]["rented_good_s"], 0);
+    assert!(said["windows"][0]["rented_s"].as_i64().unwrap() > 800, "an outage is promised time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_renter_who_paid_reviews_and_only_once() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let path = format!("/v1/rentals/{}/review", running.id);
+    let review = |token: &str, body: Value| world.post(&path).auth(token).json(&body).send();
+    let good = json!({"stars": 4, "body": "steady"});
+    review(&running.renter.token, good.clone()).await.problem(409, "state-conflict");
+    for (bad, pointer) in [
+        (json!({"stars": 0}), "/stars"),
+        (json!({"stars": 6}), "/stars"),
+        (json!({"stars": 3, "body": "x".repeat(2_001)}), "/body"),
+        (json!({"stars": 3, "body": "\u{7}"}), "/body"),
+    ] {
+        let refused = review(&running.renter.token, bad).await.problem(422, "validation-failed");
+        assert_eq!(refused["errors"][0]["pointer"], pointer);
+    }
+    settle(&world, &running).await;
+    review(&running.rig.provider.token, good.clone()).await.problem(404, "not-found");
+    let said = review(&running.renter.token, good.clone()).await.ok(201);
+    assert_eq!((&said["stars"], &said["billed_s"]), (&json!(4), &json!(60)));
+    review(&running.renter.token, good).await.problem(409, "already-exists");
+    let machine = &running.rig.machine;
+    let list = world.get(&format!("/v1/machines/{machine}/reviews")).send().await.ok(200);
+    assert_eq!(list["data"][0]["body"], "steady");
+    assert!(!list.to_string().contains("rnt_"), "who wrote it is not told");
+    let page = world.get(&format!("/v1/machines/{machine}/public")).send().await.ok(200);
+    assert_eq!(page["reviews"], json!({"n": 1, "stars": 4}));
+}
+
+/// Ends a rental after a minute that was paid for.
+async fn settle(world: &World, running: &Running) {
+    world.pass(60);
+    let stop = format!("/v1/rentals/{}/stop", running.id);
+    world.post(&stop).auth(&running.renter.token).key("stop").send().await;
+    world.advance(&running.id, RentalEvent::AgentStopped).await;
+    let locked = Amount::new(650_000).unwrap();
+    let delta = MoneyDelta { refund: locked, billed: Some(Seconds(60)), ..MoneyDelta::default() };
+    world.pay(&running.id, delta).await;
+    let outcome = CloseOutcome::ClosedByOperator;
+    world.advance(&running.id, RentalEvent::ClosedFinal { outcome }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn supply_and_prices_are_those_of_the_offers_and_deals() {
+    let world = World::new().await;
+    let rigs: Vec<Rig> = {
+        let mut rigs = Vec::new();
+        for (n, price) in ["0.50", "0.60", "0.70", "0.90"].iter().enumerate() {
+            rigs.push(world.rig(1 + 2 * u8::try_from(n).unwrap(), 2, price).await);
+        }
+        rigs
+    };
+    let renter = world.sign_in(99).await;
+    world.start(&renter, &rigs[1]).await;
+    let supply = world.get("/v1/market/supply").send().await;
+    assert_eq!(supply.header("cache-control"), "public, max-age=10");
+    let row = supply.ok(200)["data"][0].clone();
+    assert_eq!(
+        row,
+        json!({"model": "rtx-4090", "tier": "unverified", "country": "de",
+        "listed": 8, "online": 8, "rented": 2})
+    );
+
+    let prices = world.get("/v1/market/prices").send().await;
+    let tag = prices.header("etag").to_owned();
+    let prices = prices.ok(200);
+    let band = |kind: &str, tier: &str, region: &str| {
+        let all = prices["data"].as_array().unwrap();
+        let same = |band: &&Value| {
+            band["kind"] == kind && band["tier"] == tier && band["region"] == region
+        };
+        all.iter().find(same).unwrap().clone()
+    };
+    for (tier, region) in [("", ""), ("unverified", ""), ("", "de"), ("unverified", "de")] {
+        let asks = band("ask", tier, region);
+        let usd = |field: &str| asks[field]["amount"].as_str().unwrap().to_owned();
+        assert_eq!(
+            (&asks["n"], &asks["gpus"], &asks["gpus_rented"]),
+            (&json!(4), &json!(8), &json!(2))
+        );
+        // the nearest ranks of 0.50 0.60 0.70 0.90: 1st, 1st, 2nd, 4th, 4th
+        let shown: Vec<String> = ["min", "p10", "median", "p90", "max"].map(usd).to_vec();
+        assert_eq!(shown, ["0.500000", "0.500000", "0.600000", "0.900000", "0.900000"]);
+    }
+    let deals = band("deal", "", "de");
+    assert_eq!((&deals["n"], &deals["median"]["amount"]), (&json!(1), &json!("0.600000")));
+    let again = world.get("/v1/market/prices").header("if-none-match", &tag).send().await;
+    assert_eq!(again.status, 304);
+
+    // offline machines ask for nothing; the answer is new after ten seconds
+    world.pass(31);
+    world.heartbeat(&rigs[0].agent, &[]).await;
+    let later = world.get("/v1/market/prices").send().await.ok(200);
+    let asks = later["data"].as_array().unwrap().iter().find(|band| band["kind"] == "ask").unwrap();
+    assert_eq!((&asks["n"], &asks["max"]["amount"]), (&json!(1), &json!("0.500000")));
+    let row = world.get("/v1/market/supply").send().await.ok(200)["data"][0].clone();
+    assert_eq!((&row["listed"], &row["online"]), (&json!(8), &json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_course_of_prices_is_kept_by_step() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.50").await;
+    let sample = async |bucket: u64| {
+        let (now, online) = (world.now(), Seconds(30));
+        world
+            .store
+            .write::<(), (), _>("test.survey", move |tx| {
+                Box::pin(async move {
+                    let asks = prices::asks(tx, now, online).await?;
+                    // twice: as two workers do
+                    prices::note_asks(tx, domain::time::UnixSeconds(bucket), &asks).await?;
+                    prices::note_asks(tx, domain::time::UnixSeconds(bucket), &asks).await?;
+                    let day = domain::time::UnixSeconds(bucket / 86_400 * 86_400);
+                    prices::roll_up(tx, 3_600, day, day.saturating_plus(Seconds(86_400))).await?;
+                    Ok::<_, TxError<()>>(())
+                })
+            })
+            .await
+            .unwrap();
+    };
+    let start = world.now().get() / 300 * 300;
+    sample(start).await;
+    world.pass(300);
+    world.heartbeat(&rig.agent, &[]).await;
+    sample(start + 300).await;
+    // what a very large market is told in place of a look at every offer
+    let mut connection = world.store.read().await.unwrap();
+    assert!(!prices::is_large(&mut connection).await.unwrap());
+    let (now, since) = (world.now(), world.now().saturating_minus(Seconds(600)));
+    let sampled = prices::sampled(&mut connection, since).await.unwrap().unwrap();
+    let asks = prices::asks(&mut connection, now, Seconds(30)).await.unwrap();
+    assert_eq!((sampled.0.get(), sampled.1), (start + 300, asks));
+    let later = now.saturating_plus(Seconds(1));
+    assert_eq!(prices::sampled(&mut connection, later).await.unwrap(), None);
+    drop(connection);
+    let path = "/v1/market/prices/rtx-4090/history";
+    let said =
+        world.get(&format!("{path}?step=300&region=de&tier=unverified")).send().await.ok(200);
+    let points = said["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2, "{said}");
+    assert_eq!((&points[0]["n"], &points[0]["median"]["amount"]), (&json!(1), &json!("0.500000")));
+    assert_eq!(
+        (&points[0]["available"], &points[0]["t"]),
+        (&json!(1), &json!("2027-01-15T08:00:00Z"))
+    );
+    let hours = world.get(path).send().await.ok(200);
+    assert_eq!((&hours["step"], hours["points"].as_array().unwrap().len()), (&json!(3_600), 1));
+    let deals = world.get(&format!("{path}?kind=deal")).send().await.ok(200);
+    assert_eq!(deals["points"], json!([]));
+    world.get("/v1/market/prices/rtx-9999/history").send().await.problem(404, "not-found");
+    for bad in [
+        "step=60",
+        "kind=bid",
+        "tier=best",
+        "region=Germany",
+        "region='",
+        "from=now",
+        "to=1",
+        "from=2027-01-15T08:00:00Z&to=2027-01-15T08:00:00Z",
+        "step=300&from=2026-01-15T08:00:00Z",
+    ] {
+        let reply = world.get(&format!("{path}?{bad}")).send().await;
+        let refused = reply.problem(400, "invalid-request");
+        assert!(refused["errors"][0]["pointer"].as_str().unwrap().starts_with('?'), "{bad}");
+    }
+
+    // kept for seven days
+    world.pass(8 * 86_400);
+    let now = world.now();
+    let dropped = world.store.write::<_, (), _>("test.drop", move |tx| {
+        Box::pin(async move { Ok::<_, TxError<()>>(prices::drop_old(tx, now).await?) })
+    });
+    assert_eq!(dropped.await.unwrap(), 8, "two buckets of four bands");
+    let said =
+        world.get(&format!("{path}?step=300&from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z"));
+    assert_eq!(said.send().await.ok(200)["points"], json!([]));
+}

@@ -1,0 +1,110 @@
+//! The assessor: computes what machines have shown, one after the other, at its leisure.
+
+use std::sync::Mutex;
+
+use domain::{
+    id::MachineId,
+    reliability::compute,
+    time::{Seconds, UnixSeconds},
+};
+use store::{
+    Store, TxError,
+    reliability::{self, Shown, WINDOWS},
+};
+
+use crate::EngineError;
+
+/// Machines of one tick.
+const BATCH: i64 = 100;
+/// From the beginning of one round through all machines to that of the next, at least.
+const ROUND: Seconds = Seconds(600);
+
+/// Where the round is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    after: Option<MachineId>,
+    begun: Option<UnixSeconds>,
+    over: bool,
+}
+
+/// Computes reliabilities.
+pub struct Assessor {
+    store: Store,
+    round: Mutex<Round>,
+}
+
+impl Assessor {
+    /// An assessor of this market's machines.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, round: Mutex::default() }
+    }
+
+    fn round(&self) -> std::sync::MutexGuard<'_, Round> {
+        // a copy is in there: nothing can be half done
+        self.round.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Computes what the next machines have shown, unless all had their turn lately. Returns how many.
+    ///
+    /// # Errors
+    /// The database's; one machine that cannot be computed does not keep the others.
+    pub async fn tick(&self) -> Result<usize, EngineError> {
+        let now = self.store.now().seconds();
+        let mut round = *self.round();
+        let due = round.begun.is_none_or(|begun| {
+            // one that begins in the future was begun before the clock went back
+            begun > now || now >= begun.saturating_plus(ROUND)
+        });
+        if round.over && !due {
+            return Ok(0);
+        }
+        if round.over || round.begun.is_none() {
+            round = Round { after: None, begun: Some(now), over: false };
+        }
+        let machines = {
+            let mut connection = self.store.read().await?;
+            reliability::machines_after(&mut connection, round.after, BATCH).await?
+        };
+        for machine in &machines {
+            if let Err(error) = self.assess(*machine, now).await {
+                tracing::warn!(machine.id = %machine, %error, "a machine's reliability is not computed");
+                metrics::counter!("weir_assessments_failed_total").increment(1);
+            }
+        }
+        round.after = machines.last().copied();
+        round.over = i64::try_from(machines.len()).is_ok_and(|read| read < BATCH);
+        *self.round() = round;
+        Ok(machines.len())
+    }
+
+    /// Computes what one machine has shown.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn assess(&self, machine: MachineId, now: UnixSeconds) -> Result<(), EngineError> {
+        let as_of = reliability::settled_until(self.store.policy(), now);
+        self.store
+            .write("assess", move |tx| {
+                Box::pin(async move {
+                    let longest = WINDOWS.into_iter().max().unwrap_or_default();
+                    let whole = reliability::window(longest, as_of);
+                    reliability::draw_together(tx, machine, whole.from).await?;
+                    let Some(history) = reliability::history(tx, machine, whole).await? else {
+                        tracing::warn!(machine.id = %machine, "more rows than are looked at");
+                        metrics::counter!("weir_assessments_failed_total").increment(1);
+                        return Ok(());
+                    };
+                    for days in WINDOWS {
+                        let figures = compute(&history, reliability::window(days, as_of));
+                        let shown = Shown { days, as_of, figures, computed_at: now };
+                        reliability::store(tx, machine, &shown).await?;
+                    }
+                    Ok::<_, TxError<EngineError>>(())
+                })
+            })
+            .await?;
+        metrics::counter!("weir_assessments_total").increment(1);
+        Ok(())
+    }
+}

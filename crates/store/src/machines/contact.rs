@@ -1,0 +1,80 @@
+//! When a machine's agent was heard of.
+
+use domain::{
+    id::MachineId,
+    time::{Seconds, UnixSeconds},
+};
+
+use crate::{
+    Connection, StoreError,
+    convert::{seconds, ts},
+};
+
+/// Notes that a machine's agent was heard of. After a silence of more than `timeout` a new stretch of
+/// contact begins: only then is anything written beside the machine's own row.
+///
+/// # Errors
+/// The database's.
+pub async fn heartbeat(
+    tx: &mut Connection,
+    id: MachineId,
+    now: UnixSeconds,
+    timeout: Seconds,
+) -> Result<(), StoreError> {
+    let silent_since = ts(now.saturating_minus(timeout))?;
+    let was = sqlx::query_scalar!(
+        "UPDATE machines m
+         SET contact_since = CASE WHEN m.last_heartbeat_at >= $3 THEN m.contact_since ELSE $2 END,
+             last_heartbeat_at = greatest(m.last_heartbeat_at, $2)
+         FROM (SELECT id, last_heartbeat_at FROM machines WHERE id = $1 FOR NO KEY UPDATE) was
+         WHERE m.id = was.id RETURNING was.last_heartbeat_at",
+        id.uuid(),
+        ts(now)?,
+        silent_since,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(before) = was else { return Ok(()) };
+    if before.is_some_and(|before| before >= silent_since) {
+        return Ok(());
+    }
+    sqlx::query!(
+        "UPDATE machine_contacts SET to_at = greatest(from_at, $2) WHERE machine_id = $1 AND to_at IS NULL",
+        id.uuid(),
+        before,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO machine_contacts (machine_id, from_at) VALUES ($1, $2)
+         ON CONFLICT (machine_id, from_at) DO UPDATE SET to_at = NULL",
+        id.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Since when the machine has been in contact without a silence of more than `timeout`, up to `now`;
+/// `None` if it is out of contact. What it says of earlier time is not believed.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn contact_since(
+    connection: &mut Connection,
+    id: MachineId,
+    now: UnixSeconds,
+    timeout: Seconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    sqlx::query_scalar!(
+        "SELECT contact_since FROM machines WHERE id = $1 AND last_heartbeat_at >= $2",
+        id.uuid(),
+        ts(now.saturating_minus(timeout))?,
+    )
+    .fetch_optional(connection)
+    .await?
+    .flatten()
+    .map(seconds)
+    .transpose()
+}

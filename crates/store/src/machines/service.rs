@@ -1,0 +1,160 @@
+//! Whether a machine takes new rentals, and what stands against one.
+
+use domain::{id::MachineId, machine::Service, metering::Interval, time::UnixSeconds};
+
+use crate::{
+    Connection, StoreError,
+    convert::{seconds, ts},
+};
+
+/// What stands against a new rental.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The machine takes none.
+    Draining,
+    /// It never will again.
+    Retired,
+    /// An announced time without service.
+    Maintenance {
+        /// When.
+        during: Interval,
+        /// Why, in its provider's words.
+        reason: String,
+    },
+}
+
+/// What stands against a rental of this machine from `from` to `to`, in order of time; nothing if it can be. Sees what
+/// was committed before, so that a booking asks after it has locked the offer ([`hold_offers`]).
+///
+/// # Errors
+/// The database's, or [`StoreError::Missing`].
+pub async fn obstacles(
+    connection: &mut Connection,
+    machine: MachineId,
+    from: UnixSeconds,
+    to: UnixSeconds,
+) -> Result<Vec<Obstacle>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT m.service, lower(w.during) AS from_at, upper(w.during) AS to_at, w.reason AS "reason?"
+           FROM machines m LEFT JOIN maintenance_windows w
+             ON w.machine_id = m.id AND w.cancelled_at IS NULL AND w.during && tstzrange($2, $3)
+           WHERE m.id = $1 ORDER BY lower(w.during)"#,
+        machine.uuid(),
+        ts(from)?,
+        ts(to.max(from))?,
+    )
+    .fetch_all(connection)
+    .await?;
+    let first = rows.first().ok_or(StoreError::Missing("the machine"))?;
+    let mut found = match first.service.parse().map_err(StoreError::corrupt)? {
+        Service::Open => Vec::new(),
+        Service::Draining => vec![Obstacle::Draining],
+        Service::Retired => vec![Obstacle::Retired],
+    };
+    for row in rows {
+        if let (Some(from), Some(to), Some(reason)) = (row.from_at, row.to_at, row.reason) {
+            let during = Interval::new(seconds(from)?, seconds(to)?);
+            found.push(Obstacle::Maintenance { during, reason });
+        }
+    }
+    Ok(found)
+}
+
+/// Keeps bookings of the machine waiting until the transaction ends: whoever books holds the offer. So a booking
+/// either sees what this transaction changes, or is seen by it.
+///
+/// # Errors
+/// The database's.
+pub async fn hold_offers(tx: &mut Connection, machine: MachineId) -> Result<(), StoreError> {
+    sqlx::query!(
+        "SELECT id FROM offers WHERE machine_id = $1 AND state <> 'withdrawn' ORDER BY id FOR NO KEY UPDATE",
+        machine.uuid()
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(())
+}
+
+/// Opens or drains a machine. What it promised by its listed offers ends or begins with that. Not for retiring.
+///
+/// # Errors
+/// The database's.
+pub async fn set_service(
+    tx: &mut Connection,
+    machine: MachineId,
+    service: Service,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let now = ts(now)?;
+    sqlx::query!(
+        "UPDATE machines SET service = $2, version = version + 1 WHERE id = $1 AND service <> $2",
+        machine.uuid(),
+        service.as_str(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE machine_listings SET to_at = greatest(from_at, $2)
+         WHERE machine_id = $1 AND to_at IS NULL AND $3 <> 'open'",
+        machine.uuid(),
+        now,
+        service.as_str(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO machine_listings (offer_id, machine_id, from_at)
+         SELECT id, machine_id, $2 FROM offers WHERE machine_id = $1 AND state = 'listed' AND $3 = 'open'
+         ON CONFLICT (offer_id) WHERE to_at IS NULL DO NOTHING",
+        machine.uuid(),
+        now,
+        service.as_str(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether any of the machine's GPUs are held, or an order to its agent is open.
+///
+/// # Errors
+/// The database's.
+pub async fn runs_something(
+    tx: &mut Connection,
+    machine: MachineId,
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM rental_gpus h JOIN gpus g ON g.id = h.gpu_id
+                          WHERE g.machine_id = $1 AND h.held_until > $2)
+               OR EXISTS (SELECT FROM agent_commands WHERE machine_id = $1 AND acked_at IS NULL) AS "runs!""#,
+        machine.uuid(),
+        ts(now)?,
+    )
+    .fetch_one(tx)
+    .await?)
+}
+
+/// Retires a machine on which nothing runs: its offers are withdrawn, and its GPUs may be registered again.
+///
+/// # Errors
+/// The database's.
+pub async fn retire(
+    tx: &mut Connection,
+    machine: MachineId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    set_service(tx, machine, Service::Retired, now).await?;
+    sqlx::query!(
+        "UPDATE offers SET state = 'withdrawn', updated_at = $2
+         WHERE machine_id = $1 AND state <> 'withdrawn'",
+        machine.uuid(),
+        ts(now)?,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("UPDATE gpus SET retired = true WHERE machine_id = $1", machine.uuid())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
