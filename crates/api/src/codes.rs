@@ -77,6 +77,8 @@ codes! {
         "Somebody was first. Look for another offer, or try later.";
     MachineOffline = "machine-offline", CONFLICT, "The machine is not online", true,
         "Its agent has not been heard of lately. Look for another offer, or try later.";
+    NotForSoLong = "not-for-so-long", CONFLICT, "The machine is not to be had for so long", false,
+        "`reason` says what is in the way, `longest_s` for how long it could be rented now; 0 means not at all. Ask for that, or look for another offer.";
     StateConflict = "state-conflict", CONFLICT, "The present state does not allow that", false,
         "Read the resource again: `detail` names the state that it is in.";
     AlreadyExists = "already-exists", CONFLICT, "It exists already", false,
@@ -111,12 +113,16 @@ codes! {
         "Begin at `not_before` or later. What was not shown in time is not billed.";
     ReadingInvalid = "reading-invalid", UNPROCESSABLE_ENTITY, "The reading's span is not acceptable", false,
         "Keep `from` before `to`, the span short, after the reading before it and inside the billed time; `not_before` and `not_after` give the bounds.";
+    MachineDraining = "machine-draining", LOCKED, "The machine takes no new rentals", false,
+        "Its provider is taking it out of service. Look for another offer.";
     PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, "The If-Match header is missing", false,
         "Read the resource, and send its `ETag` as `If-Match`.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed", false,
         "It is our fault and is logged under `request_id`. A write either happened whole or not at all: read before you repeat it.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service cannot answer now", true,
         "Wait for the seconds of `Retry-After` and send the same request again.";
+    FxStale = "fx-stale", SERVICE_UNAVAILABLE, "The token's price is too old", true,
+        "Its oracle has not answered lately, and nothing is quoted at a price that nobody vouches for. Try again, or pay with another token of `/v1/tokens`.";
     TimedOut = "timed-out", SERVICE_UNAVAILABLE, "The request took too long", true,
         "A write may have happened all the same: send it again with the same `Idempotency-Key`.";
     ChainUnavailable = "chain-unavailable", SERVICE_UNAVAILABLE, "The chain does not answer", true,

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod metering;
 pub mod money;
 pub mod offer;
+pub mod oracle;
 pub mod quote;
 pub mod rate;
 pub mod rental;

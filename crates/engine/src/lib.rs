@@ -1,5 +1,5 @@
 //! The loops that move money: the lane sends, the watcher listens, the conductor keeps time, the
-//! reconciler checks. Each is a `tick()` that can be run alone; [`run`] drives them all.
+//! reconciler checks, the oracle asks for prices. Each is a `tick()` that can be run alone; [`run`] drives them all.
 
 mod apply;
 mod carried;
@@ -8,6 +8,7 @@ mod error;
 mod final_events;
 mod freezing;
 mod lane;
+mod oracle;
 mod pause;
 mod reconciler;
 mod run;
@@ -17,6 +18,7 @@ mod watcher;
 pub use conductor::Conductor;
 pub use error::EngineError;
 pub use lane::{Lane, LaneSettings};
+pub use oracle::{Oracle, Priced};
 pub use reconciler::{Reconciler, Report, TokenReport};
 pub use run::{Engine, EngineSettings, run};
 pub use site::Site;

@@ -13,7 +13,7 @@ use store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Watcher};
+use crate::{Conductor, EngineError, Lane, LaneSettings, Oracle, Reconciler, Site, Watcher};
 
 /// Pauses between ticks.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub struct EngineSettings {
     pub lane_poll: Duration,
     /// Between two reconciliations, at most: one follows every new final block.
     pub reconcile: Duration,
+    /// Between two looks at the oracles' prices.
+    pub oracle: Duration,
     /// How the lane sends.
     pub lane: LaneSettings,
 }
@@ -55,6 +57,7 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
         .collect();
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
+    let oracle = Oracle::new(store.clone(), client.clone());
     let reconciler = Reconciler::new(store, client, site);
     // A new final block is compared at once; the pause is for when there is none.
     let (finalised, never) = (Notify::new(), Notify::new());
@@ -68,6 +71,9 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
         }),
         keep_going("conductor", settings.poll, (&stop, &never), || async {
             conductor.tick().await.map(drop)
+        }),
+        keep_going("oracle", settings.oracle, (&stop, &never), || async {
+            oracle.tick().await.map(drop)
         }),
         keep_going("reconciler", settings.reconcile, (&stop, &finalised), || async {
             reconciler.tick().await.map(drop)
