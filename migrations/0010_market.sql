@@ -178,8 +178,14 @@ ALTER TABLE quotes
     ADD COLUMN usd_micros_per_token bigint CHECK (usd_micros_per_token > 0),
     ADD COLUMN priced_by    text,
     ADD COLUMN priced_at    timestamptz,
+    -- promised with the price: ready within so many seconds, told so many before the provider ends it
+    ADD COLUMN ready_s      integer CHECK (ready_s > 0),
+    ADD COLUMN notice_s     integer CHECK (notice_s >= 0),
     ADD COLUMN signer       bytea CHECK (octet_length(signer) = 20),
-    ADD COLUMN signature    bytea CHECK (octet_length(signature) = 65);
+    ADD COLUMN signature    bytea CHECK (octet_length(signature) = 65),
+    ADD CONSTRAINT quotes_signed_by_somebody CHECK ((signer IS NULL) = (signature IS NULL)),
+    ADD CONSTRAINT quotes_priced_by_somebody
+        CHECK (num_nulls(usd_micros_per_token, priced_by, priced_at) IN (0, 3));
 
 -- Oracles ------------------------------------------------------------------------------------------------------
 

@@ -191,12 +191,12 @@ fn offer(ids: Ids, account: AccountId, now: UnixSeconds) -> NewOffer {
         machine: ids.machine,
         account,
         model: "rtx-4090".to_owned(),
-        terms: OfferTerms {
-            price: UsdPerHour(UsdMicros::new(650_000)),
-            gpu_count: 1,
-            min_duration: Seconds(1),
-            max_duration: Seconds(86_400),
-        },
+        terms: OfferTerms::plain(
+            UsdPerHour(UsdMicros::new(650_000)),
+            1,
+            Seconds(1),
+            Seconds(86_400),
+        ),
         now,
     }
 }
@@ -216,6 +216,7 @@ fn quote(
         machine: ids.machine,
         model: "rtx-4090".to_owned(),
         gpu_count: 1,
+        extras: quotes::Extras::default(),
         duration,
         usd_per_hour: UsdPerHour(UsdMicros::new(650_000)),
         lines: json!([]),
@@ -231,6 +232,9 @@ fn quote(
         deposit: deposit_ceil(rate, duration).unwrap(),
         created_at: order.now,
         expires_at: order.now.saturating_plus(policy.quote_ttl),
+        fx: None,
+        sla: None,
+        seal: None,
     };
     quote.escrow_id = terms_hash(&Terms::from(&quote.terms()), &order.domain);
     quote

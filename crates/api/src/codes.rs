@@ -79,6 +79,8 @@ codes! {
         "Its agent has not been heard of lately. Look for another offer, or try later.";
     MachineMaintenance = "machine-maintenance", CONFLICT, "The rental would run into a maintenance window", false,
         "`window` tells when it is, and `longest_s` how long a rental can be that ends before it. Rent for less, or later.";
+    NotForSoLong = "not-for-so-long", CONFLICT, "The machine is not to be had for so long", false,
+        "`reason` says what is in the way, `longest_s` for how long it could be rented now; 0 means not at all. Ask for that, or look for another offer.";
     StateConflict = "state-conflict", CONFLICT, "The present state does not allow that", false,
         "Read the resource again: `detail` names the state that it is in.";
     AlreadyExists = "already-exists", CONFLICT, "It exists already", false,
@@ -121,6 +123,8 @@ codes! {
         "It is our fault and is logged under `request_id`. A write either happened whole or not at all: read before you repeat it.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service cannot answer now", true,
         "Wait for the seconds of `Retry-After` and send the same request again.";
+    FxStale = "fx-stale", SERVICE_UNAVAILABLE, "The token's price is too old", true,
+        "Its oracle has not answered lately, and nothing is quoted at a price that nobody vouches for. Try again, or pay with another token of `/v1/tokens`.";
     TimedOut = "timed-out", SERVICE_UNAVAILABLE, "The request took too long", true,
         "A write may have happened all the same: send it again with the same `Idempotency-Key`.";
     ChainUnavailable = "chain-unavailable", SERVICE_UNAVAILABLE, "The chain does not answer", true,

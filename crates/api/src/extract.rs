@@ -11,6 +11,10 @@ use serde::de::DeserializeOwned;
 
 use crate::{Code, Problem, state::AppState};
 
+/// How many bytes a body of this route may have, where that is not the usual number.
+#[derive(Clone, Copy)]
+pub(crate) struct BodyLimit(pub(crate) usize);
+
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
 
@@ -22,9 +26,11 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
             let detail = "the body must be JSON, with Content-Type: application/json";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
+        let own = request.extensions().get::<BodyLimit>().map(|limit| limit.0);
+        let limit = own.unwrap_or(app.config.body_limit);
         let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                let detail = format!("a body may have {} bytes", app.config.body_limit);
+                let detail = format!("a body may have {limit} bytes");
                 Problem::new(Code::BodyTooLarge, detail)
             } else {
                 Problem::new(Code::InvalidRequest, "the body ended early")

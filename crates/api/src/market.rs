@@ -2,17 +2,11 @@
 
 use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State};
-use domain::{
-    id::{AccountId, MachineId, OfferId},
-    offer::OfferState,
-    time::Seconds,
-};
 use escrow::terms::{NAME, VERSION};
 use serde::Serialize;
 use store::{
     deployment::{self, Deployment},
-    offers::{self, Offer},
-    tokens,
+    offers, tokens,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,7 +18,9 @@ use crate::{
 };
 
 mod filters;
+mod offer;
 pub(crate) use filters::SearchParams;
+pub(crate) use offer::{DiskPrice, NetworkPrice, OfferView, ReservedView};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -140,75 +136,6 @@ async fn contract(State(app): State<AppState>) -> Result<Json<DeploymentView>, P
         deployed_block: found.deployed_block,
         domain,
     }))
-}
-
-/// An offer.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct OfferView {
-    #[schema(value_type = String, example = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
-    id: OfferId,
-    /// Grows with every change of its terms.
-    #[schema(example = 1)]
-    version: u32,
-    /// `listed`, `paused` or `withdrawn`.
-    #[schema(value_type = String, example = "listed")]
-    state: OfferState,
-    /// The account that earns.
-    #[schema(value_type = String, example = "acc_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
-    provider: AccountId,
-    #[schema(value_type = String, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
-    machine_id: MachineId,
-    #[schema(example = "de-fra")]
-    region: String,
-    #[schema(example = "rtx-4090")]
-    gpu_model: String,
-    /// Rented together.
-    #[schema(example = 2)]
-    gpu_count: u16,
-    /// Memory of one GPU.
-    #[schema(example = 24)]
-    vram_gb: u32,
-    /// Per GPU and hour, gross: the renter pays this and nothing on top.
-    price: Usd,
-    #[schema(value_type = u32, example = 60)]
-    min_duration_s: Seconds,
-    #[schema(value_type = u32, example = 86400)]
-    max_duration_s: Seconds,
-    /// Time is billed by the second.
-    #[schema(example = 1)]
-    granularity_s: u32,
-    /// Whether the machine was heard of lately.
-    online: bool,
-    /// Whether it can be booked now: listed, online, all its GPUs free.
-    available: bool,
-    created_at: Time,
-    updated_at: Time,
-}
-
-impl OfferView {
-    pub(crate) fn new(offer: &Offer, app: &AppState) -> Self {
-        let online = crate::provider::is_online(offer.last_heartbeat_at, &app.config, app.now());
-        let free = offer.gpus_free >= u32::from(offer.terms.gpu_count);
-        Self {
-            id: offer.id,
-            version: offer.version,
-            state: offer.state,
-            provider: offer.account,
-            machine_id: offer.machine,
-            region: offer.region.clone(),
-            gpu_model: offer.model.clone(),
-            gpu_count: offer.terms.gpu_count,
-            vram_gb: offer.vram_gb,
-            price: offer.terms.price.usd().into(),
-            min_duration_s: offer.terms.min_duration,
-            max_duration_s: offer.terms.max_duration,
-            granularity_s: 1,
-            online,
-            available: online && free && offer.state == OfferState::Listed,
-            created_at: Time(offer.created_at),
-            updated_at: Time(offer.updated_at),
-        }
-    }
 }
 
 /// A page of offers.

@@ -56,6 +56,22 @@ pub struct ProblemBody {
     pub request_id: String,
 }
 
+/// Why one item of several was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ItemProblem {
+    /// The kind of error, stable; see `/errors`.
+    #[schema(example = "etag-mismatch")]
+    pub code: String,
+    /// The kind of error in a few words.
+    pub title: String,
+    /// This occurrence in a sentence.
+    pub detail: String,
+    /// The places that are wrong, if the error is about the request.
+    pub errors: Vec<FieldError>,
+    /// True if the same item may succeed later.
+    pub retryable: bool,
+}
+
 /// An error on its way out. Which request it answers is added at the edge.
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Inner>);
@@ -105,6 +121,19 @@ impl Problem {
     #[must_use]
     pub fn code(&self) -> Code {
         self.0.code
+    }
+
+    /// The same as the refusal of one item of several.
+    #[must_use]
+    pub fn item(self) -> ItemProblem {
+        let code = self.0.code;
+        ItemProblem {
+            code: code.as_str().to_owned(),
+            title: code.title().to_owned(),
+            detail: self.0.detail,
+            errors: self.0.errors,
+            retryable: code.retryable(),
+        }
     }
 
     /// The body, for a request.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use alloy::signers::local::PrivateKeySigner;
 use axum::http::HeaderValue;
 use chain::ReadClient;
 use domain::time::{Seconds, UnixSeconds};
@@ -52,6 +53,8 @@ pub struct ApiConfig {
     pub streams_per_account: usize,
     /// How many bookings of one account may hold GPUs while nothing is locked for them.
     pub unfunded_limit: i64,
+    /// The key that quotes are signed with, if they are: it moves no money. Its `Debug` form shows its address only.
+    pub quoter: Option<PrivateKeySigner>,
     /// Other web origins that browsers may call from; empty turns CORS off.
     pub cors_origins: Vec<HeaderValue>,
 }
@@ -80,6 +83,7 @@ impl ApiConfig {
             stream_limit: 1_024,
             streams_per_account: 32,
             unfunded_limit: 3,
+            quoter: None,
             cors_origins: Vec::new(),
         }
     }

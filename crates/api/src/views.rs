@@ -1,7 +1,7 @@
 //! Shapes shared by many answers: money, times, pages.
 
 use domain::{
-    money::{Amount, UsdMicros, mul_div_floor},
+    money::{Amount, UsdDelta, UsdMicros, mul_div_floor},
     time::UnixSeconds,
 };
 use serde::{Deserialize, Serialize, Serializer};
@@ -101,6 +101,36 @@ impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = self.text().ok_or_else(|| serde::ser::Error::custom("a time after 9999"))?;
         serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+
+        let text = String::deserialize(deserializer)?;
+        let parsed = OffsetDateTime::parse(&text, &Rfc3339).ok();
+        let seconds = parsed.and_then(|at| u64::try_from(at.unix_timestamp()).ok());
+        seconds
+            .map(|at| Self(UnixSeconds(at)))
+            .ok_or_else(|| D::Error::custom("not a time since 1970 as RFC 3339 writes it"))
+    }
+}
+
+/// US dollars with a sign, exact to a millionth: what is taken off is negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({"amount": "-0.650000", "currency": "USD"}))]
+pub struct SignedUsd {
+    /// A decimal string with six fraction digits, a minus before it if it is negative; never a JSON number.
+    #[schema(value_type = String, example = "-0.650000")]
+    pub amount: UsdDelta,
+    /// `USD`.
+    pub currency: Currency,
+}
+
+impl From<UsdDelta> for SignedUsd {
+    fn from(amount: UsdDelta) -> Self {
+        Self { amount, currency: Currency::Usd }
     }
 }
 

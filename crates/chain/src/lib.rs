@@ -3,6 +3,7 @@
 
 mod client;
 mod error;
+mod feed;
 mod fees;
 mod fleet;
 mod header;

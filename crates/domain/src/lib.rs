@@ -17,6 +17,7 @@ pub mod machine;
 pub mod metering;
 pub mod money;
 pub mod offer;
+pub mod oracle;
 pub mod quote;
 pub mod rank;
 pub mod rate;

@@ -5,11 +5,13 @@
 mod amount;
 mod bps;
 mod decimal;
+mod delta;
 mod usd;
 
 pub use amount::Amount;
 pub use bps::{Bps, FeeBps};
 pub(crate) use decimal::parse_scaled;
+pub use delta::UsdDelta;
 pub use usd::UsdMicros;
 
 use alloy_primitives::U256;

@@ -1,19 +1,15 @@
 //! Offers: what a provider asks for, and the bounds on it.
 
+mod terms;
+
+pub use terms::{
+    Isolation, MAX_DISK_PRICE, MAX_DURATION, MAX_GPU_COUNT, MAX_NETWORK_PRICE, MAX_NOTICE,
+    MAX_PRICE, MAX_RESERVED_STEPS, OfferError, OfferTerms, Reserved,
+};
+
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::money::UsdMicros;
 use crate::names::named_enum;
-use crate::rate::UsdPerHour;
-use crate::time::Seconds;
-
-/// The highest price that is accepted: 1,000 dollars per GPU and hour, well above any GPU and below a slipped point.
-pub const MAX_PRICE: UsdPerHour = UsdPerHour(UsdMicros::new(1_000_000_000));
-/// The most GPUs in one offer.
-pub const MAX_GPU_COUNT: u16 = 1_024;
-/// The longest rental: 31 days.
-pub const MAX_DURATION: Seconds = Seconds(31 * 24 * 3_600);
 
 named_enum! {
     /// Whether an offer can be rented.
@@ -35,80 +31,6 @@ impl OfferState {
             Self::Listed | Self::Paused => true,
             Self::Withdrawn => matches!(next, Self::Withdrawn),
         }
-    }
-}
-
-/// The terms of one version of an offer. A rental is billed by the second, at least one: that is the escrow's rule
-/// and not the offer's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OfferTerms {
-    /// Dollars per GPU and hour, gross of the platform's fee; above 0, at most [`MAX_PRICE`].
-    pub price: UsdPerHour,
-    /// GPUs in the offer, 1 to [`MAX_GPU_COUNT`].
-    pub gpu_count: u16,
-    /// The shortest rental, at least 1 second.
-    pub min_duration: Seconds,
-    /// The longest rental, at least `min_duration`, at most [`MAX_DURATION`].
-    pub max_duration: Seconds,
-}
-
-/// What is wrong with an offer.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum OfferError {
-    /// A price of nothing.
-    #[error("the price must be above 0")]
-    PriceZero,
-    /// A price above [`MAX_PRICE`].
-    #[error("the price is above {MAX_PRICE} USD per GPU and hour")]
-    PriceTooHigh,
-    /// No GPUs, or too many.
-    #[error("the GPU count must be 1 to {MAX_GPU_COUNT}, not {0}")]
-    GpuCount(u16),
-    /// A shortest rental of no time.
-    #[error("the shortest duration must be at least 1 s")]
-    MinDurationZero,
-    /// A shortest rental longer than the longest.
-    #[error("the shortest duration, {min}, is longer than the longest, {max}")]
-    MinAboveMax {
-        /// The shortest.
-        min: Seconds,
-        /// The longest.
-        max: Seconds,
-    },
-    /// A longest rental above [`MAX_DURATION`].
-    #[error("the longest duration is above {MAX_DURATION}")]
-    MaxDurationTooLong,
-    /// A GPU model's name in the wrong form.
-    #[error(
-        "a GPU model is 2 to 48 lowercase letters and digits with single hyphens between, such as h100-sxm-80gb"
-    )]
-    ModelSlug,
-}
-
-impl OfferTerms {
-    /// # Errors
-    /// The first bound that the terms break.
-    pub fn validate(&self) -> Result<(), OfferError> {
-        if self.price.usd() == UsdMicros::ZERO {
-            return Err(OfferError::PriceZero);
-        }
-        if self.price > MAX_PRICE {
-            return Err(OfferError::PriceTooHigh);
-        }
-        if self.gpu_count == 0 || self.gpu_count > MAX_GPU_COUNT {
-            return Err(OfferError::GpuCount(self.gpu_count));
-        }
-        if self.min_duration == Seconds::ZERO {
-            return Err(OfferError::MinDurationZero);
-        }
-        if self.min_duration > self.max_duration {
-            return Err(OfferError::MinAboveMax { min: self.min_duration, max: self.max_duration });
-        }
-        if self.max_duration > MAX_DURATION {
-            return Err(OfferError::MaxDurationTooLong);
-        }
-        Ok(())
     }
 }
 

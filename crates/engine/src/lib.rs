@@ -1,6 +1,6 @@
 //! The loops that move money: the lane sends, the watcher listens, the conductor keeps time, the
-//! reconciler checks. Beside them the surveyor samples prices and the assessor computes what machines have shown; both
-//! only look on. Each is a `tick()` that can be run alone; [`run`] drives them all.
+//! reconciler checks. Beside them the oracle asks what tokens cost, the surveyor samples prices and the assessor computes
+//! what machines have shown; all three only look on. Each is a `tick()` that can be run alone; [`run`] drives them all.
 
 mod apply;
 mod assess;
@@ -10,6 +10,7 @@ mod error;
 mod final_events;
 mod freezing;
 mod lane;
+mod oracle;
 mod pace;
 mod pause;
 mod reconciler;
@@ -22,6 +23,7 @@ pub use assess::Assessor;
 pub use conductor::Conductor;
 pub use error::EngineError;
 pub use lane::{Lane, LaneSettings};
+pub use oracle::{Oracle, Priced};
 pub use reconciler::{Reconciler, Report, TokenReport};
 pub use run::{Engine, EngineSettings, run};
 pub use site::Site;

@@ -17,8 +17,8 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Assessor, Conductor, EngineError, Lane, LaneSettings, Reconciler, Site, Surveyor, Watcher,
-    pace::Pace,
+    Assessor, Conductor, EngineError, Lane, LaneSettings, Oracle, Reconciler, Site, Surveyor,
+    Watcher, pace::Pace,
 };
 
 /// Pauses between ticks.
@@ -30,6 +30,8 @@ pub struct EngineSettings {
     pub lane_poll: Duration,
     /// Between two reconciliations, at most: one follows every new final block.
     pub reconcile: Duration,
+    /// Between two looks at the oracles' prices.
+    pub oracle: Duration,
     /// How the lane sends.
     pub lane: LaneSettings,
 }
@@ -64,6 +66,7 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
     let watcher = Watcher::new(store.clone(), client.clone(), site.clone());
     let conductor = Conductor::new(store.clone());
     let (surveyor, assessor) = (Surveyor::new(store.clone()), Assessor::new(store.clone()));
+    let oracle = Oracle::new(store.clone(), client.clone());
     let reconciler = Reconciler::new(store, client, site);
     // A new final block is compared at once; the pause is for when there is none.
     let (finalised, never) = (Notify::new(), Notify::new());
@@ -82,6 +85,9 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
         }),
         keep_going("conductor", settings.poll, (&stop, &never), || async {
             conductor.tick().await.map(|_| None)
+        }),
+        keep_going("oracle", settings.oracle, (&stop, &never), || async {
+            oracle.tick().await.map(|_| None)
         }),
         keep_going("reconciler", settings.reconcile, (&stop, &finalised), || async {
             reconciler.tick().await.map(|_| None)

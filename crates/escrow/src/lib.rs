@@ -3,6 +3,7 @@
 
 pub mod calldata;
 mod event;
+pub mod quote;
 pub mod reading;
 mod refusal;
 pub mod signed;
@@ -36,6 +37,16 @@ pub mod bindings {
         #[sol(rpc)]
         Lens,
         "abi/Lens.json"
+    );
+    alloy::sol!(
+        #[sol(rpc)]
+        LocalFeed,
+        "abi/LocalFeed.json"
+    );
+    alloy::sol!(
+        #[sol(rpc)]
+        LocalToken,
+        "abi/LocalToken.json"
     );
     alloy::sol!(
         #[sol(rpc)]

@@ -26,7 +26,7 @@ mod sol {
 pub use sol::Reading;
 
 /// Why a signature was refused.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum SignatureError {
     /// Not 65 bytes of r, s and v.
     #[error("the signature is malformed")]

@@ -9,6 +9,7 @@ use domain::{money::Amount, time::UnixSeconds};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    quote::Quote,
     signed::{
         self, AgreedEnd, End, PermitWitnessTransferFrom, PrepaidLock, ReceiveWithAuthorization,
         Withdrawal,
@@ -147,6 +148,57 @@ pub fn permit2(signed: &PermitWitnessTransferFrom, domain: &Eip712Domain) -> Val
         "witness": message_of_terms!(signed.witness),
     });
     typed_data::<PermitWitnessTransferFrom>(domain, message)
+}
+
+/// A quote that the platform signed, in the domain of quotes.
+#[must_use]
+pub fn quote(quote: &Quote, domain: &Eip712Domain) -> Value {
+    let lines: Vec<Value> = quote
+        .lines
+        .iter()
+        .map(|line| {
+            json!({
+                "kind": line.kind,
+                "unit": line.unit,
+                "unitPrice": line.unitPrice.to_string(),
+                "quantity": line.quantity.to_string(),
+                "max": line.max.to_string(),
+            })
+        })
+        .collect();
+    let order = &quote.order;
+    let message = json!({
+        "id": quote.id,
+        "order": {
+            "offer": order.offer,
+            "offerVersion": order.offerVersion.to_string(),
+            "machine": order.machine,
+            "gpuModel": order.gpuModel,
+            "gpuCount": order.gpuCount.to_string(),
+            "durationSecs": order.durationSecs.to_string(),
+            "diskGb": order.diskGb.to_string(),
+            "upGb": order.upGb.to_string(),
+            "downGb": order.downGb.to_string(),
+            "template": order.template,
+        },
+        "lines": lines,
+        "usdPerHour": quote.usdPerHour.to_string(),
+        "usdMax": quote.usdMax.to_string(),
+        "rental": quote.rental,
+        "terms": message_of_terms!(quote.terms),
+        "deposit": quote.deposit.to_string(),
+        "fx": {
+            "usdPerToken": quote.fx.usdPerToken.to_string(),
+            "source": quote.fx.source,
+            "pricedAt": quote.fx.pricedAt.to_string(),
+        },
+        "createdAt": quote.createdAt.to_string(),
+        "expiresAt": quote.expiresAt.to_string(),
+        "readySecs": quote.readySecs.to_string(),
+        "noticeSecs": quote.noticeSecs.to_string(),
+        "refundRule": quote.refundRule,
+    });
+    typed_data::<Quote>(domain, message)
 }
 
 /// What an EIP-2612 permit says.

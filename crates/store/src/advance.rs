@@ -223,7 +223,20 @@ async fn provision(
 ) -> Result<(), StoreError> {
     let gpus = rentals::gpus(tx, rental.id).await?;
     let uuids: Vec<&str> = gpus.iter().map(|gpu| gpu.vendor_uuid.as_str()).collect();
-    order(tx, rental, CommandKind::Provision, json!({ "gpus": uuids }), now).await
+    let quote = quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
+    let extras = quote.extras;
+    // the allowance grows with the time used, so that whoever shapes the traffic must know for how long it is
+    let payload = json!({
+        "gpus": uuids,
+        "disk_gb": extras.disk_gb,
+        "template": extras.template,
+        "network": {
+            "up_gb": extras.up_gb,
+            "down_gb": extras.down_gb,
+            "over_s": quote.duration,
+        },
+    });
+    order(tx, rental, CommandKind::Provision, payload, now).await
 }
 
 async fn order(

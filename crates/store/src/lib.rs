@@ -9,6 +9,7 @@ pub mod commands;
 pub mod convert;
 pub mod deployment;
 pub mod ends;
+pub mod feeds;
 pub mod freezes;
 pub mod gpu_models;
 pub mod health;

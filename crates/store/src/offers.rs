@@ -2,16 +2,19 @@
 
 use domain::{
     id::{AccountId, MachineId, OfferId},
-    money::UsdMicros,
     offer::{OfferState, OfferTerms},
-    rate::UsdPerHour,
     time::UnixSeconds,
 };
 
 use crate::{
     Connection, StoreError,
-    convert::{duration, seconds, ts},
+    convert::{seconds, ts},
 };
+
+mod terms;
+
+pub use terms::terms_at;
+use terms::{TermsColumns, add_version};
 
 /// An offer at its current version, with what can be seen of its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Offer {
     pub vram_gb: u32,
     /// GPUs of this model in the machine that no rental holds.
     pub gpus_free: u32,
+    /// GPUs of this model in the machine.
+    pub gpus_all: u32,
     /// When the machine's agent was last heard of.
     pub last_heartbeat_at: Option<UnixSeconds>,
     /// When it was first made.
@@ -77,32 +82,6 @@ pub async fn create(tx: &mut Connection, offer: &NewOffer) -> Result<(), StoreEr
     .execute(&mut *tx)
     .await?;
     add_version(tx, offer.id, 1, &offer.model, &offer.terms, offer.now).await
-}
-
-async fn add_version(
-    tx: &mut Connection,
-    id: OfferId,
-    version: i32,
-    model: &str,
-    terms: &OfferTerms,
-    now: UnixSeconds,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO offer_versions (offer_id, version, model, gpu_count, usd_micros_per_hour,
-                                     min_duration_s, max_duration_s, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        id.uuid(),
-        version,
-        model,
-        i16::try_from(terms.gpu_count).map_err(StoreError::corrupt)?,
-        i64::try_from(terms.price.usd().get()).map_err(StoreError::corrupt)?,
-        i64::from(terms.min_duration.get()),
-        i64::from(terms.max_duration.get()),
-        ts(now)?,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// Changes an offer that still is as `expected` was read: its state, and, if the terms differ, its
@@ -154,20 +133,44 @@ struct Row {
     updated_at: time::OffsetDateTime,
     model: String,
     gpu_count: i16,
+    chunks: Vec<i16>,
     usd_micros_per_hour: i64,
     min_duration_s: i64,
     max_duration_s: i64,
+    reserved: serde_json::Value,
+    disk_micros_per_gb_month: i64,
+    disk_gb: i32,
+    up_micros_per_gb: i64,
+    down_micros_per_gb: i64,
+    notice_s: i32,
+    isolation: String,
+    available_until: Option<time::OffsetDateTime>,
     region: String,
     last_heartbeat_at: Option<time::OffsetDateTime>,
     vram_gb: i32,
     gpus_free: i64,
+    gpus_all: i64,
 }
 
 impl TryFrom<Row> for Offer {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let usd = u64::try_from(row.usd_micros_per_hour).map_err(StoreError::corrupt)?;
+        let columns = TermsColumns {
+            gpu_count: row.gpu_count,
+            chunks: row.chunks,
+            usd_micros_per_hour: row.usd_micros_per_hour,
+            min_duration_s: row.min_duration_s,
+            max_duration_s: row.max_duration_s,
+            reserved: row.reserved,
+            disk_micros_per_gb_month: row.disk_micros_per_gb_month,
+            disk_gb: row.disk_gb,
+            up_micros_per_gb: row.up_micros_per_gb,
+            down_micros_per_gb: row.down_micros_per_gb,
+            notice_s: row.notice_s,
+            isolation: row.isolation,
+            available_until: row.available_until,
+        };
         Ok(Self {
             id: OfferId::from_uuid(row.id),
             machine: MachineId::from_uuid(row.machine_id),
@@ -175,15 +178,11 @@ impl TryFrom<Row> for Offer {
             state: row.state.parse().map_err(StoreError::corrupt)?,
             version: u32::try_from(row.version).map_err(StoreError::corrupt)?,
             model: row.model,
-            terms: OfferTerms {
-                price: UsdPerHour(UsdMicros::new(usd)),
-                gpu_count: u16::try_from(row.gpu_count).map_err(StoreError::corrupt)?,
-                min_duration: duration(row.min_duration_s)?,
-                max_duration: duration(row.max_duration_s)?,
-            },
+            terms: columns.read()?,
             region: row.region,
             vram_gb: u32::try_from(row.vram_gb).map_err(StoreError::corrupt)?,
             gpus_free: u32::try_from(row.gpus_free).map_err(StoreError::corrupt)?,
+            gpus_all: u32::try_from(row.gpus_all).map_err(StoreError::corrupt)?,
             last_heartbeat_at: row.last_heartbeat_at.map(seconds).transpose()?,
             created_at: seconds(row.created_at)?,
             updated_at: seconds(row.updated_at)?,
@@ -197,17 +196,22 @@ macro_rules! offers {
         sqlx::query_as!(
             Row,
             r#"SELECT o.id, o.machine_id, o.account_id, o.state, o.version, o.created_at, o.updated_at,
-                      v.model, v.gpu_count, v.usd_micros_per_hour, v.min_duration_s, v.max_duration_s,
-                      m.region, m.last_heartbeat_at, g.vram_gb, free.gpus AS "gpus_free!"
+                      v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour, v.min_duration_s,
+                      v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, v.disk_gb,
+                      v.up_micros_per_gb, v.down_micros_per_gb, v.notice_s, v.isolation,
+                      v.available_until, m.region, m.last_heartbeat_at, g.vram_gb,
+                      free.gpus AS "gpus_free!", free.of AS "gpus_all!"
                FROM offers o
                JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
                JOIN machines m ON m.id = o.machine_id
                JOIN gpu_models g ON g.slug = v.model
                CROSS JOIN LATERAL (
-                   SELECT count(*) AS gpus FROM gpus u
-                   WHERE u.machine_id = o.machine_id AND u.model = v.model AND NOT EXISTS (
-                       SELECT FROM rental_gpus h
-                       WHERE h.gpu_id = u.id AND h.during && tstzrange($1, NULL))) AS free "#
+                   SELECT count(*) FILTER (WHERE NOT EXISTS (
+                              SELECT FROM rental_gpus h
+                              WHERE h.gpu_id = u.id AND h.during && tstzrange($1, NULL))) AS gpus,
+                          count(*) AS of
+                   FROM gpus u
+                   WHERE u.machine_id = o.machine_id AND u.model = v.model) AS free "#
                 $(+ $tail)+,
             $($argument),+
         )
@@ -231,36 +235,4 @@ pub async fn get(
         .await?
         .map(Offer::try_from)
         .transpose()
-}
-
-/// The terms of one version of an offer, if there is such a version.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn terms_at(
-    connection: &mut Connection,
-    id: OfferId,
-    version: u32,
-) -> Result<Option<OfferTerms>, StoreError> {
-    let Ok(version) = i32::try_from(version) else {
-        return Ok(None);
-    };
-    let row = sqlx::query!(
-        "SELECT gpu_count, usd_micros_per_hour, min_duration_s, max_duration_s
-         FROM offer_versions WHERE offer_id = $1 AND version = $2",
-        id.uuid(),
-        version,
-    )
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
-        let usd = u64::try_from(row.usd_micros_per_hour).map_err(StoreError::corrupt)?;
-        Ok(OfferTerms {
-            price: UsdPerHour(UsdMicros::new(usd)),
-            gpu_count: u16::try_from(row.gpu_count).map_err(StoreError::corrupt)?,
-            min_duration: duration(row.min_duration_s)?,
-            max_duration: duration(row.max_duration_s)?,
-        })
-    })
-    .transpose()
 }

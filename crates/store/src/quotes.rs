@@ -31,11 +31,13 @@ pub struct Quote {
     pub machine: MachineId,
     /// The GPU model of that version.
     pub model: String,
-    /// The number of GPUs of that version; a rental takes all of them.
+    /// How many GPUs: one of that version's chunks.
     pub gpu_count: u16,
+    /// What is ordered beside the GPUs.
+    pub extras: Extras,
     /// For how long the deposit pays.
     pub duration: Seconds,
-    /// Dollars per hour for all GPUs together.
+    /// Dollars per hour for everything together.
     pub usd_per_hour: UsdPerHour,
     /// The lines shown to the renter, as JSON.
     pub lines: Value,
@@ -45,7 +47,7 @@ pub struct Quote {
     pub provider: Address,
     /// What it is paid in; zero is the native coin.
     pub token: Address,
-    /// Base units per hour for all GPUs together.
+    /// Base units per hour for everything together.
     pub rate: TokenRate,
     /// The platform's share of the gross.
     pub fee: FeeBps,
@@ -63,6 +65,54 @@ pub struct Quote {
     pub created_at: UnixSeconds,
     /// From this second on it cannot be booked.
     pub expires_at: UnixSeconds,
+    /// The token's price that it converts at; quotes from before this was kept have none.
+    pub fx: Option<Fx>,
+    /// What is promised with the price; quotes from before this was kept have none.
+    pub sla: Option<Sla>,
+    /// The platform's signature over all of it, if it signs.
+    pub seal: Option<Seal>,
+}
+
+/// What is ordered beside the GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Disk in GB.
+    pub disk_gb: u32,
+    /// GB that may be sent from the machine.
+    pub up_gb: u32,
+    /// GB that the machine may receive.
+    pub down_gb: u32,
+    /// What runs, as slug@version.
+    pub template: Option<String>,
+}
+
+/// A token's price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fx {
+    /// Dollars for one whole token.
+    pub usd_per_token: UsdMicros,
+    /// Who says so.
+    pub source: String,
+    /// When that was.
+    pub at: UnixSeconds,
+}
+
+/// What is promised with a price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sla {
+    /// Ready within so much of the lock, or everything goes back.
+    pub ready: Seconds,
+    /// Told so long before the provider ends it.
+    pub notice: Seconds,
+}
+
+/// Who signed a quote, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The platform's quoting key.
+    pub signer: Address,
+    /// r, s and v.
+    pub signature: [u8; 65],
 }
 
 impl Quote {
@@ -82,17 +132,24 @@ impl Quote {
     }
 }
 
-/// Stores a quote. The offer's version must exist; `machine`, `model` and `gpu_count` are its own and
-/// are not stored a second time.
+/// Stores a quote. The offer's version must exist; `machine` and `model` are its own and are not stored a second
+/// time.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] on `quotes_escrow_id_key` if the same terms were quoted before.
 pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError> {
+    let (extras, fx) = (&quote.extras, quote.fx.as_ref());
+    let gb = |value: u32| i32::try_from(value).map_err(StoreError::corrupt);
+    let span = |value: Seconds| i32::try_from(value.get()).map_err(StoreError::corrupt);
+    let usd_per_token = fx.map(|fx| i64::try_from(fx.usd_per_token.get())).transpose();
     sqlx::query!(
         "INSERT INTO quotes (id, account_id, offer_id, offer_version, duration_s, usd_micros_per_hour,
                              lines, renter, provider, token, price_per_hour, fee_bps, start_by,
-                             holdback_s, order_hash, escrow_id, deposit, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+                             holdback_s, order_hash, escrow_id, deposit, created_at, expires_at,
+                             gpu_count, disk_gb, up_gb, down_gb, template, usd_micros_per_token,
+                             priced_by, priced_at, ready_s, notice_s, signer, signature)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                 $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)",
         quote.id.uuid(),
         quote.account.uuid(),
         quote.offer.uuid(),
@@ -112,6 +169,18 @@ pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError
         numeric(quote.deposit),
         ts(quote.created_at)?,
         ts(quote.expires_at)?,
+        i16::try_from(quote.gpu_count).map_err(StoreError::corrupt)?,
+        gb(extras.disk_gb)?,
+        gb(extras.up_gb)?,
+        gb(extras.down_gb)?,
+        extras.template,
+        usd_per_token.map_err(StoreError::corrupt)?,
+        fx.map(|fx| fx.source.as_str()),
+        fx.map(|fx| ts(fx.at)).transpose()?,
+        quote.sla.map(|sla| span(sla.ready)).transpose()?,
+        quote.sla.map(|sla| span(sla.notice)).transpose()?,
+        quote.seal.as_ref().map(|seal| seal.signer.as_slice()),
+        quote.seal.as_ref().map(|seal| seal.signature.as_slice()),
     )
     .execute(tx)
     .await?;
@@ -124,14 +193,16 @@ pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quote>, StoreError> {
     let row = sqlx::query!(
-        "SELECT q.id, q.account_id, q.offer_id, q.offer_version, o.machine_id, v.model, v.gpu_count,
-                q.duration_s, q.usd_micros_per_hour, q.lines, q.renter, q.provider, q.token,
+        r#"SELECT q.id, q.account_id, q.offer_id, q.offer_version, o.machine_id, v.model,
+                coalesce(q.gpu_count, v.gpu_count) AS "gpu_count!", q.disk_gb, q.up_gb, q.down_gb,
+                q.template, q.usd_micros_per_token, q.priced_by, q.priced_at, q.ready_s, q.notice_s,
+                q.signer, q.signature, q.duration_s, q.usd_micros_per_hour, q.lines, q.renter, q.provider, q.token,
                 q.price_per_hour, q.fee_bps, q.start_by, q.holdback_s, q.order_hash, q.escrow_id,
                 q.deposit, q.created_at, q.expires_at
          FROM quotes q
          JOIN offers o ON o.id = q.offer_id
          JOIN offer_versions v ON v.offer_id = q.offer_id AND v.version = q.offer_version
-         WHERE q.id = $1",
+         WHERE q.id = $1"#,
         id.uuid()
     )
     .fetch_optional(connection)
@@ -139,6 +210,29 @@ pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quot
     row.map(|row| {
         let usd = u64::try_from(row.usd_micros_per_hour).map_err(StoreError::corrupt)?;
         let fee = u16::try_from(row.fee_bps).map_err(StoreError::corrupt)?;
+        let gb = |value: i32| u32::try_from(value).map_err(StoreError::corrupt);
+        let span = |value: i32| u32::try_from(value).map(Seconds).map_err(StoreError::corrupt);
+        let fx = match (row.usd_micros_per_token, row.priced_by, row.priced_at) {
+            (Some(usd), Some(source), Some(at)) => Some(Fx {
+                usd_per_token: UsdMicros::new(u64::try_from(usd).map_err(StoreError::corrupt)?),
+                source,
+                at: seconds(at)?,
+            }),
+            (_, _, _) => None,
+        };
+        let sla = match (row.ready_s, row.notice_s) {
+            (Some(ready), Some(notice)) => Some(Sla { ready: span(ready)?, notice: span(notice)? }),
+            (_, _) => None,
+        };
+        let seal = match (row.signer, row.signature) {
+            (Some(signer), Some(signature)) => Some(Seal {
+                signer: address(&signer)?,
+                signature: signature
+                    .try_into()
+                    .map_err(|_| StoreError::corrupt("a signature has 65 bytes"))?,
+            }),
+            (_, _) => None,
+        };
         Ok(Quote {
             id: QuoteId::from_uuid(row.id),
             account: AccountId::from_uuid(row.account_id),
@@ -147,6 +241,12 @@ pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quot
             machine: MachineId::from_uuid(row.machine_id),
             model: row.model,
             gpu_count: u16::try_from(row.gpu_count).map_err(StoreError::corrupt)?,
+            extras: Extras {
+                disk_gb: gb(row.disk_gb)?,
+                up_gb: gb(row.up_gb)?,
+                down_gb: gb(row.down_gb)?,
+                template: row.template,
+            },
             duration: duration(row.duration_s)?,
             usd_per_hour: UsdPerHour(UsdMicros::new(usd)),
             lines: row.lines,
@@ -162,6 +262,9 @@ pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quot
             deposit: amount(&row.deposit)?,
             created_at: seconds(row.created_at)?,
             expires_at: seconds(row.expires_at)?,
+            fx,
+            sla,
+            seal,
         })
     })
     .transpose()
@@ -177,4 +280,23 @@ pub async fn lock(tx: &mut Connection, escrow_id: B256) -> Result<(), StoreError
         .fetch_optional(tx)
         .await?;
     Ok(())
+}
+
+/// Whether there is this version of a template.
+///
+/// # Errors
+/// The database's.
+pub async fn template_exists(
+    connection: &mut Connection,
+    slug: &str,
+    version: i32,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM templates WHERE slug = $1 AND version = $2) AS "found!""#,
+        slug,
+        version,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(found)
 }

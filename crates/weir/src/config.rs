@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
+use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use chain::{FeePolicy, Signer};
 use domain::{money::FeeBps, time::Seconds};
 use engine::{EngineSettings, LaneSettings};
@@ -41,6 +42,20 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "private key that starts and closes rentals, or several with commas between them, which send side by side; only `weir work` reads it",
     ),
+    key(
+        "WEIR_QUOTE_KEY",
+        "",
+        "private key that quotes are signed with, which must have no role in the escrow and no funds; only `weir serve` \
+         reads it; empty means that quotes are not signed",
+    ),
+    key(
+        "WEIR_PRICE_FEEDS",
+        "",
+        "feeds with Chainlink's AggregatorV3Interface, which `weir work` asks for tokens' prices: \
+         `SYMBOL=0xFEED/SECONDS` with commas between them, SECONDS being the age from which on a price is none; \
+         docs/MARKET.md has Polygon's",
+    ),
+    key("WEIR_ORACLE_S", "15", "seconds between two looks at the price feeds"),
     key("WEIR_LOG", "info", "log filter, as tracing's EnvFilter takes it"),
     key("WEIR_LOG_FORMAT", "text", "`text` or `json`"),
     key("WEIR_DB_CONNECTIONS", "16", "most database connections of one process"),
@@ -125,6 +140,8 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     pub(crate) public_url: String,
     pub(crate) operator_key: Option<String>,
+    pub(crate) quote_key: Option<String>,
+    pub(crate) feeds: Vec<FeedSetting>,
     pub(crate) metrics_listen: Option<String>,
     pub(crate) connections: u32,
     pub(crate) heartbeat: Seconds,
@@ -183,6 +200,8 @@ impl Config {
             public_url,
             listen,
             operator_key: optional("WEIR_OPERATOR_KEY"),
+            quote_key: optional("WEIR_QUOTE_KEY"),
+            feeds: feeds(&text("WEIR_PRICE_FEEDS"))?,
             metrics_listen: optional("WEIR_METRICS_LISTEN"),
             connections: number("WEIR_DB_CONNECTIONS")?,
             heartbeat,
@@ -224,6 +243,19 @@ impl Config {
         Ok(signers)
     }
 
+    /// The key that quotes are signed with, if they are.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(crate) fn quoter(&self) -> Result<Option<PrivateKeySigner>, Failure> {
+        let Some(key) = self.quote_key.as_deref() else {
+            return Ok(None);
+        };
+        let key: PrivateKeySigner =
+            key.parse().map_err(|_| Failure::new("WEIR_QUOTE_KEY is not a private key"))?;
+        Ok(Some(key))
+    }
+
     /// The chain's URL.
     ///
     /// # Errors
@@ -235,6 +267,46 @@ impl Config {
     }
 }
 
+/// The oracle of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FeedSetting {
+    pub(crate) symbol: String,
+    pub(crate) feed: Address,
+    pub(crate) max_age: Seconds,
+}
+
+/// The longest age of a price: a week.
+const MAX_FEED_AGE: u32 = 604_800;
+
+fn feeds(list: &str) -> Result<Vec<FeedSetting>, Failure> {
+    let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let settings = parts.map(|part| {
+        feed(part).ok_or_else(|| {
+            let form = format!("SYMBOL=0xFEED/SECONDS with 1 to {MAX_FEED_AGE} seconds");
+            Failure::new(format!("WEIR_PRICE_FEEDS: {part:?} is not of the form {form}"))
+        })
+    });
+    let settings = settings.collect::<Result<Vec<_>, _>>()?;
+    let symbols: BTreeSet<_> = settings.iter().map(|setting| &setting.symbol).collect();
+    if symbols.len() < settings.len() {
+        return Err(Failure::new("WEIR_PRICE_FEEDS names a token twice"));
+    }
+    Ok(settings)
+}
+
+fn feed(part: &str) -> Option<FeedSetting> {
+    let (symbol, rest) = part.split_once('=')?;
+    let (feed, seconds) = rest.split_once('/')?;
+    let max_age = seconds.trim().parse().ok().filter(|age| (1..=MAX_FEED_AGE).contains(age))?;
+    let symbol = symbol.trim().to_owned();
+    let feed: Address = feed.trim().parse().ok()?;
+    (!symbol.is_empty() && !feed.is_zero()).then_some(FeedSetting {
+        symbol,
+        feed,
+        max_age: Seconds(max_age),
+    })
+}
+
 fn engine_settings() -> Result<EngineSettings, Failure> {
     const GWEI: u128 = 1_000_000_000;
     let gwei = |name| number::<u32>(name).map(|value| u128::from(value).saturating_mul(GWEI));
@@ -242,6 +314,7 @@ fn engine_settings() -> Result<EngineSettings, Failure> {
         poll: Duration::from_millis(number::<u64>("WEIR_POLL_MS")?.max(10)),
         reconcile: Duration::from_secs(number::<u64>("WEIR_RECONCILE_S")?.max(1)),
         lane_poll: Duration::from_millis(number::<u64>("WEIR_LANE_POLL_MS")?.max(10)),
+        oracle: Duration::from_secs(number::<u64>("WEIR_ORACLE_S")?.max(1)),
         lane: LaneSettings {
             resend_after: Duration::from_secs(number::<u64>("WEIR_RESEND_S")?.max(1)),
             replace_after: Duration::from_secs(number::<u64>("WEIR_REPLACE_S")?.max(1)),
@@ -317,6 +390,29 @@ mod tests {
         }
         let page = std::fs::read_to_string(path).unwrap_or_default();
         assert_eq!(page, as_markdown(), "run UPDATE_DOCS=1 cargo test -p weir");
+    }
+
+    #[test]
+    fn feeds_have_one_form() {
+        let polygon = "POL=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/120, WETH=0xF9680D99D6C9589e2a93a78A04A279e509205945/3600,";
+        let read = feeds(polygon).unwrap();
+        let said: Vec<_> =
+            read.iter().map(|one| (one.symbol.as_str(), one.max_age.get())).collect();
+        assert_eq!(said, [("POL", 120), ("WETH", 3_600)]);
+        assert_eq!(feeds("").unwrap(), []);
+        let zero = "0x0000000000000000000000000000000000000000";
+        for bad in [
+            "POL",
+            "POL=0xAB59/120",
+            "POL=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0",
+            "POL=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/0",
+            "POL=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/604801",
+            "=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/60",
+            &format!("POL={zero}/60"),
+            "A=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/60,A=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/60",
+        ] {
+            assert!(feeds(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -17,11 +17,16 @@ use escrow::bindings::{Escrow, TestUSDC};
 use store::{
     Store, StoreError, TxError,
     deployment::{self, Deployment},
+    feeds,
     tokens::{self, Token},
 };
 use testkit::anvil::DEV_KEYS;
 
 use crate::{failure::Failure, wallet::Wallet};
+
+mod local;
+
+use local::Priced;
 
 /// The roles that anvil's well-known test accounts play on a local chain.
 pub(crate) struct Roles;
@@ -41,12 +46,13 @@ impl Roles {
     pub(crate) const PROVIDER: &'static str = DEV_KEYS[5];
     /// Decides disputes about held seconds.
     pub(crate) const ARBITER: &'static str = DEV_KEYS[7];
+    /// Signs quotes. The eleventh account of the same public mnemonic: anvil gives money to ten.
+    pub(crate) const QUOTER: &'static str =
+        "0xf214f2b2cd398c806f84e317254e0f0b801d0643303237d97a22a48e01628897";
 }
 
 /// The chain id of local chains.
 const LOCAL_CHAIN: u64 = 31_337;
-/// What one whole native coin is worth on a local chain, in millionths of a dollar.
-const LOCAL_POL: UsdMicros = UsdMicros::new(250_000);
 /// The test dollars that the renter starts with.
 const TEST_DOLLARS: u64 = 10_000_000_000;
 
@@ -65,6 +71,7 @@ pub(crate) async fn ensure(
     };
     if let Some(known) = known {
         engine::Site::check(client, &known).await.map_err(Failure::during("the chain"))?;
+        local::renew(store, client, rpc_url, known.chain_id == LOCAL_CHAIN).await?;
         return Ok(known);
     }
     // The keys are known to everybody: where they happen to have money is no place for a contract of theirs.
@@ -86,6 +93,7 @@ struct Deployed {
     deployment: Deployment,
     usdc: Address,
     usdc_domain: (String, String),
+    wrapped: Vec<Priced>,
     at: UnixSeconds,
 }
 
@@ -95,13 +103,16 @@ async fn deploy(owner: &Wallet, client: &ReadClient, rpc_url: &str) -> Result<De
     };
     let renter = of(Roles::RENTER).await?;
     let (usdc, _) = owner.deploy(TestUSDC::BYTECODE.clone()).await?;
+    let wrapped = local::deploy(owner, renter).await?;
+    let mut listed = vec![usdc];
+    listed.extend(wrapped.iter().map(|token| token.token.address));
     let config = Escrow::Config {
         owner: owner.address(),
         guardian: of(Roles::GUARDIAN).await?,
         treasury: of(Roles::TREASURY).await?,
         arbiter: of(Roles::ARBITER).await?,
         operators: vec![of(Roles::OPERATOR).await?],
-        tokens: vec![Address::ZERO, usdc],
+        tokens: listed,
     };
     let constructor = Escrow::constructorCall { config };
     let (escrow, block) =
@@ -129,6 +140,7 @@ async fn deploy(owner: &Wallet, client: &ReadClient, rpc_url: &str) -> Result<De
             deployed_block: block,
         },
         usdc,
+        wrapped,
         usdc_domain: permit_domain(client, usdc).await?,
         at: head.timestamp,
     })
@@ -152,33 +164,27 @@ async fn permit_domain(client: &ReadClient, token: Address) -> Result<(String, S
 }
 
 async fn record(store: &Store, deployed: &Deployed) -> Result<(), Failure> {
-    let decimals = |places| Decimals::new(places).map_err(Failure::during("decimals"));
-    let native = Token {
-        address: Address::ZERO,
-        symbol: "POL".to_owned(),
-        decimals: decimals(18)?,
-        usd: LOCAL_POL,
-        price_source: "fixed for the local chain".to_owned(),
-        priced_at: deployed.at,
-        permit: None,
-    };
     let usdc = Token {
         address: deployed.usdc,
         symbol: "USDC".to_owned(),
-        decimals: decimals(6)?,
+        decimals: Decimals::new(6).map_err(Failure::during("decimals"))?,
         usd: UsdMicros::new(1_000_000),
         price_source: "a US dollar by definition".to_owned(),
         priced_at: deployed.at,
         permit: Some(deployed.usdc_domain.clone()),
     };
     let site = deployed.deployment.clone();
+    let priced: Vec<Priced> = deployed.wrapped.iter().map(|one| one.at(deployed.at)).collect();
     let recorded = store
         .write("record deployment", move |tx| {
-            let (site, listed) = (site.clone(), [native.clone(), usdc.clone()]);
+            let (site, usdc, priced) = (site.clone(), usdc.clone(), priced.clone());
             Box::pin(async move {
                 deployment::record(tx, &site).await?;
-                for token in &listed {
-                    tokens::upsert(tx, token).await?;
+                tokens::upsert(tx, &usdc).await?;
+                for one in &priced {
+                    tokens::upsert(tx, &one.token).await?;
+                    feeds::name(tx, one.token.address, one.feed, one.decimals, local::MAX_AGE)
+                        .await?;
                 }
                 Ok::<_, TxError<StoreError>>(())
             })

@@ -5,6 +5,7 @@ mod chain;
 mod database;
 mod finding;
 mod judge;
+mod quoter;
 mod signer;
 mod tokens;
 

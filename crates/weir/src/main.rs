@@ -8,6 +8,7 @@ mod demo;
 mod deploy;
 mod doctor;
 mod failure;
+mod feeds;
 mod freezes;
 mod machines;
 mod metrics;

@@ -31,6 +31,11 @@ pub(crate) async fn run() -> Result<(), Failure> {
     settings.heartbeat_interval = config.heartbeat;
     settings.unready_for = config.unready;
     settings.drain_timeout = config.drain;
+    settings.quoter = config.quoter()?;
+    match &settings.quoter {
+        Some(key) => tracing::info!(quoter = %key.address(), "quotes are signed"),
+        None => tracing::warn!("WEIR_QUOTE_KEY is not set: quotes are not signed"),
+    }
     let state = AppState::new(store.clone(), client, settings, Some(metrics));
     state.probe_tokens().await.map_err(Failure::during("the database"))?;
     let listener = tokio::net::TcpListener::bind(&config.listen).await.map_err(|error| {

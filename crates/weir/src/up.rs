@@ -296,16 +296,20 @@ fn worker(config: &Config, folder: &Folder, place: &Place) -> Plan {
         name: "work",
         arguments: vec!["work".to_owned()],
         environment,
-        without: &[],
+        without: &["WEIR_QUOTE_KEY"],
         log: folder.log("work"),
     }
 }
 
 fn server(config: &Config, folder: &Folder, place: &Place) -> Plan {
+    let mut environment = environment(config, place);
+    let key = config::text("WEIR_QUOTE_KEY");
+    let key = if key.is_empty() { Roles::QUOTER.to_owned() } else { key };
+    environment.insert("WEIR_QUOTE_KEY".to_owned(), key);
     Plan {
         name: "serve",
         arguments: vec!["serve".to_owned()],
-        environment: environment(config, place),
+        environment,
         // the process that answers the internet holds no key that moves money
         without: &["WEIR_OPERATOR_KEY"],
         log: folder.log("serve"),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     failure::Failure,
+    feeds,
     metrics::Process,
     serve::{CLOSE_WITHIN, no_deployment, open_store},
     shutdown, telemetry,
@@ -29,6 +30,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     };
     let known = known.ok_or_else(no_deployment)?;
     let site = Site::check(&client, &known).await.map_err(Failure::during("RPC_URL"))?;
+    feeds::name(&config, &store, &client).await?;
     let stop = shutdown::token()?;
     if let Some(listen) = &config.metrics_listen {
         crate::metrics::serve(listen, metrics, stop.clone()).await?;

@@ -67,6 +67,7 @@ impl Engine {
                 lane_poll: Duration::from_millis(50),
                 poll: Duration::from_millis(20),
                 reconcile: Duration::from_secs(3_600),
+                oracle: Duration::from_secs(3_600),
                 lane: SETTINGS,
             },
         }

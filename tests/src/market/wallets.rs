@@ -54,6 +54,11 @@ impl Market {
         self.pay(from, to, data, 0).await
     }
 
+    /// Deploys a contract from the owner's account.
+    pub async fn deploy(&self, code: Vec<u8>) -> Address {
+        create(&self.chain, code).await
+    }
+
     /// A call of the escrow that must be mined and revert.
     pub async fn call_refused(&self, from: Address, data: Vec<u8>, value: u128) {
         let receipt = self.mined(from, self.site.escrow, data, value).await;

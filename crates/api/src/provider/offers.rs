@@ -6,18 +6,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::{
-    id::{MachineId, OfferId},
-    offer::{OfferError, OfferState, OfferTerms},
-    rate::UsdPerHour,
-    time::Seconds,
-};
-use serde::Deserialize;
+use domain::id::OfferId;
 use store::{
     machines,
     offers::{self, NewOffer, Offer},
 };
-use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -27,51 +20,18 @@ use crate::{
     identity::Wallet,
     market::OfferView,
     problem::{internal, refuse},
-    views::Usd,
 };
 
+mod bulk;
+mod request;
+
+use request::{OfferPatch, OfferRequest, check_hardware, check_until};
+
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(read, change, withdraw))
-}
-
-/// An offer to be listed.
-#[derive(Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "machine_id": "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
-    "price": {"amount": "0.65", "currency": "USD"}, "gpu_count": 2,
-    "min_duration_s": 60, "max_duration_s": 86400,
-}))]
-pub(crate) struct OfferRequest {
-    /// The machine that is offered; it has one live offer at a time.
-    #[schema(value_type = String)]
-    machine_id: MachineId,
-    /// Per GPU and hour, gross of the platform's fee; above 0, at most 1,000 dollars.
-    price: Usd,
-    /// How many of the machine's GPUs; they are rented together.
-    gpu_count: u16,
-    /// The shortest rental in seconds, at least 1.
-    #[schema(value_type = u32)]
-    min_duration_s: Seconds,
-    /// The longest rental in seconds, at most 31 days.
-    #[schema(value_type = u32)]
-    max_duration_s: Seconds,
-}
-
-/// A change of an offer: what is left out stays.
-#[derive(Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"price": {"amount": "0.70", "currency": "USD"}}))]
-pub(crate) struct OfferPatch {
-    price: Option<Usd>,
-    gpu_count: Option<u16>,
-    #[schema(value_type = Option<u32>)]
-    min_duration_s: Option<Seconds>,
-    #[schema(value_type = Option<u32>)]
-    max_duration_s: Option<Seconds>,
-    /// `listed` or `paused`.
-    #[schema(value_type = Option<String>, example = "paused")]
-    state: Option<OfferState>,
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(read, change, withdraw))
+        .merge(bulk::routes())
 }
 
 /// The entity tag of an offer: its version and its state.
@@ -90,29 +50,6 @@ fn tagged(status: StatusCode, offer: &Offer, app: &AppState) -> Result<Response,
     Ok(response)
 }
 
-fn checked(terms: OfferTerms) -> Result<OfferTerms, Problem> {
-    match terms.validate() {
-        Ok(()) => Ok(terms),
-        Err(error) => {
-            let pointer = match error {
-                OfferError::PriceZero | OfferError::PriceTooHigh => "/price/amount",
-                OfferError::GpuCount(_) => "/gpu_count",
-                OfferError::MinDurationZero | OfferError::MinAboveMax { .. } => "/min_duration_s",
-                OfferError::MaxDurationTooLong => "/max_duration_s",
-                OfferError::ModelSlug => "/model",
-            };
-            Err(Problem::invalid(pointer, error.to_string()))
-        }
-    }
-}
-
-fn check_count(terms: &OfferTerms, gpus: usize) -> Result<(), Problem> {
-    if usize::from(terms.gpu_count) <= gpus {
-        return Ok(());
-    }
-    Err(Problem::invalid("/gpu_count", format!("the machine has {gpus} GPUs")))
-}
-
 /// Lists a machine's GPUs at a price.
 #[utoipa::path(post, path = "/v1/offers", tag = "provider", security(("bearer" = [])),
     request_body = OfferRequest,
@@ -122,26 +59,27 @@ async fn create(
     wallet: Wallet,
     Body(request): Body<OfferRequest>,
 ) -> Result<Response, Problem> {
-    let terms = checked(OfferTerms {
-        price: UsdPerHour(request.price.amount),
-        gpu_count: request.gpu_count,
-        min_duration: request.min_duration_s,
-        max_duration: request.max_duration_s,
-    })?;
+    let offer = list(&app, &wallet, request).await?;
+    tagged(StatusCode::CREATED, &offer, &app)
+}
+
+/// Makes an offer of a machine of the caller's.
+async fn list(app: &AppState, wallet: &Wallet, request: OfferRequest) -> Result<Offer, Problem> {
     let (account, machine, now) = (wallet.account.id, request.machine_id, app.now());
-    let offer = app
-        .store
+    check_until(request.available_until, now)?;
+    app.store
         .write("offers.create", move |tx| {
+            let request = request.clone();
             Box::pin(async move {
                 let owned =
                     machines::get(tx, machine).await?.filter(|found| found.account == account);
                 let Some(found) = owned else {
                     return refuse(Problem::invalid("/machine_id", "you have no such machine"));
                 };
-                check_count(&terms, found.gpus.len()).or_else(refuse)?;
                 let Some(gpu) = found.gpus.first() else {
                     return refuse(Problem::invalid("/machine_id", "the machine has no GPUs"));
                 };
+                let terms = request.terms(&found).or_else(refuse)?;
                 let id = OfferId::from_uuid(Uuid::now_v7());
                 let model = gpu.model.clone();
                 match offers::create(tx, &NewOffer { id, machine, account, model, terms, now })
@@ -159,8 +97,7 @@ async fn create(
             })
         })
         .await
-        .map_err(Problem::from)?;
-    tagged(StatusCode::CREATED, &offer, &app)
+        .map_err(Problem::from)
 }
 
 /// An offer, whoever's it is, with its entity tag.
@@ -208,9 +145,7 @@ async fn change(
 ) -> Result<Response, Problem> {
     let detail = "a change of an offer needs If-Match with the ETag that was read";
     let condition = condition.ok_or_else(|| Problem::new(Code::PreconditionRequired, detail))?;
-    if patch.state == Some(OfferState::Withdrawn) {
-        return Err(Problem::invalid("/state", "withdraw an offer with DELETE"));
-    }
+    patch.check_state()?;
     let offer = update(&app, &wallet, id, Some(condition), patch).await?;
     tagged(StatusCode::OK, &offer, &app)
 }
@@ -226,14 +161,7 @@ async fn withdraw(
     Id(id): Id<OfferId>,
     condition: Option<IfMatch>,
 ) -> Result<StatusCode, Problem> {
-    let patch = OfferPatch {
-        price: None,
-        gpu_count: None,
-        min_duration_s: None,
-        max_duration_s: None,
-        state: Some(OfferState::Withdrawn),
-    };
-    update(&app, &wallet, id, condition, patch).await?;
+    update(&app, &wallet, id, condition, OfferPatch::withdrawal()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -245,6 +173,7 @@ async fn update(
     patch: OfferPatch,
 ) -> Result<Offer, Problem> {
     let (account, now) = (wallet.account.id, app.now());
+    check_until(patch.available_until.flatten(), now)?;
     let condition = std::sync::Arc::new(condition);
     app.store
         .write("offers.change", move |tx| {
@@ -262,9 +191,11 @@ async fn update(
                     let detail = "the offer is withdrawn for good; make a new one";
                     return refuse(Problem::new(Code::StateConflict, detail));
                 }
-                let terms = patched(&offer.terms, &patch).or_else(refuse)?;
-                if let Some(machine) = machines::get(tx, offer.machine).await? {
-                    check_count(&terms, machine.gpus.len()).or_else(refuse)?;
+                let terms = patch.applied(&offer.terms).or_else(refuse)?;
+                if terms != offer.terms
+                    && let Some(machine) = machines::get(tx, offer.machine).await?
+                {
+                    check_hardware(&terms, &machine).or_else(refuse)?;
                 }
                 match offers::change(tx, &offer, state, &terms, now).await {
                     Err(error) if error.is_conflict_on("offer_version") => {
@@ -279,13 +210,4 @@ async fn update(
         })
         .await
         .map_err(Problem::from)
-}
-
-fn patched(terms: &OfferTerms, patch: &OfferPatch) -> Result<OfferTerms, Problem> {
-    checked(OfferTerms {
-        price: patch.price.map_or(terms.price, |price| UsdPerHour(price.amount)),
-        gpu_count: patch.gpu_count.unwrap_or(terms.gpu_count),
-        min_duration: patch.min_duration_s.unwrap_or(terms.min_duration),
-        max_duration: patch.max_duration_s.unwrap_or(terms.max_duration),
-    })
 }

@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use super::{
     cost::cost,
-    quotes::{changed, owned, terms_of, unit_of},
+    quotes::{changed, ordered, owned, terms_of, unit_of},
     rentals::{RentalView, view},
 };
 use crate::{
@@ -288,7 +288,8 @@ impl Booking {
             let offer = offers::get(tx, quote.offer, now)
                 .await?
                 .ok_or(StoreError::Missing("the quote's offer"))?;
-            let before = Some(quote.usd_per_hour.usd());
+            let order = ordered(quote, self.unit.token());
+            let before = Some((quote.usd_per_hour.usd(), &order));
             return refuse(changed(&self.app, &offer, before).map_err(TxError::Refused)?);
         }
         // what was announced since the quote; the offer is held, so that nothing is announced meanwhile

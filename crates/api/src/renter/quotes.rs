@@ -5,17 +5,17 @@ use axum::{Json, extract::State, http::StatusCode};
 use domain::{
     id::{OfferId, QuoteId},
     money::UsdMicros,
-    offer::{OfferState, OfferTerms},
-    quote::{QuoteError, QuoteFigures, QuoteRequest as Ordered, TokenSpec, price_quote},
+    offer::OfferState,
+    quote::{QuoteRequest as Ordered, usd_rate},
     time::Seconds,
 };
 use escrow::{Terms, terms_hash};
 use serde::Deserialize;
 use serde_json::json;
 use store::{
-    Policy, StoreError, accounts, deployment,
+    StoreError, accounts, deployment,
     offers::{self, Offer},
-    quotes::{self, Quote},
+    quotes::{self, Extras, Fx, Quote, Sla},
     tokens::{self, Token},
 };
 use utoipa::ToSchema;
@@ -32,7 +32,12 @@ use crate::{
     views::{Unit, Usd, json_of},
 };
 
+mod checks;
+mod seal;
 mod view;
+
+pub(super) use checks::ordered;
+use checks::{check_offer, check_template, check_time, figures, priced_token};
 use view::{QuoteView, view};
 pub(super) use view::{RateView, rate_view};
 
@@ -44,20 +49,34 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "offer_id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f", "offer_version": 1,
-    "duration_s": 3600, "token": "USDC", "max_price": {"amount": "0.70", "currency": "USD"},
+    "offer_id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f", "offer_version": 1, "gpu_count": 2,
+    "duration_s": 3600, "disk_gb": 100, "up_gb": 10, "token": "USDC",
+    "max_price": {"amount": "0.70", "currency": "USD"},
 }))]
 pub(crate) struct QuoteRequest {
     #[schema(value_type = String)]
     offer_id: OfferId,
     /// The version that was read: if the offer has another one by now, there is no quote.
     offer_version: Option<u32>,
+    /// How many GPUs: one of the offer's `chunks`; its `gpu_count` if left out.
+    gpu_count: Option<u16>,
     /// How long the deposit is to last, in seconds; the rental can be stopped earlier at any time.
     #[schema(value_type = u32)]
     duration_s: Seconds,
+    /// Disk, in GB; none beyond what the machine gives every rental if left out.
+    #[serde(default)]
+    disk_gb: u32,
+    /// GB to be sent from the machine in that time; what goes beyond it is not promised.
+    #[serde(default)]
+    up_gb: u32,
+    /// GB to be received by the machine in that time; what goes beyond it is not promised.
+    #[serde(default)]
+    down_gb: u32,
+    /// What is to run, as `slug@version` of `/v1/templates`.
+    template: Option<String>,
     /// One of the symbols of `/v1/tokens`.
     token: String,
-    /// No quote above this price per GPU and hour.
+    /// No quote above this price per GPU and hour, everything included.
     max_price: Option<Usd>,
 }
 
@@ -86,30 +105,32 @@ async fn create(
     Body(request): Body<QuoteRequest>,
 ) -> Result<(StatusCode, Json<QuoteView>), Problem> {
     let now = app.now();
+    let policy = app.store.policy();
     let mut connection = app.store.read().await?;
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.deployment(&mut connection).await?;
     let offer = offers::get(&mut connection, request.offer_id, now)
         .await?
         .ok_or_else(|| Problem::invalid("/offer_id", "there is no such offer"))?;
+    let token = priced_token(&mut connection, &request.token, now).await?;
+    let order = order(&request, &offer, &token);
     if request.offer_version.is_some_and(|version| version != offer.version) {
         let version = request.offer_version.unwrap_or_default();
         let read = offers::terms_at(&mut connection, offer.id, version).await?;
-        let before = read.map(|terms| hourly(&terms)).transpose()?;
-        return Err(changed(&app, &offer, before)?);
+        let before = read.and_then(|terms| usd_rate(&terms, &order).ok());
+        return Err(changed(&app, &offer, before.map(|rate| (rate.usd(), &order)))?);
     }
-    check_offer(&app, &wallet, &offer, &request)?;
-    let policy = app.store.policy();
+    check_offer(&app, &wallet, &offer, &order)?;
+    let figures = figures(&offer, &order, policy.fee, request.max_price)?;
+    let start_by = now.saturating_plus(policy.start_window());
     let slack =
         policy.quote_ttl.saturating_add(policy.funding_ttl).saturating_add(policy.ready_ttl);
     free_of_obstacles(&mut connection, offer.machine, (now, slack, request.duration_s)).await??;
-    let token = tokens::find(&mut connection, &request.token)
-        .await?
-        .ok_or_else(|| Problem::invalid("/token", "none of the symbols of /v1/tokens"))?;
+    check_time(&offer, start_by, request.duration_s)?;
+    check_template(&mut connection, request.template.as_deref()).await?;
     let provider = accounts::get(&mut connection, offer.account)
         .await?
         .ok_or(StoreError::Missing("the provider's account"))?;
     drop(connection);
-    let figures = figures(&offer, &token, &request, policy)?;
     let mut quote = Quote {
         id: QuoteId::from_uuid(Uuid::now_v7()),
         account: wallet.account.id,
@@ -117,8 +138,14 @@ async fn create(
         offer_version: offer.version,
         machine: offer.machine,
         model: offer.model.clone(),
-        gpu_count: offer.terms.gpu_count,
-        duration: request.duration_s,
+        gpu_count: order.gpu_count,
+        extras: Extras {
+            disk_gb: order.disk_gb,
+            up_gb: order.up_gb,
+            down_gb: order.down_gb,
+            template: request.template,
+        },
+        duration: order.duration,
         usd_per_hour: figures.rate_usd_per_hour,
         lines: json_of(&figures.lines)?,
         renter: wallet.account.address,
@@ -126,17 +153,25 @@ async fn create(
         token: token.address,
         rate: figures.token_rate,
         fee: policy.fee,
-        start_by: now.saturating_plus(policy.start_window()),
+        start_by,
         holdback: policy.holdback,
         order_hash: B256::ZERO,
         escrow_id: B256::ZERO,
         deposit: figures.deposit,
         created_at: now,
         expires_at: now.saturating_plus(policy.quote_ttl),
+        fx: Some(Fx {
+            usd_per_token: token.usd,
+            source: token.price_source.clone(),
+            at: token.priced_at,
+        }),
+        sla: Some(Sla { ready: policy.ready_ttl, notice: offer.terms.notice }),
+        seal: None,
     };
-    quote.order_hash = order_hash(&quote);
+    quote.order_hash = order_hash(&quote, &offer);
     let domain = escrow::domain(contract.chain_id, contract.escrow);
     quote.escrow_id = terms_hash(&terms_of(&quote), &domain);
+    quote.seal = seal::seal(&app, &quote, &figures.lines, &contract)?;
     let stored = quote.clone();
     app.store
         .write::<(), Problem, _>("quotes.create", move |tx| {
@@ -149,54 +184,47 @@ async fn create(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
+/// What is ordered, at the token's price.
+fn order(request: &QuoteRequest, offer: &Offer, token: &Token) -> Ordered {
+    Ordered {
+        duration: request.duration_s,
+        gpu_count: request.gpu_count.unwrap_or(offer.terms.gpu_count),
+        disk_gb: request.disk_gb,
+        up_gb: request.up_gb,
+        down_gb: request.down_gb,
+        token: checks::spec(token),
+    }
+}
+
 /// keccak256 of the order as JSON with sorted keys and no spaces. It ties the hardware to the money,
 /// and, by the quote's id, makes every quote's terms unlike any other's.
-fn order_hash(quote: &Quote) -> B256 {
+fn order_hash(quote: &Quote, offer: &Offer) -> B256 {
+    let extras = &quote.extras;
     let order = json!({
+        "disk_gb": extras.disk_gb,
+        "down_gb": extras.down_gb,
+        "duration_s": quote.duration,
         "gpu_count": quote.gpu_count,
         "gpu_model": quote.model,
+        "isolation": offer.terms.isolation,
         "machine_id": quote.machine,
+        "notice_s": quote.sla.map(|sla| sla.notice),
         "offer_id": quote.offer,
         "offer_version": quote.offer_version,
         "quote_id": quote.id,
+        "ready_s": quote.sla.map(|sla| sla.ready),
+        "template": extras.template,
+        "up_gb": extras.up_gb,
     });
     keccak256(order.to_string())
 }
 
-fn check_offer(
-    app: &AppState,
-    wallet: &Wallet,
-    offer: &Offer,
-    request: &QuoteRequest,
-) -> Result<(), Problem> {
-    if offer.account == wallet.account.id {
-        return Err(Problem::invalid("/offer_id", "this is your own offer"));
-    }
-    if offer.state != OfferState::Listed {
-        return Err(changed(app, offer, None)?);
-    }
-    if let Some(max) = request.max_price
-        && offer.terms.price.usd() > max.amount
-    {
-        let detail = format!("the price is {} USD per GPU and hour", offer.terms.price);
-        return Err(Problem::new(Code::PriceAboveMax, detail.clone()).at("/max_price", detail));
-    }
-    if !crate::provider::is_online(offer.last_heartbeat_at, &app.config, app.now()) {
-        let detail = "the machine's agent has not been heard of lately";
-        return Err(Problem::new(Code::MachineOffline, detail));
-    }
-    if offer.gpus_free < u32::from(offer.terms.gpu_count) {
-        return Err(Problem::new(Code::OfferTaken, "the offer's GPUs are rented at present"));
-    }
-    Ok(())
-}
-
-/// The refusal of an offer that is not as the caller believes, with what it is now and how its price
-/// per hour differs from `before`.
+/// The refusal of an offer that is not as the caller believes, with what it is now and how its price per hour for this
+/// order differs from what it was before.
 pub(super) fn changed(
     app: &AppState,
     offer: &Offer,
-    before: Option<UsdMicros>,
+    before: Option<(UsdMicros, &Ordered)>,
 ) -> Result<Problem, Problem> {
     let detail = match offer.state {
         OfferState::Listed => format!(
@@ -208,10 +236,10 @@ pub(super) fn changed(
     };
     let problem = Problem::new(Code::OfferChanged, detail)
         .with("offer", json_of(&OfferView::new(offer, app))?);
-    let Some(before) = before else {
+    let Some((before, order)) = before else {
         return Ok(problem);
     };
-    let now = hourly(&offer.terms)?;
+    let now = usd_rate(&offer.terms, order).map_err(internal)?.usd();
     let (direction, by) = match now.checked_sub(before) {
         Some(UsdMicros::ZERO) => ("same", UsdMicros::ZERO),
         Some(more) => ("higher", more),
@@ -219,38 +247,6 @@ pub(super) fn changed(
     };
     let difference = json!({"direction": direction, "usd_per_hour": Usd::from(by)});
     Ok(problem.with("price_difference", difference))
-}
-
-/// Dollars per hour for all GPUs together.
-fn hourly(terms: &OfferTerms) -> Result<UsdMicros, Problem> {
-    let all = terms.price.usd().checked_mul(u64::from(terms.gpu_count));
-    all.ok_or_else(|| internal("a price out of range"))
-}
-
-fn figures(
-    offer: &Offer,
-    token: &Token,
-    request: &QuoteRequest,
-    policy: &Policy,
-) -> Result<QuoteFigures, Problem> {
-    let ordered = Ordered {
-        duration: request.duration_s,
-        gpu_count: offer.terms.gpu_count,
-        token: TokenSpec {
-            address: token.address,
-            decimals: token.decimals,
-            usd_per_token: token.usd,
-        },
-    };
-    price_quote(&offer.terms, &ordered, policy.fee).map_err(|error| match error {
-        QuoteError::DurationOutOfRange { .. } => Problem::invalid("/duration_s", error.to_string()),
-        QuoteError::TokenWithoutPrice | QuoteError::Money(_) => {
-            Problem::invalid("/token", error.to_string())
-        }
-        QuoteError::Offer(_)
-        | QuoteError::GpuCountOutOfRange { .. }
-        | QuoteError::FeeNotQuotable(_) => internal(error),
-    })
 }
 
 /// One of the caller's quotes.

@@ -213,12 +213,12 @@ async fn list_machine(
         machine: machine.id,
         account: provider.id,
         model: MODEL.to_owned(),
-        terms: OfferTerms {
-            price: UsdPerHour(UsdMicros::new(PRICE)),
-            gpu_count: 1,
-            min_duration: Seconds(60),
-            max_duration: Seconds(7 * 24 * 3_600),
-        },
+        terms: OfferTerms::plain(
+            UsdPerHour(UsdMicros::new(PRICE)),
+            1,
+            Seconds(60),
+            Seconds(7 * 24 * 3_600),
+        ),
         now,
     };
     offers::create(tx, &offer).await?;
@@ -248,6 +248,7 @@ fn quote(
         machine: offer.machine,
         model: offer.model.clone(),
         gpu_count: 1,
+        extras: quotes::Extras::default(),
         duration: Seconds(3_600),
         usd_per_hour: offer.terms.price,
         lines: json!([{"kind": "gpu", "model": MODEL, "count": 1}]),
@@ -263,6 +264,9 @@ fn quote(
         deposit: price,
         created_at: now,
         expires_at,
+        fx: None,
+        sla: None,
+        seal: None,
     };
     quote.escrow_id = terms_hash(&Terms::from(&quote.terms()), &escrow::domain(CHAIN_ID, ESCROW));
     Ok(quote)

@@ -67,6 +67,7 @@ const SETTINGS: EngineSettings = EngineSettings {
     poll: Duration::from_millis(500),
     lane_poll: Duration::from_millis(100),
     reconcile: Duration::from_secs(3_600),
+    oracle: Duration::from_secs(3_600),
     lane: LaneSettings::with_fees(FeePolicy {
         tip_floor: 1_000_000_000,
         max_fee_ceiling: 500_000_000_000,

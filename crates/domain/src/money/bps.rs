@@ -10,6 +10,8 @@ use super::MoneyError;
 pub struct Bps(u16);
 
 impl Bps {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
     /// The whole: 10,000 basis points.
     pub const WHOLE: Self = Self(10_000);
 

@@ -91,7 +91,8 @@ pub async fn search(
                        AND ($8::bigint IS NULL OR $8 BETWEEN v.min_duration_s AND v.max_duration_s)
                        AND ($9::uuid IS NULL OR o.account_id = $9)
                        AND ($10::timestamptz IS NULL
-                            OR (m.last_heartbeat_at >= $10 AND free.gpus >= v.gpu_count))",
+                            OR (m.last_heartbeat_at >= $10
+                                AND free.gpus >= coalesce(v.chunks[1], v.gpu_count)))",
                     $tail
                 ],
                 now, &search.models, gpu_count, min_vram, search.region, price_lte, min_duration,

@@ -49,8 +49,9 @@ pub struct Ground {
 }
 
 /// Holds what a booking depends on and looks at it: the account, so that two of its bookings at once count
-/// each other; the offer, which nobody changes meanwhile; the quote, so that whoever reads the terms' lock
-/// off the chain at this moment waits for us, or we for them.
+/// each other; the offer, which nobody changes meanwhile, and of which two bookings take different GPUs, as the
+/// second sees what the first took; the quote, so that whoever reads the terms' lock off the chain at this moment
+/// waits for us, or we for them.
 ///
 /// # Errors
 /// The database's; [`StoreError::Missing`] without the offer; or [`StoreError::Corrupt`].
@@ -64,7 +65,7 @@ pub async fn hold_ground(
     // A statement of its own: the next one sees what those wrote that were waited for.
     sqlx::query!(
         "SELECT (SELECT true FROM accounts WHERE id = $1 FOR NO KEY UPDATE) AS account,
-                (SELECT true FROM offers WHERE id = $2 FOR SHARE) AS offer,
+                (SELECT true FROM offers WHERE id = $2 FOR NO KEY UPDATE) AS offer,
                 (SELECT true FROM quotes WHERE escrow_id = $3 FOR UPDATE) AS quote",
         account.uuid(),
         offer.uuid(),

@@ -9,15 +9,23 @@ use store::deployment::Deployment;
 use super::{
     database::Known,
     finding::{Finding, Report},
-    judge, signer, tokens,
+    judge, quoter, signer, tokens,
 };
 use crate::{clock::SystemClock, config::Config};
 
 /// Checks that need the RPC alone.
 const OUTSIDE: [&str; 4] = ["chain.clock", "chain.finality", "fee.tip", "fee.ceiling"];
 /// Checks that compare the chain with what the database has recorded.
-const RECORDED: [&str; 6] =
-    ["chain.id", "chain.genesis", "escrow.code", "escrow.abi", "signer.operator", "signer.balance"];
+const RECORDED: [&str; 8] = [
+    "chain.id",
+    "chain.genesis",
+    "escrow.code",
+    "escrow.abi",
+    "signer.operator",
+    "signer.balance",
+    quoter::ROLE,
+    quoter::FUNDS,
+];
 const ANOTHER_CHAIN: &str = "point RPC_URL at the chain that this database belongs to";
 
 /// Looks at the chain.
@@ -56,6 +64,7 @@ pub(super) async fn examine(config: &Config, known: &Known, closes: u64, report:
     tokens::examine(&client, deployment, &known.tokens, report).await;
     let fees = policy.fees(head.base_fee, suggested.unwrap_or_default());
     signer::examine(config, &client, deployment, fees, closes, report).await;
+    quoter::examine(config, &client, deployment, &known.tokens, report).await;
 }
 
 async fn reach(config: &Config) -> Result<(ReadClient, u64, BlockHeader), String> {

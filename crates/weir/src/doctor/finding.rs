@@ -84,6 +84,11 @@ impl Report {
             keep(Some(key.trim()), "(WEIR_OPERATOR_KEY)");
             keep(key.trim().strip_prefix("0x"), "(WEIR_OPERATOR_KEY)");
         }
+        keep(config.quote_key.as_deref(), "(WEIR_QUOTE_KEY)");
+        keep(
+            config.quote_key.as_deref().and_then(|key| key.strip_prefix("0x")),
+            "(WEIR_QUOTE_KEY)",
+        );
         for (url, name) in [
             (config.database_url.as_deref(), "(DATABASE_URL)"),
             (config.rpc_url.as_deref(), "(RPC_URL)"),

@@ -221,12 +221,12 @@ async fn list_machine(
         machine: machine.id,
         account: provider.id,
         model: MODEL.to_owned(),
-        terms: OfferTerms {
-            price: UsdPerHour(UsdMicros::new(PRICE)),
-            gpu_count: 1,
-            min_duration: Seconds(60),
-            max_duration: Seconds(7 * 24 * 3_600),
-        },
+        terms: OfferTerms::plain(
+            UsdPerHour(UsdMicros::new(PRICE)),
+            1,
+            Seconds(60),
+            Seconds(7 * 24 * 3_600),
+        ),
         now,
     };
     offers::create(tx, &offer).await?;
@@ -251,6 +251,7 @@ async fn quote(
         machine: offer.machine,
         model: MODEL.to_owned(),
         gpu_count: 1,
+        extras: quotes::Extras::default(),
         duration: Seconds(3_600),
         usd_per_hour: offer.terms.price,
         lines: json!([{"kind": "gpu", "model": MODEL, "count": 1}]),
@@ -266,6 +267,9 @@ async fn quote(
         deposit: price,
         created_at: now,
         expires_at,
+        fx: None,
+        sla: None,
+        seal: None,
     };
     let domain = escrow::domain(site.chain_id, site.escrow);
     quote.escrow_id = terms_hash(&Terms::from(&quote.terms()), &domain);

@@ -1,42 +1,72 @@
 //! A quote as the renter sees it.
 
-use alloy::primitives::B256;
+use alloy::{
+    hex,
+    primitives::{Address, B256},
+};
 use domain::{
     billing::{auto_stop_second, split},
-    id::{OfferId, QuoteId},
-    quote::QuoteLine,
+    id::{MachineId, OfferId, QuoteId},
+    money::UsdDelta,
+    quote::{LineKind, QuoteLine},
     time::Seconds,
 };
-use escrow::typed_data;
+use escrow::{quote as sealed, typed_data};
 use serde::Serialize;
 use serde_json::Value;
 use store::{Policy, deployment::Deployment, quotes::Quote};
 use utoipa::ToSchema;
 
-use super::terms_of;
+use super::{seal::promised, terms_of};
 use crate::{
     Problem,
     problem::internal,
-    views::{Time, TokenAmount, Unit, Usd, usd_of},
+    views::{SignedUsd, Time, TokenAmount, Unit, Usd},
 };
 
-/// A line of a quote.
+/// A line of a quote. Together they come to `total_max`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LineView {
+    /// `compute`, `reserved_discount`, `disk`, `network_up`, `network_down`, `fee` (nothing on top: the provider pays
+    /// it) or `rounding` (everything is billed at one rate per hour, in whole millionths).
     #[schema(example = "compute")]
     kind: &'static str,
-    unit_price: Usd,
-    /// What `unit_price` is the price of.
+    /// Negative for what is taken off.
+    unit_price: SignedUsd,
+    /// What `unit_price` is the price of: `gpu_hour`, `hour`, `gb_month` (720 hours), `gb` or `quote` (the whole).
     #[schema(example = "gpu_hour")]
     unit: &'static str,
-    /// The most that can be used, in GPU-seconds.
+    /// The most that can be used: GPU-seconds of a `gpu_hour`, seconds of an `hour`, GB-seconds of a `gb_month`.
     #[schema(example = 7200)]
     qty_estimate: u64,
-    /// The most that it can cost, rounded up.
-    max: Usd,
+    /// The most that it can cost, rounded up; what is taken off is rounded down.
+    max: SignedUsd,
 }
 
-/// A rate per hour for all GPUs together.
+/// The token's price that the quote converts at.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FxView {
+    usd_per_token: Usd,
+    /// Who says so.
+    #[schema(example = "chainlink:0xAB594600376Ec9fD91F8e885dADF0CE036862dE0")]
+    source: String,
+    priced_at: Time,
+}
+
+/// The platform's signature over everything that the quote says.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SignedView {
+    /// The platform's quoting key, which can move no money.
+    #[schema(value_type = String)]
+    signer: Address,
+    /// r, s and v over the typed data's EIP-712 hash.
+    #[schema(example = "0x")]
+    signature: String,
+    /// What is signed. `refundRule` is the keccak256 of the text of `refund_rule`, `rental` the hash of the terms.
+    typed_data: Value,
+}
+
+/// A rate per hour for everything together.
 #[derive(Serialize, ToSchema)]
 pub(in crate::renter) struct RateView {
     usd_per_hour: Usd,
@@ -61,6 +91,9 @@ pub(crate) struct SlaView {
     /// Ready within so many seconds of the lock, or everything goes back.
     #[schema(example = 300)]
     ready_s: u32,
+    /// Told so many seconds before the provider ends it.
+    #[schema(example = 120)]
+    notice_s: u32,
     /// Time without evidence for longer than this is an outage, which is not billed.
     #[schema(example = 60)]
     evidence_s: u32,
@@ -78,13 +111,25 @@ pub(crate) struct QuoteView {
     offer_id: OfferId,
     offer_version: u32,
     gpu_model: String,
-    /// The GPUs of the offer; which ones they are, by the vendor's UUID, is fixed at the booking.
+    #[schema(value_type = String)]
+    machine_id: MachineId,
+    /// How many GPUs; which ones they are, by the vendor's UUID, is fixed at the booking.
     gpu_count: u16,
+    /// Disk, in GB.
+    disk_gb: u32,
+    /// The allowance of GB sent from the machine over the whole duration; it grows with the time used.
+    up_gb: u32,
+    /// The allowance of GB received by the machine over the whole duration; it grows with the time used.
+    down_gb: u32,
+    /// What is to run, as `slug@version`.
+    template: Option<String>,
     #[schema(value_type = u32)]
     duration_s: Seconds,
     lines: Vec<LineView>,
-    /// The most that it can cost, in dollars.
-    subtotal: Usd,
+    /// The lines without the rounding.
+    subtotal: SignedUsd,
+    /// The most that it can cost, in dollars: all lines.
+    total_max: SignedUsd,
     rate: RateView,
     fee: FeeView,
     /// What the provider earns if the whole time is used.
@@ -94,7 +139,9 @@ pub(crate) struct QuoteView {
     /// The second after which the deposit is used up.
     #[schema(value_type = u32)]
     auto_stop_s: Seconds,
-    /// What goes back, in a sentence.
+    /// The token's price; null for a quote from before it was kept.
+    fx: Option<FxView>,
+    /// What goes back.
     refund_rule: &'static str,
     sla: SlaView,
     /// From then on it cannot be booked.
@@ -107,11 +154,9 @@ pub(crate) struct QuoteView {
     escrow_id: B256,
     /// The terms as typed data, for a wallet to show.
     eip712: Value,
+    /// The platform's signature; null where it has no quoting key.
+    signed: Option<SignedView>,
 }
-
-const REFUND_RULE: &str = "Billed by the second from the start, at least one second; outages are not \
-                           billed. Everything that is not billed goes back to the renter, and \
-                           everything does if the rental never starts.";
 
 /// The quote as the renter sees it.
 ///
@@ -128,12 +173,17 @@ pub(super) fn view(
         .iter()
         .map(|line| LineView {
             kind: line.kind.as_str(),
-            unit_price: line.unit_price.usd().into(),
+            unit_price: line.unit_price.into(),
             unit: line.unit.as_str(),
             qty_estimate: line.qty,
             max: line.max_usd.into(),
         })
         .collect();
+    let sum = |all: bool| {
+        let counted = stored.iter().filter(|line| all || line.kind != LineKind::Rounding);
+        let sum = counted.map(|line| line.max_usd).try_fold(UsdDelta::ZERO, UsdDelta::checked_add);
+        sum.map(SignedUsd::from).ok_or_else(|| internal("lines out of range"))
+    };
     let auto_stop = auto_stop_second(quote.deposit, quote.rate);
     let whole = split(quote.deposit, quote.rate, quote.fee, auto_stop).map_err(internal)?;
     let domain = escrow::domain(contract.chain_id, contract.escrow);
@@ -142,18 +192,30 @@ pub(super) fn view(
         offer_id: quote.offer,
         offer_version: quote.offer_version,
         gpu_model: quote.model.clone(),
+        machine_id: quote.machine,
         gpu_count: quote.gpu_count,
+        disk_gb: quote.extras.disk_gb,
+        up_gb: quote.extras.up_gb,
+        down_gb: quote.extras.down_gb,
+        template: quote.extras.template.clone(),
         duration_s: quote.duration,
         lines,
-        subtotal: usd_of(quote.deposit, quote)?,
+        subtotal: sum(false)?,
+        total_max: sum(true)?,
         rate: rate_view(quote, unit),
         fee: FeeView { bps: quote.fee.get(), side: "provider", amount: unit.amount(whole.fee) },
         provider_max: unit.amount(whole.provider),
         deposit: unit.amount(quote.deposit),
         auto_stop_s: auto_stop,
-        refund_rule: REFUND_RULE,
+        fx: quote.fx.as_ref().map(|fx| FxView {
+            usd_per_token: fx.usd_per_token.into(),
+            source: fx.source.clone(),
+            priced_at: Time(fx.at),
+        }),
+        refund_rule: sealed::REFUND_RULE,
         sla: SlaView {
-            ready_s: policy.ready_ttl.get(),
+            ready_s: quote.sla.map_or(policy.ready_ttl, |sla| sla.ready).get(),
+            notice_s: quote.sla.map_or(Seconds::ZERO, |sla| sla.notice).get(),
             evidence_s: policy.evidence_timeout.get(),
             max_outage_s: policy.max_outage.get(),
         },
@@ -162,7 +224,24 @@ pub(super) fn view(
         created_at: Time(quote.created_at),
         escrow_id: quote.escrow_id,
         eip712: typed_data::terms(&terms_of(quote), &domain),
+        signed: signed(quote, &stored, contract)?,
     })
+}
+
+fn signed(
+    quote: &Quote,
+    lines: &[QuoteLine],
+    contract: &Deployment,
+) -> Result<Option<SignedView>, Problem> {
+    let Some(seal) = &quote.seal else {
+        return Ok(None);
+    };
+    let domain = sealed::domain(contract.chain_id, contract.escrow);
+    Ok(Some(SignedView {
+        signer: seal.signer,
+        signature: hex::encode_prefixed(seal.signature),
+        typed_data: typed_data::quote(&promised(quote, lines)?, &domain),
+    }))
 }
 
 /// The rate of a quote.

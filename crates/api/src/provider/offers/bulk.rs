@@ -1,0 +1,191 @@
+//! Many offers in one request. Each item is done or refused by itself, as if it had come alone.
+
+use std::collections::HashSet;
+
+use axum::{
+    Extension, Json,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+};
+use domain::id::OfferId;
+use futures_util::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+use store::offers::Offer;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{OfferPatch, OfferRequest, etag, list, update};
+use crate::{
+    AppState, Problem,
+    extract::{Body, BodyLimit, IfMatch},
+    identity::Wallet,
+    market::OfferView,
+    problem::ItemProblem,
+};
+
+/// The most items of one request.
+const MAX_ITEMS: usize = 500;
+/// The most bytes of one request.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Items that are worked on at once: a few connections to the database, not all of them.
+const AT_ONCE: usize = 4;
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(bulk))
+        .layer(DefaultBodyLimit::max(MAX_BYTES))
+        .layer(Extension(BodyLimit(MAX_BYTES)))
+}
+
+/// Offers to be listed and changed.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"items": [
+    {"create": {"machine_id": "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                "price": {"amount": "0.65", "currency": "USD"}, "gpu_count": 2,
+                "min_duration_s": 60, "max_duration_s": 86400}},
+    {"change": {"id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f", "if_match": "\"3-listed\"",
+                "patch": {"price": {"amount": "0.60", "currency": "USD"}}}},
+]}))]
+pub(crate) struct BulkRequest {
+    /// 1 to 500; no machine and no offer twice.
+    items: Vec<BulkItem>,
+}
+
+/// One of `create` and `change`.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BulkItem {
+    /// As the body of `POST /v1/offers`.
+    create: Option<OfferRequest>,
+    change: Option<BulkChange>,
+}
+
+/// A change of an offer.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BulkChange {
+    #[schema(value_type = String, example = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    id: OfferId,
+    /// The ETag that was read.
+    #[schema(example = "\"3-listed\"")]
+    if_match: String,
+    /// As the body of `PATCH /v1/offers/{id}`.
+    patch: OfferPatch,
+}
+
+/// What came of an item.
+#[derive(Serialize, ToSchema)]
+struct BulkResult {
+    /// Its place in the request, from 0.
+    index: usize,
+    /// The status that it would have got alone.
+    #[schema(example = 200)]
+    status: u16,
+    /// For the next If-Match; null if it was refused.
+    #[schema(example = "\"4-listed\"")]
+    etag: Option<String>,
+    /// As it is now; null if it was refused.
+    offer: Option<OfferView>,
+    /// Why it was refused; null if it was done. Pointers are into the item's own body.
+    problem: Option<ItemProblem>,
+}
+
+/// What came of each item, in their order.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BulkAnswer {
+    data: Vec<BulkResult>,
+    /// How many were done.
+    #[schema(example = 2)]
+    done: usize,
+    /// How many were refused, and changed nothing.
+    #[schema(example = 0)]
+    refused: usize,
+}
+
+/// Lists and changes up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
+/// request that is sent again does nothing twice: what was listed exists already, what was changed has another ETag.
+#[utoipa::path(post, path = "/v1/offers/bulk", tag = "provider", security(("bearer" = [])),
+    request_body = BulkRequest, responses((status = 200, body = BulkAnswer)))]
+async fn bulk(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Body(request): Body<BulkRequest>,
+) -> Result<Json<BulkAnswer>, Problem> {
+    check(&request.items)?;
+    let (app, wallet) = (&app, &wallet);
+    let work = request.items.into_iter().enumerate().map(|(index, item)| async move {
+        let (status, outcome) = match item {
+            BulkItem { create: Some(request), .. } => {
+                (StatusCode::CREATED, list(app, wallet, request).await)
+            }
+            BulkItem { change: Some(change), .. } => {
+                (StatusCode::OK, changed(app, wallet, change).await)
+            }
+            BulkItem { create: None, change: None } => {
+                (StatusCode::OK, Err(Problem::invalid("", NEITHER)))
+            }
+        };
+        result(index, status, outcome, app)
+    });
+    let data: Vec<BulkResult> = stream::iter(work).buffered(AT_ONCE).collect().await;
+    let refused = data.iter().filter(|result| result.problem.is_some()).count();
+    let done = data.len().saturating_sub(refused);
+    Ok(Json(BulkAnswer { data, done, refused }))
+}
+
+const NEITHER: &str = "exactly one of create and change";
+
+async fn changed(app: &AppState, wallet: &Wallet, change: BulkChange) -> Result<Offer, Problem> {
+    change.patch.check_state()?;
+    update(app, wallet, change.id, Some(IfMatch(change.if_match)), change.patch).await
+}
+
+fn result(
+    index: usize,
+    status: StatusCode,
+    outcome: Result<Offer, Problem>,
+    app: &AppState,
+) -> BulkResult {
+    match outcome {
+        Ok(offer) => BulkResult {
+            index,
+            status: status.as_u16(),
+            etag: Some(etag(&offer)),
+            offer: Some(OfferView::new(&offer, app)),
+            problem: None,
+        },
+        Err(problem) => BulkResult {
+            index,
+            status: problem.code().status().as_u16(),
+            etag: None,
+            offer: None,
+            problem: Some(problem.item()),
+        },
+    }
+}
+
+/// Refuses the whole request where items would depend on each other, or are none.
+fn check(items: &[BulkItem]) -> Result<(), Problem> {
+    if items.is_empty() || items.len() > MAX_ITEMS {
+        return Err(Problem::invalid("/items", format!("1 to {MAX_ITEMS} items")));
+    }
+    let (mut machines, mut offers) = (HashSet::new(), HashSet::new());
+    for (index, item) in items.iter().enumerate() {
+        match (&item.create, &item.change) {
+            (Some(create), None) if !machines.insert(create.machine_id) => {
+                let pointer = format!("/items/{index}/create/machine_id");
+                return Err(Problem::invalid(pointer, "the machine is named twice"));
+            }
+            (None, Some(change)) if !offers.insert(change.id) => {
+                let pointer = format!("/items/{index}/change/id");
+                return Err(Problem::invalid(pointer, "the offer is named twice"));
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Problem::invalid(format!("/items/{index}"), NEITHER));
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! What is not quoted, and why.
+
+use domain::{
+    money::FeeBps,
+    offer::{OfferState, OfferTerms},
+    oracle,
+    quote::{QuoteError, QuoteFigures, QuoteRequest as Ordered, TokenSpec, price_quote},
+    time::{Seconds, UnixSeconds},
+};
+use store::{
+    offers::{self, Offer},
+    quotes::{self, Quote},
+    tokens::{self, Token},
+};
+
+use super::changed;
+use crate::{
+    AppState, Code, Problem,
+    identity::Wallet,
+    problem::internal,
+    views::{Time, Usd},
+};
+
+/// A token at its price, as a quote needs it.
+pub(super) fn spec(token: &Token) -> TokenSpec {
+    TokenSpec { address: token.address, decimals: token.decimals, usd_per_token: token.usd }
+}
+
+/// What a stored quote ordered, to be priced anew.
+pub(in crate::renter) fn ordered(quote: &Quote, token: &Token) -> Ordered {
+    Ordered {
+        duration: quote.duration,
+        gpu_count: quote.gpu_count,
+        disk_gb: quote.extras.disk_gb,
+        up_gb: quote.extras.up_gb,
+        down_gb: quote.extras.down_gb,
+        token: spec(token),
+    }
+}
+
+/// The token, unless its price is older than its oracle's bound.
+///
+/// # Errors
+/// [`Code::ValidationFailed`], [`Code::FxStale`].
+pub(super) async fn priced_token(
+    connection: &mut store::Connection,
+    symbol: &str,
+    now: UnixSeconds,
+) -> Result<Token, Problem> {
+    let (token, max_age) = tokens::priced(connection, symbol)
+        .await?
+        .ok_or_else(|| Problem::invalid("/token", "none of the symbols of /v1/tokens"))?;
+    if max_age.is_some_and(|max_age| oracle::is_stale(token.priced_at, max_age, now)) {
+        let since = Time(token.priced_at).text().unwrap_or_default();
+        let bound = max_age.unwrap_or_default();
+        let detail = format!("{symbol} was priced at {since} last, which may be {bound} ago");
+        return Err(Problem::new(Code::FxStale, detail.clone()).at("/token", detail));
+    }
+    Ok(token)
+}
+
+/// Whether the offer can be had by this renter now.
+///
+/// # Errors
+/// [`Code::ValidationFailed`], [`Code::OfferChanged`], [`Code::MachineOffline`], [`Code::OfferTaken`].
+pub(super) fn check_offer(
+    app: &AppState,
+    wallet: &Wallet,
+    offer: &Offer,
+    order: &Ordered,
+) -> Result<(), Problem> {
+    if offer.account == wallet.account.id {
+        return Err(Problem::invalid("/offer_id", "this is your own offer"));
+    }
+    if offer.state != OfferState::Listed {
+        return Err(changed(app, offer, None)?);
+    }
+    if !offer.terms.chunks.contains(&order.gpu_count) {
+        let error = QuoteError::NoSuchChunk { chunks: offer.terms.chunks.clone() };
+        return Err(Problem::invalid("/gpu_count", error.to_string()));
+    }
+    if !crate::provider::is_online(offer.last_heartbeat_at, &app.config, app.now()) {
+        let detail = "the machine's agent has not been heard of lately";
+        return Err(Problem::new(Code::MachineOffline, detail));
+    }
+    if offer.gpus_free < u32::from(order.gpu_count) {
+        let detail = match offer.gpus_free {
+            0 => "the offer's GPUs are rented at present".to_owned(),
+            free => format!("only {free} of the machine's GPUs are free at present"),
+        };
+        return Err(Problem::new(Code::OfferTaken, detail));
+    }
+    Ok(())
+}
+
+/// The figures, if the offer sells what is ordered at a price that the renter accepts.
+///
+/// # Errors
+/// [`Code::ValidationFailed`], [`Code::PriceAboveMax`].
+pub(super) fn figures(
+    offer: &Offer,
+    order: &Ordered,
+    fee: FeeBps,
+    max_price: Option<Usd>,
+) -> Result<QuoteFigures, Problem> {
+    let most = offer.terms.disk_limit(order.gpu_count, offer.gpus_all);
+    if order.disk_gb > most {
+        let error = QuoteError::DiskTooLarge { max: most };
+        return Err(Problem::invalid("/disk_gb", error.to_string()));
+    }
+    let figures = price_quote(&offer.terms, order, fee).map_err(|error| {
+        let pointer = match &error {
+            QuoteError::DurationOutOfRange { .. } => "/duration_s",
+            QuoteError::NoSuchChunk { .. } => "/gpu_count",
+            QuoteError::DiskTooLarge { .. } => "/disk_gb",
+            QuoteError::TrafficTooLarge { up: true } => "/up_gb",
+            QuoteError::TrafficTooLarge { up: false } => "/down_gb",
+            QuoteError::TokenWithoutPrice | QuoteError::Money(_) => "/token",
+            QuoteError::Offer(_) | QuoteError::FeeNotQuotable(_) => return internal(error),
+        };
+        Problem::invalid(pointer, error.to_string())
+    })?;
+    if let Some(max) = max_price {
+        let gpus = u64::from(order.gpu_count);
+        let rate = figures.rate_usd_per_hour.usd();
+        // more than can be said is no bound
+        if max.amount.checked_mul(gpus).is_some_and(|most| rate > most) {
+            let detail = format!("it is {rate} USD per hour for {gpus} GPUs, everything included");
+            return Err(Problem::new(Code::PriceAboveMax, detail.clone()).at("/max_price", detail));
+        }
+    }
+    Ok(figures)
+}
+
+/// Whether the offer stands for so long, from the latest second at which the rental may begin.
+///
+/// # Errors
+/// [`Code::NotForSoLong`] with the longest duration that is possible.
+pub(super) fn check_time(
+    offer: &Offer,
+    begins: UnixSeconds,
+    duration: Seconds,
+) -> Result<(), Problem> {
+    let end = begins.saturating_plus(duration);
+    let Some(until) = offer.terms.available_until.filter(|until| *until < end) else {
+        return Ok(());
+    };
+    let longest = longest(&offer.terms, until.saturating_since(begins));
+    let at = Time(until).text().unwrap_or_default();
+    let reason = "it is offered until then only";
+    let detail = format!(
+        "the rental may begin as late as {} and would run beyond {at}: {reason}",
+        Time(begins).text().unwrap_or_default()
+    );
+    Err(Problem::new(Code::NotForSoLong, detail.clone())
+        .at("/duration_s", detail)
+        .with("reason", reason)
+        .with("until", at)
+        .with("longest_s", longest.get()))
+}
+
+/// The longest rental of at most so long that the offer allows; nothing if none is short enough.
+fn longest(terms: &OfferTerms, left: Seconds) -> Seconds {
+    if left < terms.min_duration { Seconds::ZERO } else { left.min(terms.max_duration) }
+}
+
+/// Whether there is such a template.
+///
+/// # Errors
+/// [`Code::ValidationFailed`].
+pub(super) async fn check_template(
+    connection: &mut store::Connection,
+    template: Option<&str>,
+) -> Result<(), Problem> {
+    let Some(text) = template else {
+        return Ok(());
+    };
+    let unknown = || Problem::invalid("/template", "no slug@version of /v1/templates");
+    let (slug, version) = text.split_once('@').ok_or_else(unknown)?;
+    // one spelling each
+    let number: i32 = version.parse().map_err(|_| unknown())?;
+    if number.to_string() != version || !quotes::template_exists(connection, slug, number).await? {
+        return Err(unknown());
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! What an offer may promise, and many offers at once.
+
+use serde_json::{Value, json};
+
+use crate::fixture::World;
+
+fn usd(amount: &str) -> Value {
+    json!({"amount": amount, "currency": "USD"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_promises_no_more_than_its_machine_has() {
+    let world = World::new().await;
+    let owner = world.sign_in(1).await;
+    let said = world.machine(&owner, 4).await;
+    let machine = said["machine"]["id"].as_str().unwrap();
+    let good = json!({"machine_id": machine, "price": usd("0.65"), "gpu_count": 4,
+        "min_duration_s": 60, "max_duration_s": 86_400});
+    let list = |edit: Value| {
+        let mut body = good.clone();
+        body.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        world.post("/v1/offers").auth(&owner.token).json(&body).send()
+    };
+    let step = |at: u32, bps: u32| json!({"min_duration_s": at, "discount_bps": bps});
+    let disk = |price: &str, max: u32| json!({"disk": {"per_gb_month": usd(price), "max_gb": max}});
+    let network =
+        |up: &str, down: &str| json!({"network": {"up_per_gb": usd(up), "down_per_gb": usd(down)}});
+    for (edit, pointer) in [
+        (json!({"gpu_count": 5}), "/gpu_count"),
+        (json!({"chunks": []}), "/chunks"),
+        (json!({"chunks": [0, 4]}), "/chunks"),
+        (json!({"chunks": [4, 2]}), "/chunks"),
+        (json!({"chunks": [1, 2]}), "/chunks"),
+        (json!({"chunks": [1, 8]}), "/chunks"),
+        (json!({"gpu_model": "h100-sxm"}), "/gpu_model"),
+        (json!({"price": usd("0")}), "/price/amount"),
+        (json!({"price": usd("1000.000001")}), "/price/amount"),
+        (json!({"reserved": [step(60, 0)]}), "/reserved/0/discount_bps"),
+        (json!({"reserved": [step(60, 9_001)]}), "/reserved/0/discount_bps"),
+        (json!({"reserved": [step(60, 10_001)]}), "/reserved/0/discount_bps"),
+        (json!({"reserved": [step(86_401, 1)]}), "/reserved/0/min_duration_s"),
+        (json!({"reserved": [step(60, 2), step(120, 1)]}), "/reserved/1"),
+        (json!({"reserved": [step(120, 1), step(60, 2)]}), "/reserved/1"),
+        (disk("100.000001", 10), "/disk/per_gb_month/amount"),
+        (disk("0.10", 501), "/disk/max_gb"),
+        (disk("0.10", u32::MAX), "/disk/max_gb"),
+        (network("100.000001", "0"), "/network/up_per_gb/amount"),
+        (network("0", "100.000001"), "/network/down_per_gb/amount"),
+        (json!({"notice_s": 604_801}), "/notice_s"),
+        (json!({"isolation": "machine", "chunks": [2, 4]}), "/chunks"),
+        (json!({"isolation": "machine", "gpu_count": 2}), "/isolation"),
+        (json!({"isolation": "mig"}), "/isolation"),
+        (json!({"available_until": "2027-01-15T07:59:59Z"}), "/available_until"),
+        (json!({"machine_id": "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"}), "/machine_id"),
+    ] {
+        let body = list(edit.clone()).await.problem(422, "validation-failed");
+        assert_eq!(body["errors"][0]["pointer"], pointer, "{edit}");
+    }
+    for edit in [
+        json!({"price": usd("-1")}),
+        json!({"price": {"amount": 0.65, "currency": "USD"}}),
+        json!({"chunks": [-1, 4]}),
+        json!({"chunks": [1, 70_000]}),
+        json!({"isolation": "container"}),
+        json!({"min_charge_s": 60}),
+        json!({"granularity_s": 60}),
+    ] {
+        list(edit).await.problem(400, "invalid-request");
+    }
+    let body = list(json!({"gpu_model": "rtx-4090", "isolation": "machine", "notice_s": 0})).await;
+    let offer = body.ok(201);
+    assert_eq!((&offer["chunks"], &offer["isolation"]), (&json!([4]), &json!("machine")));
+    assert_eq!((&offer["granularity_s"], &offer["min_charge_s"]), (&json!(1), &json!(1)));
+    assert_eq!(offer["available_until"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slices_of_gpus_are_named_as_such() {
+    let world = World::new().await;
+    let owner = world.sign_in(1).await;
+    let gpus: Vec<Value> = (0..2)
+        .map(|n| json!({"uuid": format!("MIG-0000000{n}"), "model": "a100-80gb-sxm"}))
+        .collect();
+    let body = json!({"name": "m", "region": "de", "cpu_cores": 1, "ram_gb": 1, "disk_gb": 1, "gpus": gpus});
+    let said = world.post("/v1/machines").auth(&owner.token).json(&body).send().await.ok(201);
+    let mut body = json!({"machine_id": said["machine"]["id"], "price": usd("0.65"), "gpu_count": 2,
+        "min_duration_s": 60, "max_duration_s": 86_400, "isolation": "gpu"});
+    let reply = world.post("/v1/offers").auth(&owner.token).json(&body).send().await;
+    assert_eq!(reply.problem(422, "validation-failed")["errors"][0]["pointer"], "/isolation");
+    body.as_object_mut().unwrap().remove("isolation");
+    let offer = world.post("/v1/offers").auth(&owner.token).json(&body).send().await.ok(201);
+    assert_eq!(offer["isolation"], "mig");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fewer_gpus_follow_only_where_all_go_together() {
+    let world = World::new().await;
+    let rig = world.rig(1, 4, "0.65").await;
+    let path = format!("/v1/offers/{}", rig.offer);
+    let patch = async |body: Value| {
+        let tag = world.get(&path).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
+        call.json(&body).send().await
+    };
+    assert_eq!(patch(json!({"gpu_count": 2})).await.ok(200)["chunks"], json!([2]));
+    assert_eq!(patch(json!({"gpu_count": 4, "chunks": [1, 4]})).await.ok(200)["version"], 3);
+    let body = patch(json!({"gpu_count": 2})).await.problem(422, "validation-failed");
+    assert_eq!(body["errors"][0]["pointer"], "/chunks");
+    // nothing changed is no new version
+    assert_eq!(patch(json!({"chunks": [1, 4]})).await.ok(200)["version"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_many_is_done_or_refused_by_itself() {
+    let world = World::new().await;
+    let one = world.rig(1, 2, "0.65").await;
+    let owner = &one.provider;
+    let path = format!("/v1/offers/{}", one.offer);
+    let tag = world.get(&path).send().await.header("etag").to_owned();
+    let machine = |n: u32| {
+        let gpu = json!({"uuid": format!("GPU-bulk-{n:04}"), "model": "t4"});
+        let body = json!({"name": format!("m{n}"), "region": "de", "cpu_cores": 1, "ram_gb": 1,
+            "disk_gb": 1, "gpus": [gpu]});
+        world.post("/v1/machines").auth(&owner.token).json(&body).send()
+    };
+    let mut items = Vec::new();
+    for n in 0..20 {
+        let said = machine(n).await.ok(201);
+        items.push(json!({"create": {"machine_id": said["machine"]["id"], "price": usd("0.20"),
+            "gpu_count": if n == 7 { 2 } else { 1 }, "min_duration_s": 60, "max_duration_s": 86_400}}));
+    }
+    let change = |id: &str, tag: &str, patch: Value| json!({"change": {"id": id, "if_match": tag, "patch": patch}});
+    items.push(change(&one.offer, &tag, json!({"price": usd("0.60")})));
+    let nobody = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f";
+    items.push(change(nobody, &tag, json!({"price": usd("0.60")})));
+    let send = async |body: Value| {
+        world.post("/v1/offers/bulk").auth(&owner.token).json(&body).send().await
+    };
+    let said = send(json!({"items": items})).await.ok(200);
+    assert_eq!((&said["done"], &said["refused"]), (&json!(20), &json!(2)));
+    let data = said["data"].as_array().unwrap();
+    for (index, result) in data.iter().enumerate() {
+        assert_eq!(result["index"], index);
+        let (status, code) = match index {
+            7 => (422, "validation-failed"),
+            20 => (200, ""),
+            21 => (404, "not-found"),
+            _ => (201, ""),
+        };
+        assert_eq!(result["status"], status, "{result}");
+        assert_eq!(result["problem"]["code"].as_str().unwrap_or_default(), code);
+        assert_eq!(result["offer"].is_object(), code.is_empty());
+    }
+    assert_eq!(data[7]["problem"]["errors"][0]["pointer"], "/gpu_count");
+    assert_eq!(data[20]["offer"]["price"]["amount"], "0.600000");
+    // sent again it does nothing twice
+    let again = send(json!({"items": items})).await.ok(200);
+    assert_eq!((&again["done"], &again["refused"]), (&json!(0), &json!(22)));
+    assert_eq!(again["data"][0]["problem"]["code"], "already-exists");
+    assert_eq!(again["data"][20]["problem"]["code"], "etag-mismatch");
+    // the new tags are for the next change
+    let next = data[0]["offer"]["id"].as_str().unwrap();
+    let item = change(next, data[0]["etag"].as_str().unwrap(), json!({"state": "paused"}));
+    let said = send(json!({"items": [item]})).await.ok(200);
+    assert_eq!(said["data"][0]["offer"]["state"], "paused");
+
+    let twice = change(&one.offer, "\"2-listed\"", json!({}));
+    for (items, pointer) in [
+        (json!([]), "/items"),
+        (json!(vec![twice.clone(); 501]), "/items"),
+        (json!([twice, twice]), "/items/1/change/id"),
+        (json!([items[0], items[0]]), "/items/1/create/machine_id"),
+        (json!([{}]), "/items/0"),
+    ] {
+        let body = send(json!({"items": items})).await.problem(422, "validation-failed");
+        assert_eq!(body["errors"][0]["pointer"], pointer);
+    }
+    let withdrawn = change(&one.offer, "\"2-listed\"", json!({"state": "withdrawn"}));
+    let said = send(json!({"items": [withdrawn]})).await.ok(200);
+    assert_eq!(said["data"][0]["problem"]["errors"][0]["pointer"], "/state");
+    let broken = send(
+        json!({"items": [{"change": {"id": one.offer, "if_match": "x", "patch": {"pice": 1}}}]}),
+    );
+    let body = broken.await.problem(400, "invalid-request");
+    assert_eq!(body["errors"][0]["pointer"], "/items/0/change/patch/pice");
+    // somebody else's offers are not found, and machines neither
+    let stranger = world.sign_in(9).await;
+    let foreign = json!({"items": [change(&one.offer, "\"2-listed\"", json!({})), items[0]]});
+    let said =
+        world.post("/v1/offers/bulk").auth(&stranger.token).json(&foreign).send().await.ok(200);
+    assert_eq!(
+        (&said["data"][0]["status"], &said["data"][1]["status"]),
+        (&json!(404), &json!(422))
+    );
+}

@@ -1,0 +1,144 @@
+//! The oracles that tokens are priced by.
+
+use alloy_primitives::Address;
+use domain::{
+    money::{Decimals, UsdMicros},
+    oracle::Answer,
+    time::{Seconds, UnixSeconds},
+};
+use sqlx::types::BigDecimal;
+
+use crate::{
+    Connection, StoreError,
+    convert::{address, seconds, ts},
+};
+
+/// The oracle of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// The token; zero is the native coin.
+    pub token: Address,
+    /// The token's symbol.
+    pub symbol: String,
+    /// The contract that answers.
+    pub feed: Address,
+    /// The decimals of its answers.
+    pub decimals: Decimals,
+    /// An answer older than this is none.
+    pub max_age: Seconds,
+    /// The newest answer that was taken: its round and the oracle's own time.
+    pub newest: Option<(u128, UnixSeconds)>,
+}
+
+/// All feeds, by symbol.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn list(connection: &mut Connection) -> Result<Vec<Feed>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT f.token, t.symbol, f.feed, f.decimals, f.max_age_s, f.round, f.answered_at
+           FROM price_feeds f JOIN tokens t ON t.address = f.token
+           WHERE t.listed ORDER BY t.symbol"#
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let newest = match (row.round, row.answered_at) {
+                (Some(round), Some(at)) => Some((
+                    round.to_plain_string().parse().map_err(StoreError::corrupt)?,
+                    seconds(at)?,
+                )),
+                (_, _) => None,
+            };
+            Ok(Feed {
+                token: address(&row.token)?,
+                symbol: row.symbol,
+                feed: address(&row.feed)?,
+                decimals: u8::try_from(row.decimals)
+                    .map_err(StoreError::corrupt)
+                    .and_then(|places| Decimals::new(places).map_err(StoreError::corrupt))?,
+                max_age: u32::try_from(row.max_age_s).map(Seconds).map_err(StoreError::corrupt)?,
+                newest,
+            })
+        })
+        .collect()
+}
+
+/// Names a token's oracle. Another contract than before begins anew: what the other one answered is forgotten, and
+/// the token's price stays until this one answers, if it is not too old.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if there is no such token.
+pub async fn name(
+    tx: &mut Connection,
+    token: Address,
+    feed: Address,
+    decimals: Decimals,
+    max_age: Seconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO price_feeds (token, feed, decimals, max_age_s) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (token) DO UPDATE
+         SET feed = EXCLUDED.feed, max_age_s = EXCLUDED.max_age_s,
+             decimals = CASE WHEN price_feeds.feed = EXCLUDED.feed
+                             THEN price_feeds.decimals ELSE EXCLUDED.decimals END,
+             round = CASE WHEN price_feeds.feed = EXCLUDED.feed THEN price_feeds.round END,
+             answered_at = CASE WHEN price_feeds.feed = EXCLUDED.feed THEN price_feeds.answered_at END",
+        token.as_slice(),
+        feed.as_slice(),
+        i16::from(decimals.get()),
+        i32::try_from(max_age.get()).map_err(StoreError::corrupt)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes an answer, unless a newer one was taken meanwhile or the feed is another by now: the token's price and
+/// where it is from. Returns whether it was taken.
+///
+/// # Errors
+/// The database's.
+pub async fn take(
+    tx: &mut Connection,
+    feed: &Feed,
+    answer: &Answer,
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    let taken = sqlx::query!(
+        "UPDATE price_feeds SET round = $3, answered_at = $4, checked_at = $5
+         WHERE token = $1 AND feed = $2 AND (round IS NULL OR round <= $3)
+           AND (answered_at IS NULL OR answered_at <= $4)",
+        feed.token.as_slice(),
+        feed.feed.as_slice(),
+        BigDecimal::from(answer.round),
+        ts(answer.at)?,
+        ts(now)?,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if taken.rows_affected() == 0 {
+        return Ok(false);
+    }
+    reprice(tx, feed, answer.usd, answer.at).await?;
+    Ok(true)
+}
+
+async fn reprice(
+    tx: &mut Connection,
+    feed: &Feed,
+    usd: UsdMicros,
+    at: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE tokens SET usd_micros = $2, price_source = $3, priced_at = $4 WHERE address = $1",
+        feed.token.as_slice(),
+        i64::try_from(usd.get()).map_err(StoreError::corrupt)?,
+        format!("chainlink:{}", feed.feed),
+        ts(at)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
