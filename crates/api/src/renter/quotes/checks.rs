@@ -8,7 +8,7 @@ use domain::{
     time::{Seconds, UnixSeconds},
 };
 use store::{
-    offers::{self, Offer},
+    offers::Offer,
     quotes::{self, Quote},
     tokens::{self, Token},
 };
