@@ -20,7 +20,8 @@ use crate::{
     http::CallError,
     record::Record,
     rental::{Mail, Rental},
-    self_test, tally,
+    self_test::{self, Made},
+    tally,
     wire::{Ack, Command, CommandKind, Heartbeat, Orders, SelfTest},
 };
 
@@ -84,7 +85,9 @@ struct Desk {
     /// When it last heard what the machine is.
     looked: Option<Instant>,
     /// The self-test that is being made.
-    testing: JoinSet<()>,
+    testing: JoinSet<Made>,
+    /// The last one that was made.
+    tested: Option<Made>,
 }
 
 impl Desk {
@@ -96,6 +99,7 @@ impl Desk {
             beaten: false,
             looked: None,
             testing: JoinSet::new(),
+            tested: None,
         }
     }
 
@@ -140,14 +144,17 @@ impl Desk {
         Ok(Duration::from_secs(u64::from(orders.next_in_s.clamp(*WAIT_S.start(), *WAIT_S.end()))))
     }
 
-    /// Makes a self-test, unless one is being made.
+    /// Makes and sends a self-test, unless one is being made, or the service has heard of this one.
     fn test(&mut self, ordered: Option<SelfTest>) {
-        while self.testing.try_join_next().is_some() {}
-        if let Some(test) = ordered
-            && self.testing.is_empty()
-        {
-            self.testing.spawn(self_test::run(Arc::clone(&self.context), test));
+        while let Some(made) = self.testing.try_join_next() {
+            self.tested = made.ok();
         }
+        let Some(test) = ordered.filter(|_| self.testing.is_empty()) else { return };
+        if self.tested.as_ref().is_some_and(|made| made.id == test.id && made.over) {
+            return;
+        }
+        let made = self.tested.take();
+        self.testing.spawn(self_test::run(Arc::clone(&self.context), test, made));
     }
 
     fn running(&self) -> Vec<RentalId> {

@@ -58,7 +58,7 @@ impl Bench {
             cpu_cores: cores(),
             ram_gb: std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| ram_gb(&text)),
             disk_gb: self.disk_gb().await,
-            ports: blocking(move || ports.map_or(0, |range| free_ports(range))).await,
+            ports: blocking(move || ports.map_or(0, free_ports)).await,
             ..Measured::default()
         }
     }
@@ -216,6 +216,27 @@ mod tests {
         assert_eq!(free_ports(port..=port), 0);
         drop(taken);
         assert_eq!(free_ports(port..=port), 1);
+    }
+
+    #[tokio::test]
+    async fn the_network_is_tried_with_its_target_only() {
+        use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::get};
+
+        let page = get(|| async { vec![0_u8; 4 * BLOCK] }).post(|_: Bytes| async {});
+        let router = Router::new()
+            .route("/", page)
+            .route("/little", get(|| async { "little" }))
+            .layer(DefaultBodyLimit::disable());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let target = |path: &str| format!("http://{address}{path}").parse::<Url>().unwrap();
+        for found in [fetch(&target("/")).await, send(&target("/")).await] {
+            assert!(found.is_some_and(|mbps| mbps > 0), "{found:?}");
+        }
+        assert_eq!(fetch(&target("/little")).await, None, "too little to tell");
+        assert_eq!(send(&target("/little")).await, None, "it takes nothing");
+        assert_eq!(fetch(&target("/nothing")).await, None);
     }
 
     #[tokio::test]

@@ -79,6 +79,9 @@ pub(super) struct World {
     pub(super) measured: Vec<Measured>,
     /// An open self-test.
     pub(super) self_test: Option<(TestId, Vec<Requirement>)>,
+    /// Answers to self-tests are refused.
+    pub(super) refuse_tests: bool,
+    pub(super) refused_tests: u32,
     /// Its answers, and whether they are enough.
     pub(super) tested: Vec<(bool, Vec<Check>)>,
     /// Answers that come instead of the right ones, whatever is asked.

@@ -98,7 +98,7 @@ pub(super) fn checked(measured: Measured) -> Result<Measured, Problem> {
     ];
     // columns are 32-bit integers with a sign
     if numbers.into_iter().flatten().any(|number| i32::try_from(number).is_err()) {
-        return invalid("", "numbers below 2^31");
+        return Err(Problem::invalid("/measured", "numbers below 2^31"));
     }
     Ok(measured)
 }

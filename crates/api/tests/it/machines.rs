@@ -1,8 +1,12 @@
 //! What machines are, what they have shown, and when they take no rentals.
 
-use domain::machine::{Measured, Requirement, answer};
+use std::{sync::Arc, time::Duration};
+
+use domain::machine::{Measured, Requirement, Service, answer};
 use escrow::reading::detail_hash;
 use serde_json::{Value, json};
+use store::{TxError, machines};
+use tokio::sync::Notify;
 
 use crate::fixture::{CHAIN_ID, Person, Reply, Rig, World, sign};
 
@@ -351,4 +355,32 @@ async fn nothing_is_rented_into_a_maintenance_window_and_renters_are_told() {
     let rest = world.get(&rest).auth(&rig.provider.token).send().await.ok(200);
     assert_eq!(rest["data"].as_array().unwrap().len(), 1);
     assert_eq!(public(&world, &rig.machine).await["maintenance"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_booking_that_meets_a_drain_waits_for_it_and_sees_it() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let renter = world.sign_in(9).await;
+    let quote = world.quote(&renter, &rig).await;
+    let (id, now) = (rig.machine.parse().unwrap(), world.now());
+    let (store, held) = (world.store.clone(), Arc::new(Notify::new()));
+    let told = held.clone();
+    let draining = tokio::spawn(async move {
+        let unit = store.write::<(), (), _>("test.drain", move |tx| {
+            let told = told.clone();
+            Box::pin(async move {
+                machines::hold_offers(tx, id).await?;
+                told.notify_one();
+                // long enough for the booking to reach the offer
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                machines::set_service(tx, id, Service::Draining, now).await?;
+                Ok::<_, TxError<()>>(())
+            })
+        });
+        unit.await.unwrap();
+    });
+    held.notified().await;
+    world.book(&renter, &quote, "meets").await.problem(423, "machine-draining");
+    draining.await.unwrap();
 }

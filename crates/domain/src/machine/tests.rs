@@ -53,11 +53,8 @@ fn a_machine_that_is_as_declared_passes() {
 
 #[test]
 fn every_check_fails_for_what_it_is_about() {
-    for (fails, edit) in [
-        (
-            &["gpu_count", "gpu_uuids"][..],
-            (|m| m.gpus = Some(vec![gpu("GPU-a")])) as fn(&mut Measured),
-        ),
+    let cases: [(&[&str], fn(&mut Measured)); 13] = [
+        (&["gpu_count", "gpu_uuids"], |m| m.gpus = Some(vec![gpu("GPU-a")])),
         (&["gpu_uuids"], |m| m.gpus = Some(vec![gpu("GPU-a"), gpu("GPU-c")])),
         (&["gpu_names"], |m| {
             m.gpus.iter_mut().flatten().for_each(|gpu| gpu.name = "Tesla T4".into())
@@ -76,7 +73,8 @@ fn every_check_fails_for_what_it_is_about() {
         (&["disk_gb"], |m| m.disk_gb = Some(499)),
         (&["disk_mb_s"], |m| m.disk_mb_s = Some(MIN_DISK_MB_S - 1)),
         (&["ports"], |m| m.ports = Some(9)),
-    ] {
+    ];
+    for (fails, edit) in cases {
         assert_eq!(failing(edit, 0), fails);
     }
     assert_eq!(failing(|_| {}, MAX_SKEW_S + 1), ["clock_skew_s"]);

@@ -184,6 +184,10 @@ async fn self_test(
 ) -> Answer {
     let mut world = fake.world();
     signed_in(&world, &headers)?;
+    if world.refuse_tests {
+        world.refused_tests += 1;
+        return Err(refused(422, "validation-failed"));
+    }
     let Some((_, asked)) = world.self_test.take_if(|(open, _)| *open == id) else {
         return Err(refused(409, "state-conflict"));
     };

@@ -62,5 +62,13 @@ async fn a_self_test_is_answered_signed_and_once() {
     let uuids = checks.iter().find(|check| check.id == "gpu_uuids").unwrap();
     assert!(!uuids.pass && uuids.remediation.as_deref().unwrap().contains("nvidia-smi"));
     assert_eq!(scene.fake.world().tested.len(), 2, "each is answered once");
+
+    // an answer that is refused is not made again with every heartbeat: that would write to the disk without end
+    scene.fake.world().refuse_tests = true;
+    scene.fake.world().self_test = Some((test('c'), asked("GPU-aaaaaaaa")));
+    scene.fake.until("no third answer", |world| world.refused_tests > 0).await;
+    let beats = scene.fake.world().running.len();
+    scene.fake.until("no more beats", |world| world.running.len() > beats + 3).await;
+    assert_eq!(scene.fake.world().refused_tests, 1);
     running.stop().await;
 }
