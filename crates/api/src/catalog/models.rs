@@ -125,10 +125,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/gpu-models/{slug}", tag = "market",
     params(("slug" = String, Path, example = "rtx-4090")),
     responses((status = 200, body = ModelView), (status = 304, description = "The caller has it already.")))]
-pub(super) async fn read(
-    headers: HeaderMap,
-    Id(slug): Id<String>,
-) -> Result<Response, Problem> {
+pub(super) async fn read(headers: HeaderMap, Id(slug): Id<String>) -> Result<Response, Problem> {
     let model = catalog::resolve(&slug, Hint::default()).map_err(|why| match &why {
         Unresolved::Unknown { .. } => Problem::new(Code::NotFound, unknown(&why, &slug)),
         Unresolved::Ambiguous { .. } | Unresolved::Contradicted { .. } => {

@@ -38,7 +38,9 @@ impl Case {
         assert_eq!(values.len(), header.len(), "columns of {line}");
         let mut columns: BTreeMap<String, String> =
             header.iter().cloned().zip(values).filter(|(_, value)| !value.is_empty()).collect();
-        for pair in columns.remove("params").unwrap_or_default().split(';').filter(|p| !p.is_empty()) {
+        for pair in
+            columns.remove("params").unwrap_or_default().split(';').filter(|p| !p.is_empty())
+        {
             let (name, value) = pair.split_once('=').unwrap();
             columns.insert(format!("param:{name}"), value.to_owned());
         }
@@ -61,8 +63,10 @@ impl Case {
     fn request(&mut self) -> (Value, &'static str) {
         let kind = self.take("kind");
         let mut body = match kind.as_str() {
-            "usage" => json!({"price": self.usd("rate_usd_per_hour"), "units": self.number("units"),
-                              "elapsed_s": self.number("elapsed_s")}),
+            "usage" => {
+                json!({"price": self.usd("rate_usd_per_hour"), "units": self.number("units"),
+                              "elapsed_s": self.number("elapsed_s")})
+            }
             "replica" => json!({
                 "price": self.usd("rate_usd_per_hour"), "units": self.number("units"),
                 "hours": self.take("param:hours"), "min_replicas": self.number("param:min_replicas"),
@@ -73,7 +77,10 @@ impl Case {
                 "tokens_per_second": self.number("param:tokens_per_s")}),
             "per_gpu" => {
                 let (rate, gpus) = (self.take("rate_usd_per_hour"), self.take("units"));
-                assert_eq!((&rate, &gpus), (&self.take("param:instance_rate"), &self.take("param:gpus")));
+                assert_eq!(
+                    (&rate, &gpus),
+                    (&self.take("param:instance_rate"), &self.take("param:gpus"))
+                );
                 json!({"instance_price": {"amount": rate, "currency": "USD"},
                        "gpus": gpus.parse::<u32>().unwrap()})
             }

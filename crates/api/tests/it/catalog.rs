@@ -14,7 +14,8 @@ async fn models_are_found_by_what_others_call_them() {
     let world = World::new().await;
     let all = world.get("/v1/gpu-models").send().await.ok(200);
     assert_eq!(all["data"].as_array().unwrap().len(), domain::catalog::models().len());
-    let named = async |query: &str| world.get(&format!("/v1/gpu-models?{query}")).send().await.ok(200);
+    let named =
+        async |query: &str| world.get(&format!("/v1/gpu-models?{query}")).send().await.ok(200);
     assert_eq!(slugs(&named("name=RTX_4090").await), ["rtx-4090"]);
     assert_eq!(slugs(&named("name=A100%2080GB").await), ["a100-80gb-pcie", "a100-80gb-sxm"]);
     assert_eq!(slugs(&named("name=A100&form=sxm&min_vram_gb=80").await), ["a100-80gb-sxm"]);
@@ -44,7 +45,10 @@ async fn the_database_holds_the_programs_models_and_takes_a_changed_one_back() {
     let models = stored().await;
     assert_eq!(models.len(), domain::catalog::models().len());
     for (stored, ours) in models.iter().zip(domain::catalog::models()) {
-        assert_eq!((&stored.slug, stored.vram_gb, &stored.aliases), (&ours.slug, ours.vram_gb, &ours.aliases));
+        assert_eq!(
+            (&stored.slug, stored.vram_gb, &stored.aliases),
+            (&ours.slug, ours.vram_gb, &ours.aliases)
+        );
     }
     let edit = "UPDATE gpu_models SET vram_gb = 25, fp16_gflops = NULL WHERE slug = 'rtx-4090';
                 INSERT INTO gpu_models (slug, name, vendor, vram_gb, form, compute_capability)
@@ -66,15 +70,26 @@ async fn the_database_holds_the_programs_models_and_takes_a_changed_one_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_read_need_not_be_read_again() {
     let world = World::new().await;
-    for path in ["/v1/gpu-models", "/v1/gpu-models/rtx-4090", "/v1/regions", "/v1/reference-prices",
-                 "/v1/templates", "/v1/templates/pytorch@1", "/v1/catalog.csv?format=gpuhunt"] {
+    for path in [
+        "/v1/gpu-models",
+        "/v1/gpu-models/rtx-4090",
+        "/v1/regions",
+        "/v1/reference-prices",
+        "/v1/templates",
+        "/v1/templates/pytorch@1",
+        "/v1/catalog.csv?format=gpuhunt",
+    ] {
         let first = world.get(path).send().await;
         assert!(first.header("cache-control").starts_with("public, max-age="), "{path}");
         let tag = first.header("etag").to_owned();
         assert!(tag.len() > 10, "{path}");
         first.ok(200);
         let again = world.get(path).header("if-none-match", &tag).send().await;
-        assert_eq!((again.header("etag"), again.header("content-type")), (tag.as_str(), ""), "{path}");
+        assert_eq!(
+            (again.header("etag"), again.header("content-type")),
+            (tag.as_str(), ""),
+            "{path}"
+        );
         assert_eq!(again.ok(304), "", "{path}: nothing is sent");
         world.get(path).header("if-none-match", "\"other\"").send().await.ok(200);
     }
@@ -84,9 +99,13 @@ async fn what_was_read_need_not_be_read_again() {
 async fn regions_are_listed_by_continent() {
     let world = World::new().await;
     let all = world.get("/v1/regions").send().await.ok(200);
-    let frankfurt = all["data"].as_array().unwrap().iter().find(|region| region["code"] == "de-fra");
-    assert_eq!(frankfurt.unwrap(), &json!({"code": "de-fra", "name": "Frankfurt am Main",
-                                           "country": "Germany", "continent": "europe"}));
+    let frankfurt =
+        all["data"].as_array().unwrap().iter().find(|region| region["code"] == "de-fra");
+    assert_eq!(
+        frankfurt.unwrap(),
+        &json!({"code": "de-fra", "name": "Frankfurt am Main",
+                                           "country": "Germany", "continent": "europe"})
+    );
     let africa = world.get("/v1/regions?continent=africa").send().await.ok(200);
     assert_eq!(africa["data"].as_array().unwrap().len(), 3);
     world.get("/v1/regions?continent=atlantis").send().await.problem(400, "invalid-request");
@@ -121,7 +140,9 @@ async fn the_platforms_templates_are_there_with_hashes_that_anyone_can_check() {
         }
     }
     assert_eq!(seen, ["comfyui", "pytorch", "ubuntu-ssh", "vllm"]);
-    for path in ["pytorch@2", "pytorch@0", "pytorch@x", "pytorch@99999999999", "Pytorch", "nothing", "a--b"] {
+    for path in
+        ["pytorch@2", "pytorch@0", "pytorch@x", "pytorch@99999999999", "Pytorch", "nothing", "a--b"]
+    {
         world.get(&format!("/v1/templates/{path}")).send().await.problem(404, "not-found");
     }
     world.get("/v1/templates?owner=me").send().await.problem(400, "invalid-request");
@@ -134,23 +155,30 @@ async fn accounts_make_templates_whose_versions_never_change() {
     let person = world.sign_in(9).await;
     let body = json!({"slug": "trainer", "name": "My trainer", "image": "ghcr.io/me/trainer:1.4", "disk_gb": 60,
                       "ports": [{"name": "ssh", "port": 22, "protocol": "tcp"}], "env": {"B": "2", "A": "ü\n"}});
-    let make = async |body: &Value| world.post("/v1/templates").auth(&person.token).json(body).send().await;
+    let make = async |body: &Value| {
+        world.post("/v1/templates").auth(&person.token).json(body).send().await
+    };
     let first = make(&body).await.ok(201);
     let owner = format!("{:x}", person.key.address());
     assert_eq!(first["slug"], format!("{}-trainer", &owner[..8]), "names are an account's own");
-    assert_eq!((&first["version"], &first["content_hash"]), (&json!(1), &json!(hash_by_hand(&first))));
+    assert_eq!(
+        (&first["version"], &first["content_hash"]),
+        (&json!(1), &json!(hash_by_hand(&first)))
+    );
     assert_eq!(make(&body).await.ok(200), first, "the same again is the same");
     let mut changed = body.clone();
     changed["image"] = json!("ghcr.io/me/trainer:1.5");
     let second = make(&changed).await.ok(201);
     assert_eq!(second["version"], 2);
     let slug = first["slug"].as_str().unwrap();
-    let read = async |name: String| world.get(&format!("/v1/templates/{name}")).send().await.ok(200);
+    let read =
+        async |name: String| world.get(&format!("/v1/templates/{name}")).send().await.ok(200);
     assert_eq!(read(slug.to_owned()).await, second);
     assert_eq!(read(format!("{slug}@1")).await, first);
     let platform = world.get("/v1/templates?owner=platform").send().await.ok(200);
     assert_eq!(platform["data"].as_array().unwrap().len(), 4);
-    let direct = sqlx::query("UPDATE templates SET image = 'x:1'").execute(world.store.pool()).await;
+    let direct =
+        sqlx::query("UPDATE templates SET image = 'x:1'").execute(world.store.pool()).await;
     assert!(direct.is_err(), "versions are immutable in the database too");
 
     for (member, value, pointer) in [
@@ -177,7 +205,8 @@ async fn accounts_make_templates_whose_versions_never_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reference_prices_are_dated_sourced_and_no_offers() {
     let world = World::new().await;
-    let find = async |query: &str| world.get(&format!("/v1/reference-prices{query}")).send().await.ok(200);
+    let find =
+        async |query: &str| world.get(&format!("/v1/reference-prices{query}")).send().await.ok(200);
     let all = find("").await;
     assert!(all["notice"].as_str().unwrap().contains("no offers"));
     assert_eq!(all["data"].as_array().unwrap().len(), domain::reference::prices().len());
@@ -188,9 +217,15 @@ async fn reference_prices_are_dated_sourced_and_no_offers() {
     let runpod = find("?provider=runpod&gpu_model=RTX%204090&kind=secure_cloud").await;
     assert_eq!(runpod["data"].as_array().unwrap().len(), 1);
     let row = &runpod["data"][0];
-    assert_eq!(row["price"], json!({"low": {"amount": "0.590000", "currency": "USD"},
-                                    "high": {"amount": "0.590000", "currency": "USD"}}));
-    assert_eq!((&row["observed_on"], &row["gpu_models"]), (&json!("2026-02-11"), &json!(["rtx-4090"])));
+    assert_eq!(
+        row["price"],
+        json!({"low": {"amount": "0.590000", "currency": "USD"},
+                                    "high": {"amount": "0.590000", "currency": "USD"}})
+    );
+    assert_eq!(
+        (&row["observed_on"], &row["gpu_models"]),
+        (&json!("2026-02-11"), &json!(["rtx-4090"]))
+    );
     assert_eq!(runpod["platforms"][0]["minimum_billing_s"], 1);
     let instances = find("?unit=instance_hour&provider=AWS").await;
     assert_eq!(instances["data"].as_array().unwrap().len(), 5);
@@ -216,7 +251,8 @@ async fn the_market_is_a_file_that_other_tools_read() {
     let lines: Vec<&str> = gpuhunt.lines().collect();
     assert_eq!(lines.len(), 4);
     assert!(lines[0].starts_with("instance_name,location,price,cpu,memory,gpu_count,gpu_name"));
-    let first = format!("{},de-fra,0.400000,16,64,1,RTX4090,24,False,500,nvidia,,x86,", single.offer);
+    let first =
+        format!("{},de-fra,0.400000,16,64,1,RTX4090,24,False,500,nvidia,,x86,", single.offer);
     assert!(lines[1].starts_with(&first), "{gpuhunt}");
     let last = format!("{},de-fra,1.000000,16,64,2,RTX4090,24,False,500,nvidia,,x86,", pair.offer);
     assert!(lines[3].starts_with(&last), "all GPUs of an offer together: {gpuhunt}");

@@ -14,9 +14,10 @@ async fn ask(world: &World, body: &Value) -> Value {
 
 /// Totals of the rows of one provider and kind, in the answer's order.
 fn totals(said: &Value, provider: &str, kind: &str, billing: &str) -> Vec<String> {
-    let rows = said["providers"].as_array().unwrap().iter().filter(|row| {
-        row["reference"]["provider"] == provider && row["reference"]["kind"] == kind
-    });
+    let rows =
+        said["providers"].as_array().unwrap().iter().filter(|row| {
+            row["reference"]["provider"] == provider && row["reference"]["kind"] == kind
+        });
     rows.map(|row| row["totals"][billing]["low"]["amount"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -29,7 +30,10 @@ async fn the_three_scenarios_are_compared_across_providers() {
     };
     let two_hours = scenario("RTX 4090", "2").await;
     assert_eq!(totals(&two_hours, "RunPod", "secure_cloud", "per_second"), ["1.180000"]);
-    assert_eq!(totals(&two_hours, "Vast.ai", "marketplace_average", "per_second"), ["0.800000", "1.000000"]);
+    assert_eq!(
+        totals(&two_hours, "Vast.ai", "marketplace_average", "per_second"),
+        ["0.800000", "1.000000"]
+    );
     assert_eq!(totals(&two_hours, "GPUFlow", "marketplace_average", "per_second"), ["1.300000"]);
     let eight_hours = scenario("A100_80GB", "8").await;
     for (provider, kind, expected) in [
@@ -76,8 +80,11 @@ async fn billing_by_the_second_the_minute_and_the_hour_stand_side_by_side() {
         let expected = own.as_str().map_or(Value::Null, |own| row["totals"][own].clone());
         assert_eq!(row["total"], expected);
     }
-    let azure = ask(&world, &json!({"kind": "compare_providers", "gpu_model": "T4", "elapsed_s": 61})).await;
-    let row = azure["providers"].as_array().unwrap().iter().find(|row| row["billed"] == "per_minute");
+    let azure =
+        ask(&world, &json!({"kind": "compare_providers", "gpu_model": "T4", "elapsed_s": 61}))
+            .await;
+    let row =
+        azure["providers"].as_array().unwrap().iter().find(|row| row["billed"] == "per_minute");
     let row = row.unwrap();
     assert_eq!(row["total"], row["totals"]["per_minute"]);
 }
@@ -106,10 +113,13 @@ async fn what_can_be_rented_here_stands_beside_the_others() {
 async fn defaults_are_filled_in_and_told() {
     let world = World::new().await;
     let said = ask(&world, &json!({"kind": "usage", "price": usd("0.65"), "hours": "2"})).await;
-    assert_eq!(said["request"], json!({
-        "kind": "usage", "price": usd("0.650000"), "units": 1, "hours": "2.000000", "granularity_s": 1,
-        "min_s": 1, "fee_bps": 0, "fee_side": "provider", "ever_ready": true,
-    }));
+    assert_eq!(
+        said["request"],
+        json!({
+            "kind": "usage", "price": usd("0.650000"), "units": 1, "hours": "2.000000", "granularity_s": 1,
+            "min_s": 1, "fee_bps": 0, "fee_side": "provider", "ever_ready": true,
+        })
+    );
     assert_eq!(said["total"], usd("1.300000"));
     assert_eq!(said["kind"], "usage");
     let never = json!({"kind": "usage", "price": usd("0.65"), "hours": "2", "ever_ready": false});
@@ -126,7 +136,10 @@ async fn interruptible_work_and_buying_are_weighed() {
     let spot = json!({"kind": "spot", "price": usd("1"), "discount_bps": 6_000, "hours": "95",
                       "interruptions_per_100h": "10", "restart_s": 300, "redo_s": 1_500});
     let said = ask(&world, &spot).await;
-    assert_eq!((&said["running_s"], &said["interruptions"]), (&json!(360_000), &json!("10.000000")));
+    assert_eq!(
+        (&said["running_s"], &said["interruptions"]),
+        (&json!(360_000), &json!("10.000000"))
+    );
     assert_eq!((&said["total"], &said["change"]), (&usd("40.000000"), &json!("-57.89%")));
     assert_eq!(said["on_demand"]["total"], usd("95.000000"));
     assert_eq!(said["break_even_discount_bps"], 500);
@@ -149,11 +162,15 @@ async fn parts_add_up_to_a_whole() {
         part("GPU", json!({"kind": "usage", "price": usd("0.65"), "hours": "720"})),
         part("disk", json!({"kind": "item", "quantity": "100", "unit_price": usd("0.10")})),
         part("egress", json!({"kind": "item", "quantity": "12.5", "unit_price": usd("0.05")})),
-        part("tokens", json!({"kind": "per_million_tokens", "price": usd("4.80"), "tokens_per_second": 1_550,
-                              "tokens": 10_000_000})),
+        part(
+            "tokens",
+            json!({"kind": "per_million_tokens", "price": usd("4.80"), "tokens_per_second": 1_550,
+                              "tokens": 10_000_000}),
+        ),
     ];
     let said = ask(&world, &json!({"kind": "composite", "parts": parts})).await;
-    let each: Vec<_> = said["parts"].as_array().unwrap().iter().map(|p| &p["total"]["amount"]).collect();
+    let each: Vec<_> =
+        said["parts"].as_array().unwrap().iter().map(|p| &p["total"]["amount"]).collect();
     assert_eq!(each, ["468.000000", "10.000000", "0.625000", "8.602150"]);
     assert_eq!((&said["total"], &said["display"]), (&usd("487.227150"), &json!("487.23")));
     assert_eq!(said["parts"][0]["estimate"]["billed_s"], 2_592_000);
@@ -168,7 +185,10 @@ async fn nonsense_is_refused_at_its_place() {
         body.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
         body
     };
-    let many = vec![json!({"label": "x", "estimate": {"kind": "item", "quantity": "1", "unit_price": usd("1")}}); 33];
+    let many = vec![
+        json!({"label": "x", "estimate": {"kind": "item", "quantity": "1", "unit_price": usd("1")}});
+        33
+    ];
     let inner = |estimate: Value| json!({"kind": "composite", "parts": [{"label": "x", "estimate": estimate}]});
     let way = |label: &str| json!({"label": label, "unit_price": usd("1")});
     for (body, status, pointer) in [
@@ -199,38 +219,107 @@ async fn nonsense_is_refused_at_its_place() {
         (usage(json!({"fee_bps": 1_501})), 400, "/fee_bps"),
         (usage(json!({"fee_side": "nobody"})), 400, "/fee_side"),
         (usage(json!({"deposit": usd("10000001")})), 422, "/deposit/amount"),
-        (json!({"kind": "replica", "price": usd("1"), "hours": "1", "min_replicas": 1, "scale_up_hours": "2"}),
-            422, "/scale_up_hours"),
-        (json!({"kind": "replica", "price": usd("1"), "hours": "1", "min_replicas": 10_001}), 422, "/min_replicas"),
-        (json!({"kind": "per_million_tokens", "price": usd("1"), "tokens_per_second": 0}), 422, "/tokens_per_second"),
-        (json!({"kind": "per_million_tokens", "price": usd("10000000"), "units": 10_000, "tokens_per_second": 1,
-                "tokens": u64::MAX}), 422, ""),
+        (
+            json!({"kind": "replica", "price": usd("1"), "hours": "1", "min_replicas": 1, "scale_up_hours": "2"}),
+            422,
+            "/scale_up_hours",
+        ),
+        (
+            json!({"kind": "replica", "price": usd("1"), "hours": "1", "min_replicas": 10_001}),
+            422,
+            "/min_replicas",
+        ),
+        (
+            json!({"kind": "per_million_tokens", "price": usd("1"), "tokens_per_second": 0}),
+            422,
+            "/tokens_per_second",
+        ),
+        (
+            json!({"kind": "per_million_tokens", "price": usd("10000000"), "units": 10_000, "tokens_per_second": 1,
+                "tokens": u64::MAX}),
+            422,
+            "",
+        ),
         (json!({"kind": "per_gpu", "instance_price": usd("1"), "gpus": 0}), 422, "/gpus"),
-        (json!({"kind": "spot", "price": usd("1"), "discount_bps": 10_001, "hours": "1",
-                "interruptions_per_100h": "1"}), 400, "/discount_bps"),
-        (json!({"kind": "spot", "price": usd("1"), "discount_bps": 5_000, "hours": "1",
-                "interruptions_per_100h": "100", "restart_s": 3_600}), 422, "/interruptions_per_100h"),
-        (json!({"kind": "break_even", "purchase_price": usd("1"), "price": usd("1"), "hours_per_day": "0"}),
-            422, "/hours_per_day"),
-        (json!({"kind": "break_even", "purchase_price": usd("1"), "price": usd("1"), "power_w": 450}),
-            422, "/price_per_kwh"),
+        (
+            json!({"kind": "spot", "price": usd("1"), "discount_bps": 10_001, "hours": "1",
+                "interruptions_per_100h": "1"}),
+            400,
+            "/discount_bps",
+        ),
+        (
+            json!({"kind": "spot", "price": usd("1"), "discount_bps": 5_000, "hours": "1",
+                "interruptions_per_100h": "100", "restart_s": 3_600}),
+            422,
+            "/interruptions_per_100h",
+        ),
+        (
+            json!({"kind": "break_even", "purchase_price": usd("1"), "price": usd("1"), "hours_per_day": "0"}),
+            422,
+            "/hours_per_day",
+        ),
+        (
+            json!({"kind": "break_even", "purchase_price": usd("1"), "price": usd("1"), "power_w": 450}),
+            422,
+            "/price_per_kwh",
+        ),
         (json!({"kind": "compare", "count": 1, "ways": [way("a")]}), 422, "/ways"),
         (json!({"kind": "compare", "count": 1, "ways": [way("a"), way("")]}), 422, "/ways/1/label"),
-        (json!({"kind": "compare", "count": 1, "ways": [way("a"), {"label": "b"}]}), 400, "/ways/1"),
+        (
+            json!({"kind": "compare", "count": 1, "ways": [way("a"), {"label": "b"}]}),
+            400,
+            "/ways/1",
+        ),
         (json!({"kind": "compare", "count": u64::MAX, "ways": [way("a"), way("b")]}), 422, ""),
-        (json!({"kind": "compare_providers", "gpu_model": "A100", "hours": "8"}), 422, "/gpu_model"),
-        (json!({"kind": "compare_providers", "gpu_model": "rtx-4091", "hours": "8"}), 422, "/gpu_model"),
-        (json!({"kind": "compare_providers", "gpu_model": "rtx-4090", "vram_gb": 48, "hours": "8"}), 422, "/gpu_model"),
-        (json!({"kind": "compare_providers", "gpu_model": "rtx-4090", "form": "round", "hours": "8"}), 400, "/form"),
+        (
+            json!({"kind": "compare_providers", "gpu_model": "A100", "hours": "8"}),
+            422,
+            "/gpu_model",
+        ),
+        (
+            json!({"kind": "compare_providers", "gpu_model": "rtx-4091", "hours": "8"}),
+            422,
+            "/gpu_model",
+        ),
+        (
+            json!({"kind": "compare_providers", "gpu_model": "rtx-4090", "vram_gb": 48, "hours": "8"}),
+            422,
+            "/gpu_model",
+        ),
+        (
+            json!({"kind": "compare_providers", "gpu_model": "rtx-4090", "form": "round", "hours": "8"}),
+            400,
+            "/form",
+        ),
         (json!({"kind": "compare_providers", "gpu_model": "rtx-4090"}), 422, "/hours"),
         (json!({"kind": "composite", "parts": []}), 422, "/parts"),
         (json!({"kind": "composite", "parts": many}), 422, "/parts"),
-        (inner(json!({"kind": "usage", "price": usd("0"), "hours": "1"})), 422, "/parts/0/estimate/price/amount"),
-        (inner(json!({"kind": "usage", "price": usd("1"), "hours": 1})), 400, "/parts/0/estimate/hours"),
-        (inner(json!({"kind": "item", "quantity": "1", "unit_price": usd("1"), "x": 1})), 400, "/parts/0/estimate/x"),
+        (
+            inner(json!({"kind": "usage", "price": usd("0"), "hours": "1"})),
+            422,
+            "/parts/0/estimate/price/amount",
+        ),
+        (
+            inner(json!({"kind": "usage", "price": usd("1"), "hours": 1})),
+            400,
+            "/parts/0/estimate/hours",
+        ),
+        (
+            inner(json!({"kind": "item", "quantity": "1", "unit_price": usd("1"), "x": 1})),
+            400,
+            "/parts/0/estimate/x",
+        ),
         (inner(json!({"kind": "composite", "parts": []})), 422, "/parts/0/estimate/kind"),
-        (inner(json!({"kind": "per_gpu", "instance_price": usd("1"), "gpus": 8})), 422, "/parts/0/estimate/kind"),
-        (inner(json!({"kind": "compare_providers", "gpu_model": "t4", "hours": "1"})), 422, "/parts/0/estimate/kind"),
+        (
+            inner(json!({"kind": "per_gpu", "instance_price": usd("1"), "gpus": 8})),
+            422,
+            "/parts/0/estimate/kind",
+        ),
+        (
+            inner(json!({"kind": "compare_providers", "gpu_model": "t4", "hours": "1"})),
+            422,
+            "/parts/0/estimate/kind",
+        ),
     ] {
         let code = if status == 400 { "invalid-request" } else { "validation-failed" };
         let said = world.post("/v1/estimates").json(&body).send().await.problem(status, code);
@@ -240,6 +329,7 @@ async fn nonsense_is_refused_at_its_place() {
     let said = world.post("/v1/estimates").raw(twice).send().await.problem(400, "invalid-request");
     assert!(said["detail"].as_str().unwrap().contains("duplicate field `units`"), "{said}");
     let ambiguous = json!({"kind": "compare_providers", "gpu_model": "A100", "hours": "8"});
-    let said = world.post("/v1/estimates").json(&ambiguous).send().await.problem(422, "validation-failed");
+    let said =
+        world.post("/v1/estimates").json(&ambiguous).send().await.problem(422, "validation-failed");
     assert_eq!(said["candidates"].as_array().unwrap().len(), 4, "{said}");
 }

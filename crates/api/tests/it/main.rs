@@ -31,3 +31,4 @@ mod quotes;
 mod readings;
 mod rpc;
 mod running;
+mod tools;
