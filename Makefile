@@ -1,6 +1,6 @@
 # Each target is one script or one cargo command; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run bench chaos sim sim-bugs sqlx docs deny fmt clean-data
+.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run check-catalog bench chaos sim sim-bugs sqlx docs deny fmt clean-data
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ gas-peers: ## The escrow's gas beside Sablier Flow's, step by step (fetches Sabl
 
 deploy-dry-run: ## Rehearse a deployment to Polygon on a local chain, and the owner's runbook
 	@scripts/setup && deploy/dry-run
+
+check-catalog: ## Have gpuhunt and SkyPilot (460 MB from PyPI) read the market's files from a real API
+	@scripts/setup && scripts/check-catalog
 
 bench: ## Measure
 	@SQLX_OFFLINE=true cargo run --quiet --release --locked -p bench

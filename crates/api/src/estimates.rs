@@ -67,11 +67,10 @@ async fn estimate(
     Body(Unique(body)): Body<Unique>,
 ) -> Result<Json<EstimateView>, Problem> {
     let request = EstimateRequest::read(body, "")?;
-    let answer = match &request {
-        EstimateRequest::CompareProviders(job) => {
-            EstimateAnswer::CompareProviders(Box::new(providers::answer(&app, job).await?))
-        }
-        other => compute::answer(other, "")?,
+    let answer = if let EstimateRequest::CompareProviders(job) = &request {
+        EstimateAnswer::CompareProviders(Box::new(providers::answer(&app, job).await?))
+    } else {
+        compute::answer(&request, "")?
     };
     Ok(Json(EstimateView { request, answer }))
 }

@@ -204,7 +204,8 @@ mod tests {
             content.check().map_err(|error| error.pointer)
         };
         assert_eq!(edit(|_| {}), Ok(()));
-        let refused: [(fn(&mut Content), &str); 10] = [
+        type Change = fn(&mut Content);
+        let refused: [(Change, &str); 10] = [
             (|c| c.disk_gb = 0, "/disk_gb"),
             (|c| c.min_vram_gb = 1_025, "/min_vram_gb"),
             (|c| c.name.clear(), "/name"),

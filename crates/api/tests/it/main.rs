@@ -36,3 +36,4 @@ mod readings;
 mod rpc;
 mod running;
 mod seals;
+mod tools;

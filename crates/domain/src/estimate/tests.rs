@@ -76,7 +76,7 @@ fn changes_are_rounded_half_up_and_named() {
 fn rented(rate: &str, hours: u32) -> Usage {
     Usage {
         rate: UsdPerHour(usd(rate)),
-        elapsed: Seconds(hours * 3_600),
+        elapsed: Seconds(hours.saturating_mul(3_600)),
         ..two_hours(FeeSide::Provider, None)
     }
 }
