@@ -13,6 +13,7 @@ contract LocalFeed {
     /// @notice What is priced, such as "ETH / USD".
     string public description;
     /// @notice As Chainlink's proxies have it.
+    // forge-lint: disable-next-line(screaming-snake-case-const)
     uint256 public constant version = 4;
 
     uint80 private _roundId;

@@ -7,8 +7,17 @@ import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 contract LocalToken is ERC20 {
     uint8 private immutable _DECIMALS;
 
-    constructor(string memory name_, string memory symbol_, uint8 decimals_) ERC20(name_, symbol_) {
+    constructor(
+        string memory name_,
+        string memory symbol_,
+        uint8 decimals_,
+        address holder,
+        uint256 amount
+    )
+        ERC20(name_, symbol_)
+    {
         _DECIMALS = decimals_;
+        _mint(holder, amount);
     }
 
     function mint(address to, uint256 amount) external {

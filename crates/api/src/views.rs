@@ -113,6 +113,8 @@ impl<'de> Deserialize<'de> for Time {
         let seconds = parsed.and_then(|at| u64::try_from(at.unix_timestamp()).ok());
         seconds
             .map(|at| Self(UnixSeconds(at)))
+            // an offset may lead beyond the year 9999, which no answer could say
+            .filter(|at| at.text().is_some())
             .ok_or_else(|| D::Error::custom("not a time since 1970 as RFC 3339 writes it"))
     }
 }

@@ -197,3 +197,19 @@ async fn record(store: &Store, deployed: &Deployed) -> Result<(), Failure> {
 
 /// How long a deployment may take; more means that the chain makes no blocks.
 pub(crate) const DEPLOY_WITHIN: Duration = Duration::from_secs(90);
+
+#[cfg(test)]
+mod tests {
+    use alloy::signers::local::PrivateKeySigner;
+    use testkit::anvil::DEV_ADDRESSES;
+
+    use super::*;
+
+    #[test]
+    fn the_quoting_key_is_none_of_those_that_anvil_gives_money() {
+        let key: PrivateKeySigner = Roles::QUOTER.parse().unwrap();
+        let address = key.address().to_string();
+        assert_eq!(address, "0xBcd4042DE499D14e55001CcbB24a551F3b954096");
+        assert!(!DEV_ADDRESSES.contains(&address.as_str()));
+    }
+}

@@ -7,6 +7,7 @@ use domain::{
     money::UsdMicros,
     offer::OfferState,
     quote::{QuoteRequest as Ordered, usd_rate},
+    rate::UsdPerHour,
     time::Seconds,
 };
 use escrow::{Terms, terms_hash};
@@ -239,7 +240,10 @@ pub(super) fn changed(
     let Some((before, order)) = before else {
         return Ok(problem);
     };
-    let now = usd_rate(&offer.terms, order).map_err(internal)?.usd();
+    // an order that was never checked may come to more than can be said
+    let Ok(now) = usd_rate(&offer.terms, order).map(UsdPerHour::usd) else {
+        return Ok(problem);
+    };
     let (direction, by) = match now.checked_sub(before) {
         Some(UsdMicros::ZERO) => ("same", UsdMicros::ZERO),
         Some(more) => ("higher", more),

@@ -69,6 +69,7 @@ async fn two_renters_share_a_machine_and_a_third_comes_too_late() {
     // one goes, and its GPUs are the next one's
     let stop = format!("/v1/rentals/{}/stop", first["rental"]["id"].as_str().unwrap());
     world.post(&stop).auth(&one.token).key("s").send().await.ok(202);
+    world.pass(1);
     let third = world.book(&three, &late, "l").await.ok(201);
     assert_eq!(gpus(&third), gpus(&first));
 }
@@ -184,6 +185,10 @@ async fn what_the_offer_does_not_sell_is_refused_by_its_place() {
         (json!({"template": "pytorch@2"}), "/template"),
         (json!({"template": "'; DROP TABLE quotes; --@3"}), "/template"),
         (json!({"template": "pytorch@99999999999"}), "/template"),
+        (json!({"template": "py\u{0}torch@3"}), "/template"),
+        (json!({"token": "US\u{0}DC"}), "/token"),
+        (json!({"token": "usdc"}), "/token"),
+        (json!({"token": ""}), "/token"),
     ] {
         let body = ask(edit).await.problem(422, "validation-failed");
         assert_eq!(body["errors"][0]["pointer"], pointer);
@@ -222,7 +227,9 @@ async fn nothing_is_quoted_beyond_an_announced_end() {
     };
     let ended = until(json!("2027-01-15T08:00:00Z")).await.problem(422, "validation-failed");
     assert_eq!(ended["errors"][0]["pointer"], "/available_until");
-    until(json!("soon")).await.problem(400, "invalid-request");
+    for text in ["soon", "9999-12-31T23:59:59-12:00", "1969-12-31T23:59:59Z", ""] {
+        until(json!(text)).await.problem(400, "invalid-request");
+    }
     until(json!("2027-01-15T09:10:00Z")).await.ok(200);
     ask(3_600).await.ok(201);
     let body = ask(3_601).await.problem(409, "not-for-so-long");
@@ -253,6 +260,13 @@ async fn a_changed_price_says_what_the_same_order_costs_now() {
     let patch = json!({"disk": {"per_gb_month": usd("0.20"), "max_gb": 500}});
     let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
     call.json(&patch).send().await.ok(200);
+    // what was never checked may be anything
+    for edit in [json!({"duration_s": 0}), json!({"duration_s": 1, "up_gb": u32::MAX})] {
+        let mut odd = body.clone();
+        odd.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        let reply = world.post("/v1/quotes").auth(&renter.token).json(&odd).send().await;
+        reply.problem(409, "offer-changed");
+    }
     for reply in [
         world.book(&renter, &quote, "k").await,
         world.post("/v1/quotes").auth(&renter.token).json(&body).send().await,

@@ -50,18 +50,17 @@ impl Priced {
 pub(super) async fn deploy(owner: &Wallet, renter: Address) -> Result<Vec<Priced>, Failure> {
     let mut priced = vec![listed(owner, (Address::ZERO, "POL", 18, POL)).await?];
     for (name, symbol, decimals, answer) in WRAPPED {
+        let places = Decimals::new(decimals).map_err(Failure::during("decimals"))?;
         let constructor = LocalToken::constructorCall {
             name_: name.to_owned(),
             symbol_: symbol.to_owned(),
             decimals_: decimals,
+            holder: renter,
+            amount: U256::from(GIFT.saturating_mul(places.base_units())),
         };
         let code = with_arguments(&LocalToken::BYTECODE, constructor.abi_encode());
         let (address, _) = owner.deploy(code).await?;
-        let one = listed(owner, (address, symbol, decimals, answer)).await?;
-        let gift = GIFT.saturating_mul(one.token.decimals.base_units());
-        let mint = LocalToken::mintCall { to: renter, amount: U256::from(gift) }.abi_encode();
-        owner.send(address, mint, U256::ZERO).await?;
-        priced.push(one);
+        priced.push(listed(owner, (address, symbol, decimals, answer)).await?);
     }
     Ok(priced)
 }

@@ -101,6 +101,7 @@ fn a_line_each(market: &Market, good: &Said) {
     let keyless = Said::by(&market.environment());
     assert!(keyless.ok, "the API's process has no key");
     assert_eq!(keyless.outcome("signer.operator"), "skip");
+    assert_eq!(keyless.outcome("quoter.role"), "skip");
 }
 
 fn broken_settings(market: &Market) {
@@ -112,6 +113,14 @@ fn broken_settings(market: &Market) {
     // account 8 has coins and no role
     assert_eq!(failing(&[("WEIR_OPERATOR_KEY", DEV_KEYS[8])]), ["signer.operator"]);
     assert_eq!(failing(&[("WEIR_OPERATOR_KEY", "nonsense")]), ["signer.operator"]);
+    // the key that signs quotes is nobody, and poor
+    let quoting = |key: &str| failing(&[("WEIR_QUOTE_KEY", key)]);
+    assert_eq!(quoting(DEV_KEYS[0]), ["quoter.role", "quoter.funds"]);
+    assert_eq!(quoting(OPERATOR), ["quoter.role", "quoter.funds"]);
+    assert_eq!(quoting(DEV_KEYS[8]), ["quoter.funds"]);
+    assert_eq!(quoting("nonsense"), ["quoter.role"]);
+    let nobody = "0xf214f2b2cd398c806f84e317254e0f0b801d0643303237d97a22a48e01628897";
+    assert_eq!(quoting(nobody), Vec::<String>::new());
     assert_eq!(failing(&[("WEIR_DB_CONNECTIONS", "100000")]), ["database.connections"]);
     // below the tip that the node suggests, and so without room for a base fee
     let stingy = failing(&[("WEIR_TIP_FLOOR_GWEI", "0"), ("WEIR_MAX_FEE_GWEI", "0")]);

@@ -107,6 +107,7 @@ async fn both_processes_export_what_the_table_says_and_nothing_else() {
     // what only something rare brings: a label that is not known before, or an end on the chain
     let rare = [
         "weir_freezes_total",
+        "weir_oracle_refused_total",
         "weir_intent_final_seconds",
         "weir_store_retries_total",
         "weir_tick_failures_total",

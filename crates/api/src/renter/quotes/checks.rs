@@ -47,9 +47,12 @@ pub(super) async fn priced_token(
     symbol: &str,
     now: UnixSeconds,
 ) -> Result<Token, Problem> {
-    let (token, max_age) = tokens::priced(connection, symbol)
-        .await?
-        .ok_or_else(|| Problem::invalid("/token", "none of the symbols of /v1/tokens"))?;
+    let unknown = || Problem::invalid("/token", "none of the symbols of /v1/tokens");
+    // what cannot be a symbol is not even a text to the database
+    if !symbol.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unknown());
+    }
+    let (token, max_age) = tokens::priced(connection, symbol).await?.ok_or_else(unknown)?;
     if max_age.is_some_and(|max_age| oracle::is_stale(token.priced_at, max_age, now)) {
         let since = Time(token.priced_at).text().unwrap_or_default();
         let bound = max_age.unwrap_or_default();
@@ -177,9 +180,11 @@ pub(super) async fn check_template(
     };
     let unknown = || Problem::invalid("/template", "no slug@version of /v1/templates");
     let (slug, version) = text.split_once('@').ok_or_else(unknown)?;
-    // one spelling each
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let number: i32 = version.parse().map_err(|_| unknown())?;
-    if number.to_string() != version || !quotes::template_exists(connection, slug, number).await? {
+    // one spelling each
+    let spelled = slug.bytes().all(plain) && number.to_string() == version;
+    if !spelled || !quotes::template_exists(connection, slug, number).await? {
         return Err(unknown());
     }
     Ok(())
