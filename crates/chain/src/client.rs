@@ -17,7 +17,9 @@ use alloy::{
 use tokio::task::JoinSet;
 
 use crate::{
-    BlockHeader, ChainError, Identified, Identity, TxReceipt, fleet::Fleet, receipt::Receipt,
+    BlockHeader, ChainError, Identified, Identity, TxReceipt,
+    fleet::{Fleet, Patience},
+    receipt::Receipt,
 };
 
 sol! {
@@ -74,8 +76,12 @@ impl ReadClient {
         for endpoint in self.fleet.awake() {
             let fleet = Arc::clone(&self.fleet);
             asked.spawn(async move {
-                let ask = header_at(&endpoint.provider, BlockNumberOrTag::Number(number));
-                fleet.ask_one(&endpoint, ask).await.ok().flatten().map(|block| block.hash)
+                let ask = |provider: DynProvider| async move {
+                    header_at(&provider, BlockNumberOrTag::Number(number)).await
+                };
+                let only = std::slice::from_ref(&endpoint);
+                let (_, found) = fleet.persist(only, Patience::WITNESS, ask).await.ok()?;
+                found.map(|block| block.hash)
             });
         }
         asked.join_all().await
@@ -115,18 +121,27 @@ impl ReadClient {
         self.header(BlockNumberOrTag::Finalized).await
     }
 
-    /// The logs that `address` emitted in this block, in order.
+    /// The logs that `address` emitted in this block, in order. They must be as many as its receipts tell of, which are
+    /// asked for if they are not given and the block may have such logs.
     ///
     /// # Errors
     /// [`ChainError`]; a block that left the chain is [`ChainError::Refused`] on most nodes. A node that
-    /// knows of the block but has not its logs yet, and says that there are none, is
-    /// [`ChainError::Unavailable`].
+    /// knows of the block but has not all its logs yet is [`ChainError::Unavailable`].
     pub async fn logs(
         &self,
         block: &BlockHeader,
         address: Address,
+        receipts: Option<&[TxReceipt]>,
     ) -> Result<Vec<Log>, ChainError> {
-        let ask = |provider| async move { logs_of(&provider, block, address).await };
+        let count = |receipts: &[TxReceipt]| {
+            receipts.iter().flat_map(|receipt| &receipt.logged).filter(|by| **by == address).count()
+        };
+        let expected = match receipts {
+            Some(receipts) => Some(count(receipts)),
+            None if block.may_have_logs_of(address) => Some(count(&self.receipts(block).await?)),
+            None => None,
+        };
+        let ask = |provider| async move { logs_of(&provider, block, address, expected).await };
         self.fleet.ask(ask).await
     }
 
@@ -314,17 +329,14 @@ async fn logs_of(
     provider: &DynProvider,
     block: &BlockHeader,
     address: Address,
+    expected: Option<usize>,
 ) -> Result<Vec<Log>, ChainError> {
     let filter = Filter::new().at_block_hash(block.hash).address(address);
     let logs = provider.get_logs(&filter).await?;
     // A node that is late, or cuts a long answer short, would make an event never have happened.
-    if block.may_have_logs_of(address) {
-        let receipts = receipts_of(provider, block).await?;
-        let all = receipts.iter().flat_map(|receipt| &receipt.logged);
-        if all.filter(|logged| **logged == address).count() != logs.len() {
-            let reason = format!("it has not all logs of block {} yet", block.number);
-            return Err(ChainError::Unavailable(reason));
-        }
+    if expected.is_some_and(|expected| expected != logs.len()) {
+        let reason = format!("it has not all logs of block {} yet", block.number);
+        return Err(ChainError::Unavailable(reason));
     }
     Ok(logs)
 }

@@ -209,7 +209,11 @@ impl Lane {
                 }
                 Err(error @ (EngineError::Store(_) | EngineError::Parked(_))) => return Err(error),
                 Err(error) => {
-                    let verdict = Verdict::NotYet(error.to_string());
+                    let verdict = if matches!(error, EngineError::Chain(_)) {
+                        Verdict::Unasked(error.to_string())
+                    } else {
+                        Verdict::NotYet(error.to_string())
+                    };
                     self.put_all_off(&group, &verdict).await?;
                     failure = failure.or(Some(error));
                 }

@@ -23,12 +23,16 @@ use crate::EngineError;
 /// A call whose state may still come is asked again after this, then after twice as long each time.
 const NOT_YET: Duration = Duration::from_secs(1);
 const NOT_YET_LONGEST: Duration = Duration::from_secs(32);
+/// A call about which the chain could not be asked is tried again after this, then after twice as long each time.
+const UNASKED: Duration = Duration::from_millis(250);
+const UNASKED_LONGEST: Duration = Duration::from_secs(4);
 /// A call that needs the operator is asked again after this, then after twice as long each time.
 const NEEDS_OPERATOR: Duration = Duration::from_secs(30);
 const NEEDS_OPERATOR_LONGEST: Duration = Duration::from_secs(600);
 
 /// What to do with an intent that the contract would refuse now.
 pub(super) enum Verdict {
+    Unasked(String),
     NotYet(String),
     NeedsOperator(String),
     Remeasure(String),
@@ -59,7 +63,7 @@ impl Lane {
             Verdict::Remeasure(reason) => {
                 self.remeasure(intent, reason, start_by, chain_time).await
             }
-            verdict @ (Verdict::NotYet(_) | Verdict::NeedsOperator(_)) => {
+            verdict @ (Verdict::Unasked(_) | Verdict::NotYet(_) | Verdict::NeedsOperator(_)) => {
                 self.put_off(intent, &verdict).await
             }
         }
@@ -71,6 +75,7 @@ impl Lane {
         verdict: &Verdict,
     ) -> Result<(), EngineError> {
         let (first, longest, reason) = match verdict {
+            Verdict::Unasked(reason) => (UNASKED, UNASKED_LONGEST, reason.clone()),
             Verdict::NotYet(reason)
             | Verdict::Remeasure(reason)
             | Verdict::DropSignature(reason) => (NOT_YET, NOT_YET_LONGEST, reason.clone()),
