@@ -14,6 +14,5 @@ pub mod booking;
 pub mod chaos;
 pub mod house;
 pub mod market;
-pub mod proxy;
 pub mod random;
 pub mod sim;

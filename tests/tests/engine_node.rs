@@ -14,16 +14,14 @@ use domain::{id::TxId, rental::RentalState};
 use engine::EngineError;
 use serde_json::{Value, json};
 use store::{TxError, txs};
-use tests::{
-    market::{Market, POL, people},
-    proxy::Proxy,
-};
+use testkit::RpcProxy;
+use tests::market::{Market, POL, people};
 
 /// A market whose engine asks a node that can be told to misbehave.
-async fn behind_a_proxy() -> (Market, Proxy) {
+async fn behind_a_proxy() -> (Market, RpcProxy) {
     let mut market = Market::new().await;
-    let proxy = Proxy::before(market.chain.url()).await;
-    market.engine = market.another(&proxy.url).await;
+    let proxy = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    market.engine = market.another(proxy.url()).await;
     (market, proxy)
 }
 

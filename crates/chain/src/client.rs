@@ -14,6 +14,8 @@ use alloy::{
     sol,
     sol_types::SolCall,
 };
+use futures_util::future::try_join;
+use serde::de::IgnoredAny;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -32,6 +34,9 @@ sol! {
 const MAGIC_1271: [u8; 4] = [0x16, 0x26, 0xba, 0x7e];
 /// More than this a signature check may not burn.
 const GAS_1271: u64 = 500_000;
+
+/// So often one endpoint is asked for a nonce on which much rests.
+const LOOKS_AT_NONCE: usize = 3;
 
 /// Asks the chain; cannot send.
 #[derive(Clone, Debug)]
@@ -121,8 +126,8 @@ impl ReadClient {
         self.header(BlockNumberOrTag::Finalized).await
     }
 
-    /// The logs that `address` emitted in this block, in order. They must be as many as its receipts tell of, which are
-    /// asked for if they are not given and the block may have such logs.
+    /// The logs that `address` emitted in this block, in order. If the block may have such logs, they must be as many as
+    /// its receipts tell of.
     ///
     /// # Errors
     /// [`ChainError`]; a block that left the chain is [`ChainError::Refused`] on most nodes. A node that
@@ -131,16 +136,40 @@ impl ReadClient {
         &self,
         block: &BlockHeader,
         address: Address,
-        receipts: Option<&[TxReceipt]>,
     ) -> Result<Vec<Log>, ChainError> {
-        let count = |receipts: &[TxReceipt]| {
-            receipts.iter().flat_map(|receipt| &receipt.logged).filter(|by| **by == address).count()
-        };
-        let expected = match receipts {
-            Some(receipts) => Some(count(receipts)),
-            None if block.may_have_logs_of(address) => Some(count(&self.receipts(block).await?)),
-            None => None,
-        };
+        if block.may_have_logs_of(address) {
+            return Ok(self.logs_and_receipts(block, address).await?.0);
+        }
+        self.logs_as_many(block, address, None).await
+    }
+
+    /// The logs that `address` emitted in this block and the receipts of all its transactions, each in order. There are
+    /// as many logs as the receipts tell of.
+    ///
+    /// # Errors
+    /// As [`ReadClient::logs`] and [`ReadClient::receipts`].
+    pub async fn logs_and_receipts(
+        &self,
+        block: &BlockHeader,
+        address: Address,
+    ) -> Result<(Vec<Log>, Vec<TxReceipt>), ChainError> {
+        let (logs, receipts) =
+            try_join(self.logs_as_many(block, address, None), self.receipts(block)).await?;
+        let told = receipts.iter().flat_map(|receipt| &receipt.logged);
+        let expected = told.filter(|by| **by == address).count();
+        if logs.len() == expected {
+            return Ok((logs, receipts));
+        }
+        // A node that is late, or cuts a long answer short, would make an event never have happened.
+        Ok((self.logs_as_many(block, address, Some(expected)).await?, receipts))
+    }
+
+    async fn logs_as_many(
+        &self,
+        block: &BlockHeader,
+        address: Address,
+        expected: Option<usize>,
+    ) -> Result<Vec<Log>, ChainError> {
         let ask = |provider| async move { logs_of(&provider, block, address, expected).await };
         self.fleet.ask(ask).await
     }
@@ -164,14 +193,41 @@ impl ReadClient {
         self.fleet.ask(ask).await
     }
 
-    /// The account's next nonce as of this block.
+    /// The account's next nonce as of this block, as far as it is to be believed: two endpoints have to say the same.
+    /// Where there is one, it is asked three times, and the least counts, for a number that is too high is what does
+    /// harm. `None` if two say different numbers.
     ///
     /// # Errors
     /// [`ChainError`].
-    pub async fn nonce_at(&self, account: Address, block: B256) -> Result<u64, ChainError> {
+    pub async fn agreed_nonce_at(
+        &self,
+        account: Address,
+        block: B256,
+    ) -> Result<Option<u64>, ChainError> {
         let at = BlockId::hash(block);
         let ask = |provider: DynProvider| async move {
             Ok(provider.get_transaction_count(account).block_id(at).await?)
+        };
+        let (first, second) = self.fleet.ask_two(ask).await?;
+        if let Some(second) = second {
+            return Ok((first == second).then_some(first));
+        }
+        let mut least = first;
+        for _ in 1..LOOKS_AT_NONCE {
+            least = least.min(self.fleet.ask(ask).await?);
+        }
+        Ok(Some(least))
+    }
+
+    /// Whether a node has this transaction, in a block or waiting for one.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn has_transaction(&self, hash: B256) -> Result<bool, ChainError> {
+        let ask = |provider: DynProvider| async move {
+            let found: Option<IgnoredAny> =
+                provider.raw_request("eth_getTransactionByHash".into(), (hash,)).await?;
+            Ok(found.is_some())
         };
         self.fleet.ask(ask).await
     }
@@ -333,7 +389,6 @@ async fn logs_of(
 ) -> Result<Vec<Log>, ChainError> {
     let filter = Filter::new().at_block_hash(block.hash).address(address);
     let logs = provider.get_logs(&filter).await?;
-    // A node that is late, or cuts a long answer short, would make an event never have happened.
     if expected.is_some_and(|expected| expected != logs.len()) {
         let reason = format!("it has not all logs of block {} yet", block.number);
         return Err(ChainError::Unavailable(reason));

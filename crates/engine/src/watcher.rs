@@ -6,6 +6,7 @@ mod finality;
 mod fork;
 mod page;
 pub(crate) mod seen;
+mod spent;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -112,7 +113,7 @@ impl Watcher {
             watched.ranged = self.catch_up(last).await?;
         }
         while watched.blocks < BLOCKS_PER_TICK {
-            match self.next_block().await? {
+            match self.next_block(watched.blocks > 0).await? {
                 Next::Nothing => break,
                 Next::Appended => watched.blocks = watched.blocks.saturating_add(1),
                 Next::Rewound => watched.reorged = true,
@@ -121,7 +122,8 @@ impl Watcher {
         Ok(())
     }
 
-    async fn next_block(&self) -> Result<Next, EngineError> {
+    /// `read` if the tip was read a moment ago, so that nobody need ask whether it is there still.
+    async fn next_block(&self, read: bool) -> Result<Next, EngineError> {
         let tip = {
             let mut connection = self.store.read().await?;
             blocks::tip(&mut connection).await?
@@ -136,7 +138,11 @@ impl Watcher {
             return Ok(Next::Appended);
         };
         let number = tip.number.saturating_add(1);
-        if let Some(next) = self.client.header(BlockNumberOrTag::Number(number)).await?
+        let next = self.client.header(BlockNumberOrTag::Number(number)).await?;
+        if read && next.is_none() {
+            return Ok(Next::Nothing);
+        }
+        if let Some(next) = next
             && next.parent_hash == tip.hash
         {
             self.behind.store(0, Ordering::Relaxed);

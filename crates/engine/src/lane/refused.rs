@@ -178,8 +178,10 @@ impl Lane {
         start_by: UnixSeconds,
         chain_time: UnixSeconds,
     ) -> Result<(), EngineError> {
-        // by the chain's clock where ours is behind it: the contract goes by its own
-        let now = self.store.now().seconds().max(chain_time);
+        // What is measured goes by the chain's clock where ours is behind it, as the contract does; when to send it goes
+        // by ours, or it would wait until ours gets there.
+        let ours = self.store.now().seconds();
+        let now = ours.max(chain_time);
         let event = match intent.call {
             Call::Start { .. } if now > start_by => RentalEvent::StartExpired { now },
             Call::Start { .. } => RentalEvent::StartRefused { now },
@@ -195,7 +197,7 @@ impl Lane {
                     // the rental's row first, as everybody does who changes it and its calls
                     readings::lock_rental(tx, rental).await?;
                     if intents::refuse(tx, id, &reason).await? {
-                        advance::apply(tx, &policy, rental, &event, now).await.map_err(broken)?;
+                        advance::apply(tx, &policy, rental, &event, ours).await.map_err(broken)?;
                     }
                     Ok(())
                 })

@@ -191,7 +191,7 @@ impl Watcher {
             parent = Some(header.hash);
             let told = by_block.get(&header.number).is_some_and(|logs| !logs.is_empty());
             if !told && header.may_have_logs_of(self.site.escrow) {
-                let logs = self.client.logs(&header, self.site.escrow, None).await?;
+                let logs = self.client.logs(&header, self.site.escrow).await?;
                 if !logs.is_empty() {
                     let reason = format!("it left out logs of block {} in a range", header.number);
                     return Err(ChainError::Unavailable(reason).into());

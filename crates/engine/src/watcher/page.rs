@@ -37,10 +37,13 @@ impl Page {
             let mut connection = store.read().await?;
             txs::any_open(&mut connection).await?
         };
-        let receipts = if open { Some(client.receipts(header).await?) } else { None };
-        let logs = client.logs(header, site.escrow, receipts.as_deref()).await?;
+        let (logs, receipts) = if open {
+            client.logs_and_receipts(header, site.escrow).await?
+        } else {
+            (client.logs(header, site.escrow).await?, Vec::new())
+        };
         let mut page = Self::of(header, &logs)?;
-        page.mined = mined_in(store, header, &receipts.unwrap_or_default()).await?;
+        page.mined = mined_in(store, header, &receipts).await?;
         Ok(page)
     }
 
