@@ -285,7 +285,8 @@ async fn nothing_is_final_while_two_providers_have_different_blocks() {
             market.lock(&rental, rental.deposit).await;
         }
         for _ in 0..8 {
-            market.tick().await;
+            // where the honest one is late, the other may be asked, and its answer leads nowhere
+            market.engine.tick().await.ok();
             market.mine().await;
         }
         assert_eq!(market.progress(&rental).await.lock, LockStatus::Included);

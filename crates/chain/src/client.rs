@@ -85,8 +85,8 @@ impl ReadClient {
                     header_at(&provider, BlockNumberOrTag::Number(number)).await
                 };
                 let only = std::slice::from_ref(&endpoint);
-                let (_, found) = fleet.persist(only, Patience::WITNESS, ask).await.ok()?;
-                found.map(|block| block.hash)
+                let found = fleet.persist(only, Patience::WITNESS, ask).await.ok()?;
+                found.value.map(|block| block.hash)
             });
         }
         asked.join_all().await

@@ -101,9 +101,11 @@ impl Fleet {
         Fut: Future<Output = Result<T, ChainError>>,
     {
         let order = self.order();
-        let (at, answer) = self.persist(&order, Patience::QUESTION, question).await?;
-        self.prefer(order.get(at));
-        Ok(answer)
+        let answer = self.persist(&order, Patience::QUESTION, question).await?;
+        if answer.at == 0 || answer.after_trouble {
+            self.prefer(order.get(answer.at));
+        }
+        Ok(answer.value)
     }
 
     /// Asks two endpoints, or the only one there is. Where there are several, one answer is not enough.
@@ -116,13 +118,13 @@ impl Fleet {
         Fut: Future<Output = Result<T, ChainError>>,
     {
         let mut order = self.order();
-        let (at, first) = self.persist(&order, Patience::QUESTION, &question).await?;
+        let first = self.persist(&order, Patience::QUESTION, &question).await?;
         if order.len() == 1 {
-            return Ok((first, None));
+            return Ok((first.value, None));
         }
-        order.remove(at);
-        let (_, second) = self.persist(&order, Patience::QUESTION, &question).await?;
-        Ok((first, Some(second)))
+        order.remove(first.at);
+        let second = self.persist(&order, Patience::QUESTION, &question).await?;
+        Ok((first.value, Some(second.value)))
     }
 
     fn prefer(&self, answered: Option<&Arc<Endpoint>>) {

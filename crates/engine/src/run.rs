@@ -103,10 +103,7 @@ async fn keep_going<F, T>(
 {
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
-        let begun = tokio::time::Instant::now(); // XXX
-        let done = tick().await;
-        tracing::info!(engine.r#loop = name, ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0), ok = done.is_ok(), error = ?done.as_ref().err(), "XXX tick");
-        let wait = match done {
+        let wait = match tick().await {
             Ok(()) => {
                 if failures > 0 {
                     tracing::info!(engine.r#loop = name, "works again");

@@ -104,7 +104,7 @@ impl Stage {
             0 => String::new(),
             ended => format!("; {ended} x a process ended by itself and was started again"),
         };
-        if !verdict.failures.is_empty() || std::env::var("KEEP").is_ok() {
+        if !verdict.failures.is_empty() {
             let kept = self.world.keep_logs(self.name);
             eprintln!("chaos: {}: logs are in {}", self.name, kept.display());
         }

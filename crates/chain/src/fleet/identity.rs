@@ -50,8 +50,8 @@ impl Fleet {
     /// Two questions, each with its own tries.
     async fn identity_of(&self, endpoint: &Arc<Endpoint>) -> Result<Identity, ChainError> {
         let only = std::slice::from_ref(endpoint);
-        let (_, chain_id) = self.persist(only, Patience::QUESTION, chain_id).await?;
-        let (_, genesis) = self.persist(only, Patience::QUESTION, genesis).await?;
+        let chain_id = self.persist(only, Patience::QUESTION, chain_id).await?.value;
+        let genesis = self.persist(only, Patience::QUESTION, genesis).await?.value;
         let identity = Identity { chain_id, genesis };
         endpoint.remember(identity);
         Ok(identity)

@@ -44,6 +44,15 @@ impl Patience {
     }
 }
 
+/// What came of a question.
+pub(crate) struct Answer<T> {
+    /// Who answered, by its place in the order.
+    pub(super) at: usize,
+    pub(crate) value: T,
+    /// Whether another failed before. One that is late now and then is still the one to ask first.
+    pub(super) after_trouble: bool,
+}
+
 /// A try that is under way.
 struct Try {
     /// Its place in the order.
@@ -53,7 +62,7 @@ struct Try {
 }
 
 impl Fleet {
-    /// Asks these endpoints in turn until one answers. Returns which did, by its place in `order`, and what.
+    /// Asks these endpoints in turn until one answers.
     ///
     /// # Errors
     /// The first answer that is an error of the question; the last trouble if no endpoint answered in time.
@@ -62,7 +71,7 @@ impl Fleet {
         order: &[Arc<Endpoint>],
         patience: Patience,
         question: F,
-    ) -> Result<(usize, T), ChainError>
+    ) -> Result<Answer<T>, ChainError>
     where
         F: Fn(DynProvider) -> Fut,
         Fut: Future<Output = Result<T, ChainError>>,
@@ -81,10 +90,10 @@ impl Fleet {
             tokio::select! {
                 biased;
                 Some((number, answer)) = running.next(), if !running.is_empty() => match answer {
-                    Ok(answer) => {
+                    Ok(value) => {
                         let at = tries.get(number).map_or(0, |one: &Try| one.at);
                         mark_late(order, &tries, at);
-                        return Ok((at, answer));
+                        return Ok(Answer { at, value, after_trouble: trouble.is_some() });
                     }
                     Err(error) if can_change(&error) => {
                         trouble = Some(error);
