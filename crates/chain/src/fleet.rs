@@ -43,8 +43,8 @@ pub(crate) struct Fleet {
     preferred: AtomicUsize,
     /// The chain that every endpoint has to serve, once somebody said which.
     expected: OnceLock<Identity>,
-    /// In place of what is asked for, if there is one.
-    patience: Option<Patience>,
+    /// A question is asked once, without patience.
+    once: bool,
 }
 
 /// One endpoint.
@@ -78,17 +78,17 @@ impl Fleet {
                 endpoints.len()
             )));
         }
-        Ok(Self::of(endpoints, None))
+        Ok(Self::of(endpoints, false))
     }
 
     /// One endpoint over a transport, asked once: what it says is what it will say.
     pub(crate) fn over(client: RpcClient) -> Self {
         let only = Endpoint::over("the transport".to_owned(), client);
-        Self::of(vec![Arc::new(only)], Some(Patience::ONCE))
+        Self::of(vec![Arc::new(only)], true)
     }
 
-    fn of(endpoints: Vec<Arc<Endpoint>>, patience: Option<Patience>) -> Self {
-        Self { endpoints, preferred: AtomicUsize::new(0), expected: OnceLock::new(), patience }
+    fn of(endpoints: Vec<Arc<Endpoint>>, once: bool) -> Self {
+        Self { endpoints, preferred: AtomicUsize::new(0), expected: OnceLock::new(), once }
     }
 
     /// Asks until one endpoint answers, in the order of [`Fleet::order`].

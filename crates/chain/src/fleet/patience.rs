@@ -32,15 +32,9 @@ impl Patience {
     pub(crate) const SEND: Self = Self { tries: 3, total: Duration::from_secs(5) };
     /// A second opinion, for which all wait.
     pub(crate) const WITNESS: Self = Self { tries: 4, total: Duration::from_secs(2) };
-    /// A transport in this process: what it says is what it will say.
-    pub(super) const ONCE: Self = Self { tries: 1, total: super::RPC_TIMEOUT };
 
     fn tries(self, endpoints: usize) -> usize {
-        match (self.tries, endpoints) {
-            (_, 0) => 0,
-            (1, _) => 1,
-            (tries, endpoints) => tries.max(endpoints),
-        }
+        if endpoints == 0 { 0 } else { self.tries.max(endpoints) }
     }
 }
 
@@ -76,7 +70,10 @@ impl Fleet {
         F: Fn(DynProvider) -> Fut,
         Fut: Future<Output = Result<T, ChainError>>,
     {
-        let patience = self.patience.unwrap_or(patience);
+        if let (true, [only]) = (self.once, order) {
+            let value = self.ask_one(only, question(only.provider.clone())).await?;
+            return Ok(Answer { at: 0, value, after_trouble: false });
+        }
         let begun = Instant::now();
         let end = after(begun, patience.total);
         let mut trouble = None;
@@ -168,7 +165,6 @@ mod tests {
         assert_eq!(Patience::QUESTION.tries(1), 6);
         assert_eq!(Patience::QUESTION.tries(8), 8);
         assert_eq!(Patience::QUESTION.tries(0), 0);
-        assert_eq!(Patience::ONCE.tries(1), 1);
     }
 
     #[test]
