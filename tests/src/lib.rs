@@ -14,7 +14,6 @@ pub mod booking;
 pub mod chaos;
 pub mod house;
 pub mod market;
-pub mod proxy;
 pub mod random;
 // it steps in at places that a release build does not have
 #[cfg(debug_assertions)]

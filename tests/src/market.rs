@@ -106,6 +106,11 @@ impl Market {
         market
     }
 
+    /// The database's URL.
+    pub fn db_url(&self) -> &str {
+        &self.db_url
+    }
+
     pub fn now(&self) -> UnixSeconds {
         self.clock.now().seconds()
     }

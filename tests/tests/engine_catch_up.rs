@@ -12,10 +12,8 @@ use chain::ChainError;
 use domain::rental::{LockStatus, RentalState};
 use engine::EngineError;
 use serde_json::{Value, json};
-use tests::{
-    market::{Booked, Engine, Market, POL, cut, people},
-    proxy::Proxy,
-};
+use testkit::RpcProxy;
+use tests::market::{Booked, Engine, Market, POL, cut, people};
 
 /// Blocks between two events while a rental can still be funded, and when nothing happens.
 const SHORT: u64 = 300;
@@ -90,9 +88,9 @@ impl Missed {
 #[tokio::test]
 async fn two_endpoints_are_asked_a_few_dozen_times_for_thousands_of_blocks() {
     let missed = missed().await;
-    let one = Proxy::before(missed.market.chain.url()).await;
-    let two = Proxy::before(missed.market.chain.url()).await;
-    let engine = missed.market.another(&format!("{},{}", one.url, two.url)).await;
+    let one = RpcProxy::before(missed.market.chain.url(), 1).await.unwrap();
+    let two = RpcProxy::before(missed.market.chain.url(), 1).await.unwrap();
+    let engine = missed.market.another(&format!("{},{}", one.url(), two.url())).await;
     let watched = engine.watcher.tick().await.unwrap();
     assert!(watched.ranged > FAR, "{watched:?}");
     missed.assert_caught_up(&engine).await;
@@ -103,8 +101,8 @@ async fn two_endpoints_are_asked_a_few_dozen_times_for_thousands_of_blocks() {
 #[tokio::test]
 async fn one_endpoint_is_asked_for_all_headers_in_batches() {
     let missed = missed().await;
-    let proxy = Proxy::before(missed.market.chain.url()).await;
-    let engine = missed.market.another(&proxy.url).await;
+    let proxy = RpcProxy::before(missed.market.chain.url(), 1).await.unwrap();
+    let engine = missed.market.another(proxy.url()).await;
     let watched = engine.watcher.tick().await.unwrap();
     assert!(watched.ranged > FAR, "{watched:?}");
     missed.assert_caught_up(&engine).await;
@@ -123,12 +121,12 @@ fn truncate(method: &str, params: &Value, result: &mut Value) {
 #[tokio::test]
 async fn logs_that_a_node_leaves_out_of_a_range_are_noticed() {
     let missed = missed().await;
-    let one = Proxy::before(missed.market.chain.url()).await;
-    let two = Proxy::before(missed.market.chain.url()).await;
+    let one = RpcProxy::before(missed.market.chain.url(), 1).await.unwrap();
+    let two = RpcProxy::before(missed.market.chain.url(), 1).await.unwrap();
     one.meddle(truncate);
     for (urls, says) in [
-        (one.url.clone(), "it left out logs of block"),
-        (format!("{},{}", one.url, two.url), "two endpoints tell different logs"),
+        (one.url().to_owned(), "it left out logs of block"),
+        (format!("{},{}", one.url(), two.url()), "two endpoints tell different logs"),
     ] {
         let engine = missed.market.another(&urls).await;
         for _ in 0..2 {
@@ -138,7 +136,7 @@ async fn logs_that_a_node_leaves_out_of_a_range_are_noticed() {
         }
     }
     one.behave();
-    let engine = missed.market.another(&one.url).await;
+    let engine = missed.market.another(one.url()).await;
     engine.watcher.tick().await.unwrap();
     missed.assert_caught_up(&engine).await;
 }
@@ -146,7 +144,7 @@ async fn logs_that_a_node_leaves_out_of_a_range_are_noticed() {
 #[tokio::test]
 async fn a_range_shrinks_to_what_a_provider_allows() {
     let missed = missed().await;
-    let proxy = Proxy::before(missed.market.chain.url()).await;
+    let proxy = RpcProxy::before(missed.market.chain.url(), 1).await.unwrap();
     proxy.refuse(|method, params| {
         let number = |name: &str| {
             let text = params[0].get(name)?.as_str()?.strip_prefix("0x")?;
@@ -158,7 +156,7 @@ async fn a_range_shrinks_to_what_a_provider_allows() {
             || json!({ "code": -32_005, "message": "query returned more than 10000 results" }),
         )
     });
-    let engine = missed.market.another(&proxy.url).await;
+    let engine = missed.market.another(proxy.url()).await;
     for _ in 0..10 {
         if engine.watcher.tick().await.unwrap().ranged == 0 {
             break;
@@ -173,7 +171,7 @@ async fn a_range_shrinks_to_what_a_provider_allows() {
 async fn whoever_is_killed_while_catching_up_goes_on_from_there() {
     let missed = missed().await;
     let market = &missed.market;
-    let proxy = Proxy::before(market.chain.url()).await;
+    let proxy = RpcProxy::before(market.chain.url(), 1).await.unwrap();
     // small ranges, so that there is much to be killed in
     proxy.refuse(|method, params| {
         let number = |name: &str| {
@@ -187,7 +185,7 @@ async fn whoever_is_killed_while_catching_up_goes_on_from_there() {
     let mut polls = 40;
     let mut tips = Vec::new();
     for _ in 0..200 {
-        let engine = market.another(&proxy.url).await;
+        let engine = market.another(proxy.url()).await;
         let done = cut(engine.watcher.tick(), polls).await;
         tips.push(market.count("SELECT max(number) FROM chain_blocks").await);
         polls += 17;
@@ -202,7 +200,7 @@ async fn whoever_is_killed_while_catching_up_goes_on_from_there() {
         tips.iter().filter(|tip| **tip > tips[0]).count() > 1,
         "killed in the middle: {tips:?}"
     );
-    let engine = market.another(&proxy.url).await;
+    let engine = market.another(proxy.url()).await;
     engine.watcher.tick().await.unwrap();
     missed.assert_caught_up(&engine).await;
 }
@@ -215,8 +213,8 @@ async fn a_new_database_reads_a_long_history_from_the_first_block() {
     mine(&market, 2 * QUIET).await;
     market.sync().await;
     market.tamper("DELETE FROM chain_blocks").await;
-    let proxy = Proxy::before(market.chain.url()).await;
-    let engine = market.another(&proxy.url).await;
+    let proxy = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    let engine = market.another(proxy.url()).await;
     let watched = engine.watcher.tick().await.unwrap();
     assert!(watched.ranged > 2 * QUIET - 200, "{watched:?}");
     assert_eq!(market.progress(&rental).await.lock, LockStatus::Final);

@@ -62,6 +62,35 @@ async fn a_clock_that_is_behind_the_chains_loses_little_more_than_it_is_behind()
     assert_eq!(asked.last().map(String::as_str), Some("close"));
 }
 
+#[tokio::test]
+async fn a_start_that_is_measured_by_the_chains_clock_does_not_wait_for_ours() {
+    let market = Market::new().await;
+    market.drift(-300).await;
+    let rental = market.book_in(market.usdc).await;
+    market.lock(&rental, rental.deposit).await;
+    market.until(&rental, RentalState::Funded).await;
+    market.ready(&rental).await;
+    let ready = market.now();
+    for _ in 0..30 {
+        if market.progress(&rental).await.start == StartStatus::Final {
+            break;
+        }
+        market.tick().await;
+        market.mine().await;
+    }
+    let progress = market.progress(&rental).await;
+    assert_eq!(progress.start, StartStatus::Final, "{progress:?}");
+    assert!(market.now().saturating_since(ready) < Seconds(60), "ours is not there yet");
+    assert!(progress.started_at.unwrap() > market.now(), "the contract goes by its own clock");
+    // from where ours gets there, seconds are billed
+    market.pass(300).await;
+    market.run_for(&rental, 60).await;
+    market.stop(&rental).await;
+    market.until(&rental, RentalState::Settled).await;
+    market.settle_in().await;
+    market.assert_reconciled().await;
+}
+
 /// What happens to a call that is asked for and then not sent for longer than the contract waits.
 #[derive(Clone, Copy, PartialEq)]
 enum Delay {

@@ -8,8 +8,12 @@
     clippy::arithmetic_side_effects
 )] // a test stops at the first surprise
 
+use std::time::Duration;
+
 use domain::rental::RentalState;
+use sqlx::{Connection as _, PgConnection};
 use tests::market::{Booked, Market, POL, cut};
+use tokio_util::sync::CancellationToken;
 
 /// Rounds in which a rental must have come to its end.
 const ROUNDS: usize = 120;
@@ -148,4 +152,37 @@ async fn a_tick_that_is_repeated_changes_nothing() {
     let before = market.count(rows).await;
     market.settle_in().await;
     assert_eq!(market.count(rows).await, before);
+}
+
+#[tokio::test]
+async fn a_worker_that_starts_while_a_frozen_one_holds_the_keys_row_waits_for_it() {
+    let market = Market::new().await;
+    let rental = market.book().await;
+    market.lock(&rental, rental.deposit).await;
+    market.settle_in().await;
+    market.ready(&rental).await;
+    market.engine.lane.hand_over().await.unwrap();
+    // as a process would that was stopped in the middle of numbering
+    let mut frozen = PgConnection::connect(market.db_url()).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT * FROM chain_signers FOR UPDATE")
+        .execute(&mut frozen)
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(engine::run(market.worker().await, stop.clone()));
+    // longer than a lock is waited for
+    tokio::time::sleep(Duration::from_millis(6_500)).await;
+    assert!(!worker.is_finished());
+    let sent = "SELECT count(*) FROM chain_tx_attempts";
+    assert_eq!(market.count(sent).await, 0, "nobody numbers meanwhile");
+    frozen.close().await.unwrap();
+    for _ in 0..600 {
+        if market.count(sent).await == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(market.count(sent).await, 1);
+    stop.cancel();
+    worker.await.unwrap();
 }

@@ -20,10 +20,8 @@ use store::{
     StoreError, TxError,
     freezes::{self, Freeze, Reason, Scope},
 };
-use tests::{
-    market::{Booked, Market, POL},
-    proxy::Proxy,
-};
+use testkit::RpcProxy;
+use tests::market::{Booked, Market, POL};
 use tokio_util::sync::CancellationToken;
 
 async fn open(market: &Market) -> Vec<Freeze> {
@@ -246,10 +244,10 @@ async fn the_worker_compares_at_every_final_block() {
 }
 
 /// A market behind a node that can be told to misbehave, with a rental that is to be closed.
-async fn behind_a_proxy() -> (Market, Proxy, Booked) {
+async fn behind_a_proxy() -> (Market, RpcProxy, Booked) {
     let mut market = Market::new().await;
-    let proxy = Proxy::before(market.chain.url()).await;
-    market.engine = market.another(&proxy.url).await;
+    let proxy = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    market.engine = market.another(proxy.url()).await;
     let rental = market.running(POL).await;
     market.run_for(&rental, 4).await;
     market.stop(&rental).await;

@@ -8,22 +8,26 @@
     clippy::arithmetic_side_effects
 )] // a test stops at the first surprise
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use alloy::primitives::{Address, B256};
 use chain::ChainError;
-use domain::{id::TxId, rental::RentalState};
+use domain::{id::TxId, rental::RentalState, time::Seconds};
 use engine::EngineError;
 use serde_json::{Value, json};
-use store::{TxError, txs};
-use tests::{
-    market::{Market, POL, people},
-    proxy::Proxy,
+use store::{
+    StoreError, TxError,
+    intents::{self, Call},
+    txs,
 };
+use testkit::RpcProxy;
+use tests::market::{Market, POL, people};
 
 /// A market whose engine asks a node that can be told to misbehave.
-async fn behind_a_proxy() -> (Market, Proxy) {
+async fn behind_a_proxy() -> (Market, RpcProxy) {
     let mut market = Market::new().await;
-    let proxy = Proxy::before(market.chain.url()).await;
-    market.engine = market.another(&proxy.url).await;
+    let proxy = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    market.engine = market.another(proxy.url()).await;
     (market, proxy)
 }
 
@@ -127,6 +131,133 @@ async fn a_number_that_the_key_spent_elsewhere_is_given_up_and_the_call_made_ane
     assert_eq!(states, ["refused", "done"], "{closes:?}");
     assert_eq!(market.count("SELECT count(*) FROM chain_txs WHERE state = 'voided'").await, 1);
     market.assert_divided(&rental, rental.parts(rental.deposit, 4)).await;
+}
+
+/// A rental whose close is signed and leaves no earlier than somebody lets it.
+async fn with_a_close_on_paper(market: &Market) -> tests::market::Booked {
+    let rental = market.running(market.usdc).await;
+    market.run_for(&rental, 4).await;
+    market.stop(&rental).await;
+    market.sync().await;
+    market.engine.lane.sign_queued().await.unwrap();
+    market.pass(61).await;
+    rental
+}
+
+/// Says that accounts have spent three numbers more in the blocks that are asked about by their hash.
+fn three_more(method: &str, params: &Value, result: &mut Value) {
+    if method == "eth_getTransactionCount" && params[1].get("blockHash").is_some() {
+        let nonce = u64::from_str_radix(&result.as_str().unwrap()[2..], 16).unwrap();
+        *result = json!(format!("{:#x}", nonce + 3));
+    }
+}
+
+const VOIDED: &str = "SELECT count(*) FROM chain_txs WHERE state = 'voided'";
+
+#[tokio::test]
+async fn a_nonce_that_is_told_now_and_then_or_by_one_of_two_gives_up_no_number() {
+    let mut market = Market::new().await;
+    let one = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    let two = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    let both = format!("{},{}", one.url(), two.url());
+    for urls in [one.url(), both.as_str()] {
+        market.engine = market.another(urls).await;
+        let rental = with_a_close_on_paper(&market).await;
+        let asked = AtomicU64::new(0);
+        let alone = urls == one.url();
+        one.meddle(move |method, params, result| {
+            // alone, it tells the truth every third time
+            if !alone || asked.fetch_add(1, Ordering::SeqCst) % 3 != 2 {
+                three_more(method, params, result);
+            }
+        });
+        let told = one.calls("eth_getTransactionCount");
+        for _ in 0..6 {
+            market.engine.watcher.tick().await.unwrap();
+            market.mine().await;
+        }
+        assert!(one.calls("eth_getTransactionCount") > told, "it was asked");
+        assert_eq!(market.count(VOIDED).await, 0, "{urls}");
+        one.behave();
+        market.until(&rental, RentalState::Settled).await;
+        market.settle_in().await;
+        market.assert_divided(&rental, rental.parts(rental.deposit, 4)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_a_node_hid_is_found_before_its_number_is_given_up() {
+    let (market, proxy) = behind_a_proxy().await;
+    let rental = market.book().await;
+    market.lock(&rental, rental.deposit).await;
+    market.settle_in().await;
+    market.ready(&rental).await;
+    market.engine.lane.sign_queued().await.unwrap();
+    market.engine.lane.send_due().await.unwrap();
+    // the block with our start looks empty
+    proxy.meddle(|method, _, result| match method {
+        "eth_getBlockByNumber"
+            if result["transactions"].as_array().is_some_and(|t| !t.is_empty()) =>
+        {
+            result["transactions"] = json!([]);
+            result["gasUsed"] = json!("0x0");
+            result["logsBloom"] = json!(format!("0x{}", "00".repeat(256)));
+        }
+        "eth_getLogs" | "eth_getBlockReceipts" => *result = json!([]),
+        _ => {}
+    });
+    market.mine().await;
+    market.engine.watcher.tick().await.unwrap();
+    proxy.behave();
+    market.pass(61).await;
+    market.settle_in().await;
+    assert_eq!(market.count(VOIDED).await, 0);
+    let done = "SELECT count(*) FROM chain_txs WHERE state = 'final_ok'";
+    assert_eq!(market.count(done).await, 1, "it is where the chain has it");
+}
+
+#[tokio::test]
+async fn a_close_that_follows_others_is_not_hastened_past_its_wait() {
+    let market = Market::new().await;
+    let rental = market.running(market.usdc).await;
+    market.run_for(&rental, 4).await;
+    let (id, now) = (rental.id, market.now());
+    // as many before it as wait and then come to nothing, and how long it then waits at least
+    for (before, wait) in [(0, 0), (1, 1), (5, 16)] {
+        let waits = market
+            .store
+            .write("hasten", move |tx| {
+                Box::pin(async move {
+                    let call = Call::Close { stopped_at: now, credit: Seconds::ZERO };
+                    sqlx::query("DELETE FROM chain_intents WHERE purpose = 'close'")
+                        .execute(&mut *tx)
+                        .await
+                        .map_err(StoreError::from)?;
+                    for _ in 0..before {
+                        intents::queue(tx, id, &call, now, now).await?;
+                        sqlx::query(
+                            "UPDATE chain_intents SET state = 'refused' WHERE purpose = 'close'",
+                        )
+                        .execute(&mut *tx)
+                        .await
+                        .map_err(StoreError::from)?;
+                    }
+                    let later = now.saturating_plus(Seconds(300));
+                    intents::queue(tx, id, &call, now, later).await?;
+                    intents::hasten_close(tx, id, now).await?;
+                    let waits = "SELECT extract(epoch FROM not_before - created_at)::bigint
+                                 FROM chain_intents WHERE purpose = 'close' AND state = 'queued'";
+                    let waits: i64 = sqlx::query_scalar(waits)
+                        .fetch_one(&mut *tx)
+                        .await
+                        .map_err(StoreError::from)?;
+                    Ok::<_, TxError<StoreError>>(waits)
+                })
+            })
+            .await
+            .unwrap();
+        assert_eq!(waits, wait, "after {before}");
+    }
 }
 
 #[tokio::test]

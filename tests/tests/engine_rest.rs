@@ -18,10 +18,10 @@ use domain::{
     ledger::LedgerAccount, metering::Interval, money::Amount, rental::RentalState, time::Seconds,
 };
 use store::{Policy, StoreError, TxError, readings};
+use testkit::RpcProxy;
 use tests::{
     house,
     market::{Booked, Market, POL, people, policy},
-    proxy::Proxy,
 };
 use tokio::time::{Instant, sleep};
 
@@ -71,7 +71,7 @@ async fn cost_of(rentals: usize) -> Cost {
         market.tick().await;
     }
 
-    let proxy = Proxy::before(market.chain.url()).await;
+    let proxy = RpcProxy::before(market.chain.url(), 1).await.unwrap();
     let calls = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&calls);
     proxy.meddle(move |_, _, _| {
@@ -79,7 +79,7 @@ async fn cost_of(rentals: usize) -> Cost {
     });
     let before = stored(&market).await;
     let watched = Policy { evidence_timeout: Seconds(10), ..policy() };
-    let engine = market.another_under(watched, &proxy.url).await;
+    let engine = market.another_under(watched, proxy.url()).await;
     for _ in 0..STEPS {
         market.pass(60).await;
         engine.tick().await.unwrap();

@@ -14,10 +14,14 @@ use alloy::{
     sol,
     sol_types::SolCall,
 };
+use futures_util::future::try_join;
+use serde::de::IgnoredAny;
 use tokio::task::JoinSet;
 
 use crate::{
-    BlockHeader, ChainError, Identified, Identity, TxReceipt, fleet::Fleet, receipt::Receipt,
+    BlockHeader, ChainError, Identified, Identity, TxReceipt,
+    fleet::{Fleet, Patience},
+    receipt::Receipt,
 };
 
 sol! {
@@ -30,6 +34,9 @@ sol! {
 const MAGIC_1271: [u8; 4] = [0x16, 0x26, 0xba, 0x7e];
 /// More than this a signature check may not burn.
 const GAS_1271: u64 = 500_000;
+
+/// So often one endpoint is asked for a nonce on which much rests.
+const LOOKS_AT_NONCE: usize = 3;
 
 /// Asks the chain; cannot send.
 #[derive(Clone, Debug)]
@@ -74,8 +81,12 @@ impl ReadClient {
         for endpoint in self.fleet.awake() {
             let fleet = Arc::clone(&self.fleet);
             asked.spawn(async move {
-                let ask = header_at(&endpoint.provider, BlockNumberOrTag::Number(number));
-                fleet.ask_one(&endpoint, ask).await.ok().flatten().map(|block| block.hash)
+                let ask = |provider: DynProvider| async move {
+                    header_at(&provider, BlockNumberOrTag::Number(number)).await
+                };
+                let only = std::slice::from_ref(&endpoint);
+                let found = fleet.persist(only, Patience::WITNESS, ask).await.ok()?;
+                found.value.map(|block| block.hash)
             });
         }
         asked.join_all().await
@@ -115,18 +126,51 @@ impl ReadClient {
         self.header(BlockNumberOrTag::Finalized).await
     }
 
-    /// The logs that `address` emitted in this block, in order.
+    /// The logs that `address` emitted in this block, in order. If the block may have such logs, they must be as many as
+    /// its receipts tell of.
     ///
     /// # Errors
     /// [`ChainError`]; a block that left the chain is [`ChainError::Refused`] on most nodes. A node that
-    /// knows of the block but has not its logs yet, and says that there are none, is
-    /// [`ChainError::Unavailable`].
+    /// knows of the block but has not all its logs yet is [`ChainError::Unavailable`].
     pub async fn logs(
         &self,
         block: &BlockHeader,
         address: Address,
     ) -> Result<Vec<Log>, ChainError> {
-        let ask = |provider| async move { logs_of(&provider, block, address).await };
+        if block.may_have_logs_of(address) {
+            return Ok(self.logs_and_receipts(block, address).await?.0);
+        }
+        self.logs_as_many(block, address, None).await
+    }
+
+    /// The logs that `address` emitted in this block and the receipts of all its transactions, each in order. There are
+    /// as many logs as the receipts tell of.
+    ///
+    /// # Errors
+    /// As [`ReadClient::logs`] and [`ReadClient::receipts`].
+    pub async fn logs_and_receipts(
+        &self,
+        block: &BlockHeader,
+        address: Address,
+    ) -> Result<(Vec<Log>, Vec<TxReceipt>), ChainError> {
+        let (logs, receipts) =
+            try_join(self.logs_as_many(block, address, None), self.receipts(block)).await?;
+        let told = receipts.iter().flat_map(|receipt| &receipt.logged);
+        let expected = told.filter(|by| **by == address).count();
+        if logs.len() == expected {
+            return Ok((logs, receipts));
+        }
+        // A node that is late, or cuts a long answer short, would make an event never have happened.
+        Ok((self.logs_as_many(block, address, Some(expected)).await?, receipts))
+    }
+
+    async fn logs_as_many(
+        &self,
+        block: &BlockHeader,
+        address: Address,
+        expected: Option<usize>,
+    ) -> Result<Vec<Log>, ChainError> {
+        let ask = |provider| async move { logs_of(&provider, block, address, expected).await };
         self.fleet.ask(ask).await
     }
 
@@ -149,14 +193,41 @@ impl ReadClient {
         self.fleet.ask(ask).await
     }
 
-    /// The account's next nonce as of this block.
+    /// The account's next nonce as of this block, as far as it is to be believed: two endpoints have to say the same.
+    /// Where there is one, it is asked three times, and the least counts, for a number that is too high is what does
+    /// harm. `None` if two say different numbers.
     ///
     /// # Errors
     /// [`ChainError`].
-    pub async fn nonce_at(&self, account: Address, block: B256) -> Result<u64, ChainError> {
+    pub async fn agreed_nonce_at(
+        &self,
+        account: Address,
+        block: B256,
+    ) -> Result<Option<u64>, ChainError> {
         let at = BlockId::hash(block);
         let ask = |provider: DynProvider| async move {
             Ok(provider.get_transaction_count(account).block_id(at).await?)
+        };
+        let (first, second) = self.fleet.ask_two(ask).await?;
+        if let Some(second) = second {
+            return Ok((first == second).then_some(first));
+        }
+        let mut least = first;
+        for _ in 1..LOOKS_AT_NONCE {
+            least = least.min(self.fleet.ask(ask).await?);
+        }
+        Ok(Some(least))
+    }
+
+    /// Whether a node has this transaction, in a block or waiting for one.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn has_transaction(&self, hash: B256) -> Result<bool, ChainError> {
+        let ask = |provider: DynProvider| async move {
+            let found: Option<IgnoredAny> =
+                provider.raw_request("eth_getTransactionByHash".into(), (hash,)).await?;
+            Ok(found.is_some())
         };
         self.fleet.ask(ask).await
     }
@@ -314,17 +385,13 @@ async fn logs_of(
     provider: &DynProvider,
     block: &BlockHeader,
     address: Address,
+    expected: Option<usize>,
 ) -> Result<Vec<Log>, ChainError> {
     let filter = Filter::new().at_block_hash(block.hash).address(address);
     let logs = provider.get_logs(&filter).await?;
-    // A node that is late, or cuts a long answer short, would make an event never have happened.
-    if block.may_have_logs_of(address) {
-        let receipts = receipts_of(provider, block).await?;
-        let all = receipts.iter().flat_map(|receipt| &receipt.logged);
-        if all.filter(|logged| **logged == address).count() != logs.len() {
-            let reason = format!("it has not all logs of block {} yet", block.number);
-            return Err(ChainError::Unavailable(reason));
-        }
+    if expected.is_some_and(|expected| expected != logs.len()) {
+        let reason = format!("it has not all logs of block {} yet", block.number);
+        return Err(ChainError::Unavailable(reason));
     }
     Ok(logs)
 }

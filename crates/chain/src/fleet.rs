@@ -1,15 +1,18 @@
 //! One or several RPC endpoints of one chain, asked as one. A question goes to the endpoint that answered last;
-//! where that one has trouble, to the next. What a node says to a question, a refusal or a revert, is an answer and
-//! says nothing about the node's health (OpenZeppelin relayer #681 paused all its providers over one bad request).
+//! where that one has trouble, to the next, and round again, within the bounds of [`Patience`]. What a node says to a
+//! question, a refusal or a revert, is an answer and says nothing about the node's health (OpenZeppelin relayer #681
+//! paused all its providers over one bad request).
 
 mod health;
 mod identity;
+mod latency;
+mod patience;
 
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -24,8 +27,10 @@ use tokio::time::Instant;
 use crate::ChainError;
 use health::Health;
 pub use identity::{Identified, Identity};
+use latency::Latency;
+pub(crate) use patience::Patience;
 
-/// One endpoint has so long for one question.
+/// One endpoint has so long for one try.
 pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 /// More endpoints than this are a mistake: each is sent every transaction.
 const MOST_ENDPOINTS: usize = 8;
@@ -38,6 +43,8 @@ pub(crate) struct Fleet {
     preferred: AtomicUsize,
     /// The chain that every endpoint has to serve, once somebody said which.
     expected: OnceLock<Identity>,
+    /// A question is asked once, without patience.
+    once: bool,
 }
 
 /// One endpoint.
@@ -47,8 +54,9 @@ pub(crate) struct Endpoint {
     pub(crate) name: String,
     pub(crate) provider: DynProvider,
     health: Mutex<Health>,
-    /// True once it was seen to serve the expected chain.
-    recognised: AtomicBool,
+    latency: Mutex<Latency>,
+    /// Which chain it said it serves.
+    identity: Mutex<Option<Identity>>,
 }
 
 impl Fleet {
@@ -70,19 +78,20 @@ impl Fleet {
                 endpoints.len()
             )));
         }
-        Ok(Self::of(endpoints))
+        Ok(Self::of(endpoints, false))
     }
 
-    /// One endpoint over a transport.
+    /// One endpoint over a transport, asked once: what it says is what it will say.
     pub(crate) fn over(client: RpcClient) -> Self {
-        Self::of(vec![Arc::new(Endpoint::over("the transport".to_owned(), client))])
+        let only = Endpoint::over("the transport".to_owned(), client);
+        Self::of(vec![Arc::new(only)], true)
     }
 
-    fn of(endpoints: Vec<Arc<Endpoint>>) -> Self {
-        Self { endpoints, preferred: AtomicUsize::new(0), expected: OnceLock::new() }
+    fn of(endpoints: Vec<Arc<Endpoint>>, once: bool) -> Self {
+        Self { endpoints, preferred: AtomicUsize::new(0), expected: OnceLock::new(), once }
     }
 
-    /// Asks until one endpoint answers: each at most once, in the order of [`Fleet::order`].
+    /// Asks until one endpoint answers, in the order of [`Fleet::order`].
     ///
     /// # Errors
     /// The first answer that is an error of the question; the last trouble if no endpoint answered.
@@ -91,21 +100,12 @@ impl Fleet {
         F: Fn(DynProvider) -> Fut,
         Fut: Future<Output = Result<T, ChainError>>,
     {
-        let mut trouble = ChainError::Unavailable("no RPC endpoint".to_owned());
-        for at in self.order() {
-            let Some(endpoint) = self.endpoints.get(at) else { continue };
-            match self.ask_one(endpoint, question(endpoint.provider.clone())).await {
-                Ok(answer) => {
-                    if self.preferred.swap(at, Ordering::Relaxed) != at {
-                        tracing::info!(rpc.endpoint = endpoint.name, "asking this endpoint now");
-                    }
-                    return Ok(answer);
-                }
-                Err(error) if error.is_trouble() || error.is_of_this_node() => trouble = error,
-                Err(error) => return Err(error),
-            }
+        let order = self.order();
+        let answer = self.persist(&order, Patience::QUESTION, question).await?;
+        if answer.at == 0 || answer.after_trouble {
+            self.prefer(order.get(answer.at));
         }
-        Err(trouble)
+        Ok(answer.value)
     }
 
     /// Asks two endpoints, or the only one there is. Where there are several, one answer is not enough.
@@ -117,22 +117,21 @@ impl Fleet {
         F: Fn(DynProvider) -> Fut,
         Fut: Future<Output = Result<T, ChainError>>,
     {
-        let mut trouble = ChainError::Unavailable("no second RPC endpoint answers".to_owned());
-        let mut first = None;
-        for at in self.order() {
-            let Some(endpoint) = self.endpoints.get(at) else { continue };
-            match self.ask_one(endpoint, question(endpoint.provider.clone())).await {
-                Ok(answer) => match first.take() {
-                    None => first = Some(answer),
-                    Some(first) => return Ok((first, Some(answer))),
-                },
-                Err(error) if error.is_trouble() || error.is_of_this_node() => trouble = error,
-                Err(error) => return Err(error),
-            }
+        let mut order = self.order();
+        let first = self.persist(&order, Patience::QUESTION, &question).await?;
+        if order.len() == 1 {
+            return Ok((first.value, None));
         }
-        match first {
-            Some(only) if self.endpoints.len() == 1 => Ok((only, None)),
-            Some(_) | None => Err(trouble),
+        order.remove(first.at);
+        let second = self.persist(&order, Patience::QUESTION, &question).await?;
+        Ok((first.value, Some(second.value)))
+    }
+
+    fn prefer(&self, answered: Option<&Arc<Endpoint>>) {
+        let Some(answered) = answered else { return };
+        let at = self.endpoints.iter().position(|endpoint| Arc::ptr_eq(endpoint, answered));
+        if let Some(at) = at.filter(|at| self.preferred.swap(*at, Ordering::Relaxed) != *at) {
+            tracing::info!(rpc.endpoint = answered.name, at, "asking this endpoint now");
         }
     }
 
@@ -146,24 +145,28 @@ impl Fleet {
             self.recognise(endpoint).await?;
             question.await
         };
+        let begun = Instant::now();
         let answer = tokio::time::timeout(RPC_TIMEOUT, asked).await.unwrap_or_else(|_| {
             let seconds = RPC_TIMEOUT.as_secs();
             Err(ChainError::Unavailable(format!("no answer within {seconds} s")))
         });
         endpoint.note(answer.as_ref().err());
+        if answer.is_ok() {
+            endpoint.latency().note(begun.elapsed());
+        }
         answer
     }
 
     /// The one that answered last, the others in their order, and those that rest last of all: nobody is left
     /// unasked while there is no answer.
-    fn order(&self) -> Vec<usize> {
+    fn order(&self) -> Vec<Arc<Endpoint>> {
         let (now, preferred) = (Instant::now(), self.preferred.load(Ordering::Relaxed));
         let mut order: Vec<usize> = (0..self.endpoints.len()).collect();
         order.sort_by_key(|at| {
             let rests = self.endpoints.get(*at).is_some_and(|endpoint| endpoint.rests(now));
             (rests, *at != preferred, *at)
         });
-        order
+        order.into_iter().filter_map(|at| self.endpoints.get(at).cloned()).collect()
     }
 
     /// Those to send to: all that do not rest, or all if all rest.
@@ -197,8 +200,16 @@ impl Endpoint {
     fn over(name: String, client: RpcClient) -> Self {
         let provider =
             ProviderBuilder::new().disable_recommended_fillers().connect_client(client).erased();
-        let health = Mutex::new(Health::default());
-        Self { name, provider, health, recognised: AtomicBool::new(false) }
+        let (health, latency, identity) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { name, provider, health, latency, identity }
+    }
+
+    fn latency(&self) -> MutexGuard<'_, Latency> {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn late_after(&self) -> Duration {
+        self.latency().late_after()
     }
 
     fn rests(&self, now: Instant) -> bool {

@@ -1,10 +1,15 @@
 //! Sending. The same bytes go to every endpoint at once: a transaction is known to the chain as soon as one node
 //! has it, and a node that drops it or sleeps costs nothing.
 
-use alloy::providers::Provider;
+use std::sync::Arc;
+
+use alloy::providers::{DynProvider, Provider};
 use tokio::sync::mpsc;
 
-use crate::{ChainError, ReadClient, SendOutcome, classify};
+use crate::{
+    ChainError, ReadClient, SendOutcome, classify,
+    fleet::{Endpoint, Patience},
+};
 
 /// Sends bytes. Only the lane holds one.
 #[derive(Clone, Debug)]
@@ -19,9 +24,10 @@ impl Wire {
         Self { client }
     }
 
-    /// Sends raw bytes once to every endpoint that does not rest, and says what they made of them together, within
-    /// the time limit of one. The first that takes them is enough; the others go on in the background, each within
-    /// its time limit, and an endpoint that keeps failing soon rests.
+    /// Sends raw bytes to every endpoint that does not rest, and says what they made of them together, within the
+    /// time limit of one. An endpoint that fails or is late is sent the same bytes again, which it can take only once.
+    /// The first that takes them is enough; the others go on in the background, each within its time limit, and an
+    /// endpoint that keeps failing soon rests.
     pub async fn send(&self, raw: &[u8]) -> SendOutcome {
         let mut endpoints = self.client.fleet.awake();
         if endpoints.len() == 1
@@ -50,13 +56,14 @@ impl Wire {
         combine(&outcomes)
     }
 
-    async fn send_to(&self, endpoint: &crate::fleet::Endpoint, raw: &[u8]) -> SendOutcome {
-        let sending = async {
+    async fn send_to(&self, endpoint: &Arc<Endpoint>, raw: &[u8]) -> SendOutcome {
+        let only = std::slice::from_ref(endpoint);
+        let send = |provider: DynProvider| async move {
             // what comes back would watch for the transaction: the watcher does that
-            endpoint.provider.send_raw_transaction(raw).await.map(drop).map_err(ChainError::from)
+            provider.send_raw_transaction(raw).await.map(drop).map_err(ChainError::from)
         };
-        match self.client.fleet.ask_one(endpoint, sending).await {
-            Ok(()) => SendOutcome::Accepted,
+        match self.client.fleet.persist(only, Patience::SEND, send).await {
+            Ok(_) => SendOutcome::Accepted,
             Err(error) => classify(&error),
         }
     }

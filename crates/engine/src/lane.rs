@@ -17,6 +17,7 @@ use alloy::primitives::Address;
 use chain::{BlockHeader, FeePolicy, Fees, ReadClient, Signer, Wire};
 use domain::{id::RentalId, time::UnixMillis};
 use escrow::calldata::EndSignatures;
+use futures_util::future::try_join3;
 use store::{
     Store,
     ends::{self, End},
@@ -211,7 +212,11 @@ impl Lane {
                 }
                 Err(error @ (EngineError::Store(_) | EngineError::Parked(_))) => return Err(error),
                 Err(error) => {
-                    let verdict = Verdict::NotYet(error.to_string());
+                    let verdict = if matches!(error, EngineError::Chain(_)) {
+                        Verdict::Unasked(error.to_string())
+                    } else {
+                        Verdict::NotYet(error.to_string())
+                    };
                     self.put_all_off(&group, &verdict).await?;
                     failure = failure.or(Some(error));
                 }
@@ -221,10 +226,10 @@ impl Lane {
     }
 
     async fn scene(&self, lease: Lease) -> Result<Scene, EngineError> {
-        let head = self.client.head().await?;
-        let tip = self.client.suggested_tip().await?;
+        let (client, address) = (&self.client, self.address());
+        let asked = try_join3(client.head(), client.suggested_tip(), client.balance(address));
+        let (head, tip, balance) = asked.await?;
         let fees = self.settings.fees.fees(head.base_fee, tip);
-        let balance = self.client.balance(self.address()).await?;
         let committed = {
             let mut connection = self.store.read().await?;
             txs::committed(&mut connection, self.address()).await?

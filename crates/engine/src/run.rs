@@ -74,12 +74,12 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
     tokio::join!(
         join_all(lanes.iter().map(|lane| send_for(lane, settings.lane_poll, (&stop, &never)))),
         keep_going("watcher", settings.poll, (&stop, &never), || async {
-            let watched = watcher.tick().await?;
-            if watched.finalised {
+            let done = watcher.tick().await;
+            if watcher.take_news() {
                 finalised.notify_one();
             }
-            let (now, mut pace) =
-                (Instant::now(), pace.lock().unwrap_or_else(PoisonError::into_inner));
+            let (watched, now) = (done?, Instant::now());
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
             pace.arrived(watched.blocks, now);
             Ok(Some(pace.wait(settings.poll, now)))
         }),
@@ -142,17 +142,17 @@ async fn keep_going<F, T>(
                     tracing::warn!(engine.r#loop = name, %error, "tick failed; tried again");
                 }
                 metrics::counter!("weir_tick_failures_total", "loop" => name).increment(1);
-                let doubled = pause.saturating_mul(1_u32 << failures.min(6));
-                // An RPC that fails now and then is asked again soon: the next answer may be good.
-                let longest = match error {
-                    EngineError::Chain(_) => CHAIN_WAIT.max(pause),
+                // An RPC that fails now and then is asked again soon: the next answer may be good. The fleet has
+                // already waited between its tries.
+                let (doublings, longest) = match error {
+                    EngineError::Chain(_) => (failures.saturating_sub(1), CHAIN_WAIT.max(pause)),
                     EngineError::Store(_)
                     | EngineError::Signer(_)
                     | EngineError::Parked(_)
                     | EngineError::WrongChain(_)
-                    | EngineError::Broken(_) => LONGEST_WAIT,
+                    | EngineError::Broken(_) => (failures, LONGEST_WAIT),
                 };
-                doubled.min(longest)
+                pause.saturating_mul(1_u32 << doublings.min(6)).min(longest)
             }
         };
         tokio::select! {

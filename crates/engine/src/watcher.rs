@@ -6,8 +6,9 @@ mod finality;
 mod fork;
 mod page;
 pub(crate) mod seen;
+mod spent;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alloy::eips::BlockNumberOrTag;
 use chain::{BlockHeader, ChainError, ReadClient};
@@ -33,6 +34,8 @@ pub struct Watcher {
     backwards: AtomicU32,
     /// How many blocks a range of logs has.
     range: AtomicU64,
+    /// More is final than when somebody last asked.
+    news: AtomicBool,
 }
 
 /// What one tick did.
@@ -68,34 +71,59 @@ impl Watcher {
             missing: AtomicU32::new(0),
             backwards: AtomicU32::new(0),
             range: AtomicU64::new(catch_up::FIRST_RANGE),
+            news: AtomicBool::new(false),
         }
     }
 
-    /// Reads new blocks, rewinds forks, marks what is final and applies it.
+    /// Whether more became final since this was last asked, whatever else of a tick failed.
+    pub fn take_news(&self) -> bool {
+        self.news.swap(false, Ordering::Relaxed)
+    }
+
+    /// Reads new blocks, rewinds forks, marks what is final and applies it. Where the chain does not answer one
+    /// question, the others are asked all the same, and what is known is applied.
     ///
     /// # Errors
     /// The database's or the chain's; every block and every range is a transaction of its own, so the next
     /// tick goes on.
     pub async fn tick(&self) -> Result<Watched, EngineError> {
-        let last = self.client.finalized().await?;
         let mut watched = Watched::default();
-        if let Some(last) = &last {
+        let last = chain_alone(self.client.finalized().await.map_err(EngineError::from))?;
+        let read = chain_alone(self.read(last.as_ref().ok(), &mut watched).await)?;
+        let finalised = match &last {
+            Ok(last) => chain_alone(self.finalise(last.clone()).await)?,
+            Err(_) => Ok(false),
+        };
+        watched.finalised = matches!(finalised, Ok(true));
+        self.news.fetch_or(watched.finalised, Ordering::Relaxed);
+        carried::ask_waiting(&self.store).await?;
+        watched.applied = final_events::apply_waiting(&self.store).await?;
+        last?;
+        read?;
+        finalised?;
+        Ok(watched)
+    }
+
+    async fn read(
+        &self,
+        last: Option<&Option<BlockHeader>>,
+        watched: &mut Watched,
+    ) -> Result<(), EngineError> {
+        if let Some(Some(last)) = last {
             watched.ranged = self.catch_up(last).await?;
         }
         while watched.blocks < BLOCKS_PER_TICK {
-            match self.next_block().await? {
+            match self.next_block(watched.blocks > 0).await? {
                 Next::Nothing => break,
                 Next::Appended => watched.blocks = watched.blocks.saturating_add(1),
                 Next::Rewound => watched.reorged = true,
             }
         }
-        watched.finalised = self.finalise(last).await?;
-        carried::ask_waiting(&self.store).await?;
-        watched.applied = final_events::apply_waiting(&self.store).await?;
-        Ok(watched)
+        Ok(())
     }
 
-    async fn next_block(&self) -> Result<Next, EngineError> {
+    /// `read` if the tip was read a moment ago, so that nobody need ask whether it is there still.
+    async fn next_block(&self, read: bool) -> Result<Next, EngineError> {
         let tip = {
             let mut connection = self.store.read().await?;
             blocks::tip(&mut connection).await?
@@ -110,7 +138,11 @@ impl Watcher {
             return Ok(Next::Appended);
         };
         let number = tip.number.saturating_add(1);
-        if let Some(next) = self.client.header(BlockNumberOrTag::Number(number)).await?
+        let next = self.client.header(BlockNumberOrTag::Number(number)).await?;
+        if read && next.is_none() {
+            return Ok(Next::Nothing);
+        }
+        if let Some(next) = next
             && next.parent_hash == tip.hash
         {
             self.behind.store(0, Ordering::Relaxed);
@@ -178,6 +210,15 @@ impl Watcher {
             .await?;
         metrics::gauge!("weir_watcher_block").set(u32::try_from(last).unwrap_or(u32::MAX));
         Ok(())
+    }
+}
+
+/// The chain's errors aside: for whatever does not need this answer.
+fn chain_alone<T>(done: Result<T, EngineError>) -> Result<Result<T, ChainError>, EngineError> {
+    match done {
+        Ok(done) => Ok(Ok(done)),
+        Err(EngineError::Chain(error)) => Ok(Err(error)),
+        Err(error) => Err(error),
     }
 }
 

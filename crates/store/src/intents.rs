@@ -124,6 +124,11 @@ pub async fn wait_before(
     )
     .fetch_one(connection)
     .await?;
+    wait_after(tried)
+}
+
+/// The wait of a call of whose purpose so many came before it.
+fn wait_after(tried: i64) -> Result<Seconds, StoreError> {
     let tried = u32::try_from(tried).map_err(StoreError::corrupt)?;
     let wait = tried.checked_sub(1).map_or(0, |again| 1_u32.checked_shl(again).unwrap_or(u32::MAX));
     Ok(Seconds(wait.min(LONGEST_WAIT_S)))
@@ -159,7 +164,8 @@ pub async fn queue(
     Ok(())
 }
 
-/// Lets a rental's queued close go now: it waits for nobody any more. One that was put off keeps its time.
+/// Lets a rental's queued close go now: it waits for nobody's signature any more. One that was put off keeps its time,
+/// and one that follows others that came to nothing waits as long as those before it make it ([`wait_before`]).
 ///
 /// # Errors
 /// The database's.
@@ -168,11 +174,21 @@ pub async fn hasten_close(
     rental: RentalId,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
+    let before = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "before!" FROM chain_intents
+           WHERE rental_id = $1 AND purpose = 'close' AND state <> 'queued'"#,
+        rental.uuid(),
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let wait = wait_after(before)?;
     sqlx::query!(
-        "UPDATE chain_intents SET not_before = LEAST(not_before, $2)
+        "UPDATE chain_intents
+         SET not_before = LEAST(not_before, GREATEST($2, created_at + $3::bigint * INTERVAL '1 second'))
          WHERE rental_id = $1 AND purpose = 'close' AND state = 'queued' AND deferrals = 0",
         rental.uuid(),
         ts(now)?,
+        i64::from(wait.get()),
     )
     .execute(tx)
     .await?;

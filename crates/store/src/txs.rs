@@ -21,7 +21,7 @@ mod spent;
 pub use attempts::{NewAttempt, Outgoing, Stuck, broadcast, due_to_send, store_attempt, stuck};
 pub use given_up::{Gap, fill_gap, gap_below, give_up, is_open};
 pub use signer::{Lease, Presence, is_held, lease, number, register_signer, release};
-pub use spent::{stale_signers, void_spent};
+pub use spent::{lock_signers, open_below, stale_signers, void_spent};
 
 /// A transaction to number and sign.
 #[derive(Clone, Debug)]
@@ -153,6 +153,23 @@ pub async fn mined(
     Ok(())
 }
 
+/// As [`mined`], unless the transaction is in a block by now or has ended.
+///
+/// # Errors
+/// The database's.
+pub async fn mined_if_open(
+    tx: &mut Connection,
+    id: TxId,
+    fact: &Mined,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let status = state_of(tx, id).await?.status();
+    if status.is_terminal() || status == TxStatus::Mined {
+        return Ok(());
+    }
+    mined(tx, id, fact, now).await
+}
+
 /// Puts every transaction that was mined above `number` back in the air, to be sent again at once.
 ///
 /// # Errors
@@ -163,7 +180,7 @@ pub async fn orphan_above(
     now: UnixMillis,
 ) -> Result<u64, StoreError> {
     let ids = sqlx::query_scalar!(
-        "SELECT id FROM chain_txs WHERE state IN ('mined', 'void') AND block_number > $1 ORDER BY nonce",
+        "SELECT id FROM chain_txs WHERE state IN ('mined', 'void') AND block_number > $1 ORDER BY signer, nonce",
         int(number)?
     )
     .fetch_all(&mut *tx)

@@ -29,11 +29,14 @@ const MAX_BATCH: usize = 100;
 
 /// Given a method, its parameters and the result, to be changed.
 type Meddling = Box<dyn Fn(&str, &Value, &mut Value) + Send>;
+/// Given a method and its parameters; the error to answer with, if any.
+type Refusing = Box<dyn Fn(&str, &Value) -> Option<Value> + Send>;
 
 struct Shared {
     node: String,
     fate: Mutex<Fate>,
     meddling: Mutex<Option<Meddling>>,
+    refusing: Mutex<Option<Refusing>>,
 }
 
 impl Shared {
@@ -44,6 +47,16 @@ impl Shared {
 
     fn meddling(&self) -> MutexGuard<'_, Option<Meddling>> {
         self.meddling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusing(&self) -> MutexGuard<'_, Option<Refusing>> {
+        self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error to answer a call with, if it is refused.
+    fn refusal(&self, call: &Value) -> Option<Value> {
+        let error = self.refusing().as_ref()?(lies::method(call), lies::params(call))?;
+        Some(lies::refused(call, &error))
     }
 }
 
@@ -71,7 +84,8 @@ impl RpcProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let fate = Mutex::new(Fate::new(seed));
-        let shared = Arc::new(Shared { node, fate, meddling: Mutex::default() });
+        let (meddling, refusing) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { node, fate, meddling, refusing });
         let theirs = Arc::clone(&shared);
         let listening = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -102,9 +116,20 @@ impl RpcProxy {
         *self.shared.meddling() = Some(Box::new(with));
     }
 
+    /// From now on calls for which `with` has an error are answered with it, and do not reach the node.
+    pub fn refuse(&self, with: impl Fn(&str, &Value) -> Option<Value> + Send + 'static) {
+        *self.shared.refusing() = Some(Box::new(with));
+    }
+
+    /// From now on it hangs up on whoever asks.
+    pub fn die(&self) {
+        self.set(Faults { cut_before: 1_000, ..Faults::default() });
+    }
+
     /// From now on everything is passed on as it is.
     pub fn behave(&self) {
         *self.shared.meddling() = None;
+        *self.shared.refusing() = None;
         self.shared.fate().faults = Faults::default();
     }
 
@@ -112,6 +137,18 @@ impl RpcProxy {
     #[must_use]
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.shared.fate().counts.clone()
+    }
+
+    /// How many requests came, answered or not, each with one call or many.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.shared.fate().counts.get("requests").copied().unwrap_or_default()
+    }
+
+    /// How many calls of a method came through.
+    #[must_use]
+    pub fn calls(&self, method: &str) -> u64 {
+        self.shared.fate().calls.get(method).copied().unwrap_or_default()
     }
 }
 
@@ -173,6 +210,7 @@ async fn answer(shared: &Shared, node: &mut Node, body: &[u8]) -> io::Result<Val
 async fn answer_one(shared: &Shared, node: &mut Node, call: &Value) -> io::Result<Value> {
     let (fails, taken, behind, finality) = {
         let mut fate = shared.fate();
+        fate.called(lies::method(call));
         let faults = fate.faults.clone();
         let fails = fate.strikes(faults.internal, "internal errors");
         let taken = lies::method(call) == "eth_sendRawTransaction" && fate.below(2) == 0;
@@ -185,6 +223,9 @@ async fn answer_one(shared: &Shared, node: &mut Node, call: &Value) -> io::Resul
             ask(node, call).await?;
         }
         return Ok(lies::error(call, -32_603, "internal error"));
+    }
+    if let Some(refusal) = shared.refusal(call) {
+        return Ok(refusal);
     }
     let head = match behind {
         Some(lag) => head(node).await?.map(|head| head.saturating_sub(lag)),
@@ -203,8 +244,7 @@ async fn answer_one(shared: &Shared, node: &mut Node, call: &Value) -> io::Resul
     }
     lies::change(&mut shared.fate(), call, &mut answer);
     if let (Some(with), Some(result)) = (&*shared.meddling(), answer.get_mut("result")) {
-        let none = Value::Null;
-        with(lies::method(call), call.get("params").unwrap_or(&none), result);
+        with(lies::method(call), lies::params(call), result);
     }
     Ok(answer)
 }

@@ -19,7 +19,7 @@ use testkit::{
 };
 use tokio::sync::Mutex;
 
-use super::{rpc::Rpc, service::Service, site, wall_clock};
+use super::{disk::Disk, rpc::Rpc, service::Service, site, wall_clock};
 use crate::booking::policy;
 
 /// How the world is made.
@@ -36,11 +36,13 @@ pub struct Plan {
     pub clock: i64,
     /// Connections that PostgreSQL takes.
     pub connections: u32,
+    /// PostgreSQL has a disk of its own, of so many MiB.
+    pub disk: Option<u64>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { seed: 1, machines: 8, renters: 6, epoch: 1, clock: 0, connections: 100 }
+        Self { seed: 1, machines: 8, renters: 6, epoch: 1, clock: 0, connections: 100, disk: None }
     }
 }
 
@@ -61,6 +63,7 @@ pub struct World {
     /// How often a process ended by itself and was started again.
     pub ended: AtomicU64,
     cluster: Mutex<Option<Cluster>>,
+    pub disk: Option<Disk>,
     port: u16,
     folder: PathBuf,
     // dropped last: the processes above end first
@@ -84,7 +87,8 @@ impl World {
     pub async fn start(weir: &Path, plan: Plan) -> Arc<Self> {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path().to_owned();
-        let cluster = Cluster::start(cluster(&folder, None, plan.connections)).await.unwrap();
+        let disk = plan.disk.map(|mib| Disk::mount(folder.join("disk"), mib).unwrap());
+        let cluster = Cluster::start(cluster(&folder, None, &plan)).await.unwrap();
         cluster.ensure_database("weir").await.unwrap();
         let database = cluster.url("weir");
         let anvil = Anvil::start(AnvilOptions {
@@ -118,6 +122,7 @@ impl World {
             db: pool(&database).await,
             port: cluster.port(),
             cluster: Mutex::new(Some(cluster)),
+            disk,
             epoch: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             rpc,
@@ -170,7 +175,7 @@ impl World {
 
     /// PostgreSQL comes back on the same port, with what it had written.
     pub async fn start_database(&self) {
-        let options = cluster(&self.folder, Some(self.port), self.plan.connections);
+        let options = cluster(&self.folder, Some(self.port), &self.plan);
         let mut last = None;
         for _ in 0..40 {
             match Cluster::start(options.clone()).await {
@@ -184,6 +189,16 @@ impl World {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         panic!("PostgreSQL does not come back: {last:?}");
+    }
+
+    /// Starts PostgreSQL again if it ended by itself. True if it had.
+    pub async fn revive_database(&self) -> bool {
+        let ended = self.cluster.lock().await.as_mut().is_none_or(Cluster::has_ended);
+        if ended {
+            drop(self.cluster.lock().await.take());
+            self.start_database().await;
+        }
+        ended
     }
 
     /// One number from the database, asked again while that is away.
@@ -228,11 +243,17 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-fn cluster(folder: &Path, port: Option<u16>, connections: u32) -> ClusterOptions {
+fn cluster(folder: &Path, port: Option<u16>, plan: &Plan) -> ClusterOptions {
     // it must keep what it acknowledged
+    let folder = if plan.disk.is_some() { folder.join("disk") } else { folder.to_owned() };
     let mut options = ClusterOptions::durable(folder.join("postgres"));
     options.port = port;
-    options.settings = vec![("max_connections".into(), connections.to_string())];
+    options.settings = vec![("max_connections".into(), plan.connections.to_string())];
+    if plan.disk.is_some() {
+        let small = [("min_wal_size", "32MB"), ("max_wal_size", "64MB")];
+        let small = small.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        options.settings.extend(small);
+    }
     options
 }
 

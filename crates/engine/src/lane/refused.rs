@@ -23,12 +23,16 @@ use crate::EngineError;
 /// A call whose state may still come is asked again after this, then after twice as long each time.
 const NOT_YET: Duration = Duration::from_secs(1);
 const NOT_YET_LONGEST: Duration = Duration::from_secs(32);
+/// A call about which the chain could not be asked is tried again after this, then after twice as long each time.
+const UNASKED: Duration = Duration::from_millis(250);
+const UNASKED_LONGEST: Duration = Duration::from_secs(4);
 /// A call that needs the operator is asked again after this, then after twice as long each time.
 const NEEDS_OPERATOR: Duration = Duration::from_secs(30);
 const NEEDS_OPERATOR_LONGEST: Duration = Duration::from_secs(600);
 
 /// What to do with an intent that the contract would refuse now.
 pub(super) enum Verdict {
+    Unasked(String),
     NotYet(String),
     NeedsOperator(String),
     Remeasure(String),
@@ -62,7 +66,7 @@ impl Lane {
             Verdict::Remeasure(reason) => {
                 self.remeasure(intent, reason, start_by, chain_time).await
             }
-            verdict @ (Verdict::NotYet(_) | Verdict::NeedsOperator(_)) => {
+            verdict @ (Verdict::Unasked(_) | Verdict::NotYet(_) | Verdict::NeedsOperator(_)) => {
                 self.put_off(intent, &verdict).await
             }
         }
@@ -74,6 +78,7 @@ impl Lane {
         verdict: &Verdict,
     ) -> Result<(), EngineError> {
         let (first, longest, reason) = match verdict {
+            Verdict::Unasked(reason) => (UNASKED, UNASKED_LONGEST, reason.clone()),
             Verdict::NotYet(reason)
             | Verdict::Remeasure(reason)
             | Verdict::DropSignature(reason) => (NOT_YET, NOT_YET_LONGEST, reason.clone()),
@@ -228,8 +233,10 @@ impl Lane {
         start_by: UnixSeconds,
         chain_time: UnixSeconds,
     ) -> Result<(), EngineError> {
-        // by the chain's clock where ours is behind it: the contract goes by its own
-        let now = self.store.now().seconds().max(chain_time);
+        // What is measured goes by the chain's clock where ours is behind it, as the contract does; when to send it goes
+        // by ours, or it would wait until ours gets there.
+        let ours = self.store.now().seconds();
+        let now = ours.max(chain_time);
         let event = match intent.call {
             Call::Start { .. } if now > start_by => RentalEvent::StartExpired { now },
             Call::Start { .. } => RentalEvent::StartRefused { now },
@@ -246,7 +253,7 @@ impl Lane {
                     // the rental's row first, as everybody does who changes it and its calls
                     readings::lock_rental(tx, rental).await?;
                     if intents::refuse(tx, id, &reason).await? {
-                        advance::apply(tx, &policy, rental, &event, now).await.map_err(broken)?;
+                        advance::apply(tx, &policy, rental, &event, ours).await.map_err(broken)?;
                     }
                     Ok(())
                 })

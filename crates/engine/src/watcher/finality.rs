@@ -1,13 +1,12 @@
 //! What the chain calls final, and what happens when it takes that back.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::sync::atomic::Ordering;
 
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::{Address, B256},
 };
 use chain::BlockHeader;
-use domain::time::UnixMillis;
 use store::{
     TxError,
     blocks::{self, FollowedBlock},
@@ -15,13 +14,14 @@ use store::{
     ledger, txs,
 };
 
-use super::Watcher;
+use super::{
+    Watcher,
+    spent::{Spent, record_missed},
+};
 use crate::{EngineError, carried};
 
 /// Final blocks without events are forgotten beyond this distance.
 const KEEP_BLOCKS: i64 = 1_024;
-/// A transaction of ours that is in no block for so long may have lost its number to another.
-const STALE_AFTER: Duration = Duration::from_secs(60);
 /// So many looks in a row at finality that is gone or goes backwards are no late node: one of several nodes behind
 /// an address may be late at one look, and within a block this is known.
 const FINALITY_LOOKS: u32 = 3;
@@ -135,22 +135,27 @@ impl Watcher {
     /// Marks every block up to this one final, and ends the transactions that are in them or never can be.
     async fn settle(&self, number: u64, hash: B256) -> Result<bool, EngineError> {
         let now = self.store.now();
-        let spent = self.spent_nonces(hash).await?;
+        let spent = self.spent(number, hash).await?;
         let finalised = self
             .store
             .write("finalise blocks", move |tx| {
                 let spent = spent.clone();
                 Box::pin(async move {
+                    let signers: Vec<Address> = spent.iter().map(|spent| spent.signer).collect();
+                    txs::lock_signers(tx, &signers).await?;
                     if !blocks::finalise(tx, number, hash).await? {
                         return Ok(false);
+                    }
+                    for (id, fact) in spent.iter().flat_map(|spent| &spent.missed) {
+                        record_missed(tx, *id, fact, now).await?;
                     }
                     let ended = txs::finalise(tx, number, now).await?;
                     ledger::post_gas(tx, &ended, now.seconds()).await?;
                     for done in ended {
                         carried::finish(tx, &done, now).await?;
                     }
-                    for (signer, next) in spent {
-                        for id in txs::void_spent(tx, signer, next, now).await? {
+                    for Spent { signer, next, lost, .. } in &spent {
+                        for id in txs::void_spent(tx, *signer, *next, lost, now).await? {
                             carried::lose(tx, id, now).await?;
                         }
                     }
@@ -160,24 +165,5 @@ impl Watcher {
             })
             .await?;
         Ok(finalised)
-    }
-
-    /// The next nonce, as of a final block that we have read, of signers with a transaction that is mined
-    /// nowhere for long. Without an answer nothing is known, and nothing waits for it.
-    async fn spent_nonces(&self, block: B256) -> Result<Vec<(Address, u64)>, EngineError> {
-        let patience = u64::try_from(STALE_AFTER.as_millis()).unwrap_or(u64::MAX);
-        let before = UnixMillis(self.store.now().get().saturating_sub(patience));
-        let signers = {
-            let mut connection = self.store.read().await?;
-            txs::stale_signers(&mut connection, before).await?
-        };
-        let mut spent = Vec::with_capacity(signers.len());
-        for signer in signers {
-            match self.client.nonce_at(signer, block).await {
-                Ok(next) => spent.push((signer, next)),
-                Err(error) => tracing::debug!(%error, "no nonce of {signer}"),
-            }
-        }
-        Ok(spent)
     }
 }

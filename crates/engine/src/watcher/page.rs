@@ -32,9 +32,18 @@ impl Page {
         store: &Store,
         header: &BlockHeader,
     ) -> Result<Self, EngineError> {
-        let logs = client.logs(header, site.escrow).await?;
+        // Receipts are asked for only while transactions of ours are open, or the block may have events.
+        let open = {
+            let mut connection = store.read().await?;
+            txs::any_open(&mut connection).await?
+        };
+        let (logs, receipts) = if open {
+            client.logs_and_receipts(header, site.escrow).await?
+        } else {
+            (client.logs(header, site.escrow).await?, Vec::new())
+        };
         let mut page = Self::of(header, &logs)?;
-        page.mined = mined_in(client, store, header).await?;
+        page.mined = mined_in(store, header, &receipts).await?;
         Ok(page)
     }
 
@@ -70,19 +79,20 @@ impl Page {
     }
 }
 
-/// Our own transactions in the block; asked for only while some are open.
+/// Our own transactions in the block.
 async fn mined_in(
-    client: &ReadClient,
     store: &Store,
     header: &BlockHeader,
+    receipts: &[TxReceipt],
 ) -> Result<Vec<(TxId, txs::Mined)>, EngineError> {
-    let mut connection = store.read().await?;
-    if !txs::any_open(&mut connection).await? {
+    if receipts.is_empty() {
         return Ok(Vec::new());
     }
-    let receipts = client.receipts(header).await?;
     let hashes: Vec<B256> = receipts.iter().map(|receipt| receipt.hash).collect();
-    let ours = txs::ours(&mut connection, &hashes).await?;
+    let ours = {
+        let mut connection = store.read().await?;
+        txs::ours(&mut connection, &hashes).await?
+    };
     let block = BlockRef { number: header.number, hash: header.hash };
     Ok(ours
         .into_iter()

@@ -87,11 +87,14 @@ pub(super) struct Fate {
     pub(super) faults: Faults,
     state: u64,
     pub(super) counts: BTreeMap<&'static str, u64>,
+    /// Calls by their method.
+    pub(super) calls: BTreeMap<String, u64>,
 }
 
 impl Fate {
     pub(super) fn new(seed: u64) -> Self {
-        Self { faults: Faults::default(), state: seed, counts: BTreeMap::new() }
+        let (counts, calls) = (BTreeMap::new(), BTreeMap::new());
+        Self { faults: Faults::default(), state: seed, counts, calls }
     }
 
     /// The next number (splitmix64), below `limit`; 0 for a limit of 0.
@@ -106,6 +109,11 @@ impl Fate {
     pub(super) fn count(&mut self, what: &'static str) {
         let count = self.counts.entry(what).or_default();
         *count = count.saturating_add(1);
+    }
+
+    pub(super) fn called(&mut self, method: &str) {
+        let calls = self.calls.entry(method.to_owned()).or_default();
+        *calls = calls.saturating_add(1);
     }
 
     /// Whether a fault of this rate happens now; counted if it does.

@@ -9,9 +9,18 @@ pub(super) fn method(call: &Value) -> &str {
     call.get("method").and_then(Value::as_str).unwrap_or_default()
 }
 
+/// A call's parameters, or nothing.
+pub(super) fn params(call: &Value) -> &Value {
+    call.get("params").unwrap_or(&Value::Null)
+}
+
 pub(super) fn error(call: &Value, code: i64, message: &str) -> Value {
+    refused(call, &json!({ "code": code, "message": message }))
+}
+
+pub(super) fn refused(call: &Value, error: &Value) -> Value {
     let id = call.get("id").cloned().unwrap_or_default();
-    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } })
+    json!({ "jsonrpc": "2.0", "id": id, "error": error })
 }
 
 pub(super) fn result(call: &Value, result: &Value) -> Value {
