@@ -20,6 +20,7 @@ mod openapi;
 mod problem;
 mod provider;
 mod renter;
+mod search;
 mod serve;
 mod siwe;
 mod state;

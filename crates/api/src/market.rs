@@ -12,27 +12,22 @@ use serde::Serialize;
 use store::{
     deployment::{self, Deployment},
     gpu_models,
-    offers::{self, Offer},
+    offers::Offer,
     tokens,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    AppState, Code, Problem, cursor,
-    extract::Params,
+    AppState, Code, Problem,
     views::{Time, Usd},
 };
-
-mod filters;
-pub(crate) use filters::SearchParams;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(models))
         .routes(routes!(token_list))
         .routes(routes!(contract))
-        .routes(routes!(search))
 }
 
 /// A GPU model.
@@ -256,34 +251,4 @@ impl OfferView {
             updated_at: Time(offer.updated_at),
         }
     }
-}
-
-/// A page of offers.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct OfferPage {
-    data: Vec<OfferView>,
-    /// For the next page, if there may be one.
-    next_cursor: Option<String>,
-    /// The filters as they were understood.
-    applied_filters: SearchParams,
-}
-
-/// Searches the offers that can be booked now; with `available=false`, all that are listed.
-#[utoipa::path(get, path = "/v1/offers", tag = "market", params(SearchParams),
-    responses((status = 200, body = OfferPage)))]
-async fn search(
-    State(app): State<AppState>,
-    Params(params): Params<SearchParams>,
-) -> Result<Json<OfferPage>, Problem> {
-    let search = params.search(&app)?;
-    let list = params.list();
-    let mut connection = app.store.read().await?;
-    let found = offers::search(&mut connection, &search, app.now()).await?;
-    let limit = usize::try_from(search.limit).unwrap_or(usize::MAX);
-    let next_cursor = found.last().filter(|_| found.len() >= limit).map(|offer| {
-        let price = offer.terms.price.usd().get().to_string();
-        cursor::write(&list, &[price, offer.id.to_string()])
-    });
-    let data = found.iter().map(|offer| OfferView::new(offer, &app)).collect();
-    Ok(Json(OfferPage { data, next_cursor, applied_filters: params }))
 }

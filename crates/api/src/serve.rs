@@ -20,13 +20,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    AppState, agent, auth, edge, ledger, market, openapi as description, provider, renter, system,
+    AppState, agent, auth, edge, ledger, market, openapi as description, provider, renter, search, system,
 };
 
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(auth::routes())
         .merge(market::routes())
+        .merge(search::routes())
         .merge(renter::routes())
         .merge(provider::routes())
         .merge(agent::routes())

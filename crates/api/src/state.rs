@@ -12,7 +12,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Store, StoreError, deployment::Deployment};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Problem, feed::Feed, gasless::Gasless, market::deployed, streams::Streams};
+use crate::{
+    Problem,
+    feed::Feed,
+    gasless::Gasless,
+    market::deployed,
+    search::{Market, Seats},
+    streams::Streams,
+};
 
 /// Settings of the HTTP side.
 #[derive(Clone, Debug)]
@@ -94,6 +101,8 @@ pub struct AppState {
     pub config: Arc<ApiConfig>,
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) feed: Feed,
+    pub(crate) market: Market,
+    pub(crate) market_seats: Seats,
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
     /// The service was told to stop: it serves, but wants nobody new.
@@ -104,7 +113,7 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Puts the state together and begins to listen for news of rentals, until the last clone is gone.
+    /// Puts the state together and begins to listen for news of rentals and to read the market, until the last clone is gone.
     /// Must be called inside a tokio runtime.
     #[must_use]
     pub fn new(
@@ -117,9 +126,22 @@ impl AppState {
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let gasless = Gasless::default();
+        let market = Market::start(store.clone(), config.offline_after);
         let config = Arc::new(config);
-        let deployment = Arc::default();
-        Self { store, chain, config, metrics, feed, gasless, streams, leaving, closing, deployment }
+        Self {
+            store,
+            chain,
+            config,
+            metrics,
+            feed,
+            market,
+            market_seats: Seats::default(),
+            gasless,
+            streams,
+            leaving,
+            closing,
+            deployment: Arc::default(),
+        }
     }
 
     /// The deployment: once it is recorded it is the database's only one, and is asked for no more.
@@ -152,6 +174,14 @@ impl AppState {
             tracing::info!(token.symbol = token.symbol, gasless, "token looked at");
         }
         Ok(())
+    }
+
+    /// Reads what has been committed about offers until now, instead of within the next 50 ms.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn catch_up_with_market(&self) -> Result<(), StoreError> {
+        self.market.catch_up().await
     }
 
     /// The time, in whole seconds.

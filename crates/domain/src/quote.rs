@@ -2,7 +2,7 @@
 
 mod total;
 
-pub use total::{JobNeeds, JobPrices, JobTotal, discounted_floor, job_total_ceil};
+pub use total::{JobNeeds, JobPrices, JobTotal, job_total_ceil};
 
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};

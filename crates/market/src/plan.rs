@@ -337,9 +337,10 @@ impl Index {
     fn least(&self, need: &Need, job: &Job, group: &[Candidate]) -> u64 {
         let discount = self.best_discount(job.duration_s);
         let price = group.iter().map(|one| one.row.price).min().unwrap_or(0);
-        let one = total::least(price, discount, job, 1);
-        // each part is rounded up, so that the sum of whole micro-dollars below is no more than any of them
-        let all = one.saturating_sub(1).saturating_mul(need.gpus.into());
+        let all = total::least(price, discount, job, need.gpus.into());
+        // discounts of parts are rounded down one by one, which may take a millionth per hour more off
+        let slack = u128::from(job.duration_s / 3_600).saturating_add(1);
+        let all = all.saturating_sub(slack.saturating_mul(need.gpus.into()));
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 

@@ -253,7 +253,7 @@ impl<'a> Run<'a> {
     ) -> bool {
         let query = self.compiled.query;
         let (Sort::Total, Some(job)) = (query.sort, &query.job) else { return false };
-        let least = total::least(first.0, discount, job, plan.fewest());
+        let least = total::least(first.0, discount, job, plan.fewest().into());
         let above = query.total_most.is_some_and(|most| least > u128::from(most));
         above
             || (best.len() >= query.limit && best.peek().is_some_and(|(worst, ..)| least > *worst))

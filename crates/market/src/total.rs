@@ -40,9 +40,9 @@ pub(crate) fn of_row(row: &Row, steps: &[Step], job: &Job, gpus: u8) -> Option<J
 }
 
 /// The least that any offer at this price can ask, if no discount is above `discount_bps`.
-pub(crate) fn least(price: u32, discount_bps: u16, job: &Job, gpus: u8) -> u128 {
+pub(crate) fn least(price: u32, discount_bps: u16, job: &Job, gpus: u32) -> u128 {
     let prices = JobPrices { gpu: micros_per_hour(price), discount_bps, ..JobPrices::default() };
-    let needs = JobNeeds { disk_gb: 0, up_gb: 0, down_gb: 0, ..needs(job, gpus.into()) };
+    let needs = JobNeeds { disk_gb: 0, up_gb: 0, down_gb: 0, ..needs(job, gpus) };
     job_total_ceil(&prices, &needs).map_or(0, |total| total.total.get().into())
 }
 

@@ -8,6 +8,7 @@ mod demo;
 mod deploy;
 mod doctor;
 mod failure;
+mod fill;
 mod freezes;
 mod metrics;
 mod place;
@@ -52,6 +53,8 @@ enum Command {
     Freezes,
     /// Let frozen money go on, once you know why it was frozen (DATABASE_URL)
     Thaw(freezes::ThawArgs),
+    /// Put a generated market of many offers into the database, to look at the search (DATABASE_URL)
+    Fill(fill::Args),
     /// Apply pending database migrations and stop
     Migrate,
     /// Check everything around the program, a line each; 1 if anything is not as it must be
@@ -88,6 +91,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(args).await,
         Command::Freezes => freezes::list().await,
         Command::Thaw(args) => freezes::thaw(args).await,
+        Command::Fill(args) => fill::run(args).await,
         Command::Migrate => serve::migrate().await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Metrics(args) => {

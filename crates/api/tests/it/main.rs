@@ -28,3 +28,4 @@ mod quotes;
 mod readings;
 mod rpc;
 mod running;
+mod search;

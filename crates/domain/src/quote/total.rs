@@ -1,12 +1,12 @@
-//! What a job comes to: GPUs, disk and network, each line rounded up once, as a quote's lines are.
+//! What a job comes to: GPUs, disk and network, reckoned as a quote for it would be.
 
-use crate::billing::usd_gross_ceil;
+use crate::billing::{SECONDS_PER_HOUR, usd_gross_ceil};
 use crate::money::{MoneyError, UsdMicros, mul_div_ceil, mul_div_floor};
 use crate::rate::UsdPerHour;
 use crate::time::Seconds;
 
 /// Hours of the month that prices of disk are for.
-const MONTH_SECONDS: u128 = 720 * 3_600;
+const MONTH_HOURS: u128 = 720;
 
 /// What a job needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,48 +38,52 @@ pub struct JobPrices {
     pub down: UsdMicros,
 }
 
-/// What a job comes to at most.
+/// What a job comes to at most. The parts are rounded up one by one, so that they may be some millionths more than the
+/// total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobTotal {
-    /// The GPUs, rounded up.
+    /// The GPUs, after the discount.
     pub compute: UsdMicros,
-    /// The disk, rounded up.
+    /// The disk.
     pub disk: UsdMicros,
-    /// The network; exact.
+    /// The network.
     pub network: UsdMicros,
-    /// All of it.
+    /// All of it: what a quote for the job would come to.
     pub total: UsdMicros,
 }
 
-/// A price after a discount, rounded down: in the renter's favour.
+/// What a job comes to, as a quote reckons: a price for each hour of everything together, `price * gpus` less the
+/// discount (rounded down), disk and network (each rounded up), for the duration, rounded up once.
 ///
 /// # Errors
-/// [`MoneyError::Overflow`] for a discount above the whole.
-pub fn discounted_floor(rate: UsdPerHour, discount_bps: u16) -> Result<UsdPerHour, MoneyError> {
-    let left = 10_000_u16.checked_sub(discount_bps).ok_or(MoneyError::Overflow)?;
-    let micros = mul_div_floor(u128::from(rate.usd().get()), u128::from(left), 10_000)?;
-    UsdMicros::try_from_micros(micros).map(UsdPerHour)
-}
-
-/// What a job comes to: `ceil(price * gpus * seconds / 3600)` at the discounted price, `ceil(disk_gb * price * seconds /
-/// 2592000)`, and the network's GB at their prices.
-///
-/// # Errors
-/// [`MoneyError::Overflow`] above about 18 trillion dollars.
+/// [`MoneyError::Overflow`] above about 18 trillion dollars or for a discount above the whole;
+/// [`MoneyError::DivisionByZero`] for network in no time.
 pub fn job_total_ceil(prices: &JobPrices, needs: &JobNeeds) -> Result<JobTotal, MoneyError> {
-    let rate = discounted_floor(prices.gpu, prices.discount_bps)?;
-    let compute = usd_gross_ceil(rate, needs.gpus, needs.duration)?;
-    let gb_seconds = u128::from(needs.disk_gb).saturating_mul(u128::from(needs.duration.get()));
-    let disk = mul_div_ceil(u128::from(prices.disk.get()), gb_seconds, MONTH_SECONDS)?;
-    let disk = UsdMicros::try_from_micros(disk)?;
-    let up = prices.up.checked_mul(u64::from(needs.up_gb)).ok_or(MoneyError::Overflow)?;
-    let down = prices.down.checked_mul(u64::from(needs.down_gb)).ok_or(MoneyError::Overflow)?;
-    let network = up.checked_add(down).ok_or(MoneyError::Overflow)?;
-    let total = compute
-        .checked_add(disk)
-        .and_then(|sum| sum.checked_add(network))
+    let times = |price: UsdMicros, count: u32| {
+        u128::from(price.get()).checked_mul(u128::from(count)).ok_or(MoneyError::Overflow)
+    };
+    let gpus = times(prices.gpu.usd(), needs.gpus)?;
+    let taken_off = mul_div_floor(gpus, u128::from(prices.discount_bps), 10_000)?;
+    let compute = gpus.checked_sub(taken_off).ok_or(MoneyError::Overflow)?;
+    let disk = mul_div_ceil(times(prices.disk, needs.disk_gb)?, 1, MONTH_HOURS)?;
+    let traffic = times(prices.up, needs.up_gb)?
+        .checked_add(times(prices.down, needs.down_gb)?)
         .ok_or(MoneyError::Overflow)?;
-    Ok(JobTotal { compute, disk, network, total })
+    let network = match traffic {
+        0 => 0,
+        _ => mul_div_ceil(traffic, SECONDS_PER_HOUR, u128::from(needs.duration.get()))?,
+    };
+    let for_all = |hourly: u128| -> Result<UsdMicros, MoneyError> {
+        let rate = UsdPerHour(UsdMicros::try_from_micros(hourly)?);
+        usd_gross_ceil(rate, 1, needs.duration)
+    };
+    let hourly = compute.checked_add(disk).and_then(|sum| sum.checked_add(network));
+    Ok(JobTotal {
+        compute: for_all(compute)?,
+        disk: for_all(disk)?,
+        network: for_all(network)?,
+        total: for_all(hourly.ok_or(MoneyError::Overflow)?)?,
+    })
 }
 
 #[cfg(test)]
@@ -87,9 +91,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_rounded_up_once() {
+    fn a_job_is_reckoned_by_the_hour_and_rounded_up_once() {
         let prices = JobPrices {
-            gpu: UsdPerHour(UsdMicros::new(650_000)),
+            gpu: UsdPerHour(UsdMicros::new(650_001)),
             discount_bps: 1_000,
             disk: UsdMicros::new(100_000),
             up: UsdMicros::new(20_000),
@@ -98,11 +102,11 @@ mod tests {
         let needs =
             JobNeeds { duration: Seconds(3_601), gpus: 2, disk_gb: 100, up_gb: 5, down_gb: 3 };
         let total = job_total_ceil(&prices, &needs).unwrap();
-        // 585000 * 2 * 3601 / 3600 = 1170325; 100 * 100000 * 3601 / 2592000 = 13892.7
-        assert_eq!(total.compute, UsdMicros::new(1_170_325));
+        // by the hour: 1300002 - 130000, ceil(10000000 / 720) = 13889, ceil(100003 * 3600 / 3601) = 99976
+        assert_eq!(total.compute, UsdMicros::new(1_170_328));
         assert_eq!(total.disk, UsdMicros::new(13_893));
-        assert_eq!(total.network, UsdMicros::new(100_003));
-        assert_eq!(total.total, UsdMicros::new(1_284_221));
+        assert_eq!(total.network, UsdMicros::new(100_004));
+        assert_eq!(total.total, UsdMicros::new(1_284_224));
         let free = job_total_ceil(&JobPrices::default(), &needs).unwrap();
         assert_eq!(free, JobTotal::default());
         let beyond = JobPrices { discount_bps: 10_001, ..prices };
