@@ -8,7 +8,7 @@ help: ## This list
 setup: ## Check this machine and install the pinned tools
 	@scripts/setup
 
-run: ## Start the whole market here (ONCE=1: one rental from end to end, then stop)
+run: ## Start the whole market here (ONCE=1: one rental from end to end, then stop; DEMO=large: 100,000 offers)
 	@scripts/run
 
 demo-kill: ## Play a rental, kill -9 everything of ours at a random moment, start again, check the receipt

@@ -130,7 +130,7 @@ codes! {
     ChainUnavailable = "chain-unavailable", SERVICE_UNAVAILABLE, "The chain does not answer", true,
         "Wait for the seconds of `Retry-After` and send the same request again.";
     NotReady = "not-ready", SERVICE_UNAVAILABLE, "The service is not ready yet", true,
-        "It is starting: the database is not migrated, or no escrow contract is recorded. Wait.";
+        "It is starting: the database is not migrated, no escrow contract is recorded, or the market is still being read. Wait.";
 }
 
 /// `docs/ERRORS.md`.

@@ -24,6 +24,7 @@ mod problem;
 mod provider;
 mod public;
 mod renter;
+mod search;
 mod serve;
 mod siwe;
 mod state;

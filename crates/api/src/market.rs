@@ -6,27 +6,23 @@ use escrow::terms::{NAME, VERSION};
 use serde::Serialize;
 use store::{
     deployment::{self, Deployment},
-    offers, tokens,
+    tokens,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    AppState, Code, Problem, cursor,
-    extract::Params,
+    AppState, Code, Problem,
     views::{Time, Usd},
 };
 
-mod filters;
 mod offer;
-pub(crate) use filters::SearchParams;
 pub(crate) use offer::{DiskPrice, NetworkPrice, OfferView, ReservedView};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(token_list))
         .routes(routes!(contract))
-        .routes(routes!(search))
 }
 
 /// A token that deposits are made in.
@@ -138,32 +134,4 @@ async fn contract(State(app): State<AppState>) -> Result<Json<DeploymentView>, P
     }))
 }
 
-/// A page of offers.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct OfferPage {
-    data: Vec<OfferView>,
-    /// For the next page, if there may be one.
-    next_cursor: Option<String>,
-    /// The filters as they were understood.
-    applied_filters: SearchParams,
-}
-
-/// Searches the offers that can be booked now; with `available=false`, all that are listed.
-#[utoipa::path(get, path = "/v1/offers", tag = "market", params(SearchParams),
-    responses((status = 200, body = OfferPage)))]
-async fn search(
-    State(app): State<AppState>,
-    Params(params): Params<SearchParams>,
-) -> Result<Json<OfferPage>, Problem> {
-    let search = params.search(&app)?;
-    let list = params.list();
-    let mut connection = app.store.read().await?;
-    let found = offers::search(&mut connection, &search, app.now()).await?;
-    let limit = usize::try_from(search.limit).unwrap_or(usize::MAX);
-    let next_cursor = found.last().filter(|_| found.len() >= limit).map(|offer| {
-        let price = offer.terms.price.usd().get().to_string();
-        cursor::write(&list, &[price, offer.id.to_string()])
-    });
-    let data = found.iter().map(|offer| OfferView::new(offer, &app)).collect();
-    Ok(Json(OfferPage { data, next_cursor, applied_filters: params }))
 }

@@ -111,6 +111,23 @@ impl Problem {
         Self::new(Code::ValidationFailed, message.clone()).at(pointer, message)
     }
 
+    /// The same for a body whose fields have the names of query parameters.
+    #[must_use]
+    pub(crate) fn in_body(mut self) -> Self {
+        for error in &mut self.0.errors {
+            if let Some(name) = error.pointer.strip_prefix('?') {
+                let name = match name {
+                    "gpu_model" => "gpu_models",
+                    "region" => "regions",
+                    "tier" => "tiers",
+                    other => other,
+                };
+                error.pointer = format!("/{name}");
+            }
+        }
+        self
+    }
+
     /// Something that does not exist, or not for this caller.
     #[must_use]
     pub fn not_found(what: &str) -> Self {

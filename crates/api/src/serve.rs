@@ -21,7 +21,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     AppState, agent, auth, catalog, edge, estimates, ledger, market, openapi as description,
-    provider, public, renter, system,
+    provider, public, renter, search, system,
 };
 
 fn routes() -> OpenApiRouter<AppState> {
@@ -31,6 +31,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(catalog::routes())
         .merge(estimates::routes())
         .merge(public::routes())
+        .merge(search::routes())
         .merge(renter::routes())
         .merge(provider::routes())
         .merge(agent::routes())

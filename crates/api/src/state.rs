@@ -14,7 +14,13 @@ use store::{Store, StoreError, deployment::Deployment};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Problem, feed::Feed, gasless::Gasless, market::deployed, public::Figures, streams::Streams,
+    Problem,
+    feed::Feed,
+    gasless::Gasless,
+    market::deployed,
+    public::Figures,
+    search::{Market, Seats},
+    streams::Streams,
 };
 
 /// Settings of the HTTP side.
@@ -100,6 +106,8 @@ pub struct AppState {
     pub config: Arc<ApiConfig>,
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) feed: Feed,
+    pub(crate) market: Market,
+    pub(crate) market_seats: Seats,
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
     pub(crate) figures: Figures,
@@ -111,7 +119,7 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Puts the state together and begins to listen for news of rentals, until the last clone is gone.
+    /// Puts the state together and begins to listen for news of rentals and to read the market, until the last clone is gone.
     /// Must be called inside a tokio runtime.
     #[must_use]
     pub fn new(
@@ -124,6 +132,7 @@ impl AppState {
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let (gasless, figures) = (Gasless::default(), Figures::default());
+        let market = Market::start(store.clone(), config.offline_after);
         let config = Arc::new(config);
         let deployment = Arc::default();
         Self {
@@ -132,6 +141,8 @@ impl AppState {
             config,
             metrics,
             feed,
+            market,
+            market_seats: Seats::default(),
             gasless,
             streams,
             figures,
@@ -171,6 +182,14 @@ impl AppState {
             tracing::info!(token.symbol = token.symbol, gasless, "token looked at");
         }
         Ok(())
+    }
+
+    /// Reads what has been committed about offers until now, instead of within the next 50 ms.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn catch_up_with_market(&self) -> Result<(), StoreError> {
+        self.market.catch_up().await
     }
 
     /// The time, in whole seconds.

@@ -36,7 +36,7 @@ async fn healthz() -> Json<Health> {
 }
 
 /// Whether the service can do its work and wants more of it: the database answers and is migrated, an escrow
-/// contract is recorded, and nobody has told the service to stop. A balancer asks here whom to send to.
+/// contract is recorded, the market is read, and nobody has told the service to stop. A balancer asks here whom to send to.
 #[utoipa::path(get, path = "/readyz", tag = "system", responses((status = 200, body = Health)))]
 async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
     if app.leaving.is_cancelled() {
@@ -44,6 +44,9 @@ async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
     }
     let mut connection = app.store.read().await?;
     match deployment::get(&mut connection).await {
+        Ok(Some(_)) if !app.market.is_built() => {
+            Err(Problem::new(Code::NotReady, "the market is being read; ask again in a moment"))
+        }
         Ok(Some(_)) => Ok(Json(Health { status: "ready" })),
         Ok(None) => Err(Problem::new(Code::NotReady, "no escrow contract is recorded yet")),
         Err(StoreError::Bug(_)) => {

@@ -34,6 +34,9 @@ pub struct Options {
     /// pgbench; else the one on PATH, else a client of our own that runs the same script
     #[arg(long, env = "PGBENCH")]
     pgbench: Option<PathBuf>,
+    /// Offers that are searched
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    offers: u32,
     /// Where the server's folder is made; it must lie on a disk [default: the temporary folder]
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -52,6 +55,7 @@ impl Options {
             scale,
             seed: self.seed,
             only: self.only.unwrap_or_default(),
+            offers: if self.quick { 10_000 } else { self.offers },
             peer: Peer::find(self.pgbench),
             folder: self.folder.unwrap_or_else(std::env::temp_dir),
         }
@@ -73,6 +77,8 @@ pub struct Plan {
     pub seed: u64,
     /// Only scenarios whose name contains this; empty for all.
     pub only: String,
+    /// Offers that are searched.
+    pub offers: u32,
     /// What drives the TPC-B load.
     pub peer: Peer,
     /// Where the server's folder is made.

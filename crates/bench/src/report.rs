@@ -93,18 +93,41 @@ impl Row {
     }
 }
 
+/// A figure that is not a ratio of two rates.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fact {
+    /// What it is.
+    pub fact: String,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: &'static str,
+    /// What it should be; empty where nothing was set.
+    pub goal: &'static str,
+}
+
+impl Fact {
+    pub(crate) fn new(fact: &str, value: f64, unit: &'static str, goal: &'static str) -> Self {
+        Self { fact: fact.to_owned(), value, unit, goal }
+    }
+}
+
 /// What a run found.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// One for each scenario.
     pub rows: Vec<Row>,
+    /// What else was measured.
+    pub facts: Vec<Fact>,
+    /// Why some of that was not.
+    pub faults: Vec<String>,
 }
 
 impl Report {
     /// True if no slice was void and no scenario broke off.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.rows.iter().all(|row| row.faults.is_empty())
+        self.faults.is_empty() && self.rows.iter().all(|row| row.faults.is_empty())
     }
 
     /// One line for each scenario, for machines.
@@ -112,7 +135,8 @@ impl Report {
     /// # Errors
     /// None that a report can cause.
     pub fn json_lines(&self) -> Result<Vec<String>, BenchError> {
-        let lines = self.rows.iter().map(serde_json::to_string);
+        let rows = self.rows.iter().map(serde_json::to_string);
+        let lines = rows.chain(self.facts.iter().map(serde_json::to_string));
         lines.collect::<Result<_, _>>().map_err(BenchError::subject("write the report"))
     }
 
@@ -130,6 +154,15 @@ impl Report {
             for fault in &row.faults {
                 push(&mut text, &format!("FAULT {}: {fault}", row.name));
             }
+        }
+        for fault in &self.faults {
+            push(&mut text, &format!("FAULT {fault}"));
+        }
+        if !self.facts.is_empty() {
+            push(&mut text, "\n| figure | value | unit | goal |\n|---|---|---|---|");
+        }
+        for Fact { fact, value, unit, goal } in &self.facts {
+            push(&mut text, &format!("| {fact} | {value:.2} | {unit} | {goal} |"));
         }
         if let Some(row) = self.rows.first() {
             push(&mut text, &row.footer());

@@ -1,8 +1,12 @@
 //! All scenarios, one after the other, on one server.
 
 use crate::{
-    BenchError, Booking, Ledger, Measured, OneByOne, Plan, Queue, Report, Scenario, Server,
-    Settlements, Tpcb, machine::Setting, measure, report::Row,
+    BenchError, Booking, Cost, Fact, InMemory, Ledger, Measured, OneByOne, Plain, Plan, Queue,
+    Report, Scenario, Server, Settlements, Tpcb,
+    machine::Setting,
+    measure,
+    report::Row,
+    search::{Filled, growth, visible},
 };
 
 /// Starts a server, measures every scenario that the plan names, and stops the server.
@@ -28,14 +32,20 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let raw = "signed before";
     course.take_beside(Settlements::NAME, raw, Settlements::beside_raw(&server)).await;
     course.take_beside(OneByOne::NAME, raw, OneByOne::beside_raw(&server)).await;
+    let (mut facts, mut faults) = (Vec::new(), Vec::new());
+    if "search".contains(&plan.only) || plan.only.contains("search") {
+        if let Err(error) = course.search(&server, &mut facts).await {
+            faults.push(format!("search: {error}"));
+        }
+    }
     let rows = course.rows;
     drop(tpcb);
     server.stop().await?;
-    if rows.is_empty() {
+    if rows.is_empty() && facts.is_empty() {
         let why = format!("no scenario's name contains {:?}", plan.only);
         return Err(BenchError::subject("measure")(why));
     }
-    Ok(Report { rows })
+    Ok(Report { rows, facts, faults })
 }
 
 /// The ledger with the platform in every transfer, and without.
@@ -52,6 +62,24 @@ struct Course<'a> {
 }
 
 impl Course<'_> {
+    /// Everything about search: it needs a market of its own, which takes a while to make.
+    async fn search(&mut self, server: &Server, facts: &mut Vec<Fact>) -> Result<(), BenchError> {
+        let plan = self.plan;
+        eprintln!("bench: searches in up to {} offers", plan.offers);
+        facts.extend(growth(server, plan.offers, plan.seed).await?);
+        let filled = Filled::start(server, plan.offers, plan.seed).await?;
+        facts.extend(visible(server, &filled).await?);
+        let pairs = (plan.pairs, plan.span);
+        let mut found = Cost::search(&filled);
+        let measured = measure(&mut found, &mut Cost::hello().await?, pairs.0, pairs.1).await;
+        self.rows.push(Row::of(&measured, plan, Cost::HELLO, self.setting));
+        let mut in_memory = InMemory::new(&filled);
+        let measured =
+            measure(&mut in_memory, &mut Plain::start(server).await?, pairs.0, pairs.1).await;
+        self.rows.push(Row::of(&measured, plan, Plain::NAME, self.setting));
+        Ok(())
+    }
+
     /// Measures what `start` makes ready. Only then: what one scenario leaves must be there before
     /// the next counts what is stored.
     async fn take<S: Scenario>(

@@ -30,6 +30,7 @@ async fn a_short_run_reports_every_scenario() {
         scale: 1,
         seed: SEED,
         only: String::new(),
+        offers: 1_000,
         // pgbench's shortest run is a second, and not every machine has it
         peer: Peer::BuiltIn,
         folder: folder(),
@@ -45,8 +46,12 @@ async fn a_short_run_reports_every_scenario() {
         "p4_jobs_claimed_and_done",
         "p2_booking_http",
         "p2_booking_http_shared",
+        "p5_search_requests_per_cpu_s",
+        "p6_search_unsatisfiable",
     ];
-    assert_eq!(lines.len(), names.len());
+    assert_eq!(report.rows.len(), names.len());
+    let facts = lines.iter().filter(|line| line.starts_with("{\"fact\":")).count();
+    assert!(facts >= 7 && facts + names.len() == lines.len(), "{table}");
     for (name, line) in names.into_iter().zip(&lines) {
         assert!(table.contains(&format!("| {name} |")), "{name} is not in\n{table}");
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -55,7 +60,12 @@ async fn a_short_run_reports_every_scenario() {
         assert!(row["interval"]["low"].as_f64().unwrap() > 0.0);
         assert!(row["subject_latency"]["p99_ms"].as_f64().unwrap() > 0.0);
         assert_eq!(row["pairs"].as_array().unwrap().len(), 1);
-        let beside = if name.starts_with("p3") { "p1_ledger_batch_100" } else { "built-in" };
+        let beside = match &name[..2] {
+            "p3" => "p1_ledger_batch_100",
+            "p5" => "axum_hello",
+            "p6" => "postgresql",
+            _ => "built-in",
+        };
         assert!(row["peer"].as_str().unwrap().starts_with(beside));
         assert!(row["postgresql"].as_str().unwrap().starts_with("1"));
     }

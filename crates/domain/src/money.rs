@@ -133,6 +133,15 @@ pub fn mul_div_floor(a: u128, b: u128, divisor: u128) -> Result<u128, MoneyError
 /// # Errors
 /// [`MoneyError::DivisionByZero`], or [`MoneyError::Overflow`] when the quotient passes 128 bits.
 pub fn mul_div_ceil(a: u128, b: u128, divisor: u128) -> Result<u128, MoneyError> {
+    if let Some(product) = a.checked_mul(b) {
+        let quotient = product.checked_div(divisor).ok_or(MoneyError::DivisionByZero)?;
+        let exact = product.checked_rem(divisor) == Some(0);
+        return if exact {
+            Ok(quotient)
+        } else {
+            quotient.checked_add(1).ok_or(MoneyError::Overflow)
+        };
+    }
     let (quotient, remainder) = wide_div_rem(a, b, divisor)?;
     let quotient = u128::try_from(quotient).map_err(|_| MoneyError::Overflow)?;
     if remainder == U256::ZERO {

@@ -1,5 +1,9 @@
 //! Quotes: an offer's price for one request, in dollars for people and in base units for the escrow.
 
+mod total;
+
+pub use total::{JobNeeds, JobPrices, JobTotal, job_total_ceil};
+
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

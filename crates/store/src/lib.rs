@@ -17,6 +17,7 @@ pub mod idempotency;
 pub mod intents;
 pub mod jobs;
 pub mod ledger;
+pub mod listings;
 pub mod machines;
 pub mod offers;
 pub mod prices;

@@ -9,6 +9,7 @@ mod deploy;
 mod doctor;
 mod failure;
 mod feeds;
+mod fill;
 mod freezes;
 mod machines;
 mod metrics;
@@ -57,6 +58,8 @@ enum Command {
     /// What machines have shown: show one, take its tier away, give it back, note a data centre (DATABASE_URL)
     #[command(subcommand)]
     Machines(machines::Verb),
+    /// Put a generated market of many offers into the database, to look at the search (DATABASE_URL)
+    Fill(fill::Args),
     /// Apply pending database migrations and stop
     Migrate,
     /// Check everything around the program, a line each; 1 if anything is not as it must be
@@ -94,6 +97,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Freezes => freezes::list().await,
         Command::Thaw(args) => freezes::thaw(args).await,
         Command::Machines(verb) => machines::run(verb).await,
+        Command::Fill(args) => fill::run(args).await,
         Command::Migrate => serve::migrate().await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Metrics(args) => {

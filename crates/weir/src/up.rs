@@ -21,6 +21,7 @@ use crate::{
     demo,
     deploy::{self, Roles},
     failure::Failure,
+    fill,
     place::Place,
     serve,
     services::{Plan, Service},
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// Let a renter rent who owns none of the chain's coin: the deposit is locked by a signature
     #[arg(long)]
     gasless: bool,
+    /// Put so many generated offers into the market first, to look at the search
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    fill: u32,
     /// Do not play a rental, only serve
     #[arg(long, conflicts_with = "once")]
     no_demo: bool,
@@ -64,6 +68,8 @@ const LOCAL: &[(&str, &str)] = &[
     // no balancer stands before it
     ("WEIR_UNREADY_S", "0"),
 ];
+/// Decides what a generated market is like.
+const FILL_SEED: u64 = 1;
 const BLOCK_TIME: Duration = Duration::from_secs(1);
 /// Long enough for services whose parent was killed to end.
 const PORT_FREE_WITHIN: Duration = Duration::from_secs(5);
@@ -238,7 +244,7 @@ async fn start_servers(
         }
     };
     let servers = Servers { database: cluster, chain: anvil };
-    let deployment = prepare(config, &database, &rpc).await?;
+    let deployment = prepare(config, &database, &rpc, args.fill).await?;
     note(&format!("escrow contract at {}", deployment.escrow));
     let metrics_port = testkit::free_port().map_err(Failure::during("finding a free port"))?;
     let place = Place {
@@ -257,6 +263,7 @@ async fn prepare(
     config: &Config,
     database: &str,
     rpc: &str,
+    offers: u32,
 ) -> Result<store::deployment::Deployment, Failure> {
     let clock = Arc::new(SystemClock);
     let store = Store::connect(database, 2, clock, config.policy.clone())
@@ -264,6 +271,9 @@ async fn prepare(
         .map_err(Failure::during("the database"))?;
     store::check_server(store.pool()).await.map_err(Failure::during("the database"))?;
     serve::apply_migrations(&store).await?;
+    if offers > 0 {
+        fill::fill(&store, offers, FILL_SEED).await?;
+    }
     let client = ReadClient::connect(rpc).map_err(Failure::during("RPC_URL"))?;
     tokio::time::timeout(deploy::DEPLOY_WITHIN, deploy::ensure(&store, &client, rpc))
         .await

@@ -102,6 +102,7 @@ impl World {
         let chain = ReadClient::connect(rpc).unwrap();
         let state = AppState::new(store.clone(), chain, config, None);
         let router = api::router(state.clone());
+        state.catch_up_with_market().await.unwrap();
         Self { store, clock, state, router }
     }
 

@@ -36,4 +36,5 @@ mod readings;
 mod rpc;
 mod running;
 mod seals;
+mod search;
 mod tools;

@@ -32,8 +32,10 @@ async fn offers_are_found_by_what_they_are() {
     let cheap = world.rig(1, 1, "0.40").await.offer;
     let double = world.rig(3, 2, "0.50").await.offer;
     let dear = world.rig(5, 1, "0.60").await.offer;
-    let find =
-        async |query: &str| ids(&world.get(&format!("/v1/offers?{query}")).send().await.ok(200));
+    let find = async |query: &str| {
+        world.state.catch_up_with_market().await.unwrap();
+        ids(&world.get(&format!("/v1/offers?{query}")).send().await.ok(200))
+    };
     let all = [cheap.clone(), double.clone(), dear.clone()];
     assert_eq!(find("").await, all);
     assert_eq!(find("sort=-created").await, [dear.clone(), double.clone(), cheap.clone()]);
@@ -65,6 +67,7 @@ async fn pages_hold_every_offer_once() {
         made.push(world.rig(1 + 2 * n, 1, price).await.offer);
     }
     for sort in ["price", "-created"] {
+        world.state.catch_up_with_market().await.unwrap();
         let mut seen = Vec::new();
         let mut path = format!("/v1/offers?sort={sort}&limit=2");
         loop {
@@ -92,6 +95,7 @@ async fn what_cannot_be_booked_is_shown_only_when_asked_for() {
     let world = World::new().await;
     let rig = world.rig(1, 1, "0.40").await;
     let count = async |query: &str| {
+        world.state.catch_up_with_market().await.unwrap();
         ids(&world.get(&format!("/v1/offers{query}")).send().await.ok(200)).len()
     };
     assert_eq!(count("").await, 1);

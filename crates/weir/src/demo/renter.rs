@@ -89,14 +89,21 @@ async fn booked_before(stage: &mut Stage<'_>) -> Result<Option<String>, Failure>
     }
 }
 
+/// Looks for the cheapest offer. What was listed a moment ago is found within a tenth of a second.
+async fn search(stage: &Stage<'_>) -> Result<String, Failure> {
+    let path = format!("/v1/offers?gpu_model=rtx-4090&duration_s={DURATION_S}&sort=price");
+    for _ in 0..20 {
+        let found = stage.renter_api.get(&path).await?;
+        if let Ok(offer) = text(&found, "/data/0/id") {
+            return Ok(offer);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(Failure::new("no offer of an RTX 4090 is free; does another rental hold it?"))
+}
+
 async fn book(stage: &mut Stage<'_>) -> Result<String, Failure> {
-    let found = stage
-        .renter_api
-        .get(&format!("/v1/offers?gpu_model=rtx-4090&duration_s={DURATION_S}&sort=price"))
-        .await?;
-    let offer = text(&found, "/data/0/id").map_err(|_| {
-        Failure::new("no offer of an RTX 4090 is free; does another rental hold it?")
-    })?;
+    let offer = search(stage).await?;
     stage.say("renter", &format!("cheapest offer that fits: {offer}"));
     let ask = json!({ "offer_id": offer, "duration_s": DURATION_S, "token": TOKEN });
     let quote = stage.renter_api.post("/v1/quotes", &ask, None).await?;

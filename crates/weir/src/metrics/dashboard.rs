@@ -33,6 +33,7 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Oracles' answers not believed", unit: "short", lines: &[("sum by (token, reason) (increase(weir_oracle_refused_total[5m]))", "{{token}}: {{reason}}")] },
     Panel { title: "Requests", unit: "reqps", lines: &[("sum by (status) (rate(weir_http_requests_total[1m]))", "{{status}}")] },
     Panel { title: "Latency by route, p99", unit: "s", lines: &[("histogram_quantile(0.99, sum by (le, route) (rate(weir_http_request_seconds_bucket[5m])))", "{{route}}")] },
+    Panel { title: "Offers in the index", unit: "short", lines: &[("weir_market_offers", "{{instance}}"), ("sum(increase(weir_market_changes_total[5m]))", "changes"), ("sum(increase(weir_market_rebuilds_total[5m]))", "read anew")] },
     Panel { title: "Database connections", unit: "short", lines: &[("weir_db_connections", "{{instance}} {{state}}")] },
     Panel { title: "Database transactions tried again", unit: "short", lines: &[("sum by (unit) (increase(weir_store_retries_total[5m]))", "{{unit}}")] },
     Panel { title: "Market figures", unit: "short", lines: &[("sum(increase(weir_price_surveys_total[15m]))", "price surveys"), ("sum(increase(weir_assessments_total[15m]))", "machines assessed"), ("sum(increase(weir_assessments_failed_total[15m]))", "machines not assessed")] },

@@ -1,0 +1,84 @@
+//! The search over what can be rented, from the index in memory; PostgreSQL stays the truth when it is booked.
+
+mod follow;
+mod index;
+mod matching;
+mod params;
+mod seal;
+mod text;
+mod view;
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{AppState, Code, Problem, extract::Params, problem::internal};
+
+pub(crate) use follow::Seats;
+pub(crate) use index::Market;
+pub(crate) use params::SearchParams;
+
+use view::FoundOffer;
+
+/// Room for a page of 50 offers, so that writing it copies nothing.
+const PAGE_BYTES: usize = 96 * 1_024;
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(search))
+        .merge(follow::routes())
+        .merge(matching::routes())
+}
+
+/// A page of offers.
+#[derive(Serialize, ToSchema)]
+struct OfferPage<'a> {
+    data: Vec<FoundOffer<'a>>,
+    /// For the next page, if there may be one. Good for an hour.
+    next_cursor: Option<String>,
+    /// The filters as they were understood.
+    applied_filters: &'a SearchParams,
+}
+
+/// Searches the offers that can be booked now; with `available=false`, all that are listed. What is listed or booked
+/// shows within a tenth of a second. Facts that nobody knows match no filter that needs them.
+#[utoipa::path(get, path = "/v1/offers", tag = "market", params(SearchParams),
+    responses((status = 200, body = OfferPage)))]
+async fn search(
+    State(app): State<AppState>,
+    Params(params): Params<SearchParams>,
+) -> Result<Response, Problem> {
+    let asked = params.asked(&app)?;
+    let fingerprint = params.fingerprint()?;
+    let secret = app.market.secret()?;
+    let now = asked.query.now;
+    let after = params.cursor.as_deref();
+    let mut query = asked.query;
+    query.after = after.map(|text| seal::read(&secret, &fingerprint, now, text)).transpose()?;
+    let body = app.market.read(|index| {
+        let page = index.search(&query);
+        let place = |(number, found)| {
+            FoundOffer::new(index, &query, found, asked.tokens_per_s, number)
+        };
+        let page = OfferPage {
+            data: (1_u32..).zip(&page.found).filter_map(place).collect(),
+            next_cursor: page.next.map(|next| seal::write(&secret, &fingerprint, now, next)),
+            applied_filters: &params,
+        };
+        let mut body = Vec::with_capacity(PAGE_BYTES);
+        serde_json::to_writer(&mut body, &page).map(|()| body)
+    })?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json)], body.map_err(internal)?).into_response())
+}
+
+/// A refusal of a query parameter.
+fn refused(name: &str, detail: impl Into<String>) -> Problem {
+    let detail = detail.into();
+    Problem::new(Code::InvalidRequest, detail.clone()).at(format!("?{name}"), detail)
+}

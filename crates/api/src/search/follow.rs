@@ -1,0 +1,257 @@
+//! Offers as they appear, change and vanish: server-sent events that resume where they broke off.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::stream;
+use market::Change;
+use serde_json::json;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    SearchParams,
+    params::Asked,
+    refused,
+    text::Id,
+    view::FoundOffer,
+};
+use crate::{AppState, Code, Problem, extract::Params, problem::internal};
+
+/// Comments keep connections open through proxies.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// After so long the reader has to come again.
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// Streams of the market that may be open at once in a process: they need no session, so none is counted to anybody.
+const MOST_STREAMS: usize = 256;
+/// The most events that wait for a slow reader.
+const MOST_WAITING: usize = 1_000;
+/// Readers that are sent away come again after this.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(follow))
+}
+
+/// Room for so many streams.
+#[derive(Clone)]
+pub(crate) struct Seats(Arc<Semaphore>);
+
+impl Default for Seats {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST_STREAMS)))
+    }
+}
+
+impl Seats {
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
+    }
+}
+
+/// Follows what a search finds, for an hour at most. `begin` is the first event: search once after it, and what follows
+/// tells how the answer changes. `offer` is one that came into what the search finds, or changed in there (`change` says
+/// which); `gone` one that left. All have ids: send the last as `Last-Event-ID` to go on after it. `again` instead means
+/// that what was missed is not known any more: search anew. The filters are those of `/v1/offers`, without order and pages.
+#[utoipa::path(get, path = "/v1/offers/stream", tag = "market",
+    params(SearchParams,
+           ("Last-Event-ID" = Option<String>, Header, description = "the last id that was received")),
+    responses((status = 200, content_type = "text/event-stream", body = String,
+        example = "id: 5f3a-7\nevent: gone\ndata: {\"id\":\"ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f\"}\n\n")))]
+async fn follow(
+    State(app): State<AppState>,
+    Params(params): Params<SearchParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    for (name, given) in [
+        ("sort", params.sort.is_some()),
+        ("limit", params.limit.is_some()),
+        ("cursor", params.cursor.is_some()),
+    ] {
+        if given {
+            return Err(refused(name, format!("a stream has no {name}")));
+        }
+    }
+    let asked = params.asked(&app)?;
+    if !app.market.is_built() {
+        return Err(super::index::not_ready());
+    }
+    let seen = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default());
+    let seen = seen.map(position).transpose()?;
+    let seat = app.market_seats.take().ok_or_else(|| {
+        Problem::new(Code::Unavailable, "too many streams of the market are open; come again later")
+    })?;
+    let mut follower = Follower {
+        news: app.market.news(),
+        app,
+        asked,
+        epoch: 0,
+        seen: 0,
+        waiting: VecDeque::new(),
+        begun: Instant::now(),
+        farewell: false,
+        _seat: seat,
+    };
+    follower.begin(seen);
+    let events = stream::unfold(follower, |mut follower| async move {
+        let event = follower.next().await?;
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    let keep_alive = KeepAlive::new().interval(HEARTBEAT);
+    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+}
+
+/// Epoch and number of an event's id.
+fn position(text: &str) -> Result<(u64, u64), Problem> {
+    let parts = text.trim().split_once('-');
+    let read = |(epoch, last): (&str, &str)| {
+        Some((u64::from_str_radix(epoch, 16).ok()?, last.parse::<u64>().ok()?))
+    };
+    parts.and_then(read).ok_or_else(|| {
+        Problem::new(Code::InvalidRequest, "Last-Event-ID is not an id of this stream")
+    })
+}
+
+/// One reader and how far they are.
+struct Follower {
+    app: AppState,
+    news: watch::Receiver<u64>,
+    asked: Asked,
+    epoch: u64,
+    /// The number of the last change that was looked at.
+    seen: u64,
+    waiting: VecDeque<Event>,
+    begun: Instant,
+    /// The reader was told to come again.
+    farewell: bool,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// Goes on after `seen`, if that is still known; else begins now.
+    fn begin(&mut self, seen: Option<(u64, u64)>) {
+        let (epoch, last, known) = {
+            let history = self.app.market.history();
+            let known = seen.filter(|(epoch, last)| *epoch == history.epoch && history.after(*last).is_some());
+            (history.epoch, history.last, known)
+        };
+        self.epoch = epoch;
+        self.seen = known.map_or(last, |(_, last)| last);
+        match (seen, known) {
+            (_, Some(_)) => {}
+            (Some(_), None) => self.again(),
+            (None, None) => {
+                let event = Event::default().id(self.id(last)).event("begin").data("{}");
+                self.waiting.push_back(event);
+            }
+        }
+    }
+
+    fn id(&self, number: u64) -> String {
+        format!("{:x}-{number}", self.epoch)
+    }
+
+    fn again(&mut self) {
+        self.waiting.clear();
+        let data = r#"{"reason":"what was missed is not known any more; search anew"}"#;
+        let event = Event::default().id(self.id(self.seen)).event("again").data(data);
+        self.waiting.push_back(event);
+    }
+
+    /// The next event, or `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            if self.begun.elapsed() >= LONGEST || self.farewell {
+                return None;
+            }
+            if self.app.closing.is_cancelled() {
+                self.farewell = true;
+                let event = Event::default().event("reconnect").retry(RECONNECT_AFTER);
+                return Some(event.data(r#"{"reason":"the service stops"}"#));
+            }
+            self.news.mark_unchanged();
+            if let Err(problem) = self.look() {
+                tracing::warn!(error.code = problem.code().as_str(), "a stream of the market broke off");
+                return None;
+            }
+            if self.waiting.is_empty() {
+                let closing = self.app.closing.clone();
+                let left = LONGEST.saturating_sub(self.begun.elapsed());
+                tokio::select! {
+                    () = closing.cancelled() => {}
+                    () = tokio::time::sleep(left) => {}
+                    changed = self.news.changed() => if changed.is_err() { return None },
+                }
+            }
+        }
+    }
+
+    /// Looks at what changed since the last look.
+    fn look(&mut self) -> Result<(), Problem> {
+        let (epoch, last, changes) = {
+            let history = self.app.market.history();
+            let changes = (history.epoch == self.epoch).then(|| history.after(self.seen)).flatten();
+            (history.epoch, history.last, changes)
+        };
+        let first = self.seen.saturating_add(1);
+        self.epoch = epoch;
+        self.seen = last;
+        let Some(changes) = changes else {
+            self.again();
+            return Ok(());
+        };
+        self.asked.query.now = u32::try_from(self.app.now().get()).map_err(internal)?;
+        let mut events = Vec::new();
+        for (number, change) in (first..).zip(&changes) {
+            events.extend(self.event(number, change)?);
+        }
+        self.waiting.extend(events);
+        if self.waiting.len() > MOST_WAITING {
+            self.again();
+        }
+        Ok(())
+    }
+
+    fn event(&self, number: u64, change: &Change) -> Result<Option<Event>, Problem> {
+        let Asked { query, tokens_per_s } = &self.asked;
+        let told = self.app.market.read(|index| {
+            let (name, change_name, gpus) = match index.concerns(query, change) {
+                (None, None) => return None,
+                (Some(_), None) => return Some(("gone", gone(change))),
+                (None, Some(gpus)) => ("offer", "appeared", gpus),
+                (Some(_), Some(gpus)) => ("offer", "changed", gpus),
+            };
+            let offer = index.changed(change, query.now)?;
+            let total = index.total_of_changed(query, change, gpus);
+            let view = FoundOffer::of(&offer, query, gpus, total, *tokens_per_s, 0);
+            let view = serde_json::to_value(&view).map(|mut view| {
+                if let Some(members) = view.as_object_mut() {
+                    members.remove("rank_reason");
+                    members.insert("change".to_owned(), json!(change_name));
+                }
+                view.to_string()
+            });
+            Some((name, view))
+        })?;
+        let Some((name, data)) = told else { return Ok(None) };
+        let data = data.map_err(internal)?;
+        Ok(Some(Event::default().id(self.id(number)).event(name).data(data)))
+    }
+}
+
+fn gone(change: &Change) -> serde_json::Result<String> {
+    serde_json::to_value(Id { prefix: "ofr", id: change.id() }).map(|id| json!({ "id": id }).to_string())
+}

@@ -1,0 +1,446 @@
+//! The filters and orders of a search.
+
+use domain::{
+    estimate::Hours,
+    id::AccountId,
+    money::UsdMicros,
+    offer::GpuModelSlug,
+};
+use market::{
+    Field, Form, Isolation, Job, Names, Query, Set, Sort, Test, Tier, Verification, language,
+};
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{refused, seal};
+use crate::{
+    AppState, Code, Problem, extract::Parameters, problem::internal, provider::is_region,
+    views::page_limit,
+};
+
+/// The most names of one list.
+const MAX_NAMES: usize = 64;
+
+macro_rules! params {
+    ($($(#[$meta:meta])* $name:ident: $type:ty,)+) => {
+        /// What to search for; what is left out does not matter.
+        #[derive(Clone, Default, Deserialize, Serialize, IntoParams, ToSchema)]
+        #[serde(deny_unknown_fields, default)]
+        #[into_params(parameter_in = Query)]
+        pub(crate) struct SearchParams {
+            $(
+                $(#[$meta])*
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub(super) $name: Option<$type>,
+            )+
+            /// The `next_cursor` of the page before.
+            #[serde(skip_serializing)]
+            pub(super) cursor: Option<String>,
+        }
+
+        impl Parameters for SearchParams {
+            const NAMES: &'static [&'static str] = &[$(stringify!($name),)+ "cursor"];
+        }
+    };
+}
+
+params! {
+    /// One or more models by any of their names, separated by commas.
+    #[param(example = "rtx-4090")]
+    gpu_model: String,
+    /// A rental of exactly so many GPUs. Left out: as many as the offer has free.
+    gpu_count: u16,
+    /// At least so much memory per GPU, in GB.
+    min_vram_gb: u32,
+    /// At least so much memory on all GPUs of the rental, in GB.
+    min_total_vram_gb: u32,
+    /// `pcie`, `sxm`, `nvl`, `oam` or `superchip`; several by commas.
+    #[param(example = "sxm")]
+    form: String,
+    /// At least this CUDA compute capability, such as `8.6`.
+    #[param(example = "8.6")]
+    compute_capability_gte: String,
+    /// At least this CUDA version, such as `12.4`.
+    #[param(example = "12.4")]
+    cuda_gte: String,
+    /// At least so many CPU cores.
+    cpu_cores_gte: u32,
+    /// At least so much memory in the machine, in GB.
+    ram_gb_gte: u32,
+    /// At least so much disk to rent, in GB.
+    disk_gb_gte: u32,
+    /// Disk of at least so many MB per second.
+    disk_bw_gte: u32,
+    /// PCIe of at least so many MB per second.
+    pcie_bw_gte: u32,
+    /// At least so many megabits per second from the machine.
+    inet_up_gte: u32,
+    /// At least so many megabits per second to the machine.
+    inet_down_gte: u32,
+    /// At least so many ports.
+    ports_gte: u32,
+    /// In one of these regions or inside them, separated by commas: `de` finds `de-fra`.
+    #[param(example = "de")]
+    region: String,
+    /// In one of these countries, separated by commas.
+    #[param(example = "de,se")]
+    country: String,
+    /// In none of these countries, separated by commas.
+    #[param(example = "us")]
+    not_country: String,
+    /// `unverified`, `verified` or `datacenter`; several by commas.
+    #[param(example = "verified,datacenter")]
+    tier: String,
+    /// `unverified`, `verified` or `deverified`; several by commas.
+    verification: String,
+    /// At least this reliability of the last 30 days, 0 to 1.
+    #[param(example = "0.98")]
+    reliability_gte: String,
+    /// Ready within so many seconds for 95 of 100 rentals.
+    #[param(example = "30")]
+    ready_p95_lte: String,
+    /// `machine`, `gpu` or `mig`; several by commas.
+    isolation: String,
+    /// Whether the machine's address stays.
+    static_ip: bool,
+    /// At least so many seconds of notice before the provider ends a rental.
+    notice_s_gte: u32,
+    /// `on_demand` (the default), or `reserved`: only offers with a discount for this duration.
+    #[param(example = "on_demand")]
+    kind: String,
+    /// At most so many dollars per GPU and hour, such as `0.70`.
+    #[param(value_type = Option<String>, example = "0.70")]
+    #[schema(value_type = Option<String>)]
+    price_lte: UsdMicros,
+    /// At most so many dollars for the job, which `hours` describes.
+    #[param(value_type = Option<String>, example = "12.00")]
+    #[schema(value_type = Option<String>)]
+    total_lte: UsdMicros,
+    /// With a shortest rental of at most so many seconds.
+    min_duration_lte: u32,
+    /// That can be rented for so many seconds.
+    duration_s: u32,
+    /// That can be rented from now on for so many seconds, as far as the offer's end goes.
+    available_for_s: u32,
+    /// The job: so many hours, as a decimal. Then each offer has a `total`, and offers that do not allow so long are
+    /// left out.
+    #[param(example = "2")]
+    hours: String,
+    /// The job's disk in GB; needs `hours`. Offers with less are left out.
+    disk_gb: u32,
+    /// GB that the job sends; needs `hours`.
+    egress_gb: u32,
+    /// GB that the job receives; needs `hours`.
+    ingress_gb: u32,
+    /// Of this account.
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    provider: AccountId,
+    /// Changed at or after this time (RFC 3339).
+    #[param(example = "2026-01-31T12:00:00Z")]
+    updated_since: String,
+    /// `false` shows offers that are offline or taken, too.
+    available: bool,
+    /// Conditions as `field op value`, as Vast.ai's search takes them; all must hold beside the other filters.
+    #[param(example = "gpu_name=RTX_4090 num_gpus>=2 dph<0.5 reliability>0.98 geolocation in [DE,SE]")]
+    q: String,
+    /// Tokens per second that a GPU makes with your model: each offer then has `per_million_tokens`.
+    tokens_per_s: u32,
+    /// `price` (the default), `total` (for the job), `perf_per_usd`, `per_million_tokens`, `reliability`, `ready` or
+    /// `-created` (newest first).
+    #[param(example = "total")]
+    sort: String,
+    /// 1 to 200; 50 if left out.
+    limit: u16,
+}
+
+/// A search and what it does not need itself.
+pub(super) struct Asked {
+    pub(super) query: Query,
+    pub(super) tokens_per_s: Option<u32>,
+}
+
+/// A decimal number times `scale`, exact.
+fn decimal(name: &str, text: &str, scale: u64, form: &str) -> Result<u64, Problem> {
+    let bad = || refused(name, format!("{name} must be {form}"));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let places = u32::try_from(fraction.len()).unwrap_or(u32::MAX);
+    if whole.is_empty() || whole.len() > 9 || places > 6 || !digits(whole) || !digits(fraction) {
+        return Err(bad());
+    }
+    let units: u64 = format!("{whole}{fraction}").parse().map_err(|_| bad())?;
+    let divisor = 10_u64.saturating_pow(places);
+    let scaled = units.saturating_mul(scale);
+    // more digits than the fact has: the next larger value is the least that is enough
+    scaled.checked_add(divisor.saturating_sub(1)).and_then(|up| up.checked_div(divisor)).ok_or_else(bad)
+}
+
+/// The names of a list.
+fn list<'t>(name: &str, text: &'t str) -> Result<Vec<&'t str>, Problem> {
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    if names.len() > MAX_NAMES {
+        return Err(refused(name, format!("{name} takes at most {MAX_NAMES} names")));
+    }
+    if names.iter().any(|name| name.is_empty()) {
+        return Err(refused(name, format!("{name} has an empty name")));
+    }
+    Ok(names)
+}
+
+/// Numbers of names that a fact can have.
+fn choices<T: std::str::FromStr + Copy>(
+    name: &str,
+    text: &str,
+    all: &[T],
+    of: impl Fn(T) -> (&'static str, u8),
+) -> Result<Set, Problem> {
+    let known: Vec<&str> = all.iter().map(|item| of(*item).0).collect();
+    let number = |wanted: &str| {
+        let found = all.iter().find(|item| of(**item).0 == wanted);
+        let found = found.map(|item| u64::from(of(*item).1));
+        found.ok_or_else(|| refused(name, format!("{name} must be one of {}", known.join(", "))))
+    };
+    list(name, text)?.into_iter().map(number).collect::<Result<_, _>>().map(Set::OneOf)
+}
+
+/// The conditions in the making.
+struct Tests(Vec<Test>);
+
+impl Tests {
+    fn add(&mut self, field: Field, set: Option<Set>) {
+        self.0.extend(set.map(|set| Test { field, set }));
+    }
+
+    fn at_least(&mut self, field: Field, value: Option<u32>) {
+        self.add(field, value.map(|value| Set::at_least(value.into())));
+    }
+}
+
+impl SearchParams {
+    /// The bytes that a cursor is bound to: everything but the size of a page.
+    ///
+    /// # Errors
+    /// None that parameters can cause.
+    pub(super) fn fingerprint(&self) -> Result<seal::Fingerprint, Problem> {
+        let text = serde_json::to_vec(&Self { limit: None, ..self.clone() }).map_err(internal)?;
+        Ok(seal::fingerprint(&text))
+    }
+
+    /// The search in the index's words.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`]; [`Code::ValidationFailed`] for `q`, and for conditions that no offer can satisfy.
+    pub(super) fn asked(&self, app: &AppState) -> Result<Asked, Problem> {
+        let now = u32::try_from(app.now().get()).map_err(internal)?;
+        let job = self.job()?;
+        let mut query = Query {
+            tests: self.tests(now)?,
+            models: self.models()?,
+            places: self.places()?,
+            providers: self.provider.map(AccountId::uuid).into_iter().collect(),
+            available: self.available.unwrap_or(true),
+            reserved: self.reserved()?,
+            job,
+            total_most: self.total_lte.map(UsdMicros::get),
+            sort: self.sort(job.is_some())?,
+            limit: page_limit(self.limit)?.into(),
+            now,
+            ..Query::default()
+        };
+        if let Some(text) = &self.q {
+            language::parse(text, &mut query).map_err(|error| {
+                let problem = Problem::invalid("?q", error.to_string()).with("position", error.position);
+                match error.nearest {
+                    Some(name) => problem.with("nearest", name),
+                    None => problem,
+                }
+            })?;
+        }
+        satisfiable(&query.tests)?;
+        Ok(Asked { query, tokens_per_s: self.tokens_per_s })
+    }
+
+    fn job(&self) -> Result<Option<Job>, Problem> {
+        let Some(hours) = &self.hours else {
+            let needing = [
+                ("disk_gb", self.disk_gb.is_some()),
+                ("egress_gb", self.egress_gb.is_some()),
+                ("ingress_gb", self.ingress_gb.is_some()),
+                ("total_lte", self.total_lte.is_some()),
+            ];
+            let without = needing.iter().find(|(_, given)| *given);
+            return match without {
+                Some((name, _)) => Err(refused(name, format!("{name} needs hours"))),
+                None => Ok(None),
+            };
+        };
+        let hours: Hours = hours.parse().map_err(|error| refused("hours", format!("{error}")))?;
+        let duration = hours.seconds_ceil().map_err(|error| refused("hours", error.to_string()))?;
+        if duration.get() == 0 {
+            return Err(refused("hours", "hours must be above 0"));
+        }
+        Ok(Some(Job {
+            duration_s: duration.get(),
+            disk_gb: self.disk_gb.unwrap_or(0),
+            up_gb: self.egress_gb.unwrap_or(0),
+            down_gb: self.ingress_gb.unwrap_or(0),
+        }))
+    }
+
+    fn sort(&self, has_job: bool) -> Result<Sort, Problem> {
+        Ok(match self.sort.as_deref().unwrap_or("price") {
+            "price" => Sort::Price,
+            "total" if !has_job => return Err(refused("sort", "sort=total needs hours")),
+            "total" => Sort::Total,
+            "perf_per_usd" => Sort::PerfPerUsd,
+            // at the same speed on every GPU the cheapest GPU makes the cheapest tokens
+            "per_million_tokens" if self.tokens_per_s.is_none() => {
+                return Err(refused("sort", "sort=per_million_tokens needs tokens_per_s"));
+            }
+            "per_million_tokens" => Sort::Price,
+            "reliability" => Sort::Reliability,
+            "ready" => Sort::Ready,
+            "-created" => Sort::Newest,
+            _ => {
+                return Err(refused(
+                    "sort",
+                    "sort must be price, total, perf_per_usd, per_million_tokens, reliability, ready or -created",
+                ));
+            }
+        })
+    }
+
+    fn reserved(&self) -> Result<bool, Problem> {
+        match self.kind.as_deref() {
+            None | Some("on_demand") => Ok(false),
+            Some("reserved") => Ok(true),
+            Some(_) => Err(refused("kind", "kind must be on_demand or reserved")),
+        }
+    }
+
+    fn models(&self) -> Result<Vec<Names>, Problem> {
+        let Some(text) = &self.gpu_model else { return Ok(Vec::new()) };
+        let names = list("gpu_model", text)?;
+        for name in &names {
+            let slug = name.to_ascii_lowercase().replace(['_', ' '], "-");
+            GpuModelSlug::new(slug).map_err(|error| refused("gpu_model", error.to_string()))?;
+        }
+        Ok(vec![Names { names: names.into_iter().map(str::to_owned).collect(), not: false }])
+    }
+
+    fn places(&self) -> Result<Vec<Names>, Problem> {
+        let mut places = Vec::new();
+        for (name, text, not) in [
+            ("region", &self.region, false),
+            ("country", &self.country, false),
+            ("not_country", &self.not_country, true),
+        ] {
+            let Some(text) = text else { continue };
+            let names: Vec<String> = list(name, text)?.into_iter().map(str::to_ascii_lowercase).collect();
+            let is_country = |name: &str| name.len() == 2 && name.bytes().all(|b| b.is_ascii_lowercase());
+            let (fits, form): (&dyn Fn(&str) -> bool, _) =
+                if name == "region" { (&is_region, "de or de-fra") } else { (&is_country, "de") };
+            if !names.iter().all(|name| fits(name)) {
+                return Err(refused(name, format!("{name} must be of the form {form}")));
+            }
+            places.push(Names { names, not });
+        }
+        Ok(places)
+    }
+
+    fn tests(&self, now: u32) -> Result<Vec<Test>, Problem> {
+        let mut tests = Tests(Vec::new());
+        let exact = |value: Option<u16>| value.map(|value| Set::OneOf(vec![value.into()]));
+        tests.add(Field::GpuCount, exact(self.gpu_count));
+        tests.at_least(Field::Vram, self.min_vram_gb);
+        tests.at_least(Field::TotalVram, self.min_total_vram_gb);
+        tests.at_least(Field::CpuCores, self.cpu_cores_gte);
+        tests.at_least(Field::Ram, self.ram_gb_gte);
+        tests.at_least(Field::Disk, self.disk_gb_gte);
+        tests.at_least(Field::DiskSpeed, self.disk_bw_gte);
+        tests.at_least(Field::Pcie, self.pcie_bw_gte);
+        tests.at_least(Field::Up, self.inet_up_gte);
+        tests.at_least(Field::Down, self.inet_down_gte);
+        tests.at_least(Field::Ports, self.ports_gte);
+        tests.at_least(Field::Notice, self.notice_s_gte);
+        let at_most = |value: Option<u64>| value.map(Set::at_most);
+        tests.add(Field::MinDuration, at_most(self.min_duration_lte.map(u64::from)));
+        tests.add(Field::Price, at_most(self.price_lte.map(UsdMicros::get)));
+        tests.add(Field::StaticIp, self.static_ip.map(|wanted| Set::OneOf(vec![wanted.into()])));
+        if let Some(seconds) = self.duration_s {
+            tests.add(Field::MinDuration, Some(Set::at_most(seconds.into())));
+            tests.add(Field::MaxDuration, Some(Set::at_least(seconds.into())));
+        }
+        let until = self.available_for_s.map(|seconds| u64::from(now.saturating_add(seconds)));
+        tests.add(Field::Until, until.map(Set::at_least));
+        self.decimals(&mut tests)?;
+        self.names(&mut tests)?;
+        Ok(tests.0)
+    }
+
+    fn decimals(&self, tests: &mut Tests) -> Result<(), Problem> {
+        for (name, text, field, scale, most, form) in [
+            ("compute_capability_gte", &self.compute_capability_gte, Field::ComputeCapability, 10, u64::MAX, "a version such as 8.6"),
+            ("cuda_gte", &self.cuda_gte, Field::Cuda, 10, u64::MAX, "a version such as 12.4"),
+            ("reliability_gte", &self.reliability_gte, Field::Reliability, 10_000, 10_000, "a share of 1 such as 0.98"),
+        ] {
+            let Some(text) = text else { continue };
+            let least = decimal(name, text, scale, form)?;
+            if least > most {
+                return Err(refused(name, format!("{name} must be {form}")));
+            }
+            tests.add(field, Some(Set::at_least(least)));
+        }
+        if let Some(text) = &self.ready_p95_lte {
+            let most = decimal("ready_p95_lte", text, 1_000, "seconds such as 30")?;
+            tests.add(Field::Ready, Some(Set::at_most(most)));
+        }
+        if let Some(text) = &self.updated_since {
+            let at = OffsetDateTime::parse(text, &Rfc3339)
+                .map_err(|_| refused("updated_since", "updated_since must be a time by RFC 3339"))?;
+            let least = u64::try_from(at.unix_timestamp()).unwrap_or(0);
+            tests.add(Field::Updated, Some(Set::at_least(least)));
+        }
+        Ok(())
+    }
+
+    fn names(&self, tests: &mut Tests) -> Result<(), Problem> {
+        if let Some(text) = &self.form {
+            let set = choices("form", text, Form::ALL, |item| (item.as_str(), item.code()))?;
+            tests.add(Field::Form, Some(set));
+        }
+        if let Some(text) = &self.tier {
+            let set = choices("tier", text, Tier::ALL, |item| (item.as_str(), item.code()))?;
+            tests.add(Field::Tier, Some(set));
+        }
+        if let Some(text) = &self.verification {
+            let all = Verification::ALL;
+            let set = choices("verification", text, all, |item| (item.as_str(), item.code()))?;
+            tests.add(Field::Verification, Some(set));
+        }
+        if let Some(text) = &self.isolation {
+            let set = choices("isolation", text, Isolation::ALL, |item| (item.as_str(), item.code()))?;
+            tests.add(Field::Isolation, Some(set));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses conditions that exclude each other: such a search could find nothing, whatever is listed.
+fn satisfiable(tests: &[Test]) -> Result<(), Problem> {
+    for test in tests {
+        let same = tests.iter().filter(|other| other.field == test.field);
+        let (least, most) = same.fold((0, u64::MAX), |(least, most), other| {
+            let (low, high) = other.set.bounds();
+            (least.max(low), most.min(high))
+        });
+        if least > most {
+            let name = test.field.as_str();
+            let detail = format!("no value of {name} satisfies all of its conditions");
+            return Err(Problem::new(Code::ValidationFailed, detail.clone()).at(format!("?{name}"), detail));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! A found offer as it is shown.
+
+use std::fmt;
+
+use domain::{estimate::per_million_tokens, money::UsdMicros, quote::JobTotal, rate::UsdPerHour};
+use market::{Found, Index, Offer, Query, Sort};
+use serde::{Serialize, Serializer, ser::SerializeSeq as _};
+use utoipa::ToSchema;
+
+use super::text::{Id, Micros, Second, Share, Tenths};
+use crate::views::Usd;
+
+/// An offer that a search found.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FoundOffer<'a> {
+    #[schema(value_type = String, example = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    id: Id,
+    /// Grows with every change of its terms.
+    #[schema(example = 1)]
+    version: u32,
+    /// Always `listed`.
+    #[schema(example = "listed")]
+    state: &'static str,
+    /// The account that earns.
+    #[schema(value_type = String, example = "acc_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    provider: Id,
+    #[schema(value_type = String, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    machine_id: Id,
+    #[schema(example = "de-fra")]
+    region: &'a str,
+    #[schema(example = "rtx-4090")]
+    gpu_model: &'a str,
+    /// The most GPUs of one rental.
+    #[schema(example = 4)]
+    gpu_count: u16,
+    /// How many GPUs a rental can take.
+    #[schema(value_type = Vec<u16>, example = json!([1, 2, 4]))]
+    chunks: Chunks,
+    /// The machine's GPUs that nobody rents now.
+    #[schema(example = 3)]
+    gpus_free: u16,
+    /// The GPUs of the rental that was searched for: `total` is for so many.
+    #[schema(example = 2)]
+    gpus: u16,
+    /// Memory of one GPU.
+    #[schema(example = 24)]
+    vram_gb: u32,
+    #[schema(example = "pcie")]
+    form: &'static str,
+    /// CUDA compute capability; null where the vendor has none.
+    #[schema(value_type = Option<String>, example = "8.9")]
+    compute_capability: Option<Tenths>,
+    /// Per GPU and hour, gross: the renter pays this and nothing on top.
+    #[schema(value_type = Usd)]
+    price: Micros,
+    /// For the job of the search; left out without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<TotalView>,
+    /// A million tokens at `tokens_per_s` per GPU; left out where that was not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Usd>)]
+    per_million_tokens: Option<Micros>,
+    /// Billions of operations per second (dense, half precision) for a dollar per hour; null where the vendor states
+    /// none.
+    #[schema(example = 412_500)]
+    gflops_per_usd: Option<u64>,
+    /// Longer is cheaper; empty without discounts.
+    #[schema(value_type = Vec<StepView>)]
+    reserved: Steps<'a>,
+    disk: DiskView,
+    network: NetworkView,
+    #[schema(example = 60)]
+    min_duration_s: u32,
+    #[schema(example = 86400)]
+    max_duration_s: u32,
+    /// Time is billed by the second: the escrow's rule, the same for all offers.
+    #[schema(example = 1)]
+    granularity_s: u32,
+    /// How long before the provider ends a rental the renter is told.
+    #[schema(example = 120)]
+    notice_s: u32,
+    /// `machine`, `gpu` or `mig`.
+    #[schema(example = "gpu")]
+    isolation: &'static str,
+    /// No rental runs beyond this time: the offer's end, or the machine's next maintenance. Null without such a time.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    available_until: Option<Second>,
+    #[schema(example = 16)]
+    cpu_cores: u32,
+    #[schema(example = 64)]
+    ram_gb: u32,
+    /// CUDA version; null where it is not known, like all that follow.
+    #[schema(value_type = Option<String>, example = "12.4")]
+    cuda: Option<Tenths>,
+    #[schema(example = 3500)]
+    disk_mb_s: Option<u32>,
+    #[schema(example = 24000)]
+    pcie_mb_s: Option<u32>,
+    #[schema(example = 1000)]
+    inet_up_mbps: Option<u32>,
+    #[schema(example = 1000)]
+    inet_down_mbps: Option<u32>,
+    #[schema(example = 100)]
+    ports: u16,
+    static_ip: bool,
+    /// `unverified`, `verified` or `datacenter`.
+    #[schema(example = "verified")]
+    tier: &'static str,
+    #[schema(example = "verified")]
+    verification: &'static str,
+    /// Of the last 30 days, 0 to 1: the lower bound of what it has shown.
+    #[schema(value_type = Option<String>, example = "0.9912")]
+    reliability: Option<Share>,
+    /// 95 of 100 rentals were ready within so many milliseconds.
+    #[schema(example = 21000)]
+    ready_p95_ms: Option<u32>,
+    /// Whether the machine was heard of lately.
+    online: bool,
+    /// Whether it can be booked now.
+    available: bool,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    created_at: Second,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    updated_at: Second,
+    /// Why it stands here.
+    #[schema(value_type = String, example = "place 1 by total: 1.300000 for the job")]
+    rank_reason: RankReason,
+}
+
+/// What the job comes to at most, as a quote would reckon. The parts are rounded up one by one.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(super) struct TotalView {
+    #[schema(value_type = Usd)]
+    compute: Micros,
+    #[schema(value_type = Usd)]
+    disk: Micros,
+    #[schema(value_type = Usd)]
+    network: Micros,
+    #[schema(value_type = Usd)]
+    total: Micros,
+}
+
+impl From<JobTotal> for TotalView {
+    fn from(total: JobTotal) -> Self {
+        Self {
+            compute: Micros(total.compute.get()),
+            disk: Micros(total.disk.get()),
+            network: Micros(total.network.get()),
+            total: Micros(total.total.get()),
+        }
+    }
+}
+
+/// A discount for a long rental.
+#[derive(Serialize, ToSchema)]
+struct StepView {
+    #[schema(example = 604_800)]
+    min_duration_s: u32,
+    #[schema(example = 1500)]
+    discount_bps: u16,
+}
+
+/// What disk costs, and how much there is with all of the machine's GPUs.
+#[derive(Serialize, ToSchema)]
+struct DiskView {
+    #[schema(value_type = Usd)]
+    per_gb_month: Micros,
+    #[schema(example = 1000)]
+    max_gb: u32,
+}
+
+/// What the network costs.
+#[derive(Serialize, ToSchema)]
+struct NetworkView {
+    #[schema(value_type = Usd)]
+    up_per_gb: Micros,
+    #[schema(value_type = Usd)]
+    down_per_gb: Micros,
+}
+
+/// Numbers as bits.
+struct Chunks(u64);
+
+impl Serialize for Chunks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        let mut left = self.0;
+        while left != 0 {
+            list.serialize_element(&left.trailing_zeros().saturating_add(1))?;
+            left &= left.wrapping_sub(1);
+        }
+        list.end()
+    }
+}
+
+struct Steps<'a>(&'a [market::Step]);
+
+impl Serialize for Steps<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|step| StepView {
+            min_duration_s: step.min_duration_s,
+            discount_bps: step.discount_bps,
+        }))
+    }
+}
+
+/// Which place an offer has, and by what.
+#[derive(Clone, Copy)]
+struct RankReason {
+    place: u32,
+    by: By,
+}
+
+#[derive(Clone, Copy)]
+enum By {
+    Price(u64),
+    Total(u64),
+    Speed(Option<u64>),
+    Reliability(Option<u16>),
+    Ready(Option<u32>),
+    Age,
+}
+
+impl fmt::Display for RankReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "place {} of this page by ", self.place)?;
+        match self.by {
+            By::Price(micros) => write!(f, "price: {} per GPU and hour", Micros(micros)),
+            By::Total(micros) => write!(f, "total: {} for the job", Micros(micros)),
+            By::Speed(Some(gflops)) => write!(f, "speed: {gflops} GFLOPS for a dollar per hour"),
+            By::Speed(None) => write!(f, "speed, which is not known"),
+            By::Reliability(Some(bps)) => {
+                write!(f, "reliability: {}.{:04} over 30 days", bps / 10_000, bps % 10_000)
+            }
+            By::Reliability(None) => write!(f, "reliability, which is not known"),
+            By::Ready(Some(ms)) => write!(f, "readiness: {ms} ms for 95 of 100 rentals"),
+            By::Ready(None) => write!(f, "readiness, which is not known"),
+            By::Age => write!(f, "age"),
+        }
+    }
+}
+
+impl Serialize for RankReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'a> FoundOffer<'a> {
+    /// The offer in place `place` of a page; `None` if the index was changed since it was found.
+    pub(super) fn new(
+        index: &'a Index,
+        query: &Query,
+        found: &Found,
+        tokens_per_s: Option<u32>,
+        place: u32,
+    ) -> Option<Self> {
+        let offer = index.offer(found, query.now)?;
+        Some(Self::of(&offer, query, found.gpus, index.total_of(query, found), tokens_per_s, place))
+    }
+
+    pub(super) fn of(
+        offer: &Offer<'a>,
+        query: &Query,
+        gpus: u16,
+        total: Option<JobTotal>,
+        tokens_per_s: Option<u32>,
+        place: u32,
+    ) -> Self {
+        let price = u64::from(offer.price_micros);
+        let speed = offer.model.gflops.and_then(|gflops| {
+            u64::from(gflops).checked_mul(1_000_000)?.checked_div(price)
+        });
+        let by = match (query.sort, &total) {
+            (Sort::Total, Some(total)) => By::Total(total.total.get()),
+            (Sort::Price | Sort::Total, _) => By::Price(price),
+            (Sort::PerfPerUsd, _) => By::Speed(speed),
+            (Sort::Reliability, _) => By::Reliability(offer.reliability_bps),
+            (Sort::Ready, _) => By::Ready(offer.ready_p95_ms),
+            (Sort::Newest, _) => By::Age,
+        };
+        let rate = UsdPerHour(UsdMicros::new(price));
+        let tokens = tokens_per_s.and_then(|speed| per_million_tokens(rate, 1, speed).ok());
+        Self {
+            id: Id { prefix: "ofr", id: offer.id },
+            version: offer.version,
+            state: "listed",
+            provider: Id { prefix: "acc", id: offer.provider },
+            machine_id: Id { prefix: "mch", id: offer.machine },
+            region: offer.region,
+            gpu_model: &offer.model.slug,
+            gpu_count: offer.gpu_count,
+            chunks: Chunks(offer.chunks),
+            gpus_free: offer.gpus_free,
+            gpus,
+            vram_gb: offer.model.vram_gb,
+            form: offer.model.form.as_str(),
+            compute_capability: offer.model.compute_capability.map(Tenths),
+            price: Micros(price),
+            total: total.map(TotalView::from),
+            per_million_tokens: tokens.map(|usd| Micros(usd.get())),
+            gflops_per_usd: speed,
+            reserved: Steps(offer.reserved),
+            disk: DiskView {
+                per_gb_month: Micros(offer.disk_price_micros.into()),
+                max_gb: offer.disk_gb,
+            },
+            network: NetworkView {
+                up_per_gb: Micros(offer.up_price_micros.into()),
+                down_per_gb: Micros(offer.down_price_micros.into()),
+            },
+            min_duration_s: offer.min_duration_s,
+            max_duration_s: offer.max_duration_s,
+            granularity_s: 1,
+            notice_s: offer.notice_s,
+            isolation: offer.isolation.as_str(),
+            available_until: offer.available_until.map(Second),
+            cpu_cores: offer.cpu_cores,
+            ram_gb: offer.ram_gb,
+            cuda: offer.cuda.map(|version| Tenths(version.into())),
+            disk_mb_s: offer.disk_mb_s,
+            pcie_mb_s: offer.pcie_mb_s,
+            inet_up_mbps: offer.inet_up_mbps,
+            inet_down_mbps: offer.inet_down_mbps,
+            ports: offer.ports,
+            static_ip: offer.static_ip,
+            tier: offer.tier.as_str(),
+            verification: offer.verification.as_str(),
+            reliability: offer.reliability_bps.map(Share),
+            ready_p95_ms: offer.ready_p95_ms,
+            online: offer.online,
+            available: offer.available,
+            created_at: Second(offer.created_at),
+            updated_at: Second(offer.updated_at),
+            rank_reason: RankReason { place, by },
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The generated market, in the service's own tables and, for PostgreSQL's sake, in one flat table with an index that
+//! holds everything the query asks for.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use api::{ApiConfig, AppState};
+use chain::ReadClient;
+use domain::time::Seconds;
+use market::{Listing, generate::Generator};
+use store::{Store, listings};
+use tokio::{net::TcpListener, time::Instant};
+
+use crate::{BenchError, Server, server::WEIR};
+
+/// Offers that are stored in one transaction.
+const AT_ONCE: usize = 10_000;
+/// Longer than any run.
+const HEARD_FOR: Seconds = Seconds(24 * 3_600);
+const READ_WITHIN: Duration = Duration::from_secs(300);
+
+/// A market in the database, and a service that has read it.
+pub(crate) struct Filled {
+    pub(crate) offers: u32,
+    pub(crate) store: Store,
+    pub(crate) app: AppState,
+    /// From the start of reading until the index is there.
+    pub(crate) read_in: Duration,
+    pub(crate) url: String,
+    /// Stops when dropped.
+    _server: Serving,
+}
+
+/// A runtime of one thread with a name, so that its time can be told from the clients'.
+pub(crate) struct Serving {
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Serving {
+    pub(crate) fn start(
+        name: &str,
+        listener: TcpListener,
+        router: axum::Router,
+    ) -> Result<Self, BenchError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name(name)
+            .enable_all()
+            .build()
+            .map_err(BenchError::io("start a runtime"))?;
+        let std = listener.into_std().map_err(BenchError::io("hand a socket over"))?;
+        runtime.spawn(async move {
+            let served = match TcpListener::from_std(std) {
+                Ok(listener) => axum::serve(listener, router).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                eprintln!("bench: a server ended: {error}");
+            }
+        });
+        Ok(Self { runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // a runtime may not be waited for inside another
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+pub(crate) async fn listen() -> Result<(TcpListener, String), BenchError> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(BenchError::io("listen"))?;
+    let address = listener.local_addr().map_err(BenchError::io("listen"))?;
+    Ok((listener, format!("http://{address}")))
+}
+
+impl Filled {
+    pub(crate) async fn start(server: &Server, offers: u32, seed: u64) -> Result<Self, BenchError> {
+        let doing = "fill the market";
+        let store = server.store(8).await?;
+        let mut connection = server.connect(WEIR).await?;
+        let models = listings::models(&mut connection).await.map_err(BenchError::subject(doing))?;
+        let now = store.now().seconds();
+        let second = u32::try_from(now.get()).map_err(BenchError::subject(doing))?;
+        let mut generator = Generator::new(&models, seed, offers, second);
+        let began = Instant::now();
+        loop {
+            let some: Vec<Listing> = generator.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            listings::fill(&mut connection, &some, now.saturating_plus(HEARD_FOR))
+                .await
+                .map_err(BenchError::subject(doing))?;
+        }
+        eprintln!("bench: {offers} offers stored in {:?}", began.elapsed());
+        for statement in FLAT {
+            sqlx::raw_sql(statement)
+                .execute(&mut connection)
+                .await
+                .map_err(BenchError::sql(doing))?;
+        }
+        eprintln!("bench: and once more for PostgreSQL after {:?}", began.elapsed());
+        let (listener, url) = listen().await?;
+        let chain =
+            ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(doing))?;
+        let began = Instant::now();
+        let app = AppState::new(store.clone(), chain, ApiConfig::new(&url, 31_337), None);
+        tokio::time::timeout(READ_WITHIN, app.catch_up_with_market())
+            .await
+            .map_err(BenchError::subject(doing))?
+            .map_err(BenchError::subject(doing))?;
+        let read_in = began.elapsed();
+        let serving = Serving::start("bench-search", listener, api::router(app.clone()))?;
+        Ok(Self { offers, store, app, read_in, url, _server: serving })
+    }
+}
+
+/// One table with an index for the query, as somebody would make it who has nothing but PostgreSQL.
+const FLAT: [&str; 3] = [
+    "CREATE TABLE flat AS
+     SELECT o.id, v.usd_micros_per_hour AS price, v.model, v.chunks, m.ram_gb, m.cpu_cores, m.inet_up_mbps AS inet_up,
+            m.pcie_mb_s AS pcie, split_part(m.region, '-', 1) AS country, r.score_bps AS reliability,
+            r.ready_p95_ms AS ready_ms, m.last_heartbeat_at > now() AND m.service = 'open' AS live,
+            COALESCE(g.gpus, 0) AS free
+     FROM offers o JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
+     JOIN machines m ON m.id = o.machine_id
+     LEFT JOIN machine_reliability r ON r.machine_id = m.id AND r.window_days = 30
+     LEFT JOIN (SELECT machine_id, count(*) AS gpus FROM gpus GROUP BY machine_id) g ON g.machine_id = m.id",
+    "CREATE INDEX flat_by_price ON flat (price, id) INCLUDE
+         (chunks, free, ram_gb, cpu_cores, inet_up, reliability, pcie, ready_ms, country, model) WHERE live",
+    "VACUUM ANALYZE flat",
+];

@@ -1,0 +1,428 @@
+//! A query against an index as it is now: names become numbers, and every condition that has a column a mask.
+
+use crate::{
+    block::{Block, at_least, at_most, equal},
+    catalog::GpuModel,
+    code::{self, Column},
+    index::Index,
+    query::{Field, Names, Query, Set, Sort, Test},
+    row::{Row, UNKNOWN, UNKNOWN_BPS, flags, largest, up_to},
+    total,
+};
+
+/// A look at 64 offers at once. It may let too much through, never too little.
+#[derive(Debug)]
+enum Mask {
+    AtLeast(Column, u8),
+    AtMost(Column, u8),
+    Flags(u8),
+    AnyOf(Column, Vec<u8>),
+}
+
+impl Mask {
+    fn rows(&self, block: &Block, rows: u64) -> u64 {
+        match self {
+            Self::AtLeast(column, least) => at_least(block.column(*column), *least, rows),
+            Self::AtMost(column, most) => at_most(block.column(*column), *most, rows),
+            Self::Flags(bits) => (0_u32..8)
+                .zip(block.column(Column::Flags))
+                .filter(|(bit, _)| (bits >> bit) & 1 == 1)
+                .fold(rows, |rows, (_, word)| rows & word),
+            Self::AnyOf(column, values) => {
+                let words = block.column(*column);
+                values.iter().fold(0, |found, value| found | equal(words, *value, rows))
+            }
+        }
+    }
+}
+
+/// The part of a query that is about one model's offers.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Which model.
+    pub(crate) model: usize,
+    /// Bit `n - 1`: a rental of `n` GPUs would do.
+    sizes: u64,
+    first: Option<Mask>,
+}
+
+/// A query, ready to run.
+#[derive(Debug)]
+pub(crate) struct Compiled<'q> {
+    pub(crate) query: &'q Query,
+    pub(crate) plans: Vec<Plan>,
+    /// Prices that can be found.
+    pub(crate) prices: (u64, u64),
+    masks: Vec<Mask>,
+    tests: Vec<&'q Test>,
+    regions: Option<Vec<bool>>,
+    providers: Option<Vec<u32>>,
+    /// Whether anything was said about how many GPUs: then the fewest that do, else all that can be had.
+    sized: bool,
+    /// Whether `heard_at` decides who is online; else the flag alone.
+    by_the_clock: bool,
+    offline_after: u32,
+}
+
+fn satisfies(model: &GpuModel, test: &Test) -> bool {
+    let value = match test.field {
+        Field::Vram => Some(u64::from(model.vram_gb)),
+        Field::Form => Some(u64::from(model.form.code())),
+        Field::ComputeCapability => model.compute_capability.map(u64::from),
+        _ => return true,
+    };
+    value.is_some_and(|value| test.set.holds(value))
+}
+
+fn named(names: &Names, is_called: impl Fn(&str) -> bool) -> bool {
+    names.names.iter().any(|name| is_called(name)) != names.not
+}
+
+/// The models that a query names, if it names any.
+fn models(index: &Index, query: &Query) -> Vec<bool> {
+    let mut wanted = vec![true; index.models.len()];
+    for names in &query.models {
+        let mut called = vec![names.not; index.models.len()];
+        for number in names.names.iter().flat_map(|name| index.called(name)) {
+            if let Some(place) = called.get_mut(usize::from(*number)) {
+                *place = !names.not;
+            }
+        }
+        for (wanted, called) in wanted.iter_mut().zip(called) {
+            *wanted &= called;
+        }
+    }
+    wanted
+}
+
+/// `de` is `de` and everything inside it.
+fn lies_in(region: &str, place: &str) -> bool {
+    region.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Sizes of a rental, as bits, of which a model with so much memory satisfies everything that was asked.
+fn sizes(query: &Query, model: &GpuModel) -> u64 {
+    let asked: Vec<&Test> = query
+        .tests
+        .iter()
+        .filter(|test| matches!(test.field, Field::GpuCount | Field::TotalVram))
+        .collect();
+    if asked.is_empty() {
+        return u64::MAX;
+    }
+    (0_u32..64).fold(0, |sizes, bit| {
+        let gpus = u64::from(bit).saturating_add(1);
+        let total_vram = gpus.saturating_mul(u64::from(model.vram_gb));
+        let fits = asked.iter().all(|test| {
+            let value = if test.field == Field::GpuCount { gpus } else { total_vram };
+            test.set.holds(value)
+        });
+        sizes | (u64::from(fits) << bit)
+    })
+}
+
+impl<'q> Compiled<'q> {
+    pub(crate) fn new(index: &Index, query: &'q Query) -> Self {
+        let regions = (!query.places.is_empty()).then(|| {
+            let allowed = |region: &str| {
+                query.places.iter().all(|names| named(names, |place| lies_in(region, place)))
+            };
+            index.regions.iter().map(|(_, region)| allowed(region)).collect::<Vec<bool>>()
+        });
+        let providers = (!query.providers.is_empty()).then(|| {
+            query.providers.iter().filter_map(|id| index.providers.find(id)).collect::<Vec<u32>>()
+        });
+        let sized =
+            query.tests.iter().any(|test| matches!(test.field, Field::GpuCount | Field::TotalVram));
+        let wanted = models(index, query);
+        let models = index.models.iter().enumerate().zip(wanted).filter(|((_, model), wanted)| {
+            *wanted && query.tests.iter().all(|test| satisfies(model, test))
+        });
+        let plans = models
+            .map(|((number, model), _)| Plan::new(query, number, sizes(query, model)))
+            .filter(|plan| plan.sizes != 0)
+            .collect();
+        let mut compiled = Self {
+            query,
+            plans,
+            prices: (0, u64::MAX),
+            masks: Vec::new(),
+            tests: Vec::new(),
+            regions,
+            providers,
+            sized,
+            by_the_clock: true,
+            offline_after: index.offline_after,
+        };
+        compiled.mask();
+        compiled
+    }
+
+    /// The conditions on offers' own facts.
+    pub(crate) fn facts(&self) -> &[&'q Test] {
+        &self.tests
+    }
+
+    /// For what is told of changes: who is online is what the index last noted.
+    pub(crate) fn by_the_flag(mut self) -> Self {
+        self.by_the_clock = false;
+        self
+    }
+
+    fn mask(&mut self) {
+        if let Some(regions) = &self.regions {
+            let allowed = (0_u32..).zip(regions).filter(|(_, allowed)| **allowed);
+            let mut bytes: Vec<u8> = allowed.map(|(number, _)| code::low(number)).collect();
+            bytes.sort_unstable();
+            bytes.dedup();
+            self.masks.push(Mask::AnyOf(Column::Region, bytes));
+        }
+        if let Some(providers) = &self.providers {
+            let bytes = providers.iter().map(|number| code::low(*number)).collect();
+            self.masks.push(Mask::AnyOf(Column::Provider, bytes));
+        }
+        if let Some(job) = &self.query.job {
+            self.masks.push(Mask::AtMost(Column::MinDuration, code::log(job.duration_s)));
+            self.masks.push(Mask::AtLeast(Column::MaxDuration, code::log(job.duration_s)));
+            if job.disk_gb > 0 {
+                self.masks.push(Mask::AtLeast(Column::Disk, code::log(job.disk_gb)));
+            }
+        }
+        for test in &self.query.tests {
+            if matches!(
+                test.field,
+                Field::GpuCount
+                    | Field::TotalVram
+                    | Field::Vram
+                    | Field::Form
+                    | Field::ComputeCapability
+            ) {
+                continue;
+            }
+            self.tests.push(test);
+            let (least, most) = test.set.bounds();
+            if test.field == Field::Price {
+                self.prices = (self.prices.0.max(least), self.prices.1.min(most));
+            }
+            masks_of(test.field, &test.set, least, most, &mut self.masks);
+        }
+    }
+
+    /// Rows of a block that may fit, and that may come before `worst` in the order.
+    pub(crate) fn better(&self, plan: &Plan, block: &Block, worst: u128) -> u64 {
+        let code = || code::log(u32::try_from(worst).unwrap_or(u32::MAX));
+        let rows = match self.query.sort {
+            Sort::Newest if block.newest() < !worst => 0,
+            Sort::Reliability if worst < u128::from(UNKNOWN_BPS) => {
+                at_most(block.column(Column::Unreliability), code(), block.all())
+            }
+            Sort::Ready if worst < u128::from(UNKNOWN) => {
+                at_most(block.column(Column::Ready), code(), block.all())
+            }
+            Sort::Newest | Sort::Reliability | Sort::Ready => block.all(),
+            Sort::Price | Sort::Total | Sort::PerfPerUsd => block.all(),
+        };
+        self.candidates_of(plan, block, rows)
+    }
+
+    /// Rows of a block that may fit.
+    pub(crate) fn candidates(&self, plan: &Plan, block: &Block) -> u64 {
+        self.candidates_of(plan, block, block.all())
+    }
+
+    fn candidates_of(&self, plan: &Plan, block: &Block, rows: u64) -> u64 {
+        let mut rows = rows;
+        for mask in plan.first.iter().chain(&self.masks) {
+            if rows == 0 {
+                return 0;
+            }
+            rows = mask.rows(block, rows);
+        }
+        rows
+    }
+
+    /// How many GPUs of this offer would be rented, if it is one that is looked for.
+    pub(crate) fn fits(&self, index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
+        let facts = self
+            .tests
+            .iter()
+            .all(|test| value(row, test.field).is_some_and(|value| test.set.holds(value)));
+        (facts && self.is_where(row) && self.is_one_of(row) && self.lasts(row)).then_some(())?;
+        self.size(index, plan, row)
+    }
+
+    pub(crate) fn is_where(&self, row: &Row) -> bool {
+        self.regions
+            .as_ref()
+            .is_none_or(|regions| regions.get(usize::from(row.region)).copied().unwrap_or(false))
+    }
+
+    pub(crate) fn is_one_of(&self, row: &Row) -> bool {
+        let Query { offers, machines, .. } = self.query;
+        self.providers.as_ref().is_none_or(|providers| providers.contains(&row.provider))
+            && (offers.is_empty() || offers.contains(&row.id))
+            && (machines.is_empty() || machines.contains(&row.machine))
+    }
+
+    /// Whether there is time for what is to be run.
+    fn lasts(&self, row: &Row) -> bool {
+        let now = self.query.now;
+        let Some(job) = &self.query.job else {
+            return !self.query.available || row.until >= now.saturating_add(row.min_duration);
+        };
+        row.min_duration <= job.duration_s
+            && job.duration_s <= row.max_duration
+            && row.until >= now.saturating_add(job.duration_s)
+    }
+
+    /// The chunks of an offer that could be rented.
+    fn chunks(&self, row: &Row) -> u64 {
+        if !self.query.available {
+            return row.chunks;
+        }
+        let heard = row.heard_at.saturating_add(self.offline_after) >= self.query.now;
+        if self.by_the_clock && !heard { 0 } else { row.chunks_now() }
+    }
+
+    fn size(&self, index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
+        let mut sizes = self.chunks(row) & plan.sizes;
+        let steps = index.steps(row);
+        if self.query.reserved {
+            let duration = self.query.job.map(|job| job.duration_s);
+            steps.iter().find(|step| duration.is_none_or(|span| step.min_duration_s <= span))?;
+        }
+        while sizes != 0 {
+            let gpus = if self.sized {
+                u8::try_from(sizes.trailing_zeros()).ok()?.saturating_add(1)
+            } else {
+                largest(sizes)
+            };
+            let Some(job) = &self.query.job else { return Some(gpus) };
+            let affordable = match self.query.total_most {
+                Some(most) => total::of_row(row, steps, job, gpus)?.total.get() <= most,
+                None => true,
+            };
+            if affordable && (job.disk_gb == 0 || disk_limit(row, gpus) >= job.disk_gb) {
+                return Some(gpus);
+            }
+            sizes &= !up_to(gpus) | up_to(gpus.saturating_sub(1));
+        }
+        None
+    }
+}
+
+/// A machine's disk is shared among its GPUs.
+pub(crate) fn disk_limit(row: &Row, gpus: u8) -> u32 {
+    let of = u64::from(row.gpus_in_machine.max(row.gpu_count));
+    let share = u64::from(row.disk_gb).saturating_mul(u64::from(gpus)).checked_div(of);
+    share.and_then(|share| u32::try_from(share).ok()).unwrap_or(0)
+}
+
+impl Plan {
+    /// The fewest GPUs that would do.
+    pub(crate) fn fewest(&self) -> u8 {
+        u8::try_from(self.sizes.trailing_zeros()).unwrap_or(63).saturating_add(1)
+    }
+
+    fn new(query: &Query, model: usize, sizes: u64) -> Self {
+        let first = query.available.then(|| match sizes {
+            1 => Mask::Flags(flags::ONE_NOW),
+            2 => Mask::Flags(flags::TWO_NOW),
+            128 => Mask::Flags(flags::EIGHT_NOW),
+            _ => {
+                let fewest = u8::try_from(sizes.trailing_zeros()).unwrap_or(63);
+                Mask::AtLeast(Column::Largest, fewest.saturating_add(1))
+            }
+        });
+        Self { model, sizes, first }
+    }
+}
+
+fn clamp(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// The masks of a condition, if its field has a column.
+fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask>) {
+    let logarithmic = |column: Column, masks: &mut Vec<Mask>| {
+        masks.push(Mask::AtLeast(column, code::log(clamp(least))));
+        if most < u64::from(u32::MAX) {
+            masks.push(Mask::AtMost(column, code::log(clamp(most))));
+        }
+    };
+    match field {
+        Field::CpuCores => logarithmic(Column::CpuCores, masks),
+        Field::Ram => logarithmic(Column::Ram, masks),
+        Field::Disk => logarithmic(Column::Disk, masks),
+        Field::DiskSpeed => logarithmic(Column::DiskSpeed, masks),
+        Field::Pcie => logarithmic(Column::Pcie, masks),
+        Field::Up => logarithmic(Column::Up, masks),
+        Field::Down => logarithmic(Column::Down, masks),
+        Field::Ports => logarithmic(Column::Ports, masks),
+        Field::Ready => logarithmic(Column::Ready, masks),
+        Field::MinDuration => logarithmic(Column::MinDuration, masks),
+        Field::MaxDuration => logarithmic(Column::MaxDuration, masks),
+        Field::Notice => logarithmic(Column::Notice, masks),
+        Field::Cuda => {
+            let version = |value: u64| code::cuda(u16::try_from(value).unwrap_or(u16::MAX));
+            masks.push(Mask::AtLeast(Column::Cuda, version(least)));
+            masks.push(Mask::AtMost(Column::Cuda, version(most)));
+        }
+        Field::Reliability => {
+            let missing = |bps: u64| code::log(clamp(10_000_u64.saturating_sub(bps)));
+            masks.push(Mask::AtMost(Column::Unreliability, missing(least)));
+            masks.push(Mask::AtLeast(Column::Unreliability, missing(most)));
+        }
+        Field::StaticIp if !set.holds(0) => masks.push(Mask::Flags(flags::STATIC_IP)),
+        Field::Datacenter if !set.holds(0) => masks.push(Mask::Flags(flags::DATACENTER)),
+        Field::Tier if !set.holds(0) && !set.holds(1) => {
+            masks.push(Mask::Flags(flags::VERIFIED | flags::DATACENTER));
+        }
+        Field::Tier if !set.holds(0) => masks.push(Mask::Flags(flags::VERIFIED)),
+        Field::Verification if !set.holds(0) && !set.holds(2) => {
+            masks.push(Mask::Flags(flags::VERIFIED));
+        }
+        _ => {}
+    }
+}
+
+/// A fact of an offer as a number; `None` if nobody knows it, or if it is not the offer's own.
+pub(crate) fn value(row: &Row, field: Field) -> Option<u64> {
+    let known = |value: u32| (value != UNKNOWN).then_some(u64::from(value));
+    Some(match field {
+        Field::Price => row.price.into(),
+        Field::DiskPrice => row.disk_price.into(),
+        Field::UpPrice => row.up_price.into(),
+        Field::DownPrice => row.down_price.into(),
+        Field::CpuCores => row.cpu_cores.into(),
+        Field::Ram => row.ram_gb.into(),
+        Field::Disk => row.disk_gb.into(),
+        Field::DiskSpeed => return known(row.disk_mb_s),
+        Field::Pcie => return known(row.pcie_mb_s),
+        Field::Up => return known(row.up_mbps),
+        Field::Down => return known(row.down_mbps),
+        Field::Ports => row.ports.into(),
+        Field::Cuda => return (row.cuda != 0).then_some(row.cuda.into()),
+        Field::Reliability => {
+            return (row.reliability != UNKNOWN_BPS).then_some(row.reliability.into());
+        }
+        Field::Ready => return known(row.ready_ms),
+        Field::MinDuration => row.min_duration.into(),
+        Field::MaxDuration => row.max_duration.into(),
+        Field::Until => row.until.into(),
+        Field::Notice => row.notice.into(),
+        Field::Tier => Index::tier(row).code().into(),
+        Field::Verification => row.verification.code().into(),
+        Field::Datacenter => row.has(flags::DATACENTER).into(),
+        Field::Isolation => row.isolation.code().into(),
+        Field::StaticIp => row.has(flags::STATIC_IP).into(),
+        Field::Updated => row.updated_at.into(),
+        Field::GpuCount
+        | Field::Vram
+        | Field::TotalVram
+        | Field::Form
+        | Field::ComputeCapability => {
+            return None;
+        }
+    })
+}

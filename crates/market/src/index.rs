@@ -1,0 +1,539 @@
+//! The index itself: what is listed, kept in order as it changes.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::{
+    catalog::{GpuModel, Numbered},
+    code::COLUMNS,
+    listing::{Listing, Step, Tier, Unlistable},
+    row::{FOREVER, Row, UNKNOWN, UNKNOWN_BPS, flags, up_to},
+    segment::{Key, Segment},
+    table::{Slot, Table},
+};
+
+/// Rows of a piece of the slab.
+const PIECE: usize = 4_096;
+/// The most regions, providers and discount schedules: their numbers have to fit their rows.
+const MAX_REGIONS: u32 = 65_535;
+const MAX_SCHEDULES: u32 = 65_535;
+const MAX_PROVIDERS: u32 = u32::MAX;
+
+/// Rows that never move: a row is found by its slot. Grows by pieces, so that nothing is copied.
+#[derive(Debug, Default)]
+pub(crate) struct Slab {
+    pieces: Vec<Vec<Row>>,
+    free: Vec<Slot>,
+}
+
+fn split(slot: Slot) -> (usize, usize) {
+    let slot = usize::try_from(slot).unwrap_or(usize::MAX);
+    (slot / PIECE, slot % PIECE)
+}
+
+impl Slab {
+    pub(crate) fn get(&self, slot: Slot) -> Option<&Row> {
+        let (piece, place) = split(slot);
+        self.pieces.get(piece)?.get(place)
+    }
+
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut Row> {
+        let (piece, place) = split(slot);
+        self.pieces.get_mut(piece)?.get_mut(place)
+    }
+
+    fn put(&mut self, row: Row) -> Option<Slot> {
+        if let Some(slot) = self.free.pop() {
+            *self.get_mut(slot)? = row;
+            return Some(slot);
+        }
+        if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        let full = self.pieces.len().saturating_sub(1).saturating_mul(PIECE);
+        let piece = self.pieces.last_mut()?;
+        let slot = Slot::try_from(full.saturating_add(piece.len())).ok()?;
+        piece.push(row);
+        Some(slot)
+    }
+
+    fn id(&self, slot: Slot) -> Uuid {
+        self.get(slot).map_or(Uuid::nil(), |row| row.id)
+    }
+
+    pub(crate) fn key(&self, slot: Slot) -> Key {
+        self.get(slot).map_or((0, Uuid::nil()), Row::key)
+    }
+
+    fn bytes(&self) -> usize {
+        let rows =
+            self.pieces.len().saturating_mul(PIECE.saturating_mul(std::mem::size_of::<Row>()));
+        rows.saturating_add(self.free.capacity().saturating_mul(std::mem::size_of::<Slot>()))
+    }
+}
+
+/// What became of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub(crate) before: Option<Row>,
+    pub(crate) after: Option<Row>,
+}
+
+impl Change {
+    /// The offer.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.after.or(self.before).map_or(Uuid::nil(), |row| row.id)
+    }
+
+    /// Whether a renter can see that anything changed.
+    #[must_use]
+    pub fn is_visible(&self) -> bool {
+        let seen = |row: Option<Row>| row.map(|row| Row { heard_at: 0, ..row });
+        seen(self.before) != seen(self.after)
+    }
+}
+
+/// Bytes that the index takes, by its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Rows, including room for more.
+    pub rows: usize,
+    /// Bit masks and order.
+    pub blocks: usize,
+    /// From ids to rows.
+    pub table: usize,
+    /// Models, regions, providers, schedules.
+    pub catalog: usize,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        let Self { rows, blocks, table, catalog } = *self;
+        rows.saturating_add(blocks).saturating_add(table).saturating_add(catalog)
+    }
+}
+
+/// An index in the making: offers come one by one, and are put in order at the end.
+#[derive(Debug)]
+pub struct Builder {
+    index: Index,
+    rows: Vec<Row>,
+    refused: Vec<(Uuid, Unlistable)>,
+    now: u32,
+}
+
+impl Builder {
+    /// See [`Index::new`].
+    #[must_use]
+    pub fn new(models: Vec<GpuModel>, offline_after_s: u32, now: u32) -> Self {
+        let index = Index::new(models, offline_after_s);
+        Self { index, rows: Vec::new(), refused: Vec::new(), now }
+    }
+
+    /// Takes an offer.
+    pub fn push(&mut self, listing: &Listing) {
+        match self.index.pack(listing, self.now) {
+            Ok(row) => self.rows.push(row),
+            Err(error) => self.refused.push((listing.id, error)),
+        }
+    }
+
+    /// The index, and what cannot be listed.
+    #[must_use]
+    pub fn finish(self) -> (Index, Vec<(Uuid, Unlistable)>) {
+        let Self { mut index, rows, refused, .. } = self;
+        index.fill(rows);
+        (index, refused)
+    }
+}
+
+/// Everything that is listed.
+#[derive(Debug)]
+pub struct Index {
+    pub(crate) models: Vec<GpuModel>,
+    slugs: HashMap<String, u16>,
+    /// Which models are called so, by [`crate::normal`] names.
+    names: HashMap<String, Vec<u16>>,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) regions: Numbered<String>,
+    pub(crate) providers: Numbered<Uuid>,
+    schedules: Numbered<Vec<Step>>,
+    pub(crate) slab: Slab,
+    table: Table,
+    pub(crate) offline_after: u32,
+    swept: Slot,
+}
+
+impl Index {
+    /// An index with nothing in it. A machine that was not heard of for `offline_after_s` seconds is offline.
+    #[must_use]
+    pub fn new(models: Vec<GpuModel>, offline_after_s: u32) -> Self {
+        let mut index = Self {
+            models: Vec::new(),
+            slugs: HashMap::new(),
+            names: HashMap::new(),
+            segments: Vec::new(),
+            regions: Numbered::default(),
+            providers: Numbered::default(),
+            schedules: Numbered::default(),
+            slab: Slab::default(),
+            table: Table::new(),
+            offline_after: offline_after_s,
+            swept: 0,
+        };
+        index.set_models(models);
+        index
+    }
+
+    /// Takes the catalog's models anew; those that are known keep their offers, whatever changed about them.
+    pub fn set_models(&mut self, models: Vec<GpuModel>) {
+        for model in models {
+            if let Some(number) = self.slugs.get(&model.slug) {
+                if let Some(known) = self.models.get_mut(usize::from(*number)) {
+                    *known = model;
+                }
+            } else if let Ok(number) = u16::try_from(self.models.len()) {
+                self.slugs.insert(model.slug.clone(), number);
+                self.models.push(model);
+                self.segments.push(Segment::default());
+            }
+        }
+        self.names.clear();
+        for (number, model) in (0_u16..).zip(&self.models) {
+            for name in model.names().filter(|name| !name.is_empty()) {
+                let called = self.names.entry(name).or_default();
+                if !called.contains(&number) {
+                    called.push(number);
+                }
+            }
+        }
+    }
+
+    /// The models that somebody may mean by a name.
+    pub(crate) fn called(&self, name: &str) -> &[u16] {
+        self.names.get(&crate::normal(name)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The models of the catalog.
+    #[must_use]
+    pub fn models(&self) -> &[GpuModel] {
+        &self.models
+    }
+
+    /// How many offers are listed.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    /// An index of many offers at once; what cannot be listed is handed back with the reason.
+    #[must_use]
+    pub fn build(
+        models: Vec<GpuModel>,
+        offline_after_s: u32,
+        listings: impl IntoIterator<Item = Listing>,
+        now: u32,
+    ) -> (Self, Vec<(Uuid, Unlistable)>) {
+        let mut builder = Builder::new(models, offline_after_s, now);
+        for listing in listings {
+            builder.push(&listing);
+        }
+        builder.finish()
+    }
+
+    /// Puts packed rows into an empty index, in order.
+    fn fill(&mut self, rows: Vec<Row>) {
+        let mut order: Vec<(u64, u64, u32)> = (0_u32..)
+            .zip(&rows)
+            .map(|(number, row)| {
+                let (high, _) = row.id.as_u64_pair();
+                (u64::from(row.model) << 32 | u64::from(row.price), high, number)
+            })
+            .collect();
+        let row_of = |number: u32| usize::try_from(number).ok().and_then(|number| rows.get(number));
+        let id_of = |number: u32| row_of(number).map(|row| row.id.as_u128());
+        order.sort_unstable_by(|left, right| {
+            (left.0, left.1)
+                .cmp(&(right.0, right.1))
+                .then_with(|| id_of(left.2).cmp(&id_of(right.2)))
+        });
+        self.table.reserve(rows.len());
+        for model in order.chunk_by(|left, right| left.0 >> 32 == right.0 >> 32) {
+            let mut placed = Vec::with_capacity(model.len());
+            for (_, _, number) in model {
+                let Some(row) = row_of(*number).copied() else { continue };
+                let slab = &self.slab;
+                if self.table.get(row.id, |slot| slab.id(slot)).is_some() {
+                    continue;
+                }
+                let Some(slot) = self.slab.put(row) else { return };
+                let slab = &self.slab;
+                self.table.insert(row.id, slot, |slot| slab.id(slot));
+                placed.push((row.key(), slot, row.codes()));
+            }
+            let first = model.first().and_then(|(_, _, number)| row_of(*number));
+            let number = first.map_or(usize::MAX, |row| usize::from(row.model));
+            if let Some(segment) = self.segments.get_mut(number) {
+                segment.extend(&placed);
+            }
+        }
+    }
+
+    fn add(&mut self, row: Row) {
+        let Some(slot) = self.slab.put(row) else { return };
+        let slab = &self.slab;
+        self.table.insert(row.id, slot, |slot| slab.id(slot));
+        if let Some(segment) = self.segments.get_mut(usize::from(row.model)) {
+            segment.insert(row.key(), slot, &row.codes(), &|slot| slab.key(slot));
+        }
+    }
+
+    /// Lists an offer, in place of what was listed under its id.
+    ///
+    /// # Errors
+    /// [`Unlistable`]; then nothing is listed under its id any more.
+    pub fn upsert(&mut self, listing: &Listing, now: u32) -> Result<Change, Unlistable> {
+        match self.pack(listing, now) {
+            Ok(row) => Ok(self.put(row)),
+            Err(error) => {
+                self.remove(listing.id);
+                Err(error)
+            }
+        }
+    }
+
+    fn put(&mut self, row: Row) -> Change {
+        let slab = &mut self.slab;
+        let found = self.table.get(row.id, |slot| slab.id(slot));
+        let before = found.and_then(|slot| slab.get(slot).copied());
+        if let (Some(slot), Some(old)) = (found, before)
+            && old.key() == row.key()
+            && old.model == row.model
+        {
+            if let Some(place) = slab.get_mut(slot) {
+                *place = row;
+            }
+            let codes: [u8; COLUMNS] = row.codes();
+            if codes != old.codes()
+                && let Some(segment) = self.segments.get_mut(usize::from(row.model))
+            {
+                let slab = &self.slab;
+                segment.set(row.key(), &codes, &|slot| slab.key(slot));
+            }
+        } else {
+            self.remove(row.id);
+            self.add(row);
+        }
+        Change { before, after: Some(row) }
+    }
+
+    /// Forgets an offer.
+    pub fn remove(&mut self, id: Uuid) -> Option<Change> {
+        let slab = &mut self.slab;
+        let slot = self.table.remove(id, |slot| slab.id(slot))?;
+        let row = *slab.get(slot)?;
+        if let Some(segment) = self.segments.get_mut(usize::from(row.model)) {
+            segment.remove(row.key(), &|slot| slab.key(slot));
+        }
+        slab.free.push(slot);
+        if let Some(place) = slab.get_mut(slot) {
+            // a free row is nobody's, and no sweep takes it for a machine that fell silent
+            *place = Row { id: Uuid::nil(), flags: 0, ..row };
+        }
+        Some(Change { before: Some(row), after: None })
+    }
+
+    /// Offers whose machines may have fallen silent by now: their last words, as far as known here, are older than two
+    /// thirds of what makes them offline. Looks at `rows` rows and goes on there the next time.
+    pub fn quiet(&mut self, now: u32, rows: usize) -> Vec<Uuid> {
+        let patience = self.offline_after.saturating_sub(self.offline_after / 3);
+        let total = self.slab.pieces.iter().map(Vec::len).fold(0_usize, usize::saturating_add);
+        let mut found = Vec::new();
+        for _ in 0..rows.min(total) {
+            if self.slab.get(self.swept).is_none() {
+                self.swept = 0;
+            }
+            let Some(row) = self.slab.get(self.swept) else { break };
+            self.swept = self.swept.saturating_add(1);
+            if row.has(flags::ONLINE) && row.heard_at.saturating_add(patience) < now {
+                found.push(row.id);
+            }
+        }
+        found
+    }
+
+    /// Notes when an offer's machine was last heard of.
+    pub fn heard(&mut self, id: Uuid, at: u32, now: u32) -> Option<Change> {
+        let slot = self.table.get(id, |slot| self.slab.id(slot))?;
+        let old = *self.slab.get(slot)?;
+        let online = at.saturating_add(self.offline_after) >= now;
+        let flags = if online { old.flags | flags::ONLINE } else { old.flags & !flags::ONLINE };
+        Some(self.put(Row { heard_at: at, flags, ..old }))
+    }
+
+    /// The offer with this id, if it is listed.
+    #[must_use]
+    pub fn get(&self, id: Uuid) -> Option<Listing> {
+        let slot = self.table.get(id, |slot| self.slab.id(slot))?;
+        self.slab.get(slot).map(|row| self.unpack(row))
+    }
+
+    /// What the index takes. Exact but for the maps of the catalog, whose allocations are computed from their capacity.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let names = self.models.len().saturating_mul(512);
+        let regions =
+            self.regions.bytes().saturating_add(self.regions.iter().count().saturating_mul(64));
+        let steps = self.schedules.iter().map(|(_, steps)| std::mem::size_of_val(steps.as_slice()));
+        let schedules = steps
+            .fold(self.schedules.bytes(), |sum, steps| sum.saturating_add(steps.saturating_mul(2)));
+        Memory {
+            rows: self.slab.bytes(),
+            blocks: self.segments.iter().map(Segment::bytes).fold(0, usize::saturating_add),
+            table: self.table.bytes(),
+            catalog: names
+                .saturating_add(regions)
+                .saturating_add(schedules)
+                .saturating_add(self.providers.bytes()),
+        }
+    }
+
+    pub(crate) fn steps(&self, row: &Row) -> &[Step] {
+        self.schedules.get(row.reserved.into()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The largest discount that anybody gives at this duration.
+    pub(crate) fn best_discount(&self, duration_s: u32) -> u16 {
+        let discounts =
+            self.schedules.iter().map(|(_, steps)| crate::listing::discount(steps, duration_s));
+        discounts.max().unwrap_or(0)
+    }
+
+    fn pack(&mut self, listing: &Listing, now: u32) -> Result<Row, Unlistable> {
+        let model = self.slugs.get(&listing.model).copied().ok_or(Unlistable::Model)?;
+        let gpu_count =
+            u8::try_from(listing.gpu_count).ok().filter(|count| (1..=64).contains(count));
+        let gpu_count = gpu_count.ok_or(Unlistable::Gpus)?;
+        let bit = |count: u16| {
+            let inside = (1..=listing.gpu_count).contains(&count);
+            let bit = 1_u64.checked_shl(u32::from(count).saturating_sub(1)).filter(|_| inside);
+            bit.ok_or(Unlistable::Gpus)
+        };
+        let mut chunks = if listing.chunks.is_empty() { bit(listing.gpu_count)? } else { 0 };
+        for count in &listing.chunks {
+            chunks |= bit(*count)?;
+        }
+        let region = self.regions.number(listing.region.as_str(), MAX_REGIONS, "regions")?;
+        let reserved = self.schedules.number(&listing.reserved, MAX_SCHEDULES, "schedules")?;
+        let provider = self.providers.number(&listing.provider, MAX_PROVIDERS, "providers")?;
+        let online =
+            listing.heard_at != 0 && listing.heard_at.saturating_add(self.offline_after) >= now;
+        let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
+        Ok(Row {
+            id: listing.id,
+            machine: listing.machine,
+            chunks: chunks & up_to(gpu_count),
+            provider,
+            version: listing.version,
+            price: listing.price_micros,
+            disk_price: listing.disk_price_micros,
+            up_price: listing.up_price_micros,
+            down_price: listing.down_price_micros,
+            min_duration: listing.min_duration_s,
+            max_duration: listing.max_duration_s,
+            notice: listing.notice_s,
+            until: listing.available_until.unwrap_or(FOREVER),
+            disk_gb: listing.disk_gb,
+            ram_gb: listing.ram_gb,
+            disk_mb_s: listing.disk_mb_s.unwrap_or(UNKNOWN),
+            pcie_mb_s: listing.pcie_mb_s.unwrap_or(UNKNOWN),
+            up_mbps: listing.inet_up_mbps.unwrap_or(UNKNOWN),
+            down_mbps: listing.inet_down_mbps.unwrap_or(UNKNOWN),
+            ready_ms: listing.ready_p95_ms.unwrap_or(UNKNOWN),
+            heard_at: listing.heard_at,
+            created_at: listing.created_at,
+            updated_at: listing.updated_at,
+            model,
+            region: u16::try_from(region).map_err(|_| Unlistable::Crowd("regions"))?,
+            reserved: u16::try_from(reserved).map_err(|_| Unlistable::Crowd("schedules"))?,
+            cuda: listing.cuda.unwrap_or(0),
+            cpu_cores: u16::try_from(listing.cpu_cores).unwrap_or(u16::MAX),
+            ports: listing.ports,
+            reliability: listing.reliability_bps.unwrap_or(UNKNOWN_BPS),
+            gpu_count,
+            gpus_free: u8::try_from(listing.gpus_free).unwrap_or(u8::MAX),
+            gpus_in_machine: u8::try_from(listing.gpus_in_machine).unwrap_or(u8::MAX),
+            isolation: listing.isolation,
+            verification: listing.verification,
+            flags: flag(online, flags::ONLINE)
+                | flag(listing.open, flags::OPEN)
+                | flag(listing.static_ip, flags::STATIC_IP)
+                | flag(listing.datacenter, flags::DATACENTER),
+        })
+    }
+
+    pub(crate) fn model_of(&self, row: &Row) -> Option<&GpuModel> {
+        self.models.get(usize::from(row.model))
+    }
+
+    pub(crate) fn tier(row: &Row) -> Tier {
+        Tier::of(row.verification, row.has(flags::DATACENTER))
+    }
+
+    pub(crate) fn unpack(&self, row: &Row) -> Listing {
+        let known = |value: u32| (value != UNKNOWN).then_some(value);
+        let chunks = (1..=64_u16).filter(|count| {
+            row.chunks & up_to(1).rotate_left(u32::from(*count).saturating_sub(1)) != 0
+        });
+        Listing {
+            id: row.id,
+            machine: row.machine,
+            provider: self.providers.get(row.provider).copied().unwrap_or_default(),
+            version: row.version,
+            model: self.model_of(row).map(|model| model.slug.clone()).unwrap_or_default(),
+            region: self.regions.get(row.region.into()).cloned().unwrap_or_default(),
+            gpu_count: row.gpu_count.into(),
+            chunks: chunks.collect(),
+            gpus_free: row.gpus_free.into(),
+            gpus_in_machine: row.gpus_in_machine.into(),
+            price_micros: row.price,
+            reserved: self.steps(row).to_vec(),
+            disk_price_micros: row.disk_price,
+            disk_gb: row.disk_gb,
+            up_price_micros: row.up_price,
+            down_price_micros: row.down_price,
+            min_duration_s: row.min_duration,
+            max_duration_s: row.max_duration,
+            notice_s: row.notice,
+            isolation: row.isolation,
+            available_until: (row.until != FOREVER).then_some(row.until),
+            cpu_cores: row.cpu_cores.into(),
+            ram_gb: row.ram_gb,
+            cuda: (row.cuda != 0).then_some(row.cuda),
+            disk_mb_s: known(row.disk_mb_s),
+            pcie_mb_s: known(row.pcie_mb_s),
+            inet_up_mbps: known(row.up_mbps),
+            inet_down_mbps: known(row.down_mbps),
+            ports: row.ports,
+            static_ip: row.has(flags::STATIC_IP),
+            verification: row.verification,
+            datacenter: row.has(flags::DATACENTER),
+            reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),
+            ready_p95_ms: known(row.ready_ms),
+            open: row.has(flags::OPEN),
+            heard_at: row.heard_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::query::Field;
+
+fn parsed(text: &str) -> Query {
+    let mut query = Query::default();
+    parse(text, &mut query).unwrap_or_else(|error| panic!("{text}: {error}"));
+    query
+}
+
+fn refused(text: &str) -> LanguageError {
+    parse(text, &mut Query::default()).unwrap_err()
+}
+
+fn test(field: Field, set: Set) -> Test {
+    Test { field, set }
+}
+
+#[test]
+fn vasts_own_example_is_understood() {
+    let query = parsed(
+        "gpu_name=RTX_4090 num_gpus>=2 dph<0.5 reliability>0.98 geolocation in [DE, SE] verified=true",
+    );
+    assert_eq!(query.models, [Names { names: vec!["RTX_4090".to_owned()], not: false }]);
+    assert_eq!(query.places, [Names { names: vec!["de".to_owned(), "se".to_owned()], not: false }]);
+    assert_eq!(
+        query.tests,
+        [
+            test(Field::GpuCount, Set::at_least(2)),
+            test(Field::Price, Set::at_most(499_999)),
+            test(Field::Reliability, Set::at_least(9_801)),
+            test(Field::Verification, Set::OneOf(vec![1])),
+        ]
+    );
+}
+
+#[test]
+fn spaces_quotes_lists_and_units_are_understood() {
+    for (text, field, set) in [
+        ("gpu_ram >= 24", Field::Vram, Set::at_least(24)),
+        ("price == 0.65", Field::Price, Set::OneOf(vec![650_000])),
+        ("price != 0.65", Field::Price, Set::NoneOf(vec![650_000])),
+        ("price <= .5", Field::Price, Set::at_most(500_000)),
+        ("price < 0", Field::Price, Set::Span(1, 0)),
+        ("reliability >= 0.98765", Field::Reliability, Set::at_least(9_877)),
+        ("reliability < 0.98765", Field::Reliability, Set::at_most(9_876)),
+        ("reliability = 0.98765", Field::Reliability, Set::OneOf(vec![])),
+        ("compute_cap >= 860", Field::ComputeCapability, Set::at_least(86)),
+        ("compute_capability >= 8.6", Field::ComputeCapability, Set::at_least(86)),
+        ("cuda_max_good>=12.4", Field::Cuda, Set::at_least(124)),
+        ("pcie_bw>12.5", Field::Pcie, Set::at_least(12_501)),
+        ("duration>=3.5", Field::MaxDuration, Set::at_least(302_400)),
+        ("NUM_GPUS in [1,2,4]", Field::GpuCount, Set::OneOf(vec![1, 2, 4])),
+        ("tier notin [unverified]", Field::Tier, Set::NoneOf(vec![0])),
+        ("static_ip=true", Field::StaticIp, Set::OneOf(vec![1])),
+        ("form = SXM", Field::Form, Set::OneOf(vec![1])),
+    ] {
+        assert_eq!(parsed(text).tests, [test(field, set)], "{text}");
+    }
+    let query = parsed(
+        "  gpu_name != \"Tesla V100\"  rentable = True,id=ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+    );
+    assert_eq!(query.models, [Names { names: vec!["Tesla V100".to_owned()], not: true }]);
+    assert!(query.available && query.offers.len() == 1);
+    assert_eq!(parsed("verified=any").tests, []);
+    assert_eq!(parsed("").tests, []);
+}
+
+#[test]
+fn what_is_not_understood_is_named_with_its_place() {
+    for (text, position, says, nearest) in [
+        ("gpu_nmae=RTX_4090", 1, "no field \"gpu_nmae\"; did you mean gpu_name?", Some("gpu_name")),
+        ("price<1 relibility>0.9", 9, "did you mean reliability?", Some("reliability")),
+        ("zzzzzzzzzzzzzzzz=1", 1, "there is no field", None),
+        ("price", 6, "expected an operator", None),
+        ("price ~ 1", 7, "expected an operator", None),
+        ("price =< 1", 7, "\"=<\" is no operator", None),
+        ("price<", 7, "expected a value, found the end", None),
+        ("price<cheap", 7, "\"cheap\" is not a number", None),
+        ("price<1e3", 7, "is not a number", None),
+        ("price<-1", 7, "is not a number", None),
+        ("price<1234567890123", 7, "too many digits", None),
+        ("gpu_name>RTX", 10, "use =, !=, in or notin", None),
+        ("country in DE", 12, "expected a list", None),
+        ("country in [DE", 15, "expected a comma or the list's end", None),
+        ("country in []", 13, "expected a value", None),
+        ("gpu_name=\"RTX", 10, "has no end", None),
+        ("tier=gold", 6, "none of unverified", None),
+        ("id=abc", 4, "expected an id", None),
+        ("id!=ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f", 5, "not excluded", None),
+        ("'; DROP TABLE offers; --", 1, "expected the name of a field", None),
+        ("price<1; DROP TABLE offers", 8, "expected the name of a field", None),
+    ] {
+        let error = refused(text);
+        assert_eq!((error.position, error.nearest), (position, nearest), "{text}: {error}");
+        assert!(error.reason.contains(says), "{text}: {error}");
+    }
+    assert!(refused(&"price<1 ".repeat(33)).reason.contains("more than 32"));
+    assert!(refused(&"x".repeat(3_000)).reason.contains("longer"));
+    assert!(refused(&format!("country in [{}DE]", "DE,".repeat(64))).reason.contains("at most 64"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_it_fail_in_another_way(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Err(error) = parse(&text, &mut Query::default()) {
+            prop_assert!(error.position >= 1 && error.position <= text.chars().count() + 1);
+        }
+    }
+
+    #[test]
+    fn no_text_of_its_own_words_does_either(words in proptest::collection::vec(
+        prop_oneof![
+            Just("price"), Just("gpu_name"), Just("in"), Just("notin"), Just("["), Just("]"), Just(","),
+            Just("<"), Just(">="), Just("="), Just("!="), Just("0.5"), Just("RTX_4090"), Just("\""), Just(" "),
+            Just("tier"), Just("id"), Just("é"), Just("any"), Just("18446744073709551615"),
+        ], 0..24)) {
+        let text = words.concat();
+        if let Err(error) = parse(&text, &mut Query::default()) {
+            prop_assert!(error.position >= 1 && error.position <= text.chars().count() + 1);
+        }
+    }
+
+    #[test]
+    fn a_number_is_compared_exactly(micros in 0_u64..10_000_000, asked in 0_u64..10_000_000) {
+        let number = format!("{}.{:06}", asked / 1_000_000, asked % 1_000_000);
+        let holds = |op: &str| {
+            let query = parsed(&format!("price{op}{number}"));
+            query.tests[0].set.holds(micros)
+        };
+        prop_assert_eq!(holds("<"), micros < asked);
+        prop_assert_eq!(holds("<="), micros <= asked);
+        prop_assert_eq!(holds(">"), micros > asked);
+        prop_assert_eq!(holds(">="), micros >= asked);
+        prop_assert_eq!(holds("="), micros == asked);
+        prop_assert_eq!(holds("!="), micros != asked);
+    }
+}

@@ -1,0 +1,31 @@
+//! The market in memory: what can be rented, ordered by price, with 64 offers to a machine word for each filter.
+//!
+//! Pure: no IO, no clock, no async. Whoever owns an [`Index`] feeds it [`Listing`]s as they are stored and asks it
+//! [`Query`]s; the database stays the truth. Facts that nobody knows match no filter that needs them. Money is
+//! integer micro-dollars.
+
+mod block;
+mod catalog;
+mod code;
+mod compiled;
+mod index;
+mod listing;
+mod query;
+mod row;
+mod search;
+mod segment;
+mod table;
+mod total;
+mod view;
+
+pub mod generate;
+pub mod language;
+pub mod plan;
+
+pub use catalog::{GpuModel, normal};
+pub use index::{Builder, Change, Index, Memory};
+pub use listing::{Form, Isolation, Listing, Step, Tier, Unlistable, Verification};
+pub use query::{Field, Job, MAX_VALUES, Names, Position, Query, Set, Sort, Test};
+pub use search::{Found, Page};
+pub use total::total;
+pub use view::Offer;

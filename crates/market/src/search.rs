@@ -1,0 +1,309 @@
+//! Running a query: a merge of the models' lists where the order is theirs, else the best of everything that fits.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use domain::quote::JobTotal;
+use uuid::Uuid;
+
+use crate::{
+    block::Block,
+    catalog::GpuModel,
+    compiled::{Compiled, Plan},
+    index::{Change, Index},
+    listing::Listing,
+    query::{Position, Query, Sort},
+    row::{Row, UNKNOWN, UNKNOWN_BPS},
+    segment::{Key, Segment},
+    table::Slot,
+    total,
+};
+
+/// An offer that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    slot: Slot,
+    /// How many of its GPUs would be rented.
+    pub gpus: u16,
+    /// Where it stands in the order.
+    pub position: Position,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In order.
+    pub found: Vec<Found>,
+    /// Where the next page begins, if there may be one.
+    pub next: Option<Position>,
+}
+
+impl Index {
+    /// Runs a query.
+    #[must_use]
+    pub fn search(&self, query: &Query) -> Page {
+        let compiled = Compiled::new(self, query);
+        let run = Run { index: self, compiled: &compiled };
+        let found = match query.sort {
+            Sort::Price | Sort::PerfPerUsd => run.merged(),
+            Sort::Total if query.job.is_none() => run.merged(),
+            Sort::Total | Sort::Reliability | Sort::Ready | Sort::Newest => run.best(),
+        };
+        let full = found.len() >= query.limit;
+        let next = found.last().filter(|_| full).map(|last| last.position);
+        Page { found, next }
+    }
+
+    /// Whether a change let an offer come into what a query finds, or leave it: before and after. Whether a machine is
+    /// online is taken as the index noted it.
+    #[must_use]
+    pub fn concerns(&self, query: &Query, change: &Change) -> (Option<u16>, Option<u16>) {
+        let compiled = Compiled::new(self, query).by_the_flag();
+        let size = |row: Option<Row>| {
+            let row = row?;
+            let plan = compiled.plans.iter().find(|plan| plan.model == usize::from(row.model))?;
+            compiled.fits(self, plan, &row).map(u16::from)
+        };
+        (size(change.before), size(change.after))
+    }
+
+    /// The offer of a [`Found`], as long as the index was not changed since.
+    #[must_use]
+    pub fn listing(&self, found: &Found) -> Option<Listing> {
+        self.slab.get(found.slot).map(|row| self.unpack(row))
+    }
+
+    pub(crate) fn row(&self, found: &Found) -> Option<&Row> {
+        self.slab.get(found.slot)
+    }
+
+    /// What a changed offer is like now, if it is listed.
+    #[must_use]
+    pub fn changed(&self, change: &Change, now: u32) -> Option<crate::Offer<'_>> {
+        self.view(&change.after?, now)
+    }
+
+    /// What a job comes to on `gpus` GPUs of a changed offer.
+    #[must_use]
+    pub fn total_of_changed(&self, query: &Query, change: &Change, gpus: u16) -> Option<JobTotal> {
+        let (row, job) = (change.after?, query.job.as_ref()?);
+        total::of_row(&row, self.steps(&row), job, u8::try_from(gpus).ok()?)
+    }
+
+    /// What a query's job comes to on an offer.
+    #[must_use]
+    pub fn total_of(&self, query: &Query, found: &Found) -> Option<JobTotal> {
+        let (row, job) = (self.row(found)?, query.job.as_ref()?);
+        total::of_row(row, self.steps(row), job, u8::try_from(found.gpus).ok()?)
+    }
+}
+
+/// The place of a price in the order of a merge: rises with the price within a model.
+fn rank(sort: Sort, model: Option<&GpuModel>, price: u32) -> u128 {
+    let price = u128::from(price);
+    if sort != Sort::PerfPerUsd {
+        return price;
+    }
+    // Two fractions of 32-bit numbers that differ, differ by more than 2^-64: rounding down keeps their order.
+    let gflops = model.and_then(|model| model.gflops).map(u128::from);
+    gflops
+        .and_then(|gflops| (price << 64).checked_div(gflops))
+        .unwrap_or_else(|| price | (1 << 100))
+}
+
+struct Run<'a> {
+    index: &'a Index,
+    compiled: &'a Compiled<'a>,
+}
+
+/// How far a merge has come in one model's list.
+struct Cursor<'a> {
+    plan: &'a Plan,
+    segment: &'a Segment,
+    model: Option<&'a GpuModel>,
+    block: usize,
+    /// Rows of that block that are still to be looked at.
+    rows: u64,
+    /// Whether `rows` was set for that block.
+    begun: bool,
+    /// Blocks that are looked at before others may go first.
+    stride: usize,
+}
+
+/// The least that is still to come of a cursor: an offer that fits, or only where to look on.
+type Next = Reverse<(u128, Uuid, usize, Option<(Slot, u8)>)>;
+
+impl<'a> Run<'a> {
+    /// Offers in the order of price or of what depends on nothing else within a model.
+    fn merged(&self) -> Vec<Found> {
+        let mut cursors: Vec<Cursor<'a>> =
+            self.compiled.plans.iter().filter_map(|plan| self.cursor(plan)).collect();
+        let mut heap = BinaryHeap::with_capacity(cursors.len());
+        for (number, cursor) in cursors.iter().enumerate() {
+            heap.extend(self.ahead(cursor, number));
+        }
+        let mut found = Vec::with_capacity(self.compiled.query.limit.min(256));
+        while found.len() < self.compiled.query.limit {
+            let Some(Reverse((key, id, number, hit))) = heap.pop() else { break };
+            if let Some((slot, gpus)) = hit {
+                found.push(Found { slot, gpus: gpus.into(), position: Position { key, id } });
+            }
+            if let Some(cursor) = cursors.get_mut(number) {
+                heap.extend(self.advance(cursor, number));
+            }
+        }
+        found
+    }
+
+    fn cursor(&self, plan: &'a Plan) -> Option<Cursor<'a>> {
+        let segment = self.index.segments.get(plan.model)?;
+        let model = self.index.models.get(plan.model);
+        let least = self.compiled.prices.0;
+        let after = self.compiled.query.after;
+        let sort = self.compiled.query.sort;
+        let block = segment.start(|(price, id)| {
+            let position = Position { key: rank(sort, model, *price), id: *id };
+            u64::from(*price) >= least && after.is_none_or(|after| position > after)
+        });
+        Some(Cursor { plan, segment, model, block, rows: 0, begun: false, stride: 1 })
+    }
+
+    /// Where a cursor that has nothing at hand goes on.
+    fn ahead(&self, cursor: &Cursor<'_>, number: usize) -> Option<Next> {
+        let (price, id) = cursor.segment.first(cursor.block)?;
+        if u64::from(price) > self.compiled.prices.1 {
+            return None;
+        }
+        Some(Reverse((rank(self.compiled.query.sort, cursor.model, price), id, number, None)))
+    }
+
+    fn advance(&self, cursor: &mut Cursor<'_>, number: usize) -> Option<Next> {
+        let Self { index, compiled } = self;
+        for _ in 0..cursor.stride {
+            let block = cursor.segment.block(cursor.block)?;
+            if !cursor.begun {
+                cursor.rows = compiled.candidates(cursor.plan, block);
+                cursor.begun = true;
+            }
+            while cursor.rows != 0 {
+                let place = cursor.rows.trailing_zeros();
+                cursor.rows &= cursor.rows.wrapping_sub(1);
+                let slot = usize::try_from(place).ok().and_then(|place| block.slots().get(place));
+                let Some((slot, row)) = slot.and_then(|slot| Some((*slot, index.slab.get(*slot)?)))
+                else {
+                    continue;
+                };
+                if u64::from(row.price) > compiled.prices.1 {
+                    return None;
+                }
+                let key = rank(compiled.query.sort, cursor.model, row.price);
+                let position = Position { key, id: row.id };
+                if compiled.query.after.is_some_and(|after| position <= after) {
+                    continue;
+                }
+                if let Some(gpus) = compiled.fits(index, cursor.plan, row) {
+                    cursor.stride = 1;
+                    return Some(Reverse((key, row.id, number, Some((slot, gpus)))));
+                }
+            }
+            cursor.block = cursor.block.saturating_add(1);
+            cursor.begun = false;
+        }
+        cursor.stride = cursor.stride.saturating_mul(2).min(1_024);
+        self.ahead(cursor, number)
+    }
+
+    /// The first of everything that fits, by a key of its own.
+    fn best(&self) -> Vec<Found> {
+        let Self { index, compiled } = self;
+        let query = compiled.query;
+        let mut best: BinaryHeap<(u128, Uuid, Slot, u8)> = BinaryHeap::new();
+        let discount = query.job.map_or(0, |job| index.best_discount(job.duration_s));
+        for plan in &compiled.plans {
+            let Some(segment) = index.segments.get(plan.model) else { continue };
+            let begin = segment.start(|(price, _)| u64::from(*price) >= compiled.prices.0);
+            for number in begin..segment.blocks() {
+                let (Some(block), Some(first)) = (segment.block(number), segment.first(number))
+                else {
+                    break;
+                };
+                if u64::from(first.0) > compiled.prices.1
+                    || self.is_too_dear(plan, first, discount, &best)
+                {
+                    break;
+                }
+                self.take(plan, block, &mut best);
+            }
+        }
+        let sorted = best.into_sorted_vec();
+        let found = sorted.into_iter().map(|(key, id, slot, gpus)| Found {
+            slot,
+            gpus: gpus.into(),
+            position: Position { key, id },
+        });
+        found.collect()
+    }
+
+    /// Whether nothing from this price on can be among the best by total.
+    fn is_too_dear(
+        &self,
+        plan: &Plan,
+        first: Key,
+        discount: u16,
+        best: &BinaryHeap<(u128, Uuid, Slot, u8)>,
+    ) -> bool {
+        let query = self.compiled.query;
+        let (Sort::Total, Some(job)) = (query.sort, &query.job) else { return false };
+        let least = total::least(first.0, discount, job, plan.fewest().into());
+        let above = query.total_most.is_some_and(|most| least > u128::from(most));
+        above
+            || (best.len() >= query.limit && best.peek().is_some_and(|(worst, ..)| least > *worst))
+    }
+
+    fn take(&self, plan: &Plan, block: &Block, best: &mut BinaryHeap<(u128, Uuid, Slot, u8)>) {
+        let Self { index, compiled } = self;
+        let query = compiled.query;
+        let worst =
+            best.peek().filter(|_| best.len() >= query.limit).map_or(u128::MAX, |(key, ..)| *key);
+        let mut rows = compiled.better(plan, block, worst);
+        while rows != 0 {
+            let place = rows.trailing_zeros();
+            rows &= rows.wrapping_sub(1);
+            let slot = usize::try_from(place).ok().and_then(|place| block.slots().get(place));
+            let Some((slot, row)) = slot.and_then(|slot| Some((*slot, index.slab.get(*slot)?)))
+            else {
+                continue;
+            };
+            if u64::from(row.price) > compiled.prices.1 {
+                return;
+            }
+            let Some(gpus) = compiled.fits(index, plan, row) else { continue };
+            let Some(key) = self.key(row, gpus) else { continue };
+            if query.after.is_some_and(|after| Position { key, id: row.id } <= after) {
+                continue;
+            }
+            if best.len() < query.limit {
+                best.push((key, row.id, slot, gpus));
+            } else if let Some(mut worst) = best.peek_mut()
+                && (key, row.id) < (worst.0, worst.1)
+            {
+                *worst = (key, row.id, slot, gpus);
+            }
+        }
+    }
+
+    fn key(&self, row: &Row, gpus: u8) -> Option<u128> {
+        let query = self.compiled.query;
+        Some(match query.sort {
+            Sort::Price | Sort::PerfPerUsd => rank(query.sort, self.index.model_of(row), row.price),
+            Sort::Total => {
+                let job = query.job.as_ref()?;
+                total::of_row(row, self.index.steps(row), job, gpus)?.total.get().into()
+            }
+            Sort::Reliability if row.reliability == UNKNOWN_BPS => u128::from(UNKNOWN_BPS),
+            Sort::Reliability => u128::from(10_000_u16.saturating_sub(row.reliability)),
+            Sort::Ready if row.ready_ms == UNKNOWN => u128::from(UNKNOWN),
+            Sort::Ready => row.ready_ms.into(),
+            Sort::Newest => !row.id.as_u128(),
+        })
+    }
+}
