@@ -20,9 +20,7 @@ mod offer;
 pub(crate) use offer::{DiskPrice, NetworkPrice, OfferView, ReservedView};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(token_list))
-        .routes(routes!(contract))
+    OpenApiRouter::new().routes(routes!(token_list)).routes(routes!(contract))
 }
 
 /// A token that deposits are made in.
@@ -132,6 +130,4 @@ async fn contract(State(app): State<AppState>) -> Result<Json<DeploymentView>, P
         deployed_block: found.deployed_block,
         domain,
     }))
-}
-
 }
