@@ -40,12 +40,15 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(supply)).routes(routes!(current)).routes(routes!(course))
 }
 
+/// An answer and when it was made.
+type Kept<T> = Arc<Mutex<Option<(UnixSeconds, Arc<T>)>>>;
+
 /// Figures of the whole market, computed by one request at a time and kept for some seconds: they cost a look at every
 /// offer.
 #[derive(Clone, Default)]
 pub(crate) struct Figures {
-    supply: Arc<Mutex<Option<(UnixSeconds, Arc<SupplyView>)>>>,
-    prices: Arc<Mutex<Option<(UnixSeconds, Arc<PricesView>)>>>,
+    supply: Kept<SupplyView>,
+    prices: Kept<PricesView>,
 }
 
 /// True if what was made at `made` is good at `now`, even where the clock went back.
@@ -315,8 +318,8 @@ async fn course(
     let kind = one_of("kind", params.kind, &["ask", "deal"])?;
     let tier = one_of("tier", params.tier, &["", "unverified", "verified", "datacenter"])?;
     let region = params.region.unwrap_or_default();
-    if !region.is_empty() && !(region.len() == 2 && region.bytes().all(|b| b.is_ascii_lowercase()))
-    {
+    let country = region.len() == 2 && region.bytes().all(|b| b.is_ascii_lowercase());
+    if !(region.is_empty() || country) {
         return Err(wrong("region", "two letters of a country"));
     }
     let step = params.step.unwrap_or(3_600);

@@ -1,4 +1,8 @@
 //! Reliability, reviews, prices and supply, as anybody may look them up and compute them anew.
+#![allow(
+    clippy::float_arithmetic,
+    reason = "a computation that shares nothing with the one under test"
+)]
 
 use std::collections::BTreeSet;
 

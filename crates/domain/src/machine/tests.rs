@@ -51,9 +51,12 @@ fn a_machine_that_is_as_declared_passes() {
     assert_eq!(failing(|_| {}, MAX_SKEW_S), Vec::<String>::new());
 }
 
+/// What is done to a machine that is as declared.
+type Edit = fn(&mut Measured);
+
 #[test]
 fn every_check_fails_for_what_it_is_about() {
-    let cases: [(&[&str], fn(&mut Measured)); 13] = [
+    let cases: [(&[&str], Edit); 13] = [
         (&["gpu_count", "gpu_uuids"], |m| m.gpus = Some(vec![gpu("GPU-a")])),
         (&["gpu_uuids"], |m| m.gpus = Some(vec![gpu("GPU-a"), gpu("GPU-c")])),
         (&["gpu_names"], |m| {
