@@ -210,6 +210,9 @@ async fn what_may_exist_once_exists_once() {
                       SELECT gen_random_uuid(), r.id, 'close', 1, '{}', 'queued', now(), now() FROM rentals r, generate_series(1, 2)"),
             (CHECK, "INSERT INTO chain_intents (id, rental_id, purpose, seq, args, state, not_before, created_at)
                      SELECT gen_random_uuid(), id, 'close', 1, '{}', 'sent', now(), now() FROM rentals"),
+            // a release has its time
+            (CHECK, "INSERT INTO chain_intents (id, rental_id, purpose, seq, args, state, not_before, created_at)
+                     SELECT gen_random_uuid(), id, 'release', 1, '{}', 'queued', now(), now() FROM rentals"),
             // a quote is booked once
             (UNIQUE, "INSERT INTO rentals (id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status, agent_status, start_status, created_at, updated_at)
                       SELECT gen_random_uuid(), quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status, agent_status, start_status, created_at, updated_at FROM rentals"),

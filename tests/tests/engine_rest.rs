@@ -47,6 +47,64 @@ async fn running_rentals_cost_nothing_between_events() {
     assert!((four.units - one.units).abs() < i64::from(STEPS) / 4, "{one:?} {four:?}");
 }
 
+/// Rows that one rental's release inserts and changes, from the timer to the ledger, beside its share of a transaction.
+const ROWS_OF_A_RELEASE: i64 = 18;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rental_that_is_paid_on_the_way_costs_one_timer_an_interval() {
+    let (one, four) = (released(1).await, released(4).await);
+    assert_eq!(four - one, 3 * i64::from(HOURS) * ROWS_OF_A_RELEASE);
+}
+
+/// Rows that an engine writes in the simulated hours, in which so many running rentals are released each hour.
+async fn released(rentals: usize) -> i64 {
+    let mut market = Market::new().await;
+    let watched = Policy {
+        evidence_timeout: Seconds(10),
+        holdback: Seconds(600),
+        release_every: Seconds(3_600),
+        ..policy()
+    };
+    market.engine = market.another_under(watched.clone(), market.chain.url()).await;
+    market.engine.lane.take_over().await.unwrap();
+    let mut running = Vec::new();
+    for _ in 0..rentals {
+        let rental = market.book_holding(POL, watched.holdback).await;
+        let deposit = rental.deposit.get() * u128::from(HOURS + 2);
+        market.lock(&rental, Amount::new(deposit).unwrap()).await;
+        running.push(rental);
+    }
+    market.settle_in().await;
+    for rental in &running {
+        market.ready(rental).await;
+        speak(&market, rental, Seconds(HOURS * 3_600 + 3_000)).await;
+    }
+    market.settle_in().await;
+    let before = stored(&market).await;
+    let timers = "SELECT count(*) FROM jobs WHERE kind = 'release' AND done_at IS NOT NULL";
+    assert_eq!(market.count(timers).await, 0);
+    let engine = market.another_under(watched, market.chain.url()).await;
+    engine.lane.take_over().await.unwrap();
+    // what is released at their end is to become final too
+    for _ in 0..STEPS + 15 {
+        market.pass(60).await;
+        engine.tick().await.unwrap();
+    }
+    drop(engine);
+    let after = stored(&market).await;
+    let intervals = i64::from(HOURS);
+    let each = i64::try_from(rentals).unwrap() * intervals;
+    assert_eq!(market.count(timers).await, each, "one timer an interval");
+    let sent = "SELECT count(DISTINCT tx_id) FROM chain_intents WHERE purpose = 'release'";
+    assert_eq!(market.count(sent).await, intervals, "one transaction for all of them");
+    let paid = "SELECT count(*) FROM ledger_postings WHERE kind = 'release'";
+    assert_eq!(market.count(paid).await, each);
+    for rental in &running {
+        assert_eq!(market.state(rental).await, RentalState::Active);
+    }
+    after.0 - before.0
+}
+
 /// What an engine does in the simulated hours, with so many running rentals whose readings come.
 async fn cost_of(rentals: usize) -> Cost {
     let market = Market::new().await;

@@ -27,8 +27,11 @@ use crate::{
 /// transaction has time to be mined.
 const CLOSE_WINDOW_S: u32 = 540;
 
-/// How long a release that came to nothing is not asked for again, at the least.
+/// How long a release that came to nothing is not asked for again, at the least; so that whoever makes ours fail by being
+/// faster each time costs us little.
 const RELEASE_AGAIN: Seconds = Seconds(30);
+/// And so many times in an interval at the most.
+const RELEASE_TRIES: u32 = 24;
 
 /// How long a close waits for signatures that let it be final at once.
 pub const SIGN_WAIT: Seconds = Seconds(30);
@@ -188,7 +191,7 @@ async fn write_effect(
             None => Ok(()),
         },
         Effect::ArmReleaseAgain => {
-            let wait = intents::wait_before(tx, id, "release").await?.max(RELEASE_AGAIN);
+            let wait = Seconds(policy.release_every.get() / RELEASE_TRIES).max(RELEASE_AGAIN);
             jobs::schedule(tx, id, JobKind::Release, now.saturating_plus(wait)).await
         }
         Effect::ArmOutageLimit => {

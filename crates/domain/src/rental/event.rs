@@ -191,7 +191,7 @@ pub enum Effect {
     ArmDurationEnd,
     /// Send `ReleaseDue` after the next interval since the start, if the rental lasts that long.
     ArmRelease,
-    /// Send `ReleaseDue` after a short wait, longer each time.
+    /// Send `ReleaseDue` again within the interval.
     ArmReleaseAgain,
     /// Send `StopDeadline` when the time for cleaning up is over.
     ArmStopDeadline,
