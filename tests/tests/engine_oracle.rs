@@ -18,11 +18,15 @@ use domain::{
 };
 use engine::{Oracle, Priced};
 use escrow::bindings::LocalFeed;
+use serde_json::json;
 use store::{
     StoreError, TxError, feeds,
     tokens::{self, Token},
 };
-use tests::market::{Market, POL, people};
+use tests::{
+    market::{Market, POL, people},
+    proxy::Proxy,
+};
 
 const MAX_AGE: Seconds = Seconds(3_600);
 
@@ -179,4 +183,37 @@ async fn a_market_without_feeds_asks_nobody() {
     let dead = chain::ReadClient::connect("http://127.0.0.1:9").unwrap();
     let oracle = Oracle::new(market.store.clone(), dead);
     assert_eq!(oracle.tick().await.unwrap(), Priced::default());
+}
+
+/// One of two providers names another price: nobody is quoted it, and nobody is while only it answers.
+#[tokio::test]
+async fn a_provider_that_lies_about_a_price_is_not_believed() {
+    let scene = Scene::new().await;
+    scene.settle().await;
+    let (honest, liar) = (
+        Proxy::before(scene.market.chain.url()).await,
+        Proxy::before(scene.market.chain.url()).await,
+    );
+    let urls = format!("{},{}", honest.url, liar.url);
+    let client = chain::ReadClient::connect(&urls).unwrap();
+    let oracle = Oracle::new(scene.market.store.clone(), client);
+    liar.meddle(|method, _, result| {
+        let Some(told) = result.as_str().filter(|_| method == "eth_call") else { return };
+        // of a round's five words the second is the answer, 0x..2625a00
+        *result = json!(told.replace("2625a00", "0000001"));
+    });
+    assert_eq!(oracle.tick().await.unwrap(), REFUSED);
+    assert_eq!(scene.token().await.price_source, "fixed for the test");
+    honest.die();
+    assert_eq!(oracle.tick().await.unwrap(), REFUSED, "one provider is not two");
+    assert_eq!(scene.token().await.price_source, "fixed for the test");
+    honest.behave();
+    liar.behave();
+    for _ in 0..120 {
+        if oracle.tick().await.is_ok_and(|priced| priced == TAKEN) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    assert_eq!(scene.token().await.usd.to_string(), "0.400000");
 }

@@ -53,7 +53,7 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "feeds with Chainlink's AggregatorV3Interface, which `weir work` asks for tokens' prices: \
          `SYMBOL=0xFEED/SECONDS` with commas between them, SECONDS being the age from which on a price is none; \
-         docs/MARKET.md has Polygon's",
+         deploy/networks/polygon.json has Polygon's",
     ),
     key("WEIR_ORACLE_S", "15", "seconds between two looks at the price feeds"),
     key("WEIR_LOG", "info", "log filter, as tracing's EnvFilter takes it"),
@@ -400,6 +400,11 @@ mod tests {
             read.iter().map(|one| (one.symbol.as_str(), one.max_age.get())).collect();
         assert_eq!(said, [("POL", 120), ("WETH", 3_600)]);
         assert_eq!(feeds("").unwrap(), []);
+        let file = include_str!("../../../deploy/networks/polygon.json");
+        let file: serde_json::Value = serde_json::from_str(file).unwrap();
+        let listed = feeds(file["priceFeeds"].as_str().unwrap()).unwrap();
+        let symbols: Vec<_> = listed.iter().map(|one| one.symbol.as_str()).collect();
+        assert_eq!(symbols, ["POL", "WETH", "SOL", "USDC"]);
         let zero = "0x0000000000000000000000000000000000000000";
         for bad in [
             "POL",

@@ -193,3 +193,25 @@ async fn each_of_many_is_done_or_refused_by_itself() {
         (&json!(404), &json!(422))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_fit_into_one_request_and_no_more_than_a_megabyte() {
+    let world = World::new().await;
+    let owner = world.sign_in(1).await;
+    let items = |padding: usize| -> Value {
+        let item = |n: u32| {
+            json!({"change": {"id": format!("ofr_{n:032x}"), "if_match": "x".repeat(padding),
+                "patch": {"price": usd("0.60"), "reserved": [{"min_duration_s": 60, "discount_bps": 1}]}}})
+        };
+        json!({"items": (0..500).map(item).collect::<Vec<_>>()})
+    };
+    let send = async |body: Value| {
+        world.post("/v1/offers/bulk").auth(&owner.token).json(&body).send().await
+    };
+    // above what other bodies may have
+    assert!(items(100).to_string().len() > 2 * 64 * 1_024);
+    let said = send(items(100)).await.ok(200);
+    assert_eq!((&said["done"], &said["refused"]), (&json!(0), &json!(500)));
+    let body = send(items(2_048)).await.problem(413, "body-too-large");
+    assert_eq!(body["detail"], "a body may have 1048576 bytes");
+}
