@@ -3,7 +3,6 @@
 
 pub mod campaign;
 pub mod client;
-pub mod disk;
 pub mod load;
 pub mod machine;
 pub mod record;
@@ -12,6 +11,7 @@ pub mod report;
 pub mod rpc;
 pub mod service;
 pub mod site;
+pub mod standby;
 pub mod verdict;
 pub mod world;
 

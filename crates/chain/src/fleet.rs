@@ -222,10 +222,21 @@ impl Endpoint {
             None => health.answered(),
             Some(error) => {
                 if let Some(rest) = health.failed(Instant::now()) {
-                    let (endpoint, seconds) = (&self.name, rest.as_secs());
-                    tracing::warn!(rpc.endpoint = endpoint, seconds, %error, "an RPC endpoint rests");
+                    self.say_rest(rest, error);
                 }
             }
         }
+    }
+
+    fn note_overtaken(&self) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = health.overtaken(Instant::now()) {
+            self.say_rest(rest, &ChainError::Unavailable("its answers are late".to_owned()));
+        }
+    }
+
+    fn say_rest(&self, rest: Duration, error: &ChainError) {
+        let (endpoint, seconds) = (&self.name, rest.as_secs());
+        tracing::warn!(rpc.endpoint = endpoint, seconds, %error, "an RPC endpoint rests");
     }
 }

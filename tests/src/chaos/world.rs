@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use alloy::primitives::Address;
+use alloy::primitives;
 use domain::time::UnixMillis;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use store::Store;
@@ -19,7 +19,13 @@ use testkit::{
 };
 use tokio::sync::Mutex;
 
-use super::{disk::Disk, rpc::Rpc, service::Service, site, wall_clock};
+use super::{
+    rpc::Rpc,
+    service::Service,
+    site,
+    standby::{self, Address},
+    wall_clock,
+};
 use crate::booking::policy;
 
 /// How the world is made.
@@ -36,13 +42,21 @@ pub struct Plan {
     pub clock: i64,
     /// Connections that PostgreSQL takes.
     pub connections: u32,
-    /// PostgreSQL has a disk of its own, of so many MiB.
-    pub disk: Option<u64>,
+    /// Whoever asks for the database asks an address that can be led elsewhere.
+    pub moves: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { seed: 1, machines: 8, renters: 6, epoch: 1, clock: 0, connections: 100, disk: None }
+        Self {
+            seed: 1,
+            machines: 8,
+            renters: 6,
+            epoch: 1,
+            clock: 0,
+            connections: 100,
+            moves: false,
+        }
     }
 }
 
@@ -51,8 +65,8 @@ pub struct World {
     pub rpc: Rpc,
     pub proxy: RpcProxy,
     pub db: PgPool,
-    pub escrow: Address,
-    pub usdc: Address,
+    pub escrow: primitives::Address,
+    pub usdc: primitives::Address,
     pub url: String,
     pub api: Service,
     pub worker: Service,
@@ -63,7 +77,9 @@ pub struct World {
     /// How often a process ended by itself and was started again.
     pub ended: AtomicU64,
     cluster: Mutex<Option<Cluster>>,
-    pub disk: Option<Disk>,
+    address: Option<Address>,
+    /// How many primaries there were.
+    primaries: AtomicU64,
     port: u16,
     folder: PathBuf,
     // dropped last: the processes above end first
@@ -87,10 +103,14 @@ impl World {
     pub async fn start(weir: &Path, plan: Plan) -> Arc<Self> {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path().to_owned();
-        let disk = plan.disk.map(|mib| Disk::mount(folder.join("disk"), mib).unwrap());
         let cluster = Cluster::start(cluster(&folder, None, &plan)).await.unwrap();
         cluster.ensure_database("weir").await.unwrap();
-        let database = cluster.url("weir");
+        let address =
+            if plan.moves { Some(Address::leading_to(cluster.port()).await) } else { None };
+        let database = address.as_ref().map_or_else(
+            || cluster.url("weir"),
+            |address| format!("postgres://postgres@127.0.0.1:{}/weir", address.port),
+        );
         let anvil = Anvil::start(AnvilOptions {
             // a port that is told keeps it from logging each call
             port: Some(free_port().unwrap()),
@@ -122,7 +142,8 @@ impl World {
             db: pool(&database).await,
             port: cluster.port(),
             cluster: Mutex::new(Some(cluster)),
-            disk,
+            address,
+            primaries: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             rpc,
@@ -191,14 +212,27 @@ impl World {
         panic!("PostgreSQL does not come back: {last:?}");
     }
 
-    /// Starts PostgreSQL again if it ended by itself. True if it had.
-    pub async fn revive_database(&self) -> bool {
-        let ended = self.cluster.lock().await.as_mut().is_none_or(Cluster::has_ended);
-        if ended {
-            drop(self.cluster.lock().await.take());
-            self.start_database().await;
-        }
-        ended
+    /// Makes a standby, waits for `load` while both work, kills the primary at once, promotes the standby, and leads
+    /// everybody to it. What was acknowledged is there.
+    pub async fn fail_over(&self, load: Duration) {
+        let mut primary = self.cluster.lock().await;
+        let number = self.primaries.fetch_add(1, Ordering::SeqCst);
+        let files = |number| self.folder.join(folder_of(number));
+        let mut options = cluster(&self.folder, None, &self.plan);
+        options.data_dir = files(number + 1);
+        let old = primary.take().unwrap();
+        let standby = standby::make(&old, &files(number), &files(number + 1), options).await;
+        tokio::time::sleep(load).await;
+        self.strike();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(old.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        standby::promote(&standby).await;
+        self.address.as_ref().unwrap().lead_to(standby.port());
+        *primary = Some(standby);
+        drop(primary);
+        self.strike();
+        drop(old);
+        std::fs::remove_dir_all(files(number)).ok();
     }
 
     /// One number from the database, asked again while that is away.
@@ -243,16 +277,17 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
+fn folder_of(primary: u64) -> String {
+    if primary == 0 { "postgres".to_owned() } else { format!("postgres{primary}") }
+}
+
 fn cluster(folder: &Path, port: Option<u16>, plan: &Plan) -> ClusterOptions {
     // it must keep what it acknowledged
-    let folder = if plan.disk.is_some() { folder.join("disk") } else { folder.to_owned() };
     let mut options = ClusterOptions::durable(folder.join("postgres"));
     options.port = port;
     options.settings = vec![("max_connections".into(), plan.connections.to_string())];
-    if plan.disk.is_some() {
-        let small = [("min_wal_size", "32MB"), ("max_wal_size", "64MB")];
-        let small = small.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        options.settings.extend(small);
+    if plan.moves {
+        options.settings.push(("wal_keep_size".to_owned(), "256MB".to_owned()));
     }
     options
 }

@@ -132,12 +132,12 @@ fn pause(begun: usize, endpoints: usize) -> Duration {
     }
 }
 
-/// Endpoints that were overtaken by another after their time was over have failed.
+/// Notes which endpoints another overtook after their time was over.
 fn mark_late(order: &[Arc<Endpoint>], tries: &[Try], answered: usize) {
     let now = Instant::now();
     for one in tries.iter().filter(|one| one.at != answered && one.late <= now) {
         if let Some(endpoint) = order.get(one.at) {
-            endpoint.note(Some(&ChainError::Unavailable("its answer is late".to_owned())));
+            endpoint.note_overtaken();
         }
     }
 }

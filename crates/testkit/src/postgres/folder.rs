@@ -131,7 +131,7 @@ fn runs_on(pid: &str, data_dir: &Path) -> Option<bool> {
 /// Whether the running server has said in its pid file that it takes connections.
 pub(super) fn is_ready(data_dir: &Path) -> bool {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
-    text.lines().nth(7).is_some_and(|status| status.trim() == "ready")
+    text.lines().nth(7).is_some_and(|status| ["ready", "standby"].contains(&status.trim()))
 }
 
 /// `data_dir` with `suffix` appended to its last name.
