@@ -29,10 +29,7 @@ use view::FoundOffer;
 const PAGE_BYTES: usize = 96 * 1_024;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(search))
-        .merge(follow::routes())
-        .merge(matching::routes())
+    OpenApiRouter::new().routes(routes!(search)).merge(follow::routes()).merge(matching::routes())
 }
 
 /// A page of offers.
@@ -62,9 +59,8 @@ async fn search(
     query.after = after.map(|text| seal::read(&secret, &fingerprint, now, text)).transpose()?;
     let body = app.market.read(|index| {
         let page = index.search(&query);
-        let place = |(number, found)| {
-            FoundOffer::new(index, &query, found, asked.tokens_per_s, number)
-        };
+        let place =
+            |(number, found)| FoundOffer::new(index, &query, found, asked.tokens_per_s, number);
         let page = OfferPage {
             data: (1_u32..).zip(&page.found).filter_map(place).collect(),
             next_cursor: page.next.map(|next| seal::write(&secret, &fingerprint, now, next)),

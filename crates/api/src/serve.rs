@@ -20,7 +20,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    AppState, agent, auth, edge, ledger, market, openapi as description, provider, renter, search, system,
+    AppState, agent, auth, edge, ledger, market, openapi as description, provider, renter, search,
+    system,
 };
 
 fn routes() -> OpenApiRouter<AppState> {

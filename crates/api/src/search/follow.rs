@@ -19,13 +19,7 @@ use tokio::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    SearchParams,
-    params::Asked,
-    refused,
-    text::Id,
-    view::FoundOffer,
-};
+use super::{SearchParams, params::Asked, refused, text::Id, view::FoundOffer};
 use crate::{AppState, Code, Problem, extract::Params, problem::internal};
 
 /// Comments keep connections open through proxies.
@@ -142,7 +136,8 @@ impl Follower {
     fn begin(&mut self, seen: Option<(u64, u64)>) {
         let (epoch, last, known) = {
             let history = self.app.market.history();
-            let known = seen.filter(|(epoch, last)| *epoch == history.epoch && history.after(*last).is_some());
+            let known = seen
+                .filter(|(epoch, last)| *epoch == history.epoch && history.after(*last).is_some());
             (history.epoch, history.last, known)
         };
         self.epoch = epoch;
@@ -184,7 +179,10 @@ impl Follower {
             }
             self.news.mark_unchanged();
             if let Err(problem) = self.look() {
-                tracing::warn!(error.code = problem.code().as_str(), "a stream of the market broke off");
+                tracing::warn!(
+                    error.code = problem.code().as_str(),
+                    "a stream of the market broke off"
+                );
                 return None;
             }
             if self.waiting.is_empty() {
@@ -253,5 +251,6 @@ impl Follower {
 }
 
 fn gone(change: &Change) -> serde_json::Result<String> {
-    serde_json::to_value(Id { prefix: "ofr", id: change.id() }).map(|id| json!({ "id": id }).to_string())
+    serde_json::to_value(Id { prefix: "ofr", id: change.id() })
+        .map(|id| json!({ "id": id }).to_string())
 }

@@ -105,7 +105,10 @@ impl Market {
             offline_after,
             index: RwLock::new(None),
             secret: OnceLock::new(),
-            history: Mutex::new(History { epoch: rand::random::<u64>() >> 16, ..History::default() }),
+            history: Mutex::new(History {
+                epoch: rand::random::<u64>() >> 16,
+                ..History::default()
+            }),
             news: watch::Sender::new(0),
             reader: AsyncMutex::new(None),
             began: Instant::now(),
@@ -128,7 +131,10 @@ impl Market {
     /// [`Code::NotReady`] until it is built; [`Code::Unavailable`] if it could not be kept as the database is for a minute.
     pub(crate) fn read<T>(&self, ask: impl FnOnce(&Index) -> T) -> Result<T, Problem> {
         if self.inner.age() > GOOD_FOR && self.is_built() {
-            return Err(Problem::new(Code::Unavailable, "the market has not been read for a minute"));
+            return Err(Problem::new(
+                Code::Unavailable,
+                "the market has not been read for a minute",
+            ));
         }
         let index = self.inner.index.read().unwrap_or_else(PoisonError::into_inner);
         index.as_ref().map(ask).ok_or_else(not_ready)
@@ -192,7 +198,8 @@ impl Inner {
     /// Brings the index up to date; builds it if there is none, or if it cannot be known what was missed.
     async fn look(&self) -> Result<(), StoreError> {
         let mut reader = self.reader.lock().await;
-        let fresh = reader.as_ref().is_some_and(|reader| reader.read_at.elapsed() < LONGEST_ABSENCE);
+        let fresh =
+            reader.as_ref().is_some_and(|reader| reader.read_at.elapsed() < LONGEST_ABSENCE);
         // After an error the connection is gone, and whether the database is still the same one is not known.
         let done = match reader.take().filter(|_| fresh) {
             Some(known) => self.follow(known).await,
@@ -233,7 +240,11 @@ impl Inner {
         drop(known);
         {
             let mut history = self.history();
-            *history = History { epoch: history.epoch.wrapping_add(1), last: history.last, ..History::default() };
+            *history = History {
+                epoch: history.epoch.wrapping_add(1),
+                last: history.last,
+                ..History::default()
+            };
         }
         self.news.send_modify(|last| *last = last.wrapping_add(1));
         let at = Instant::now();
@@ -321,7 +332,8 @@ impl Inner {
             let heard = listings::heard_at(connection, some).await?;
             let mut changes = Vec::new();
             self.write(|index| {
-                let noted = heard.into_iter().filter_map(|(id, at)| index.heard(id, at, second(now)));
+                let noted =
+                    heard.into_iter().filter_map(|(id, at)| index.heard(id, at, second(now)));
                 changes.extend(noted);
             });
             self.tell(changes);
@@ -361,7 +373,8 @@ impl Inner {
             let mut history = self.history();
             let before = history.last;
             visible.for_each(|change| history.add(change));
-            metrics::counter!("weir_market_changes_total").increment(history.last.saturating_sub(before));
+            metrics::counter!("weir_market_changes_total")
+                .increment(history.last.saturating_sub(before));
             (history.last != before).then_some(history.last)
         };
         if last.is_some() {

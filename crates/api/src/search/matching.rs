@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{SearchParams, text::{Id, Micros}, view::TotalView};
+use super::{
+    SearchParams,
+    text::{Id, Micros},
+    view::TotalView,
+};
 use crate::{AppState, Problem, extract::Body, problem::internal, views::Usd};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {

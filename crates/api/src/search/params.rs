@@ -1,11 +1,6 @@
 //! The filters and orders of a search.
 
-use domain::{
-    estimate::Hours,
-    id::AccountId,
-    money::UsdMicros,
-    offer::GpuModelSlug,
-};
+use domain::{estimate::Hours, id::AccountId, money::UsdMicros, offer::GpuModelSlug};
 use market::{
     Field, Form, Isolation, Job, Names, Query, Set, Sort, Test, Tier, Verification, language,
 };
@@ -174,7 +169,10 @@ fn decimal(name: &str, text: &str, scale: u64, form: &str) -> Result<u64, Proble
     let divisor = 10_u64.saturating_pow(places);
     let scaled = units.saturating_mul(scale);
     // more digits than the fact has: the next larger value is the least that is enough
-    scaled.checked_add(divisor.saturating_sub(1)).and_then(|up| up.checked_div(divisor)).ok_or_else(bad)
+    scaled
+        .checked_add(divisor.saturating_sub(1))
+        .and_then(|up| up.checked_div(divisor))
+        .ok_or_else(bad)
 }
 
 /// The names of a list.
@@ -251,7 +249,8 @@ impl SearchParams {
         };
         if let Some(text) = &self.q {
             language::parse(text, &mut query).map_err(|error| {
-                let problem = Problem::invalid("?q", error.to_string()).with("position", error.position);
+                let problem =
+                    Problem::invalid("?q", error.to_string()).with("position", error.position);
                 match error.nearest {
                     Some(name) => problem.with("nearest", name),
                     None => problem,
@@ -338,8 +337,10 @@ impl SearchParams {
             ("not_country", &self.not_country, true),
         ] {
             let Some(text) = text else { continue };
-            let names: Vec<String> = list(name, text)?.into_iter().map(str::to_ascii_lowercase).collect();
-            let is_country = |name: &str| name.len() == 2 && name.bytes().all(|b| b.is_ascii_lowercase());
+            let names: Vec<String> =
+                list(name, text)?.into_iter().map(str::to_ascii_lowercase).collect();
+            let is_country =
+                |name: &str| name.len() == 2 && name.bytes().all(|b| b.is_ascii_lowercase());
             let (fits, form): (&dyn Fn(&str) -> bool, _) =
                 if name == "region" { (&is_region, "de or de-fra") } else { (&is_country, "de") };
             if !names.iter().all(|name| fits(name)) {
@@ -382,9 +383,23 @@ impl SearchParams {
 
     fn decimals(&self, tests: &mut Tests) -> Result<(), Problem> {
         for (name, text, field, scale, most, form) in [
-            ("compute_capability_gte", &self.compute_capability_gte, Field::ComputeCapability, 10, u64::MAX, "a version such as 8.6"),
+            (
+                "compute_capability_gte",
+                &self.compute_capability_gte,
+                Field::ComputeCapability,
+                10,
+                u64::MAX,
+                "a version such as 8.6",
+            ),
             ("cuda_gte", &self.cuda_gte, Field::Cuda, 10, u64::MAX, "a version such as 12.4"),
-            ("reliability_gte", &self.reliability_gte, Field::Reliability, 10_000, 10_000, "a share of 1 such as 0.98"),
+            (
+                "reliability_gte",
+                &self.reliability_gte,
+                Field::Reliability,
+                10_000,
+                10_000,
+                "a share of 1 such as 0.98",
+            ),
         ] {
             let Some(text) = text else { continue };
             let least = decimal(name, text, scale, form)?;
@@ -398,8 +413,9 @@ impl SearchParams {
             tests.add(Field::Ready, Some(Set::at_most(most)));
         }
         if let Some(text) = &self.updated_since {
-            let at = OffsetDateTime::parse(text, &Rfc3339)
-                .map_err(|_| refused("updated_since", "updated_since must be a time by RFC 3339"))?;
+            let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+                refused("updated_since", "updated_since must be a time by RFC 3339")
+            })?;
             let least = u64::try_from(at.unix_timestamp()).unwrap_or(0);
             tests.add(Field::Updated, Some(Set::at_least(least)));
         }
@@ -421,7 +437,8 @@ impl SearchParams {
             tests.add(Field::Verification, Some(set));
         }
         if let Some(text) = &self.isolation {
-            let set = choices("isolation", text, Isolation::ALL, |item| (item.as_str(), item.code()))?;
+            let set =
+                choices("isolation", text, Isolation::ALL, |item| (item.as_str(), item.code()))?;
             tests.add(Field::Isolation, Some(set));
         }
         Ok(())
@@ -439,7 +456,9 @@ fn satisfiable(tests: &[Test]) -> Result<(), Problem> {
         if least > most {
             let name = test.field.as_str();
             let detail = format!("no value of {name} satisfies all of its conditions");
-            return Err(Problem::new(Code::ValidationFailed, detail.clone()).at(format!("?{name}"), detail));
+            return Err(
+                Problem::new(Code::ValidationFailed, detail.clone()).at(format!("?{name}"), detail)
+            );
         }
     }
     Ok(())

@@ -88,11 +88,15 @@ fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
     let (at, rest) = sealed.split_at_checked(4)?;
     let (query, rest) = rest.split_at_checked(8)?;
     let (key, id) = rest.split_at_checked(16)?;
-    let position = Position {
-        key: u128::from_be_bytes(key.try_into().ok()?),
-        id: Uuid::from_slice(id).ok()?,
-    };
-    (seal.len() == 16).then_some((sealed, u32::from_be_bytes(at.try_into().ok()?), query, position, seal))
+    let position =
+        Position { key: u128::from_be_bytes(key.try_into().ok()?), id: Uuid::from_slice(id).ok()? };
+    (seal.len() == 16).then_some((
+        sealed,
+        u32::from_be_bytes(at.try_into().ok()?),
+        query,
+        position,
+        seal,
+    ))
 }
 
 #[cfg(test)]
@@ -120,7 +124,9 @@ mod tests {
             let forged = BASE64_URL_SAFE_NO_PAD.encode(forged);
             assert!(says([7; 32], &query, now, &forged).contains("did not give out"), "{place}");
         }
-        for garbage in ["", "!", "AAAA", &cursor[..cursor.len() - 2], &"A".repeat(500), &format!("{cursor}AA")] {
+        for garbage in
+            ["", "!", "AAAA", &cursor[..cursor.len() - 2], &"A".repeat(500), &format!("{cursor}AA")]
+        {
             says([7; 32], &query, now, garbage);
         }
     }

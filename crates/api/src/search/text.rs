@@ -52,7 +52,10 @@ impl Short {
     }
 
     fn as_str(&self) -> &str {
-        self.bytes.get(..self.len).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.bytes
+            .get(..self.len)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -155,7 +158,9 @@ fn date(days: u64) -> (u64, u64, u64) {
     let shifted = days.saturating_add(719_468);
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
-    let leaps = (day_of_era / 1_460).saturating_add(day_of_era / 146_096).saturating_sub(day_of_era / 36_524);
+    let leaps = (day_of_era / 1_460)
+        .saturating_add(day_of_era / 146_096)
+        .saturating_sub(day_of_era / 36_524);
     let year_of_era = day_of_era.saturating_sub(leaps) / 365;
     let before = (year_of_era.saturating_mul(365))
         .saturating_add(year_of_era / 4)
@@ -176,11 +181,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use domain::{
-        id::OfferId,
-        money::UsdMicros,
-        time::UnixSeconds,
-    };
+    use domain::{id::OfferId, money::UsdMicros, time::UnixSeconds};
 
     use super::*;
     use crate::views::{Time, Usd};
@@ -188,7 +189,9 @@ mod tests {
     #[test]
     fn they_are_written_as_everywhere_else() {
         let json = |value: &dyn erased::Json| value.json();
-        for second in (0..4_294_967_295_u32).step_by(1_234_567).chain([0, 951_782_400, 951_868_799, u32::MAX]) {
+        for second in
+            (0..4_294_967_295_u32).step_by(1_234_567).chain([0, 951_782_400, 951_868_799, u32::MAX])
+        {
             assert_eq!(json(&Second(second)), json(&Time(UnixSeconds(second.into()))), "{second}");
         }
         for micros in [0, 1, 650_000, 999_999, 1_000_000, 12_345_678_901_234, u64::MAX] {

@@ -268,9 +268,10 @@ impl<'a> FoundOffer<'a> {
         place: u32,
     ) -> Self {
         let price = u64::from(offer.price_micros);
-        let speed = offer.model.gflops.and_then(|gflops| {
-            u64::from(gflops).checked_mul(1_000_000)?.checked_div(price)
-        });
+        let speed = offer
+            .model
+            .gflops
+            .and_then(|gflops| u64::from(gflops).checked_mul(1_000_000)?.checked_div(price));
         let by = match (query.sort, &total) {
             (Sort::Total, Some(total)) => By::Total(total.total.get()),
             (Sort::Price | Sort::Total, _) => By::Price(price),

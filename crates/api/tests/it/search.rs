@@ -39,8 +39,16 @@ async fn a_job_has_a_total_for_each_offer_and_an_order_by_it() {
     }
     assert_eq!(ids(&world, "hours=2&disk_gb=50").await, [&*cheap.offer, &*dear.offer]);
     assert_eq!(ids(&world, "hours=2&disk_gb=50&sort=total").await, [&*dear.offer, &*cheap.offer]);
-    assert_eq!(ids(&world, "hours=2&disk_gb=51&gpu_count=1").await, [""; 0], "a GPU has half of the disk");
-    let page = world.get("/v1/offers?hours=2&disk_gb=50&gpu_count=2&tokens_per_s=1550").send().await.ok(200);
+    assert_eq!(
+        ids(&world, "hours=2&disk_gb=51&gpu_count=1").await,
+        [""; 0],
+        "a GPU has half of the disk"
+    );
+    let page = world
+        .get("/v1/offers?hours=2&disk_gb=50&gpu_count=2&tokens_per_s=1550")
+        .send()
+        .await
+        .ok(200);
     let first = &page["data"][0];
     // 2 * 0.40 less 10 %, and 50 GB at 7.20 a month of 720 hours: 0.72 + 0.50 an hour
     assert_eq!(first["total"]["total"], json!({"amount": "2.440000", "currency": "USD"}));
@@ -50,7 +58,10 @@ async fn a_job_has_a_total_for_each_offer_and_an_order_by_it() {
     assert_eq!((&first["gpus"], &first["chunks"]), (&json!(2), &json!([1, 2])));
     assert!(first["rank_reason"].as_str().unwrap().starts_with("place 1 of this page by price"));
     assert_eq!(page["applied_filters"]["hours"], "2");
-    assert_eq!(ids(&world, "hours=2&total_lte=1.80&gpu_count=2").await, [&*cheap.offer, &*dear.offer]);
+    assert_eq!(
+        ids(&world, "hours=2&total_lte=1.80&gpu_count=2").await,
+        [&*cheap.offer, &*dear.offer]
+    );
     assert_eq!(ids(&world, "hours=2&total_lte=1.799999&gpu_count=2").await, [&*cheap.offer]);
     assert_eq!(ids(&world, "hours=1&kind=reserved").await, [""; 0]);
     assert_eq!(ids(&world, "hours=2&kind=reserved").await.len(), 2);
@@ -94,7 +105,8 @@ async fn what_is_not_understood_is_refused_with_its_place() {
         ("price<1'; DROP TABLE offers; --", 8, Value::Null),
     ] {
         let q: String = q.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let body = world.get(&format!("/v1/offers?q={q}")).send().await.problem(422, "validation-failed");
+        let body =
+            world.get(&format!("/v1/offers?q={q}")).send().await.problem(422, "validation-failed");
         assert_eq!((&body["position"], &body["nearest"]), (&json!(position), &nearest), "{body}");
         assert_eq!(body["errors"][0]["pointer"], "?q");
     }
@@ -119,7 +131,9 @@ async fn cursors_are_good_for_their_own_search_and_for_an_hour() {
     // the size of a page may change between pages
     let rest = next("limit=200&available=false", cursor).await.ok(200);
     assert_eq!((rest["data"].as_array().unwrap().len(), &rest["next_cursor"]), (1, &Value::Null));
-    for query in ["limit=2", "limit=2&available=false&price_lte=1", "limit=2&available=false&sort=-created"] {
+    for query in
+        ["limit=2", "limit=2&available=false&price_lte=1", "limit=2&available=false&sort=-created"]
+    {
         let body = next(query, cursor).await.problem(400, "invalid-cursor");
         assert!(body["detail"].as_str().unwrap().contains("other filters"), "{body}");
     }
@@ -153,7 +167,10 @@ async fn needs_are_matched_or_it_is_said_why_not() {
     assert_eq!(found["proposals"].as_array().unwrap().len(), 1);
     let first = &found["proposals"][0];
     assert_eq!(first["total"]["amount"], "1.600000");
-    assert_eq!((&first["parts"][0]["offer_id"], &first["parts"][0]["gpus"]), (&json!(pair.offer), &json!(2)));
+    assert_eq!(
+        (&first["parts"][0]["offer_id"], &first["parts"][0]["gpus"]),
+        (&json!(pair.offer), &json!(2))
+    );
     // the other machine is somebody else's: three GPUs are nowhere
     let found = ask(json!({"gpus": 3, "hours": "2"})).await.ok(200);
     assert_eq!((&found["proposals"], &found["looked_at"]), (&json!([]), &json!(2)));
@@ -178,13 +195,21 @@ async fn needs_are_matched_or_it_is_said_why_not() {
     let parts = found["proposals"][0]["parts"].as_array().unwrap();
     assert_eq!((parts.len(), &found["proposals"][0]["total"]["amount"]), (2, &json!("2.200000")));
     let alone = ask(json!({"gpus": 3, "hours": "2", "split": false})).await.ok(200);
-    assert_eq!(alone["refusals"], json!([{"reason": "gpu_count", "offers": 2, "alone": 2,
-        "nearest": {"offer_id": single.offer, "price": {"amount": "0.300000", "currency": "USD"}}}]));
-    let found = ask(json!({"gpus": 3, "hours": "2", "budget": {"amount": "2.19", "currency": "USD"}})).await;
+    assert_eq!(
+        alone["refusals"],
+        json!([{"reason": "gpu_count", "offers": 2, "alone": 2,
+        "nearest": {"offer_id": single.offer, "price": {"amount": "0.300000", "currency": "USD"}}}])
+    );
+    let found =
+        ask(json!({"gpus": 3, "hours": "2", "budget": {"amount": "2.19", "currency": "USD"}}))
+            .await;
     assert_eq!(found.ok(200)["proposals"], json!([]));
 
-    let found = ask(json!({"gpus": 1, "hours": "2", "tiers": ["verified"], "regions": ["us"]})).await.ok(200);
-    let reasons: Vec<_> = found["refusals"].as_array().unwrap().iter().map(|r| &r["reason"]).collect();
+    let found = ask(json!({"gpus": 1, "hours": "2", "tiers": ["verified"], "regions": ["us"]}))
+        .await
+        .ok(200);
+    let reasons: Vec<_> =
+        found["refusals"].as_array().unwrap().iter().map(|r| &r["reason"]).collect();
     assert_eq!(reasons, ["region", "tier", "gpu_count"]);
     world.pass(31);
     let found = ask(json!({"gpus": 1, "hours": "2"})).await.ok(200);
@@ -196,7 +221,12 @@ async fn needs_are_matched_or_it_is_said_why_not() {
         (json!({"gpus": 1, "hours": "2", "limit": 21}), 422, "validation-failed", "/limit"),
         (json!({"gpus": 1, "hours": "-2"}), 400, "invalid-request", "/hours"),
         (json!({"gpus": 1, "hours": 2}), 400, "invalid-request", "/hours"),
-        (json!({"gpus": 1, "hours": "2", "regions": ["moon base"]}), 400, "invalid-request", "/regions"),
+        (
+            json!({"gpus": 1, "hours": "2", "regions": ["moon base"]}),
+            400,
+            "invalid-request",
+            "/regions",
+        ),
         (json!({"gpus": 1, "hours": "2", "q": "price<"}), 422, "validation-failed", "/q"),
         (json!({"gpus": 1, "hours": "2", "colour": "red"}), 400, "invalid-request", "/colour"),
     ] {

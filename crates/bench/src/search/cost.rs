@@ -66,7 +66,10 @@ fn on_cpu(name: &str) -> Result<Duration, BenchError> {
     for task in tasks.filter_map(Result::ok) {
         let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
         if read("comm").trim() == name {
-            let on = read("schedstat").split_whitespace().next().and_then(|text| text.parse::<u64>().ok());
+            let on = read("schedstat")
+                .split_whitespace()
+                .next()
+                .and_then(|text| text.parse::<u64>().ok());
             nanos = nanos.saturating_add(on.unwrap_or(0));
         }
     }
@@ -92,7 +95,8 @@ impl Scenario for Cost {
     }
 
     async fn verify(&mut self, slice: &Slice) -> Result<Verdict, BenchError> {
-        let short: u64 = self.clients.iter_mut().map(|client| std::mem::take(&mut client.short)).sum();
+        let short: u64 =
+            self.clients.iter_mut().map(|client| std::mem::take(&mut client.short)).sum();
         Ok(Verdict::of([
             (short == 0, format!("{short} answers have less than {} bytes", self.least)),
             (!slice.elapsed.is_zero(), "the server's threads were not found".to_owned()),

@@ -20,9 +20,14 @@ const NOW: u32 = 1_800_000_000;
 const COMMITS: usize = 40;
 
 /// Searches in indexes of four sizes, and what the largest weighs and takes to build.
-pub(crate) async fn growth(server: &Server, largest: u32, seed: u64) -> Result<Vec<Fact>, BenchError> {
+pub(crate) async fn growth(
+    server: &Server,
+    largest: u32,
+    seed: u64,
+) -> Result<Vec<Fact>, BenchError> {
     let mut connection = server.connect(WEIR).await?;
-    let models = listings::models(&mut connection).await.map_err(BenchError::subject("read models"))?;
+    let models =
+        listings::models(&mut connection).await.map_err(BenchError::subject("read models"))?;
     let measured = tokio::task::spawn_blocking(move || measure(&models, largest, seed));
     measured.await.map_err(BenchError::subject("measure growth"))
 }
@@ -154,8 +159,10 @@ pub(crate) async fn visible(server: &Server, filled: &Filled) -> Result<Vec<Fact
         loop {
             let request = Request::get(format!("/v1/offers?available=false&q=id%3D{id}"));
             let request = request.body(Body::empty()).map_err(BenchError::subject(doing))?;
-            let answer = router.clone().oneshot(request).await.map_err(BenchError::subject(doing))?;
-            let body = to_bytes(answer.into_body(), 1 << 20).await.map_err(BenchError::subject(doing))?;
+            let answer =
+                router.clone().oneshot(request).await.map_err(BenchError::subject(doing))?;
+            let body =
+                to_bytes(answer.into_body(), 1 << 20).await.map_err(BenchError::subject(doing))?;
             let page: Value = serde_json::from_slice(&body).map_err(BenchError::subject(doing))?;
             if page.pointer("/data/0/version").and_then(Value::as_i64) == Some(i64::from(version)) {
                 break;

@@ -40,9 +40,11 @@ impl Client for Handler {
         let doing = "search";
         let request = Request::get(format!("/v1/offers?{WORST}")).body(Body::empty());
         let request = request.map_err(BenchError::subject(doing))?;
-        let answer = self.router.clone().oneshot(request).await.map_err(BenchError::subject(doing))?;
+        let answer =
+            self.router.clone().oneshot(request).await.map_err(BenchError::subject(doing))?;
         let status = answer.status();
-        let body = to_bytes(answer.into_body(), 1 << 20).await.map_err(BenchError::subject(doing))?;
+        let body =
+            to_bytes(answer.into_body(), 1 << 20).await.map_err(BenchError::subject(doing))?;
         if !status.is_success() || !body.starts_with(b"{\"data\":[],") {
             self.found = self.found.saturating_add(1);
         }

@@ -230,9 +230,12 @@ async fn streams_tell_what_appears_changes_and_vanishes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_refuse_what_they_do_not_have() {
     let world = World::new().await;
-    for (query, pointer) in
-        [("sort=price", "?sort"), ("limit=5", "?limit"), ("cursor=x", "?cursor"), ("colour=red", "?colour")]
-    {
+    for (query, pointer) in [
+        ("sort=price", "?sort"),
+        ("limit=5", "?limit"),
+        ("cursor=x", "?cursor"),
+        ("colour=red", "?colour"),
+    ] {
         let said = world.get(&format!("/v1/offers/stream?{query}")).send().await;
         assert_eq!(said.problem(400, "invalid-request")["errors"][0]["pointer"], pointer);
     }

@@ -20,7 +20,8 @@ struct Rng(u64);
 
 impl Rng {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % bound
     }
 
@@ -46,7 +47,11 @@ const FILTERS: &[Filter] = &[
     filter("min_vram_gb", "l.vram_gb >= {}", &["24", "32", "80", "200"]),
     filter("min_total_vram_gb", "l.vram_gb * c >= {}", &["48", "96", "300"]),
     filter("form", "l.form = '{}'", &["sxm", "pcie"]),
-    filter("compute_capability_gte", "CASE WHEN l.compute_capability ~ '^[0-9]+[.][0-9]$' THEN l.compute_capability::numeric >= {} ELSE false END", &["8.0", "8.9", "9.0"]),
+    filter(
+        "compute_capability_gte",
+        "CASE WHEN l.compute_capability ~ '^[0-9]+[.][0-9]$' THEN l.compute_capability::numeric >= {} ELSE false END",
+        &["8.0", "8.9", "9.0"],
+    ),
     filter("cuda_gte", "l.cuda_version >= {} * 10", &["12.1", "12.4", "12.8"]),
     filter("cpu_cores_gte", "l.cpu_cores >= {}", &["8", "16", "33", "100"]),
     filter("ram_gb_gte", "l.ram_gb >= {}", &["32", "64", "100", "512"]),
@@ -68,11 +73,26 @@ const FILTERS: &[Filter] = &[
     filter("notice_s_gte", "l.notice_s >= {}", &["0", "120", "600"]),
     filter("price_lte", "l.price <= {} * 1000000", &["0.35", "0.5", "1.2", "3"]),
     filter("min_duration_lte", "l.min_duration_s <= {}", &["60", "300"]),
-    filter("duration_s", "{} BETWEEN l.min_duration_s AND l.max_duration_s", &["60", "86400", "2000000"]),
-    filter("available_for_s", "(l.available_until IS NULL OR l.available_until >= l.now + interval '{} s')", &["3600", "3000000"]),
-    filter("updated_since", "l.updated_at >= '{}'", &["2027-01-01T00:00:00Z", "2026-06-01T00:00:00Z"]),
-    filter("q", "l.price < 600000 AND l.model <> 't4' AND l.cpu_cores IN (8, 16, 24, 32) AND split_part(l.region, '-', 1) <> 'us'",
-        &["dph%3C0.6+gpu_name!=T4+cpu_cores+in+[8,16,24,32]+geolocation+notin+[US]"]),
+    filter(
+        "duration_s",
+        "{} BETWEEN l.min_duration_s AND l.max_duration_s",
+        &["60", "86400", "2000000"],
+    ),
+    filter(
+        "available_for_s",
+        "(l.available_until IS NULL OR l.available_until >= l.now + interval '{} s')",
+        &["3600", "3000000"],
+    ),
+    filter(
+        "updated_since",
+        "l.updated_at >= '{}'",
+        &["2027-01-01T00:00:00Z", "2026-06-01T00:00:00Z"],
+    ),
+    filter(
+        "q",
+        "l.price < 600000 AND l.model <> 't4' AND l.cpu_cores IN (8, 16, 24, 32) AND split_part(l.region, '-', 1) <> 'us'",
+        &["dph%3C0.6+gpu_name!=T4+cpu_cores+in+[8,16,24,32]+geolocation+notin+[US]"],
+    ),
 ];
 
 /// Every offer with its facts, at `$1`.
@@ -167,7 +187,8 @@ fn search(rng: &mut Rng) -> Search {
     let (sort, order) = sorts.swap_remove(rng.below(sorts.len()));
     query.push(format!("sort={sort}"));
     let which = if sized { "ASC" } else { "DESC" };
-    let conditions = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
+    let conditions =
+        if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
     let sql = format!(
         "WITH l AS ({LISTINGS}) SELECT l.id, c AS gpus FROM l CROSS JOIN LATERAL (
              SELECT c FROM unnest(l.chunks) AS c WHERE {conditions} ORDER BY c {which} LIMIT 1) s
@@ -181,10 +202,12 @@ async fn generated() -> World {
     let clock = Arc::new(ManualClock::new(NOW.millis()));
     let store = Store::from_pool(db.pool, clock.clone(), policy());
     let mut connection = store.read().await.unwrap();
-    sqlx::query("UPDATE gpu_models SET fp16_gflops = vram_gb * 1000 + length(slug) WHERE slug <> 't4'")
-        .execute(&mut *connection)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE gpu_models SET fp16_gflops = vram_gb * 1000 + length(slug) WHERE slug <> 't4'",
+    )
+    .execute(&mut *connection)
+    .await
+    .unwrap();
     let models: Vec<GpuModel> = listings::models(&mut connection).await.unwrap();
     let now = u32::try_from(clock.now().seconds().get()).unwrap();
     let made: Vec<_> = Generator::new(&models, 11, OFFERS, now).collect();
