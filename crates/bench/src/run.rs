@@ -30,10 +30,9 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     course.take(Booking::SPREAD, Booking::spread(&server, clients, seed)).await;
     course.take(Booking::SHARED, Booking::shared(&server, clients, seed)).await;
     let (mut facts, mut faults) = (Vec::new(), Vec::new());
-    if "search".contains(&plan.only) || plan.only.contains("search") {
-        if let Err(error) = course.search(&server, &mut facts).await {
-            faults.push(format!("search: {error}"));
-        }
+    let wanted = "search".contains(&plan.only) || plan.only.contains("search");
+    if wanted && let Err(error) = course.search(&server, &mut facts).await {
+        faults.push(format!("search: {error}"));
     }
     let rows = course.rows;
     drop(tpcb);
