@@ -33,10 +33,9 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     course.take_beside(Settlements::NAME, raw, Settlements::beside_raw(&server)).await;
     course.take_beside(OneByOne::NAME, raw, OneByOne::beside_raw(&server)).await;
     let (mut facts, mut faults) = (Vec::new(), Vec::new());
-    if "search".contains(&plan.only) || plan.only.contains("search") {
-        if let Err(error) = course.search(&server, &mut facts).await {
-            faults.push(format!("search: {error}"));
-        }
+    let wanted = "search".contains(&plan.only) || plan.only.contains("search");
+    if wanted && let Err(error) = course.search(&server, &mut facts).await {
+        faults.push(format!("search: {error}"));
     }
     let rows = course.rows;
     drop(tpcb);

@@ -65,11 +65,14 @@ pub(crate) struct Compiled<'q> {
 }
 
 fn satisfies(model: &GpuModel, test: &Test) -> bool {
-    let value = match test.field {
-        Field::Vram => Some(u64::from(model.vram_gb)),
-        Field::Form => Some(u64::from(model.form.code())),
-        Field::ComputeCapability => model.compute_capability.map(u64::from),
-        _ => return true,
+    let value = if test.field == Field::Vram {
+        Some(u64::from(model.vram_gb))
+    } else if test.field == Field::Form {
+        Some(u64::from(model.form.code()))
+    } else if test.field == Field::ComputeCapability {
+        model.compute_capability.map(u64::from)
+    } else {
+        return true;
     };
     value.is_some_and(|value| test.set.holds(value))
 }
@@ -382,7 +385,22 @@ fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask
         Field::Verification if !set.holds(0) && !set.holds(2) => {
             masks.push(Mask::Flags(flags::VERIFIED));
         }
-        _ => {}
+        Field::GpuCount
+        | Field::Vram
+        | Field::TotalVram
+        | Field::Form
+        | Field::ComputeCapability
+        | Field::Price
+        | Field::DiskPrice
+        | Field::UpPrice
+        | Field::DownPrice
+        | Field::Until
+        | Field::Tier
+        | Field::Verification
+        | Field::Datacenter
+        | Field::Isolation
+        | Field::StaticIp
+        | Field::Updated => {}
     }
 }
 

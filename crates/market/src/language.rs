@@ -128,10 +128,12 @@ fn add(query: &mut Query, known: &Known, op: Op, values: &[Value]) -> Result<(),
             }
             let ids = values.iter().map(|value| field::id(known.kind, value));
             let ids = ids.collect::<Result<Vec<_>, _>>()?;
-            let wanted = match known.kind {
-                Kind::Provider => &mut query.providers,
-                Kind::Machine => &mut query.machines,
-                _ => &mut query.offers,
+            let wanted = if known.kind == Kind::Provider {
+                &mut query.providers
+            } else if known.kind == Kind::Machine {
+                &mut query.machines
+            } else {
+                &mut query.offers
             };
             if !wanted.is_empty() {
                 let position = values.first().map_or(1, |value| value.position);

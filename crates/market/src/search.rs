@@ -105,9 +105,7 @@ fn rank(sort: Sort, model: Option<&GpuModel>, price: u32) -> u128 {
     }
     // Two fractions of 32-bit numbers that differ, differ by more than 2^-64: rounding down keeps their order.
     let gflops = model.and_then(|model| model.gflops).map(u128::from);
-    gflops
-        .and_then(|gflops| (price << 64).checked_div(gflops))
-        .unwrap_or_else(|| price | (1 << 100))
+    gflops.and_then(|gflops| (price << 64).checked_div(gflops)).unwrap_or(price | (1 << 100))
 }
 
 struct Run<'a> {

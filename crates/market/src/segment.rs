@@ -16,6 +16,10 @@ const JOINED: usize = 40;
 
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
+    #[expect(
+        clippy::vec_box,
+        reason = "a block is 1.4 kB, and the list is moved when one is split"
+    )]
     blocks: Vec<Box<Block>>,
     /// The first key of each block.
     firsts: Vec<Key>,

@@ -7,7 +7,7 @@ use api::{ApiConfig, AppState};
 use chain::ReadClient;
 use domain::time::Seconds;
 use market::{Listing, generate::Generator};
-use store::{Store, listings};
+use store::listings;
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{BenchError, Server, server::WEIR};
@@ -21,7 +21,6 @@ const READ_WITHIN: Duration = Duration::from_secs(300);
 /// A market in the database, and a service that has read it.
 pub(crate) struct Filled {
     pub(crate) offers: u32,
-    pub(crate) store: Store,
     pub(crate) app: AppState,
     /// From the start of reading until the index is there.
     pub(crate) read_in: Duration,
@@ -108,14 +107,14 @@ impl Filled {
         let chain =
             ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(doing))?;
         let began = Instant::now();
-        let app = AppState::new(store.clone(), chain, ApiConfig::new(&url, 31_337), None);
+        let app = AppState::new(store, chain, ApiConfig::new(&url, 31_337), None);
         tokio::time::timeout(READ_WITHIN, app.catch_up_with_market())
             .await
             .map_err(BenchError::subject(doing))?
             .map_err(BenchError::subject(doing))?;
         let read_in = began.elapsed();
         let serving = Serving::start("bench-search", listener, api::router(app.clone()))?;
-        Ok(Self { offers, store, app, read_in, url, _server: serving })
+        Ok(Self { offers, app, read_in, url, _server: serving })
     }
 }
 

@@ -178,7 +178,13 @@ pub(super) fn id(kind: Kind, value: &Value) -> Result<Uuid, LanguageError> {
     let read = match kind {
         Kind::Provider => text.parse::<AccountId>().map(AccountId::uuid),
         Kind::Machine => text.parse::<MachineId>().map(MachineId::uuid),
-        _ => text.parse::<OfferId>().map(OfferId::uuid),
+        Kind::Offer
+        | Kind::Model
+        | Kind::Region
+        | Kind::Rentable
+        | Kind::Number { .. }
+        | Kind::Choice { .. }
+        | Kind::Flag { .. } => text.parse::<OfferId>().map(OfferId::uuid),
     };
     read.map_err(|error| LanguageError::new(value.position, error.to_string()))
 }

@@ -108,7 +108,7 @@ proptest! {
     fn no_text_makes_it_fail_in_another_way(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let text = String::from_utf8_lossy(&bytes);
         if let Err(error) = parse(&text, &mut Query::default()) {
-            prop_assert!(error.position >= 1 && error.position <= text.chars().count() + 1);
+            prop_assert!(error.position >= 1 && error.position <= text.chars().count().saturating_add(1));
         }
     }
 
@@ -121,7 +121,7 @@ proptest! {
         ], 0..24)) {
         let text = words.concat();
         if let Err(error) = parse(&text, &mut Query::default()) {
-            prop_assert!(error.position >= 1 && error.position <= text.chars().count() + 1);
+            prop_assert!(error.position >= 1 && error.position <= text.chars().count().saturating_add(1));
         }
     }
 

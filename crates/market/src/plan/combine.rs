@@ -55,6 +55,7 @@ mod tests {
     use super::*;
 
     /// Every way, one machine after the other.
+    #[expect(clippy::arithmetic_side_effects, reason = "a test")]
     fn plainly(machines: &[Vec<Choice>], wanted: i32) -> Option<u64> {
         let Some((first, rest)) = machines.split_first() else {
             return (wanted == 0).then_some(0);

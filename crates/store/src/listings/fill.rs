@@ -97,11 +97,11 @@ async fn machines(
         &column(listings, |listing| int(listing.cpu_cores)),
         &column(listings, |listing| int(listing.ram_gb)),
         &column(listings, |listing| int(listing.disk_gb)),
-        &cuda as &[Option<i16>],
-        &known(|listing| listing.inet_up_mbps) as &[Option<i32>],
-        &known(|listing| listing.inet_down_mbps) as &[Option<i32>],
-        &known(|listing| listing.disk_mb_s) as &[Option<i32>],
-        &known(|listing| listing.pcie_mb_s) as &[Option<i32>],
+        &cuda as _,
+        &known(|listing| listing.inet_up_mbps) as _,
+        &known(|listing| listing.inet_down_mbps) as _,
+        &known(|listing| listing.disk_mb_s) as _,
+        &known(|listing| listing.pcie_mb_s) as _,
         &column(listings, |listing| i32::from(listing.ports)),
         &column(listings, |listing| listing.static_ip),
         &verification,
@@ -186,7 +186,7 @@ async fn offers(tx: &mut Connection, listings: &[Listing]) -> Result<(), StoreEr
         &column(listings, |listing| i64::from(listing.max_duration_s)),
         &column(listings, |listing| int(listing.notice_s)),
         &column(listings, |listing| listing.isolation.as_str().to_owned()),
-        &until as &[Option<i64>],
+        &until as _,
         &column(listings, |listing| i64::from(listing.updated_at)),
     )
     .execute(tx)
@@ -205,8 +205,8 @@ async fn reliability(tx: &mut Connection, listings: &[Listing]) -> Result<(), St
          FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[]) AS t (machine, score, ready, updated)
          WHERE score IS NOT NULL",
         &column(listings, |listing| listing.machine),
-        &score as &[Option<i32>],
-        &ready as &[Option<i32>],
+        &score as _,
+        &ready as _,
         &column(listings, |listing| i64::from(listing.updated_at)),
     )
     .execute(tx)
