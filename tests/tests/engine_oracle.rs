@@ -23,10 +23,8 @@ use store::{
     StoreError, TxError, feeds,
     tokens::{self, Token},
 };
-use tests::{
-    market::{Market, POL, people},
-    proxy::Proxy,
-};
+use testkit::RpcProxy;
+use tests::market::{Market, POL, people};
 
 const MAX_AGE: Seconds = Seconds(3_600);
 
@@ -191,10 +189,10 @@ async fn a_provider_that_lies_about_a_price_is_not_believed() {
     let scene = Scene::new().await;
     scene.settle().await;
     let (honest, liar) = (
-        Proxy::before(scene.market.chain.url()).await,
-        Proxy::before(scene.market.chain.url()).await,
+        RpcProxy::before(scene.market.chain.url(), 1).await.unwrap(),
+        RpcProxy::before(scene.market.chain.url(), 1).await.unwrap(),
     );
-    let urls = format!("{},{}", honest.url, liar.url);
+    let urls = format!("{},{}", honest.url(), liar.url());
     let client = chain::ReadClient::connect(&urls).unwrap();
     let oracle = Oracle::new(scene.market.store.clone(), client);
     liar.meddle(|method, _, result| {

@@ -218,9 +218,6 @@ macro_rules! offers {
     };
 }
 
-mod search;
-pub use search::{OfferPosition, OfferSearch, OfferSort, search};
-
 /// The offer with this id, whatever its state.
 ///
 /// # Errors

@@ -199,9 +199,11 @@ async fn reliability(tx: &mut Connection, listings: &[Listing]) -> Result<(), St
         column(listings, |listing| listing.reliability_bps.map(|bps| int(bps.into())));
     let ready: Vec<Option<i32>> = column(listings, |listing| listing.ready_p95_ms.map(int));
     sqlx::query!(
-        "INSERT INTO machine_reliability (machine_id, window_days, promised_s, good_s, starts, starts_ok, ready_p50_ms,
-                                          ready_p95_ms, interruptions, disputes_lost, score_bps, computed_at)
-         SELECT machine, 30, 2592000, 259 * score, 20, 20, ready, ready, 0, 0, score, to_timestamp(updated)
+        "INSERT INTO machine_reliability (machine_id, window_days, promised_s, good_s, idle_s, idle_good_s, rented_s,
+                                          rented_good_s, starts, starts_ok, ready_p50_ms, ready_p95_ms, interruptions,
+                                          disputes_lost, score_bps, as_of, computed_at)
+         SELECT machine, 30, 2592000, 259 * score, 2592000, 259 * score, 0, 0, 20, 20, ready, ready, 0, 0, score,
+                to_timestamp(updated), to_timestamp(updated)
          FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[]) AS t (machine, score, ready, updated)
          WHERE score IS NOT NULL",
         &column(listings, |listing| listing.machine),
