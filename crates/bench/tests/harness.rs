@@ -46,6 +46,8 @@ async fn a_short_run_reports_every_scenario() {
         "p4_jobs_claimed_and_done",
         "p2_booking_http",
         "p2_booking_http_shared",
+        "p9_settlements",
+        "p10_known_included",
         "p5_search_requests_per_cpu_s",
         "p6_search_unsatisfiable",
     ];
@@ -64,6 +66,7 @@ async fn a_short_run_reports_every_scenario() {
             "p3" => "p1_ledger_batch_100",
             "p5" => "axum_hello",
             "p6" => "postgresql",
+            "p9" | "p1" if name.starts_with("p9") || name.starts_with("p10") => "signed before",
             _ => "built-in",
         };
         assert!(row["peer"].as_str().unwrap().starts_with(beside));
