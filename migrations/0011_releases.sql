@@ -8,8 +8,5 @@ ALTER TABLE chain_intents
     ADD CONSTRAINT chain_intents_release
         CHECK (purpose <> 'release' OR COALESCE(jsonb_typeof(args -> 'until') = 'number', false));
 
--- Rentals that run already are asked about too. Not within the hour, in which workers of the version before may still
--- be there, who do not know this timer.
-INSERT INTO jobs (id, kind, rental_id, due_at)
-SELECT gen_random_uuid(), 'release', id, GREATEST(started_at + interval '1 day', now() + interval '1 hour')
-FROM rentals WHERE state IN ('active', 'interrupted') AND start_status = 'final';
+-- Rentals that run already get their timers from the new workers, hourly and not due within the hour: workers of the
+-- version before, who may start more of them meanwhile, do not know this kind.

@@ -208,7 +208,7 @@ impl ReadClient {
         let ask = |provider: DynProvider| async move {
             Ok(provider.get_transaction_count(account).block_id(at).await?)
         };
-        let (first, second) = self.fleet.ask_two(ask).await?;
+        let (first, second) = self.fleet.ask_two(Patience::QUESTION, ask).await?;
         if let Some(second) = second {
             return Ok((first == second).then_some(first));
         }

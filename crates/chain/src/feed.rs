@@ -10,7 +10,7 @@ use alloy::{
 };
 use domain::oracle::Round;
 
-use crate::{ChainError, ReadClient};
+use crate::{ChainError, ReadClient, fleet::Patience};
 
 sol! {
     function latestRoundData() external view
@@ -59,7 +59,9 @@ impl ReadClient {
         let at = BlockId::from(block);
         let told = self
             .fleet
-            .ask_two(|provider| async move { Ok(provider.call(request.clone()).block(at).await?) })
+            .ask_two(Patience::QUESTION, |provider| async move {
+                Ok(provider.call(request.clone()).block(at).await?)
+            })
             .await?;
         let (first, second) = told;
         if second.is_some_and(|second| second != first) {

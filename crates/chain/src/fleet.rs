@@ -100,8 +100,24 @@ impl Fleet {
         F: Fn(DynProvider) -> Fut,
         Fut: Future<Output = Result<T, ChainError>>,
     {
+        self.ask_within(Patience::QUESTION, question).await
+    }
+
+    /// As [`Fleet::ask`], within other bounds.
+    ///
+    /// # Errors
+    /// As [`Fleet::ask`].
+    pub(crate) async fn ask_within<T, F, Fut>(
+        &self,
+        patience: Patience,
+        question: F,
+    ) -> Result<T, ChainError>
+    where
+        F: Fn(DynProvider) -> Fut,
+        Fut: Future<Output = Result<T, ChainError>>,
+    {
         let order = self.order();
-        let answer = self.persist(&order, Patience::QUESTION, question).await?;
+        let answer = self.persist(&order, patience, question).await?;
         if answer.at == 0 || answer.after_trouble {
             self.prefer(order.get(answer.at));
         }
@@ -112,18 +128,22 @@ impl Fleet {
     ///
     /// # Errors
     /// As [`Fleet::ask`]; the last trouble if fewer than two answered.
-    pub(crate) async fn ask_two<T, F, Fut>(&self, question: F) -> Result<(T, Option<T>), ChainError>
+    pub(crate) async fn ask_two<T, F, Fut>(
+        &self,
+        patience: Patience,
+        question: F,
+    ) -> Result<(T, Option<T>), ChainError>
     where
         F: Fn(DynProvider) -> Fut,
         Fut: Future<Output = Result<T, ChainError>>,
     {
         let mut order = self.order();
-        let first = self.persist(&order, Patience::QUESTION, &question).await?;
+        let first = self.persist(&order, patience, &question).await?;
         if order.len() == 1 {
             return Ok((first.value, None));
         }
         order.remove(first.at);
-        let second = self.persist(&order, Patience::QUESTION, &question).await?;
+        let second = self.persist(&order, patience, &question).await?;
         Ok((first.value, Some(second.value)))
     }
 

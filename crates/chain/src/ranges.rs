@@ -11,7 +11,7 @@ use alloy::{
 };
 use domain::tx::BlockRef;
 
-use crate::{BlockHeader, ChainError, ReadClient, TxReceipt, receipt::Receipt};
+use crate::{BlockHeader, ChainError, ReadClient, TxReceipt, fleet::Patience, receipt::Receipt};
 
 /// Headers in one request. Nodes take 100 calls at most in a batch; where the answer is too large for one, fewer are
 /// asked for.
@@ -72,7 +72,7 @@ impl ReadClient {
         let filter = Filter::new().from_block(from).to_block(to).address(address);
         let filter = &filter;
         let ask = |provider: DynProvider| async move { Ok(provider.get_logs(filter).await?) };
-        let (logs, other) = self.fleet.ask_two(ask).await?;
+        let (logs, other) = self.fleet.ask_two(Patience::WORK, ask).await?;
         match other {
             Some(other) if !same(&logs, &other) => Err(ChainError::Unavailable(format!(
                 "two endpoints tell different logs of the blocks {from} to {to}: {} and {}",
@@ -116,10 +116,13 @@ impl ReadClient {
         let ask = |provider: DynProvider| async move {
             let found: Option<Receipt> =
                 provider.raw_request("eth_getTransactionReceipt".into(), (hash,)).await?;
-            Ok(found.and_then(|receipt| {
-                let block = receipt.block()?;
-                Some((TxReceipt::from(receipt), block))
-            }))
+            let Some(found) = found else { return Ok(None) };
+            let (block, receipt) = (found.block(), TxReceipt::from(found));
+            if receipt.hash != hash {
+                let other = receipt.hash;
+                return Err(ChainError::Nonsense(format!("the receipt of {other} for {hash}")));
+            }
+            Ok(block.map(|block| (receipt, block)))
         };
         self.fleet.ask(ask).await
     }

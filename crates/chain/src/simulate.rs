@@ -10,7 +10,7 @@ use domain::time::UnixSeconds;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{ChainError, ReadClient};
+use crate::{ChainError, ReadClient, fleet::Patience};
 
 /// What a call would come to.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ impl ReadClient {
         R: DeserializeOwned + Send + Sync + Unpin + std::fmt::Debug + 'static,
     {
         self.fleet
-            .ask(|provider| {
+            .ask_within(Patience::WORK, |provider| {
                 let parameters = parameters.clone();
                 async move { Ok(provider.raw_request(method.into(), parameters).await?) }
             })

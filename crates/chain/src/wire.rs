@@ -1,13 +1,16 @@
 //! Sending. The same bytes go to every endpoint at once: a transaction is known to the chain as soon as one node
 //! has it, and a node that drops it or sleeps costs nothing.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use alloy::providers::{DynProvider, Provider};
 use tokio::sync::mpsc;
 
 use crate::{
-    ChainError, ReadClient, SendOutcome, classify,
+    ChainError, ReadClient, Refused, SendOutcome, classify,
     fleet::{Endpoint, Patience},
 };
 
@@ -58,14 +61,27 @@ impl Wire {
 
     async fn send_to(&self, endpoint: &Arc<Endpoint>, raw: &[u8]) -> SendOutcome {
         let only = std::slice::from_ref(endpoint);
+        let begun = &AtomicUsize::new(0);
         let send = |provider: DynProvider| async move {
+            begun.fetch_add(1, Ordering::Relaxed);
             // what comes back would watch for the transaction: the watcher does that
             provider.send_raw_transaction(raw).await.map(drop).map_err(ChainError::from)
         };
         match self.client.fleet.persist(only, Patience::SEND, send).await {
             Ok(_) => SendOutcome::Accepted,
-            Err(error) => classify(&error),
+            Err(error) => alone(classify(&error), begun.load(Ordering::Relaxed)),
         }
+    }
+}
+
+/// What a refusal is worth after so many tries at one endpoint: one that had no answer may have been taken, unless the
+/// number is used.
+fn alone(outcome: SendOutcome, tries: usize) -> SendOutcome {
+    match outcome {
+        SendOutcome::Refused(why) if tries > 1 && why != Refused::NonceTooLow => {
+            SendOutcome::Unknown(format!("{why:?}, after a try without an answer"))
+        }
+        outcome => outcome,
     }
 }
 
@@ -97,7 +113,16 @@ fn combine(outcomes: &[SendOutcome]) -> SendOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Refused;
+
+    #[test]
+    fn a_refusal_after_a_try_without_an_answer_says_nothing_unless_the_number_is_used() {
+        let poor = SendOutcome::Refused(Refused::PoorSigner);
+        let low = SendOutcome::Refused(Refused::NonceTooLow);
+        assert_eq!(alone(poor.clone(), 1), poor);
+        assert!(matches!(alone(poor, 2), SendOutcome::Unknown(_)));
+        assert_eq!(alone(low.clone(), 2), low);
+        assert_eq!(alone(SendOutcome::Accepted, 2), SendOutcome::Accepted);
+    }
 
     #[test]
     fn every_line_of_the_table_holds() {

@@ -20,6 +20,7 @@ use crate::EngineError;
 
 mod release;
 mod silence;
+use release::Untimed;
 use silence::Silence;
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -32,6 +33,7 @@ const RETRY: Seconds = Seconds(2);
 pub struct Conductor {
     store: Store,
     silence: Silence,
+    untimed: Untimed,
 }
 
 /// What a due timer comes to.
@@ -48,8 +50,8 @@ impl Conductor {
     /// A conductor over the store's queue.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let silence = Silence::new(store.clone());
-        Self { store, silence }
+        let (silence, untimed) = (Silence::new(store.clone()), Untimed::new(store.clone()));
+        Self { store, silence, untimed }
     }
 
     /// Runs every due timer once, and looks for rentals that have fallen silent. Returns how many of both.
@@ -71,7 +73,9 @@ impl Conductor {
                 }
             }
         }
-        Ok(due.len().saturating_add(self.silence.look().await?))
+        let silent = self.silence.look().await?;
+        self.untimed.look().await?;
+        Ok(due.len().saturating_add(silent))
     }
 
     async fn run_alone(&self, job: &Job) -> Result<(), EngineError> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alloy::eips::BlockNumberOrTag;
 use chain::{BlockHeader, ChainError, ReadClient};
-use store::{Store, TxError, blocks, txs};
+use store::{Store, StoreError, TxError, blocks, txs};
 
 use crate::{EngineError, Site, carried, final_events};
 use page::Page;
@@ -134,8 +134,7 @@ impl Watcher {
             let Some(first) = first else {
                 return Ok(Next::Nothing);
             };
-            self.append(first).await?;
-            return Ok(Next::Appended);
+            return self.append(first).await;
         };
         let number = tip.number.saturating_add(1);
         let next = self.client.header(BlockNumberOrTag::Number(number)).await?;
@@ -146,8 +145,7 @@ impl Watcher {
             && next.parent_hash == tip.hash
         {
             self.behind.store(0, Ordering::Relaxed);
-            self.append(next).await?;
-            return Ok(Next::Appended);
+            return self.append(next).await;
         }
         // No child of our tip: either there is none yet, or our tip has left the chain.
         match self.client.header(BlockNumberOrTag::Number(tip.number)).await? {
@@ -179,19 +177,21 @@ impl Watcher {
         }
     }
 
-    async fn append(&self, header: BlockHeader) -> Result<(), EngineError> {
+    /// Nothing if another worker's watcher was faster.
+    async fn append(&self, header: BlockHeader) -> Result<Next, EngineError> {
         let page = Page::read(&self.client, &self.site, &self.store, &header).await?;
-        self.keep(vec![page]).await
+        Ok(if self.keep(vec![page]).await? { Next::Appended } else { Next::Nothing })
     }
 
-    /// Keeps blocks with all that follows from them, in one transaction.
-    async fn keep(&self, pages: Vec<Page>) -> Result<(), EngineError> {
+    /// Keeps blocks with all that follows from them, in one transaction. False if another worker's watcher was faster.
+    async fn keep(&self, pages: Vec<Page>) -> Result<bool, EngineError> {
         let Some(last) = pages.last().map(|page| page.block.number) else {
-            return Ok(());
+            return Ok(true);
         };
         let now = self.store.now();
         let policy = self.store.policy().clone();
-        self.store
+        let kept = self
+            .store
             .write("append block", move |tx| {
                 let (pages, policy) = (pages.clone(), policy.clone());
                 Box::pin(async move {
@@ -207,10 +207,22 @@ impl Watcher {
                     Ok::<_, TxError<EngineError>>(())
                 })
             })
-            .await?;
+            .await;
+        match kept.map_err(EngineError::from) {
+            Err(EngineError::Store(error)) if is_of_another(&error) => {
+                tracing::debug!(block.number = last, "another worker has read this already");
+                return Ok(false);
+            }
+            kept => kept?,
+        }
         metrics::gauge!("weir_watcher_block").set(u32::try_from(last).unwrap_or(u32::MAX));
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Whether another worker has put a block at this height.
+fn is_of_another(error: &StoreError) -> bool {
+    ["chain_blocks_pkey", "chain_blocks_hash_key"].iter().any(|name| error.is_conflict_on(name))
 }
 
 /// The chain's errors aside: for whatever does not need this answer.

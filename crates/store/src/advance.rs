@@ -90,7 +90,11 @@ pub async fn apply(
     save(tx, id, &step.next, now).await?;
     let rental = rentals::lock(tx, id).await?.ok_or(AdvanceError::Missing)?;
     if before.state == RentalState::Active && step.next.state != RentalState::Active {
-        intents::drop_release(tx, id, "the rental is not active any more").await?;
+        let dropped = intents::drop_release(tx, id, "the rental is not active any more").await?;
+        if dropped && step.next.state == RentalState::Interrupted {
+            // it may come back, and is not to wait a whole interval then
+            write_effect(tx, policy, &rental, Effect::ArmReleaseAgain, now).await?;
+        }
     }
     for effect in &step.effects {
         write_effect(tx, policy, &rental, *effect, now).await?;

@@ -272,7 +272,7 @@ pub async fn drop_queued(
     Ok(())
 }
 
-/// Drops the queued release of a rental that is not running well any more.
+/// Drops the queued release of a rental that is not running well any more. True if there was one.
 ///
 /// # Errors
 /// The database's.
@@ -280,8 +280,8 @@ pub async fn drop_release(
     tx: &mut Connection,
     rental: RentalId,
     why: &str,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    let dropped = sqlx::query!(
         "UPDATE chain_intents SET state = 'refused', last_error = $2
          WHERE rental_id = $1 AND purpose = 'release' AND state = 'queued'",
         rental.uuid(),
@@ -289,7 +289,7 @@ pub async fn drop_release(
     )
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(dropped.rows_affected() > 0)
 }
 
 /// The chain steps of a rental, in order.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use domain::{
     id::{JobId, RentalId},
-    time::{UnixMillis, UnixSeconds},
+    time::{Seconds, UnixMillis, UnixSeconds},
 };
 use time::OffsetDateTime;
 
@@ -129,6 +129,34 @@ pub async fn schedule_if_none(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Sets the release timer of every running rental that never had one and has a deposit for longer than an interval and
+/// its holdback: `every` seconds after its start, and not before `earliest`. Returns how many.
+///
+/// # Errors
+/// The database's.
+pub async fn arm_releases(
+    tx: &mut Connection,
+    every: Seconds,
+    earliest: UnixSeconds,
+) -> Result<u64, StoreError> {
+    let armed = sqlx::query!(
+        "INSERT INTO jobs (id, kind, rental_id, due_at)
+         SELECT gen_random_uuid(), 'release', r.id,
+                GREATEST(r.started_at + make_interval(secs => $1::bigint), $2)
+         FROM rentals r JOIN quotes q ON q.id = r.quote_id
+         WHERE r.state IN ('active', 'interrupted') AND r.start_status = 'final'
+           AND r.locked * 3600 >= q.price_per_hour * ($1::bigint + q.holdback_s)
+           AND NOT EXISTS (SELECT FROM jobs j WHERE j.rental_id = r.id AND j.kind = 'release')
+         ORDER BY r.id
+         ON CONFLICT (rental_id, kind) WHERE done_at IS NULL DO NOTHING",
+        i64::from(every.get()),
+        ts(earliest)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(armed.rows_affected())
 }
 
 /// Closes every open timer of a rental that has ended.

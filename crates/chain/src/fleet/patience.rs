@@ -1,8 +1,9 @@
 //! How long a question is asked. A try that fails is followed by another within milliseconds, and one whose answer is
 //! late by a second one beside it: whichever answers first is believed. So a node that fails or hangs now and then
-//! costs milliseconds, not a tick of a loop.
+//! costs milliseconds, not a tick of a loop. A refusal ends the question only where no other try is under way: one of
+//! several may come from a node that is behind.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use alloy::providers::DynProvider;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -15,6 +16,8 @@ use crate::ChainError;
 /// 320 ms.
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
+/// Most tries that are under way at one endpoint at a time: one, and one beside it that is late.
+const AT_ONE: usize = 2;
 
 /// Bounds on the tries of one question.
 #[derive(Clone, Copy, Debug)]
@@ -23,18 +26,35 @@ pub(crate) struct Patience {
     tries: usize,
     /// The question is given up after this, whatever is still under way.
     total: Duration,
+    /// Whether there may be a try beside one that is late.
+    beside: bool,
 }
 
 impl Patience {
     /// A question. Where 43 of 100 tries fail, six leave one question in 160 without an answer.
-    pub(crate) const QUESTION: Self = Self { tries: 6, total: Duration::from_secs(8) };
+    pub(crate) const QUESTION: Self =
+        Self { tries: 6, total: Duration::from_secs(8), beside: true };
+    /// A question that is much work for a node, which a second one beside it would double.
+    pub(crate) const WORK: Self = Self { beside: false, ..Self::QUESTION };
     /// Bytes to send: the lane sends them again soon anyway, and others wait behind them.
-    pub(crate) const SEND: Self = Self { tries: 3, total: Duration::from_secs(5) };
+    pub(crate) const SEND: Self = Self { tries: 3, total: Duration::from_secs(5), beside: true };
     /// A second opinion, for which all wait.
-    pub(crate) const WITNESS: Self = Self { tries: 4, total: Duration::from_secs(2) };
+    pub(crate) const WITNESS: Self = Self { tries: 4, total: Duration::from_secs(2), beside: true };
 
     fn tries(self, endpoints: usize) -> usize {
         if endpoints == 0 { 0 } else { self.tries.max(endpoints) }
+    }
+
+    /// Who is asked next after these tries, by its place: in turn, but for those that have enough under way.
+    fn turn(self, endpoints: usize, tries: &[Try]) -> Option<usize> {
+        let running = |at| tries.iter().filter(|one| one.runs && at == one.at).count();
+        if tries.len() >= self.tries(endpoints)
+            || (!self.beside && tries.iter().any(|one| one.runs))
+        {
+            return None;
+        }
+        let after = tries.last().map_or(0, |one| one.at.saturating_add(1));
+        (0..endpoints).cycle().skip(after).take(endpoints).find(|at| running(*at) < AT_ONE)
     }
 }
 
@@ -53,13 +73,15 @@ struct Try {
     at: usize,
     /// Its answer is late from then on.
     late: Instant,
+    runs: bool,
 }
 
 impl Fleet {
     /// Asks these endpoints in turn until one answers.
     ///
     /// # Errors
-    /// The first answer that is an error of the question; the last trouble if no endpoint answered in time.
+    /// The first answer that is an error of the question, if none of the tries that were under way then succeeds in its
+    /// time; the last trouble if no endpoint answered in time.
     pub(crate) async fn persist<T, F, Fut>(
         &self,
         order: &[Arc<Endpoint>],
@@ -75,44 +97,63 @@ impl Fleet {
             return Ok(Answer { at: 0, value, after_trouble: false });
         }
         let begun = Instant::now();
-        let end = after(begun, patience.total);
-        let mut trouble = None;
-        let mut turns = order.iter().enumerate().cycle().take(patience.tries(order.len()));
-        let (mut waiting, mut next) = (turns.next(), begun);
+        let (mut end, mut next) = (after(begun, patience.total), begun);
+        let (mut trouble, mut refusal) = (None, None);
         let (mut running, mut tries) = (FuturesUnordered::new(), Vec::<Try>::new());
         loop {
-            if running.is_empty() && waiting.is_none() {
+            let turn = match refusal {
+                None => patience.turn(order.len(), &tries),
+                Some(_) => None,
+            };
+            let turn = turn.and_then(|at| Some((at, order.get(at)?)));
+            if running.is_empty() && turn.is_none() {
                 break;
             }
             tokio::select! {
                 biased;
                 Some((number, answer)) = running.next(), if !running.is_empty() => match answer {
                     Ok(value) => {
-                        let at = tries.get(number).map_or(0, |one: &Try| one.at);
-                        mark_late(order, &tries, at);
+                        let at = ended(&mut tries, number);
+                        for endpoint in late(order, &tries, Some(at)) {
+                            endpoint.note_overtaken();
+                        }
                         return Ok(Answer { at, value, after_trouble: trouble.is_some() });
                     }
                     Err(error) if can_change(&error) => {
+                        ended(&mut tries, number);
                         trouble = Some(error);
                         next = next.min(after(Instant::now(), pause(tries.len(), order.len())));
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        // the others have the time that they were given
+                        ended(&mut tries, number);
+                        refusal.get_or_insert(error);
+                        end = tries.iter().map(|one| one.late).max().map_or(end, |late| end.min(late));
+                    }
                 },
-                () = sleep_until(next), if waiting.is_some() => {
-                    let Some((at, endpoint)) = waiting else { break };
+                () = sleep_until(next), if turn.is_some() => {
+                    let Some((at, endpoint)) = turn else { break };
                     let number = tries.len();
                     // each further one beside those that are late has twice the time
                     let late = endpoint.late_after().saturating_mul(1 << number.min(4));
                     next = after(Instant::now(), late);
-                    tries.push(Try { at, late: next });
+                    tries.push(Try { at, late: next, runs: true });
                     let asked = self.ask_one(endpoint, question(endpoint.provider.clone()));
                     running.push(async move { (number, asked.await) });
-                    waiting = turns.next();
                 }
-                () = sleep_until(end) => break,
+                () = sleep_until(end) => {
+                    let silent = ChainError::Unavailable("its answers do not come".to_owned());
+                    for endpoint in late(order, &tries, None) {
+                        match refusal {
+                            None => endpoint.note(Some(&silent)),
+                            Some(_) => endpoint.note_overtaken(),
+                        }
+                    }
+                    break;
+                }
             }
         }
-        Err(trouble.unwrap_or_else(|| match order {
+        Err(refusal.or(trouble).unwrap_or_else(|| match order {
             [] => ChainError::Unavailable("no RPC endpoint".to_owned()),
             _ => ChainError::Unavailable(format!("no answer within {:?}", patience.total)),
         }))
@@ -132,14 +173,27 @@ fn pause(begun: usize, endpoints: usize) -> Duration {
     }
 }
 
-/// Notes which endpoints another overtook after their time was over.
-fn mark_late(order: &[Arc<Endpoint>], tries: &[Try], answered: usize) {
+/// Notes that this try is over; returns whom it asked.
+fn ended(tries: &mut [Try], number: usize) -> usize {
+    tries.get_mut(number).map_or(0, |one| {
+        one.runs = false;
+        one.at
+    })
+}
+
+/// Those whose answer to a try is late now, each once; not who answered another.
+fn late<'a>(
+    order: &'a [Arc<Endpoint>],
+    tries: &[Try],
+    answered: Option<usize>,
+) -> impl Iterator<Item = &'a Arc<Endpoint>> {
     let now = Instant::now();
-    for one in tries.iter().filter(|one| one.at != answered && one.late <= now) {
-        if let Some(endpoint) = order.get(one.at) {
-            endpoint.note_overtaken();
-        }
-    }
+    let late: BTreeSet<usize> = tries
+        .iter()
+        .filter(|one| one.runs && one.late <= now && Some(one.at) != answered)
+        .map(|one| one.at)
+        .collect();
+    late.into_iter().filter_map(|at| order.get(at))
 }
 
 fn after(moment: Instant, wait: Duration) -> Instant {
@@ -165,6 +219,26 @@ mod tests {
         assert_eq!(Patience::QUESTION.tries(1), 6);
         assert_eq!(Patience::QUESTION.tries(8), 8);
         assert_eq!(Patience::QUESTION.tries(0), 0);
+    }
+
+    #[test]
+    fn two_tries_at_most_are_under_way_at_one_endpoint_and_one_where_it_is_work() {
+        let now = Instant::now();
+        let tries = |ran: &[(usize, bool)]| -> Vec<Try> {
+            ran.iter().map(|(at, runs)| Try { at: *at, late: now, runs: *runs }).collect()
+        };
+        let turn = |endpoints, ran: &[(usize, bool)]| {
+            let tries = tries(ran);
+            (Patience::QUESTION.turn(endpoints, &tries), Patience::WORK.turn(endpoints, &tries))
+        };
+        assert_eq!(turn(0, &[]), (None, None));
+        assert_eq!(turn(1, &[]), (Some(0), Some(0)));
+        assert_eq!(turn(1, &[(0, true)]), (Some(0), None));
+        assert_eq!(turn(1, &[(0, true), (0, true)]), (None, None));
+        assert_eq!(turn(1, &[(0, true), (0, false)]), (Some(0), None));
+        assert_eq!(turn(2, &[(0, false)]), (Some(1), Some(1)));
+        assert_eq!(turn(2, &[(0, true), (1, false), (0, true), (1, false)]), (Some(1), None));
+        assert_eq!(turn(1, &[(0, false); 6]), (None, None), "all tries are used up");
     }
 
     #[test]

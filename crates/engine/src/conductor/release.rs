@@ -1,4 +1,6 @@
-//! Whether a rental that runs is to be paid for up to now.
+//! Whether a rental that runs is to be paid for up to now, and timers that were never set.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{
     billing::auto_stop_second,
@@ -7,10 +9,57 @@ use domain::{
     time::{Seconds, UnixSeconds},
 };
 use store::{
-    Connection, Policy, StoreError, advance, blocks, intents, quotes, readings, rentals::Rental,
+    Connection, Policy, Store, StoreError, TxError, advance, blocks, intents, jobs, quotes,
+    readings, rentals::Rental,
 };
 
 use super::Due;
+use crate::EngineError;
+
+/// Between two looks at rentals without a timer, and before a timer is looked at while nothing is released.
+const RARELY: Seconds = Seconds(3_600);
+
+/// Rentals whose timer was never set: their start was seen by a worker of the version before, or while nothing was
+/// released.
+pub(super) struct Untimed {
+    store: Store,
+    next: AtomicU64,
+}
+
+impl Untimed {
+    pub(super) const fn new(store: Store) -> Self {
+        Self { store, next: AtomicU64::new(0) }
+    }
+
+    /// Once an hour sets the timers that are missing. They come due an hour later at the earliest: a worker of the version
+    /// before, which may still be there, does not know them.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(super) async fn look(&self) -> Result<(), EngineError> {
+        let now = self.store.now().seconds();
+        let (next, later) =
+            (UnixSeconds(self.next.load(Ordering::Relaxed)), now.saturating_plus(RARELY));
+        let every = self.store.policy().release_every;
+        // a next look beyond the longest wait was set before the clock went back
+        if every == Seconds::ZERO || (now < next && next <= later) {
+            return Ok(());
+        }
+        let count = self
+            .store
+            .write("arm releases", move |tx| {
+                Box::pin(async move {
+                    Ok::<_, TxError<EngineError>>(jobs::arm_releases(tx, every, later).await?)
+                })
+            })
+            .await?;
+        if count > 0 {
+            tracing::info!(count, "rentals that had no timer are paid on the way from now on");
+        }
+        self.next.store(later.get(), Ordering::Relaxed);
+        Ok(())
+    }
+}
 
 /// Looks at the evidence under the rental's lock, so that it stays as it is until the call is queued.
 ///
@@ -26,9 +75,13 @@ pub(super) async fn look(
     let interrupted = progress.state == RentalState::Interrupted;
     let runs = interrupted || progress.state == RentalState::Active;
     let started = progress.started_at.filter(|_| runs && progress.start == StartStatus::Final);
-    let Some(started) = started.filter(|_| policy.release_every > Seconds::ZERO) else {
+    let Some(started) = started else {
         return Ok(Due::Settled);
     };
+    if policy.release_every == Seconds::ZERO {
+        // until somebody wants it again
+        return Ok(Due::Later(now.saturating_plus(RARELY)));
+    }
     let quote = quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
     let funded_until = started.saturating_plus(auto_stop_second(rental.locked, quote.rate));
     if now.saturating_plus(quote.holdback) > funded_until {

@@ -133,7 +133,8 @@ impl Lane {
     async fn fill_gaps(&self, lease: Lease, next: u64) -> Result<(), EngineError> {
         let gaps = {
             let mut connection = self.store.read().await?;
-            txs::gap_below(&mut connection, self.address(), next, PER_TICK).await?
+            let now = self.store.now();
+            txs::gap_below(&mut connection, self.address(), next, PER_TICK, now).await?
         };
         for gap in gaps {
             match gap.raw {

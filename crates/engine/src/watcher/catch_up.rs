@@ -100,7 +100,9 @@ impl Watcher {
             match self.client.logs_between((from, to), self.site.escrow).await {
                 Ok(logs) => {
                     let pages = self.pages((from, to), parent, &logs, own).await?;
-                    self.keep(pages).await?;
+                    if !self.keep(pages).await? {
+                        return Ok(None);
+                    }
                     self.range.store(size.saturating_mul(2).min(LARGEST_RANGE), Ordering::Relaxed);
                     tracing::info!(from, to, logs = logs.len(), "caught up on a range of blocks");
                     return Ok(Some(to.saturating_sub(from).saturating_add(1)));

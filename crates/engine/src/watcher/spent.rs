@@ -61,18 +61,19 @@ impl Watcher {
                     continue;
                 }
             };
-            all.extend(self.look_for(signer, next, number).await?);
+            all.push(self.look_for(signer, next, number).await?);
         }
         Ok(all)
     }
 
-    /// Looks for our own bytes before their numbers are given up. `None` if the nonce cannot be true, or nobody says.
+    /// Looks for our own bytes before their numbers are given up. Where nobody says where a transaction is, or a node has
+    /// it, this one waits, and keeps no other.
     async fn look_for(
         &self,
         signer: Address,
         next: u64,
         number: u64,
-    ) -> Result<Option<Spent>, EngineError> {
+    ) -> Result<Spent, EngineError> {
         let open = {
             let mut connection = self.store.read().await?;
             txs::open_below(&mut connection, signer, next, LOOKED_FOR).await?
@@ -85,17 +86,15 @@ impl Watcher {
                     tracing::warn!(tx.id = %id, block.number = fact.block.number, "a node left out the receipt of this transaction; found by its hash");
                     spent.missed.push((id, fact));
                 }
+                // two endpoints say that another took its number: what a pool keeps is dead
+                Ok(Whereabouts::Waiting) if self.client.endpoints() > 1 => spent.lost.push(id),
                 Ok(Whereabouts::In(_) | Whereabouts::Waiting) => {
                     tracing::warn!(tx.id = %id, %signer, next, "a node says that the number of this transaction is spent, and has the transaction; not believed");
-                    return Ok(None);
                 }
-                Err(error) => {
-                    tracing::debug!(%error, "nobody says where {id} is");
-                    return Ok(None);
-                }
+                Err(error) => tracing::debug!(%error, "nobody says where {id} is"),
             }
         }
-        Ok(Some(spent))
+        Ok(spent)
     }
 
     async fn whereabouts(&self, attempts: &[B256]) -> Result<Whereabouts, chain::ChainError> {
@@ -103,6 +102,8 @@ impl Watcher {
             if let Some((receipt, block)) = self.client.receipt_of(*hash).await? {
                 return Ok(Whereabouts::In(mined(&receipt, block)));
             }
+        }
+        for hash in attempts {
             if self.client.has_transaction(*hash).await? {
                 return Ok(Whereabouts::Waiting);
             }
@@ -123,5 +124,12 @@ pub(super) async fn record_missed(
     if ours.is_some_and(|ours| ours.hash != fact.block.hash) {
         return Ok(());
     }
-    txs::mined_if_open(tx, id, fact, now).await
+    match txs::mined_if_open(tx, id, fact, now).await {
+        // our own rule refuses it: the others are recorded all the same
+        Err(StoreError::Corrupt(error)) => {
+            tracing::warn!(tx.id = %id, %error, "a transaction that was found in a block cannot be recorded");
+            Ok(())
+        }
+        done => done,
+    }
 }

@@ -25,7 +25,7 @@ pub struct Carried {
 }
 
 /// Hands intents to a transaction that is signed at `now`. False if one of them is no longer queued, or a release whose
-/// time is over: then the transaction must not be made either.
+/// time is over, by our clock or the chain's: then the transaction must not be made either.
 ///
 /// # Errors
 /// The database's.
@@ -38,7 +38,8 @@ pub async fn sent(
     let done = sqlx::query!(
         "UPDATE chain_intents SET state = 'sent', tx_id = $2, last_error = NULL
          WHERE id = ANY($1) AND state = 'queued'
-           AND (purpose <> 'release' OR to_timestamp((args ->> 'until')::bigint) > $3)",
+           AND (purpose <> 'release' OR to_timestamp((args ->> 'until')::bigint) > GREATEST($3,
+                (SELECT timestamp FROM chain_blocks ORDER BY number DESC LIMIT 1)))",
         intents,
         carrier.uuid(),
         ts_millis(now)?

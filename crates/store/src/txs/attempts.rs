@@ -13,7 +13,7 @@ use sqlx::types::BigDecimal;
 use super::{advance, state_of};
 use crate::{
     Connection, StoreError,
-    convert::{hash, seconds, ts_millis},
+    convert::{hash, seconds, ts, ts_millis},
 };
 
 /// Signed bytes to store.
@@ -101,8 +101,8 @@ pub async fn store_attempt(
     advance(tx, id, TxEvent::Sign, now).await
 }
 
-/// Transactions whose bytes should be sent now, lowest nonce first. Not those of a release whose time is over: what spends
-/// its number then is a no-op.
+/// Transactions whose bytes should be sent now, lowest nonce first. Not those of a release whose time is over, by our clock
+/// or the chain's: what spends its number then is a no-op.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -122,7 +122,8 @@ pub async fn due_to_send(
              AND (a.noop OR NOT EXISTS (
                      SELECT FROM chain_intents i
                      WHERE i.tx_id = t.id AND i.state = 'sent' AND i.purpose = 'release'
-                       AND to_timestamp((i.args ->> 'until')::bigint) <= $2))
+                       AND to_timestamp((i.args ->> 'until')::bigint) <= GREATEST($2,
+                           (SELECT timestamp FROM chain_blocks ORDER BY number DESC LIMIT 1))))
            ORDER BY t.nonce LIMIT $3"#,
         signer.as_slice(),
         ts_millis(now)?,
@@ -177,7 +178,8 @@ pub async fn broadcast(
 }
 
 /// Transactions of a signer that are in no block though their newest attempt is older than `before`, or was refused with
-/// one of these words; lowest nonce first. `now` decides which releases have come too late.
+/// one of these words, or it is a release that comes too late; lowest nonce first. `now` decides what is too late, or the
+/// newest block's time if that is later.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -189,25 +191,29 @@ pub async fn stuck(
     limit: i64,
 ) -> Result<Vec<Stuck>, StoreError> {
     sqlx::query!(
-        r#"SELECT t.id, t.nonce, a.raw AS "raw!", a.max_fee AS "max_fee!", a.tip AS "tip!",
+        r#"WITH clock AS (
+               SELECT GREATEST($5, (SELECT timestamp FROM chain_blocks ORDER BY number DESC LIMIT 1)) AS now)
+           SELECT t.id, t.nonce, a.raw AS "raw!", a.max_fee AS "max_fee!", a.tip AS "tip!",
                   a.noop AS "noop!", a.created_at AS "signed_at!", t.refusal,
                   EXISTS (SELECT FROM chain_intents i JOIN rentals r ON r.id = i.rental_id
                           WHERE i.tx_id = t.id AND i.state = 'sent' AND r.state NOT IN
                           ('settled', 'expired', 'cancelled', 'refunded', 'resolved'))
-                  AND NOT EXISTS (SELECT FROM chain_intents i
-                          WHERE i.tx_id = t.id AND i.state = 'sent' AND i.purpose = 'release'
-                            AND (i.args ->> 'until')::bigint <= $5) AS "wanted!"
+                  AND NOT late.late AS "wanted!"
            FROM chain_txs t
            CROSS JOIN LATERAL (SELECT raw, max_fee, tip, noop, created_at FROM chain_tx_attempts
                                WHERE tx_id = t.id ORDER BY attempt DESC LIMIT 1) a
+           CROSS JOIN LATERAL (SELECT EXISTS (
+                   SELECT FROM chain_intents i, clock
+                   WHERE i.tx_id = t.id AND i.state = 'sent' AND i.purpose = 'release'
+                     AND to_timestamp((i.args ->> 'until')::bigint) <= clock.now) AS late) late
            WHERE t.signer = $1 AND t.state IN ('signed', 'flying', 'void') AND t.block_number IS NULL
-             AND (a.created_at < $2 OR t.refusal = ANY($3))
+             AND (a.created_at < $2 OR t.refusal = ANY($3) OR (late.late AND NOT a.noop))
            ORDER BY t.nonce LIMIT $4"#,
         signer.as_slice(),
         ts_millis(before)?,
         refused,
         limit,
-        i64::try_from(now.get()).map_err(StoreError::corrupt)?
+        ts(now)?
     )
     .fetch_all(connection)
     .await?

@@ -47,7 +47,8 @@ pub async fn give_up(tx: &mut Connection, id: TxId, now: UnixMillis) -> Result<(
 }
 
 /// The first numbers, at most `limit`, that the chain waits for (`next_nonce` is its own next one) and that no
-/// transaction under way has.
+/// transaction under way has. Not those of a release whose time is over at `now` or in the newest block: they wait until
+/// we have read what became of the block that it was in.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -56,6 +57,7 @@ pub async fn gap_below(
     signer: Address,
     next_nonce: u64,
     limit: i64,
+    now: UnixMillis,
 ) -> Result<Vec<Gap>, StoreError> {
     sqlx::query!(
         r#"WITH lowest AS (
@@ -66,10 +68,15 @@ pub async fn gap_below(
                 generate_series($2::bigint, LEAST(lowest.nonce - 1, $2 + $3)) AS n(nonce)
            LEFT JOIN chain_txs t ON t.signer = $1 AND t.nonce = n.nonce
            LEFT JOIN chain_tx_attempts a ON a.hash = t.mined_attempt
+           WHERE NOT EXISTS (
+                   SELECT FROM chain_intents i WHERE i.tx_id = t.id AND i.purpose = 'release'
+                     AND to_timestamp((i.args ->> 'until')::bigint) <= GREATEST($4,
+                         (SELECT timestamp FROM chain_blocks ORDER BY number DESC LIMIT 1)))
            ORDER BY n.nonce LIMIT $3"#,
         signer.as_slice(),
         int(next_nonce)?,
-        limit
+        limit,
+        ts_millis(now)?
     )
     .fetch_all(connection)
     .await?
