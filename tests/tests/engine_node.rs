@@ -301,3 +301,52 @@ async fn a_late_word_about_a_final_transaction_changes_nothing() {
     let still = "SELECT count(*) FROM chain_txs WHERE state = 'final_ok'";
     assert_eq!(market.count(still).await, 1);
 }
+
+#[tokio::test]
+async fn what_one_nodes_pool_keeps_of_a_dead_transaction_does_not_keep_its_call() {
+    let mut market = Market::new().await;
+    let one = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    let two = RpcProxy::before(market.chain.url(), 1).await.unwrap();
+    market.engine = market.another(&format!("{},{}", one.url(), two.url())).await;
+    one.meddle(|method, params, result| {
+        if method == "eth_getTransactionByHash" && result.is_null() {
+            *result = json!({ "hash": params[0] });
+        }
+    });
+    let rental = with_a_close_on_paper(&market).await;
+    market.send(people::operator(), people::stranger(), Vec::new()).await;
+    market.until(&rental, RentalState::Settled).await;
+    market.settle_in().await;
+    assert!(one.calls("eth_getTransactionByHash") > 0, "it was asked");
+    assert_eq!(market.count(VOIDED).await, 1);
+    market.assert_divided(&rental, rental.parts(rental.deposit, 4)).await;
+}
+
+#[tokio::test]
+async fn two_watchers_in_step_fail_no_tick() {
+    let market = Market::new().await;
+    let other = market.another(market.chain.url()).await;
+    for _ in 0..3 {
+        for _ in 0..8 {
+            market.mine().await;
+        }
+        let (one, two) = tokio::join!(market.engine.watcher.tick(), other.watcher.tick());
+        one.unwrap();
+        two.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_receipt_of_another_transaction_is_no_answer() {
+    let (market, proxy) = behind_a_proxy().await;
+    let rental = market.running(POL).await;
+    let hash = market.steps(&rental).await[0].tx_hash.unwrap();
+    let client = chain::ReadClient::connect(proxy.url()).unwrap();
+    assert_eq!(client.receipt_of(hash).await.unwrap().unwrap().0.hash, hash);
+    proxy.meddle(|method, _, result| {
+        if method == "eth_getTransactionReceipt" {
+            result["transactionHash"] = json!(B256::repeat_byte(1));
+        }
+    });
+    assert!(matches!(client.receipt_of(hash).await, Err(ChainError::Nonsense(_))));
+}

@@ -535,3 +535,62 @@ async fn frozen_money_is_not_released() {
     assert_eq!(released(&market, &rentals[0]).await.len(), 1);
     assert!(released(&market, &rentals[1]).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_rental_whose_timer_was_never_set_gets_one_and_one_that_had_it_does_not() {
+    let (mut market, rentals) = running(2).await;
+    // an older worker saw the first one start; the other's question is settled
+    market.tamper("DELETE FROM jobs WHERE kind = 'release'").await;
+    restart(&mut market).await;
+    sqlx::query("INSERT INTO jobs (id, kind, rental_id, due_at, done_at) VALUES (gen_random_uuid(), 'release', $1, now(), now())")
+        .bind(rentals[1].id.uuid())
+        .execute(market.store.pool())
+        .await
+        .unwrap();
+    let now = market.now().get();
+    market.engine.conductor.tick().await.unwrap();
+    assert_eq!(due(&market, &rentals[0]).await, Some(now + 3_600), "not before the old are gone");
+    assert_eq!(due(&market, &rentals[1]).await, None);
+    // while nothing is released it waits
+    set_due(&market, &rentals[0], now).await;
+    let never = Policy { release_every: Seconds::ZERO, ..releasing() };
+    market.engine = market.another_under(never, market.chain.url()).await;
+    market.engine.conductor.tick().await.unwrap();
+    assert_eq!(due(&market, &rentals[0]).await, Some(now + 3_600));
+    assert_eq!(market.count(RELEASES).await, 0);
+}
+
+const NOOPS: &str = "SELECT count(*) FROM chain_tx_attempts WHERE noop";
+
+#[tokio::test]
+async fn a_release_is_late_by_the_chains_clock_too_and_given_up_at_once() {
+    let (market, rentals) = running(1).await;
+    signed(&market, &rentals).await;
+    market
+        .tamper(
+            "UPDATE chain_blocks SET timestamp = timestamp + interval '1 hour'
+             WHERE number = (SELECT max(number) FROM chain_blocks)",
+        )
+        .await;
+    assert_eq!(market.engine.lane.send_due().await.unwrap(), 0, "not sent");
+    assert_eq!(market.count(NOOPS).await, 0);
+    market.engine.lane.tick().await.unwrap();
+    assert_eq!(market.count(NOOPS).await, 1, "young as it is");
+    assert!(released(&market, &rentals[0]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_release_that_an_interruption_drops_is_asked_about_soon() {
+    let (market, rentals) = running(1).await;
+    let time = due(&market, &rentals[0]).await.unwrap();
+    run_until(&market, &rentals, time - 1).await;
+    market.pass(1).await;
+    speak(&market, &rentals).await;
+    market.engine.conductor.tick().await.unwrap();
+    assert_eq!(market.count(RELEASES).await, 1);
+    assert!(due(&market, &rentals[0]).await.unwrap() > market.now().get() + u64::from(EVERY / 2));
+    let last_good = market.now();
+    market.apply(&rentals[0], RentalEvent::EvidenceLost { last_good }).await;
+    assert_eq!(market.count(REFUSED).await, 1);
+    assert!(due(&market, &rentals[0]).await.unwrap() <= market.now().get() + 30);
+}
