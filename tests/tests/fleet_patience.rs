@@ -190,3 +190,39 @@ async fn bytes_are_sent_again_at_once_where_nobody_knows_and_only_there() {
     assert!(matches!(wire.send(&raw(2)).await, SendOutcome::Unknown(_)));
     assert_eq!(proxy.calls("eth_sendRawTransaction") - sent, 3);
 }
+
+#[tokio::test]
+async fn a_refusal_beside_a_try_that_is_only_late_is_not_the_answer() {
+    let chain = TestChain::start().await.unwrap();
+    let (one, two) = (before(&chain, 1).await, before(&chain, 2).await);
+    let client = warm(&format!("{},{}", one.url(), two.url())).await;
+    let delay_up_to = Duration::from_millis(300);
+    one.set(Faults { delay: 1_000, delay_up_to, ..Faults::default() });
+    two.refuse(|method, _| {
+        let asked = method == "eth_getBlockByNumber";
+        asked.then(|| json!({ "code": -32_000, "message": "header not found" }))
+    });
+    for _ in 0..12 {
+        client.head().await.unwrap();
+    }
+    assert!(two.calls("eth_getBlockByNumber") > 0, "it was asked, and refused");
+    // where nobody else answers, it is the answer, and soon
+    one.set(hang());
+    let begun = Instant::now();
+    assert!(matches!(client.head().await, Err(ChainError::Refused { .. })));
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_witness_that_hangs_soon_rests() {
+    let chain = TestChain::start().await.unwrap();
+    let (one, two) = (before(&chain, 1).await, before(&chain, 2).await);
+    let client = warm(&format!("{},{}", one.url(), two.url())).await;
+    two.set(hang());
+    for _ in 0..3 {
+        assert_eq!(client.each_hash_at(0).await.len(), 2);
+    }
+    let asked = two.requests();
+    assert_eq!(client.each_hash_at(0).await.len(), 1, "it rests");
+    assert_eq!(two.requests(), asked);
+}
