@@ -154,9 +154,9 @@ async fn due(market: &Market, rental: &Booked) -> Option<u64> {
 /// The releases of a rental by the chain's own word: seconds paid in all, and by each call.
 async fn released(market: &Market, rental: &Booked) -> Vec<u128> {
     let told = market.told(rental, "released").await;
-    let secs = told.iter().map(|event| match event {
-        EscrowEvent::Released { settled, .. } => u128::from(settled.get()),
-        other => panic!("{other:?}"),
+    let secs = told.iter().map(|event| {
+        let EscrowEvent::Released { settled, .. } = event else { panic!("{event:?}") };
+        u128::from(settled.get())
     });
     secs.collect()
 }

@@ -77,11 +77,11 @@ impl Wire {
 /// What a refusal is worth after so many tries at one endpoint: one that had no answer may have been taken, unless the
 /// number is used.
 fn alone(outcome: SendOutcome, tries: usize) -> SendOutcome {
-    match outcome {
-        SendOutcome::Refused(why) if tries > 1 && why != Refused::NonceTooLow => {
+    match &outcome {
+        SendOutcome::Refused(why) if tries > 1 && *why != Refused::NonceTooLow => {
             SendOutcome::Unknown(format!("{why:?}, after a try without an answer"))
         }
-        outcome => outcome,
+        SendOutcome::Accepted | SendOutcome::Unknown(_) | SendOutcome::Refused(_) => outcome,
     }
 }
 
