@@ -15,7 +15,7 @@ use domain::{
     metering::Interval,
     money::Amount,
     rental::{RentalEvent, RentalState, StartStatus},
-    time::{Seconds, UnixSeconds},
+    time::{Seconds, UnixMillis, UnixSeconds},
 };
 use escrow::{EscrowEvent, calldata};
 use serde_json::json;
@@ -24,6 +24,7 @@ use store::{
     ends::Side,
     jobs::{self, JobKind},
     readings::{self, Reading},
+    txs,
 };
 use testkit::DEV_KEYS;
 use tests::market::{Booked, Market, POL, people, policy};
@@ -593,4 +594,30 @@ async fn a_release_that_an_interruption_drops_is_asked_about_soon() {
     market.apply(&rentals[0], RentalEvent::EvidenceLost { last_good }).await;
     assert_eq!(market.count(REFUSED).await, 1);
     assert!(due(&market, &rentals[0]).await.unwrap() <= market.now().get() + 30);
+}
+
+#[tokio::test]
+async fn a_late_release_that_left_its_block_fills_no_gap() {
+    let (market, rentals) = running(1).await;
+    signed(&market, &rentals).await;
+    market.engine.lane.send_due().await.unwrap();
+    market.tick().await;
+    // the next number is under way
+    market
+        .tamper(
+            "INSERT INTO chain_txs (id, signer, nonce, to_address, calldata, gas_limit, state, next_send_at, created_at, updated_at)
+             SELECT gen_random_uuid(), signer, nonce + 1, to_address, calldata, gas_limit, 'numbered', next_send_at, created_at, updated_at
+             FROM chain_txs ORDER BY nonce DESC LIMIT 1",
+        )
+        .await;
+    let nonce = market.count("SELECT max(nonce) - 1 FROM chain_txs").await;
+    let nonce = u64::try_from(nonce).unwrap();
+    let now = market.store.now();
+    let later = UnixMillis(now.get() + u64::from(HOLDBACK) * 1_000);
+    let signer = market.engine.lane.address();
+    let mut connection = market.store.read().await.unwrap();
+    let gaps = txs::gap_below(&mut connection, signer, nonce, 16, now).await.unwrap();
+    assert!(gaps.len() == 1 && gaps[0].raw.is_some(), "{gaps:?}");
+    let gaps = txs::gap_below(&mut connection, signer, nonce, 16, later).await.unwrap();
+    assert!(gaps.is_empty(), "{gaps:?}");
 }
