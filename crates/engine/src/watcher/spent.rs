@@ -1,6 +1,6 @@
 //! Numbers of ours that somebody else spent. A call whose number is gone is made anew, so that this is believed of no
-//! single answer: the nonce of a final block that two endpoints tell alike, or one at three looks, and no node that has
-//! our own bytes.
+//! single answer: the nonce of a final block that two endpoints tell alike, or one at three looks and no copy of our own
+//! bytes; and no block that has them.
 
 use std::time::Duration;
 
