@@ -309,11 +309,15 @@ async fn supply_and_prices_are_those_of_the_offers_and_deals() {
     assert_eq!(again.status, 304);
 
     // offline machines ask for nothing; the answer is new after ten seconds
+    // what a deal costs with disk in it is no price of a GPU
+    let disk = "ALTER TABLE quotes DISABLE TRIGGER USER; UPDATE quotes SET disk_gb = 1";
+    sqlx::raw_sql(disk).execute(world.store.pool()).await.unwrap();
     world.pass(31);
     world.heartbeat(&rigs[0].agent, &[]).await;
     let later = world.get("/v1/market/prices").send().await.ok(200);
     let asks = later["data"].as_array().unwrap().iter().find(|band| band["kind"] == "ask").unwrap();
     assert_eq!((&asks["n"], &asks["max"]["amount"]), (&json!(1), &json!("0.500000")));
+    assert!(later["data"].as_array().unwrap().iter().all(|band| band["kind"] == "ask"));
     let row = world.get("/v1/market/supply").send().await.ok(200)["data"][0].clone();
     assert_eq!((&row["listed"], &row["online"]), (&json!(8), &json!(2)));
 }
