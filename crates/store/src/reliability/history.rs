@@ -147,9 +147,9 @@ pub async fn history(
     }))
 }
 
-/// Its rentals' time, and how many rows that took. Of one that has paid no fee only the failures are in it: a rental
-/// between two hands of one owner costs nothing then, and must not be worth anything. A rental's time ends when it left service, by the timeline: an
-/// outage that ended it was promised time, too.
+/// Its rentals' time, and how many rows that took. A rental's time ends when it left service, by the timeline: an
+/// outage that ended it was promised time, too. Of one that has paid no fee only the failures are in it: a rental
+/// between two hands of one owner costs nothing then, and must not be worth anything.
 async fn rented(
     connection: &mut Connection,
     machine: MachineId,
