@@ -70,6 +70,7 @@ ALTER TABLE machines
 -- One physical GPU exists once in the market; a machine that is retired gives its GPUs free.
 ALTER TABLE gpus ADD COLUMN retired boolean NOT NULL DEFAULT false, DROP CONSTRAINT gpus_vendor_uuid_key;
 CREATE UNIQUE INDEX gpus_vendor_uuid_key ON gpus (vendor_uuid) WHERE NOT retired;
+CREATE INDEX gpus_retired ON gpus (vendor_uuid) WHERE retired;
 
 -- A self-test that was ordered, with what it must show; the agent hears of it with its heartbeats.
 CREATE TABLE machine_tests (
@@ -141,6 +142,14 @@ BEGIN
         UPDATE machine_listings l SET to_at = greatest(n.updated_at, l.from_at)
         FROM offers_now n WHERE l.offer_id = n.id AND l.to_at IS NULL AND n.state <> 'listed';
     END IF;
+    -- Taken down for less than a minute it goes on as if it had stayed: turning an offer off and on writes no row each
+    -- time. So short a while is never settled yet: nothing that was computed changes by it.
+    UPDATE machine_listings l SET to_at = NULL
+    FROM offers_now n JOIN machines m ON m.id = n.machine_id
+    WHERE n.state = 'listed' AND m.service = 'open' AND l.offer_id = n.id AND l.machine_id = n.machine_id
+      AND l.to_at > n.updated_at - interval '60 seconds'
+      AND l.from_at = (SELECT max(from_at) FROM machine_listings WHERE offer_id = n.id)
+      AND NOT EXISTS (SELECT FROM machine_listings WHERE offer_id = n.id AND to_at IS NULL);
     INSERT INTO machine_listings (offer_id, machine_id, from_at)
     SELECT n.id, n.machine_id, n.updated_at FROM offers_now n JOIN machines m ON m.id = n.machine_id
     WHERE n.state = 'listed' AND m.service = 'open'

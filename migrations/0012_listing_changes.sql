@@ -23,7 +23,8 @@ CREATE TRIGGER offers_noted AFTER UPDATE ON offers
 -- The offers of one machine.
 CREATE FUNCTION note_machine() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    machine uuid := to_jsonb(NEW) ->> CASE TG_TABLE_NAME WHEN 'machines' THEN 'id' ELSE 'machine_id' END;
+    changed_row jsonb := CASE TG_OP WHEN 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+    machine uuid := changed_row ->> CASE TG_TABLE_NAME WHEN 'machines' THEN 'id' ELSE 'machine_id' END;
 BEGIN
     INSERT INTO listing_changes (offer_id)
     SELECT id FROM offers WHERE machine_id = machine AND state <> 'withdrawn';
@@ -43,6 +44,8 @@ CREATE TRIGGER maintenance_windows_noted AFTER INSERT OR UPDATE ON maintenance_w
     EXECUTE FUNCTION note_machine();
 CREATE TRIGGER machine_reliability_noted_new AFTER INSERT ON machine_reliability FOR EACH ROW
     WHEN (NEW.window_days = 30) EXECUTE FUNCTION note_machine();
+CREATE TRIGGER machine_reliability_noted_gone AFTER DELETE ON machine_reliability FOR EACH ROW
+    WHEN (OLD.window_days = 30) EXECUTE FUNCTION note_machine();
 CREATE TRIGGER machine_reliability_noted AFTER UPDATE ON machine_reliability FOR EACH ROW
     WHEN (NEW.window_days = 30
           AND (OLD.score_bps, OLD.ready_p95_ms) IS DISTINCT FROM (NEW.score_bps, NEW.ready_p95_ms))

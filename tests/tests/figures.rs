@@ -133,4 +133,16 @@ async fn machines_are_assessed_round_by_round() {
     let after = shown().await[0].figures;
     assert_eq!((after.idle_s, after.idle_good_s), (2_700 - 120, 2_700 - 120 - 300));
     assert!(after.score_bps >= figures.score_bps);
+    // with more rows than are looked at nothing is known, what was known before included
+    sqlx::query(
+        "INSERT INTO machine_listings (offer_id, machine_id, from_at, to_at)
+         SELECT offer_id, machine_id, from_at, from_at FROM machine_listings, generate_series(0, $1)",
+    )
+    .bind(i32::try_from(reliability::MAX_ROWS).unwrap())
+    .execute(scene.store.pool())
+    .await
+    .unwrap();
+    scene.pass(600).await;
+    assert_eq!(assessor.tick().await.unwrap(), 1);
+    assert_eq!(shown().await, []);
 }

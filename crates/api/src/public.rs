@@ -17,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{AppState, Problem, problem::internal};
 
 pub(crate) use figures::Figures;
+pub(crate) use history::Turns;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()

@@ -18,7 +18,7 @@ use crate::{
     feed::Feed,
     gasless::Gasless,
     market::deployed,
-    public::Figures,
+    public::{Figures, Turns},
     search::{Market, Seats},
     streams::Streams,
 };
@@ -111,6 +111,7 @@ pub struct AppState {
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
     pub(crate) figures: Figures,
+    pub(crate) histories: Turns,
     /// The service was told to stop: it serves, but wants nobody new.
     pub(crate) leaving: CancellationToken,
     /// It accepts nobody any more.
@@ -146,6 +147,7 @@ impl AppState {
             gasless,
             streams,
             figures,
+            histories: Turns::default(),
             leaving,
             closing,
             deployment,

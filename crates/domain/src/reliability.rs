@@ -16,7 +16,10 @@ pub const ANNOUNCED_BEFORE_S: u32 = 24 * 3_600;
 /// A rental's time on the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RentedTime {
-    /// From the start of billing to its end, an outage that ended it included.
+    /// How many of the machine's GPUs it has.
+    pub gpus: u32,
+    /// From the start of billing to its end, an outage that ended it included. Of a rental that has paid no fee, only
+    /// what no reading covers: what costs nobody anything earns nothing, but it can fail.
     pub promised: Vec<Interval>,
     /// What its readings cover, disjoint.
     pub covered: Vec<Interval>,
@@ -34,6 +37,8 @@ pub struct Start {
 /// Everything that the formula looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
+    /// GPUs of the machine.
+    pub gpus: u32,
     /// When an offer of the machine was listed and it was open for service.
     pub listed: Vec<Interval>,
     /// When its agent was in contact.
@@ -50,16 +55,16 @@ pub struct History {
     pub disputes_lost: Vec<UnixSeconds>,
 }
 
-/// What it comes to. Seconds of rentals are summed over them: two rentals at once count each.
+/// What it comes to. Seconds of rentals are summed over them, each by its share of the machine's GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reliability {
     /// Seconds listed and not rented.
     pub idle_s: u64,
     /// Those in contact.
     pub idle_good_s: u64,
-    /// Seconds rented.
+    /// Seconds rented, of the whole machine; rounded up.
     pub rented_s: u64,
-    /// Those that readings cover.
+    /// Those that readings cover; rounded down.
     pub rented_good_s: u64,
     /// `idle_s` and twice `rented_s`.
     pub promised_s: u64,
@@ -91,14 +96,19 @@ pub fn compute(history: &History, window: Interval) -> Reliability {
         without(&without(&listed, &within(&rented, window)), &within(&history.maintenance, window));
     let idle_s = seconds(&idle);
     let idle_good_s = seconds(&both(&idle, &within(&history.contact, window)));
-    let mut rented_s = 0_u64;
-    let mut rented_good_s = 0_u64;
+    // seconds of single GPUs: divided once, at the end, so that a machine in many pieces loses nothing by rounding
+    let mut rented_gpu_s = 0_u64;
+    let mut rented_good_gpu_s = 0_u64;
     for rental in &history.rentals {
         let promised = within(&rental.promised, window);
-        rented_s = rented_s.saturating_add(seconds(&promised));
+        let by_gpus = |parts: &[Interval]| seconds(parts).saturating_mul(u64::from(rental.gpus));
+        rented_gpu_s = rented_gpu_s.saturating_add(by_gpus(&promised));
         let good = both(&promised, &within(&rental.covered, window));
-        rented_good_s = rented_good_s.saturating_add(seconds(&good));
+        rented_good_gpu_s = rented_good_gpu_s.saturating_add(by_gpus(&good));
     }
+    let gpus = u64::from(history.gpus.max(1));
+    let rented_s = rented_gpu_s.div_ceil(gpus);
+    let rented_good_s = rented_good_gpu_s.checked_div(gpus).unwrap_or(0);
     let promised_s = idle_s.saturating_add(rented_s.saturating_mul(RENTED_WEIGHT));
     let good_s = idle_good_s.saturating_add(rented_good_s.saturating_mul(RENTED_WEIGHT));
     let inside = |at: &&UnixSeconds| window.from <= **at && **at < window.to;
@@ -164,7 +174,8 @@ fn both(left: &[Interval], right: &[Interval]) -> Vec<Interval> {
 }
 
 /// What `whole` has and `taken` has not; each in order and disjoint.
-fn without(whole: &[Interval], taken: &[Interval]) -> Vec<Interval> {
+#[must_use]
+pub fn without(whole: &[Interval], taken: &[Interval]) -> Vec<Interval> {
     let mut left = Vec::new();
     // those that end before a part begins are of no use to any later part
     let mut first = 0_usize;

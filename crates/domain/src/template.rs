@@ -84,6 +84,12 @@ impl Content {
         let named = "an image with a tag or a digest, such as ubuntu:24.04, at most 255 characters";
         must(is_image(&self.image), "/image", named)?;
         must(self.readme.chars().count() <= MAX_README, "/readme", "at most 16384 characters")?;
+        let kept = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+        must(
+            self.readme.chars().all(kept),
+            "/readme",
+            "no control characters but line ends and tabs",
+        )?;
         must(self.ports.len() <= MAX_PORTS, "/ports", "at most 64 ports")?;
         let mut seen = BTreeSet::new();
         for (place, port) in self.ports.iter().enumerate() {

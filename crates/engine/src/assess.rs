@@ -93,6 +93,8 @@ impl Assessor {
                     let Some(history) = reliability::history(tx, machine, whole).await? else {
                         tracing::warn!(machine.id = %machine, "more rows than are looked at");
                         metrics::counter!("weir_assessments_failed_total").increment(1);
+                        // what it showed before is not what it shows now
+                        reliability::forget(tx, machine).await?;
                         return Ok(());
                     };
                     for days in WINDOWS {

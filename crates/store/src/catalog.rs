@@ -71,7 +71,7 @@ pub async fn rentable(
                FROM gpus u WHERE u.machine_id = o.machine_id) AS free
            CROSS JOIN LATERAL unnest(
                CASE WHEN cardinality(v.chunks) = 0 THEN ARRAY[v.gpu_count] ELSE v.chunks END) AS chunk
-           WHERE o.state = 'listed' AND m.last_heartbeat_at >= $2 AND free.gpus >= chunk
+           WHERE o.state = 'listed' AND m.service = 'open' AND m.last_heartbeat_at >= $2 AND free.gpus >= chunk
            ORDER BY v.usd_micros_per_hour, v.offer_id, chunk LIMIT $3"#,
         ts(now)?,
         ts(heard_since)?,
@@ -128,7 +128,7 @@ pub async fn cheapest(
         r#"SELECT o.id, v.model, v.usd_micros_per_hour
            FROM offer_versions v
            JOIN offers o ON o.id = v.offer_id AND o.version = v.version AND o.state = 'listed'
-           JOIN machines m ON m.id = o.machine_id AND m.last_heartbeat_at >= $4
+           JOIN machines m ON m.id = o.machine_id AND m.service = 'open' AND m.last_heartbeat_at >= $4
            WHERE v.model = ANY($1) AND $3 BETWEEN v.min_duration_s AND v.max_duration_s
              AND (v.gpu_count = $2 OR $2 = ANY(v.chunks))
              AND $2 <= (SELECT count(*) FROM gpus u

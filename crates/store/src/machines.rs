@@ -25,10 +25,14 @@ pub use maintenance::{
     MaintenanceWindow, NewWindow, RunsInto, announce, cancel_window, find_window, open_windows,
     runs_into, windows,
 };
-pub use service::{Obstacle, hold_offers, obstacles, retire, runs_something, set_service};
+pub use service::{
+    Obstacle, hold_machine, hold_offers, hold_service, obstacles, retire, runs_something,
+    set_service,
+};
 pub use standing::{Standing, bar, set_datacenter, set_verification};
 pub use tests_ordered::{
-    CheckedTest, OrderedTest, SignedChecks, checks, open_test, order_test, record_checks, test_of,
+    CheckedTest, OrderedTest, SignedChecks, checks, close_test, open_test, order_test,
+    record_checks, test_of,
 };
 
 /// What a machine is made of.
@@ -114,7 +118,8 @@ pub struct Machine {
     pub version: u32,
 }
 
-/// Stores a machine with its GPUs, whose models must exist.
+/// Stores a machine with its GPUs, whose models must exist. If one of them was in a machine that is barred, this one is
+/// barred from the first, for the same reason.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] on `gpus_vendor_uuid_key` if one of the GPUs is registered already.
@@ -149,6 +154,25 @@ pub async fn create(tx: &mut Connection, machine: &NewMachine) -> Result<(), Sto
         .execute(&mut *tx)
         .await?;
     }
+    inherit_bar(tx, machine).await
+}
+
+/// What the operator took away from a machine stays away from its GPUs, under whatever machine they come back.
+async fn inherit_bar(tx: &mut Connection, machine: &NewMachine) -> Result<(), StoreError> {
+    let uuids: Vec<String> = machine.gpus.iter().map(|gpu| gpu.vendor_uuid.clone()).collect();
+    sqlx::query!(
+        "UPDATE machines SET barred = true, verification = 'deverified', verification_reason = was.reason,
+                verification_at = $3
+         FROM (SELECT o.verification_reason AS reason FROM machines o JOIN gpus g ON g.machine_id = o.id
+               WHERE o.barred AND g.retired AND g.vendor_uuid = ANY($2)
+               ORDER BY o.verification_at DESC, o.id DESC LIMIT 1) was
+         WHERE id = $1",
+        machine.id.uuid(),
+        &uuids,
+        ts(machine.now)?,
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

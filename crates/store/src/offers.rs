@@ -233,3 +233,22 @@ pub async fn get(
         .map(Offer::try_from)
         .transpose()
 }
+
+/// The most disk that a live offer of the machine promises, in GB.
+///
+/// # Errors
+/// The database's.
+pub async fn promised_disk(
+    connection: &mut Connection,
+    machine: MachineId,
+) -> Result<u32, StoreError> {
+    let most = sqlx::query_scalar!(
+        r#"SELECT coalesce(max(v.disk_gb), 0) AS "most!" FROM offers o
+           JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
+           WHERE o.machine_id = $1 AND o.state <> 'withdrawn'"#,
+        machine.uuid()
+    )
+    .fetch_one(connection)
+    .await?;
+    u32::try_from(most).map_err(StoreError::corrupt)
+}

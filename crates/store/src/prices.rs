@@ -163,7 +163,7 @@ pub async fn sampled(
     Ok(Some((seconds(bucket)?, bands?)))
 }
 
-/// The prices that were agreed: of rentals booked from `from` up to `to` whose deposit is locked, finally. What was
+/// The prices that were agreed for GPUs alone, without disk and network in them: of rentals booked from `from` up to `to` whose deposit is locked, finally. What was
 /// only booked costs nothing, and says nothing.
 ///
 /// # Errors
@@ -184,7 +184,8 @@ pub async fn deals(
                FROM rentals r JOIN quotes q ON q.id = r.quote_id
                JOIN offer_versions v ON v.offer_id = q.offer_id AND v.version = q.offer_version
                JOIN machines m ON m.id = r.machine_id
-               WHERE r.created_at >= $1 AND r.created_at < $2 AND r.lock_status = 'final')
+               WHERE r.created_at >= $1 AND r.created_at < $2 AND r.lock_status = 'final'
+                 AND q.disk_gb = 0 AND q.up_gb = 0 AND q.down_gb = 0)
            SELECT model, coalesce(tier, '') AS "tier!", coalesce(region, '') AS "region!", count(*) AS "n!",
                   min(price) AS "minimum!", percentile_disc(0.1) WITHIN GROUP (ORDER BY price) AS "p10!",
                   percentile_disc(0.5) WITHIN GROUP (ORDER BY price) AS "median!",

@@ -281,22 +281,3 @@ pub async fn lock(tx: &mut Connection, escrow_id: B256) -> Result<(), StoreError
         .await?;
     Ok(())
 }
-
-/// Whether there is this version of a template.
-///
-/// # Errors
-/// The database's.
-pub async fn template_exists(
-    connection: &mut Connection,
-    slug: &str,
-    version: i32,
-) -> Result<bool, StoreError> {
-    let found = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM templates WHERE slug = $1 AND version = $2) AS "found!""#,
-        slug,
-        version,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(found)
-}

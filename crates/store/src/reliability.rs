@@ -70,6 +70,17 @@ pub async fn machines_after(
     .collect())
 }
 
+/// Takes away what a machine has shown: it has no score until the next is stored.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(tx: &mut Connection, machine: MachineId) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM machine_reliability WHERE machine_id = $1", machine.uuid())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Stores what a machine has shown. Of two that are stored at once the later window stays.
 ///
 /// # Errors

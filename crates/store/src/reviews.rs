@@ -2,12 +2,12 @@
 
 use domain::{
     id::{AccountId, MachineId, RentalId},
-    time::UnixSeconds,
+    time::{Seconds, UnixSeconds},
 };
 
 use crate::{
     Connection, StoreError,
-    convert::{seconds, ts},
+    convert::{duration, seconds, ts},
 };
 
 /// A review; there is one of a rental at most.
@@ -23,6 +23,8 @@ pub struct Review {
     pub stars: u8,
     /// At most 2,000 characters.
     pub body: String,
+    /// How long its renter paid for.
+    pub billed: Seconds,
     /// When it was written.
     pub at: UnixSeconds,
 }
@@ -58,8 +60,10 @@ pub async fn of(
     limit: i64,
 ) -> Result<Vec<Review>, StoreError> {
     sqlx::query!(
-        "SELECT rental_id, renter_id, stars, body, created_at FROM reviews
-         WHERE machine_id = $1 AND ($2::uuid IS NULL OR rental_id < $2) ORDER BY rental_id DESC LIMIT $3",
+        r#"SELECT v.rental_id, v.renter_id, v.stars, v.body, v.created_at, coalesce(r.billed_s, 0)::bigint AS "billed_s!"
+           FROM reviews v JOIN rentals r ON r.id = v.rental_id
+           WHERE v.machine_id = $1 AND ($2::uuid IS NULL OR v.rental_id < $2)
+           ORDER BY v.rental_id DESC LIMIT $3"#,
         machine.uuid(),
         before.map(RentalId::uuid),
         limit,
@@ -74,13 +78,14 @@ pub async fn of(
             renter: AccountId::from_uuid(row.renter_id),
             stars: u8::try_from(row.stars).map_err(StoreError::corrupt)?,
             body: row.body,
+            billed: duration(row.billed_s)?,
             at: seconds(row.created_at)?,
         })
     })
     .collect()
 }
 
-/// How many reviews a machine has, and the sum of their stars.
+/// How many renters have reviewed a machine, and the sum of the stars that each of them gave last.
 ///
 /// # Errors
 /// The database's.
@@ -89,7 +94,9 @@ pub async fn sum(
     machine: MachineId,
 ) -> Result<(u64, u64), StoreError> {
     let row = sqlx::query!(
-        r#"SELECT count(*) AS "n!", coalesce(sum(stars), 0)::bigint AS "stars!" FROM reviews WHERE machine_id = $1"#,
+        r#"SELECT count(*) AS "n!", coalesce(sum(stars), 0)::bigint AS "stars!"
+           FROM (SELECT DISTINCT ON (renter_id) stars FROM reviews WHERE machine_id = $1
+                 ORDER BY renter_id, created_at DESC, rental_id DESC) newest"#,
         machine.uuid()
     )
     .fetch_one(connection)

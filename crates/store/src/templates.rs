@@ -1,6 +1,10 @@
 //! Templates: what runs on a rented machine. A version never changes; a change makes the next.
 
-use domain::{id::AccountId, template::Content, time::UnixSeconds};
+use domain::{
+    id::AccountId,
+    template::{Content, Port},
+    time::UnixSeconds,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -196,6 +200,31 @@ pub async fn get(
     .transpose()
 }
 
+/// A template in a list: without what may be long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name in addresses.
+    pub slug: String,
+    /// Counts from 1.
+    pub version: u32,
+    /// Who made it; `None` for the platform.
+    pub account: Option<AccountId>,
+    /// Its name for people.
+    pub name: String,
+    /// A container image with a tag or a digest.
+    pub image: String,
+    /// Ports that are opened.
+    pub ports: Vec<Port>,
+    /// Disk in GB.
+    pub disk_gb: u32,
+    /// Memory of one GPU in GB that it needs.
+    pub min_vram_gb: u32,
+    /// SHA-256 of the content's canonical JSON.
+    pub content_hash: [u8; 32],
+    /// When this version was made.
+    pub created_at: UnixSeconds,
+}
+
 /// The newest version of each template, by name; the platform's only if asked for.
 ///
 /// # Errors
@@ -205,11 +234,10 @@ pub async fn list(
     platform_only: bool,
     after: Option<&str>,
     limit: i64,
-) -> Result<Vec<Template>, StoreError> {
-    sqlx::query_as!(
-        Row,
-        "SELECT DISTINCT ON (slug) slug, version, account_id, name, image, ports, env, disk_gb, min_vram_gb,
-                readme, content_hash, created_at
+) -> Result<Vec<Listed>, StoreError> {
+    sqlx::query!(
+        "SELECT DISTINCT ON (slug) slug, version, account_id, name, image, ports, disk_gb, min_vram_gb,
+                content_hash, created_at
          FROM templates
          WHERE ($1::text IS NULL OR slug > $1) AND (NOT $2 OR account_id IS NULL)
          ORDER BY slug, version DESC LIMIT $3",
@@ -220,15 +248,33 @@ pub async fn list(
     .fetch_all(connection)
     .await?
     .into_iter()
-    .map(Template::try_from)
+    .map(|row| {
+        let gb = |stored: i32| u32::try_from(stored).map_err(StoreError::corrupt);
+        Ok(Listed {
+            slug: row.slug,
+            version: version(row.version)?,
+            account: row.account_id.map(AccountId::from_uuid),
+            name: row.name,
+            image: row.image,
+            ports: serde_json::from_value(row.ports).map_err(StoreError::corrupt)?,
+            disk_gb: gb(row.disk_gb)?,
+            min_vram_gb: gb(row.min_vram_gb)?,
+            content_hash: hash(&row.content_hash)?,
+            created_at: seconds(row.created_at)?,
+        })
+    })
     .collect()
 }
 
-/// How many versions of templates an account has made.
+/// How many versions of templates an account has made. The account is held until the transaction ends, so that of two
+/// that count at once the second sees what the first has made.
 ///
 /// # Errors
 /// The database's.
 pub async fn count_of(connection: &mut Connection, account: AccountId) -> Result<i64, StoreError> {
+    sqlx::query!("SELECT id FROM accounts WHERE id = $1 FOR NO KEY UPDATE", account.uuid())
+        .fetch_optional(&mut *connection)
+        .await?;
     let count = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM templates WHERE account_id = $1"#,
         account.uuid()

@@ -5,7 +5,7 @@ mod chain;
 mod database;
 mod finding;
 mod judge;
-mod quoter;
+pub(crate) mod quoter;
 mod signer;
 mod tokens;
 

@@ -7,8 +7,8 @@ use chain::{Identity, ReadClient};
 use store::{Store, StoreError, deployment, schema};
 
 use crate::{
-    clock::SystemClock, config::Config, failure::Failure, metrics::Process, shutdown, telemetry,
-    vitals,
+    clock::SystemClock, config::Config, doctor::quoter, failure::Failure, metrics::Process,
+    shutdown, telemetry, vitals,
 };
 
 /// After all requests and rounds: what may still run is a transaction whose caller has hung up.
@@ -33,7 +33,10 @@ pub(crate) async fn run() -> Result<(), Failure> {
     settings.drain_timeout = config.drain;
     settings.quoter = config.quoter()?;
     match &settings.quoter {
-        Some(key) => tracing::info!(quoter = %key.address(), "quotes are signed"),
+        Some(key) => {
+            quoter::refuse_roles(&config, &client, site.escrow, key.address()).await?;
+            tracing::info!(quoter = %key.address(), "quotes are signed");
+        }
         None => tracing::warn!("WEIR_QUOTE_KEY is not set: quotes are not signed"),
     }
     let state = AppState::new(store.clone(), client, settings, Some(metrics));

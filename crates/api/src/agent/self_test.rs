@@ -6,7 +6,9 @@ use alloy::primitives::B256;
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{
     id::{MachineId, TestId},
-    machine::{Check, Measured, Requirement, Verification, contradictions, review},
+    machine::{
+        Check, Measured, Reading, Requirement, Verification, contradictions, requirements, review,
+    },
     time::UnixSeconds,
 };
 use escrow::reading::detail_hash;
@@ -33,6 +35,8 @@ const MAX_GPUS: usize = 64;
 const MAX_NAME: usize = 128;
 /// Checks of one answer.
 const MAX_CHECKS: usize = 64;
+/// The longest advice, in characters.
+const MAX_ADVICE: usize = 500;
 /// Failed checks that a reason names.
 const NAMED: usize = 6;
 
@@ -169,6 +173,16 @@ async fn answer(
     if request.checks.len() > MAX_CHECKS {
         return Err(Problem::invalid("/checks", format!("at most {MAX_CHECKS}")));
     }
+    for (index, check) in request.checks.iter().enumerate() {
+        if !check.actual.as_ref().is_none_or(is_plain) {
+            let message = "printable characters, at most 128 in a text and 64 texts";
+            return Err(Problem::invalid(format!("/checks/{index}/actual"), message));
+        }
+        if !check.remediation.as_deref().is_none_or(|text| is_printable(text, MAX_ADVICE)) {
+            let message = format!("at most {MAX_ADVICE} printable characters");
+            return Err(Problem::invalid(format!("/checks/{index}/remediation"), message));
+        }
+    }
     let measured = checked(request.measured)?;
     let digest = detail_hash(&serde_json::to_value(&request.checks).map_err(internal)?);
     let text = format!("weir-checks:{}:{machine}:{id}:{digest}", app.config.chain_id);
@@ -181,8 +195,7 @@ async fn answer(
     };
     let said = SignedChecks { checks: request.checks, passed: false, digest, signer, signature };
     let (said, now) = (Arc::new((said, measured)), app.now());
-    let (status, result) = app
-        .store
+    app.store
         .write("agent.self_test", move |tx| {
             let said = said.clone();
             Box::pin(async move {
@@ -195,9 +208,48 @@ async fn answer(
             })
         })
         .await
-        .map_err(Problem::from)?;
-    Ok((status, Json(result)))
+        .map_err(Problem::from)?
+        .map(|(status, result)| (status, Json(result)))
 }
+
+fn is_printable(text: &str, most: usize) -> bool {
+    text.chars().count() <= most && !text.chars().any(char::is_control)
+}
+
+/// Whether a value can be kept and shown.
+fn is_plain(value: &Reading) -> bool {
+    match value {
+        Reading::Number(_) => true,
+        Reading::Text(text) => is_printable(text, MAX_NAME),
+        Reading::Names(names) => {
+            names.len() <= MAX_GPUS && names.iter().all(|name| is_printable(name, MAX_NAME))
+        }
+    }
+}
+
+/// Whether the test asked for all that is declared now. What the agent has measured since is nobody's word any more,
+/// and need not be asked for.
+async fn asks_for_all(
+    tx: &mut store::Connection,
+    machine: MachineId,
+    asked: &[Requirement],
+) -> Result<bool, TxError<Problem>> {
+    let found = machines::get(tx, machine).await?.ok_or(StoreError::Missing("the machine"))?;
+    let declared = machines::declared(tx, machine).await?;
+    let declared = declared.ok_or(StoreError::Missing("the machine's GPUs"))?;
+    let measured = found.measured.map(|(measured, _)| measured).unwrap_or_default();
+    let shown = |id: &str| match id {
+        "driver_version" => measured.driver_version.is_some(),
+        "cuda_version" => measured.cuda_version.is_some(),
+        "disk_mb_s" => measured.disk_mb_s.is_some(),
+        _ => false,
+    };
+    let now = requirements(&declared);
+    Ok(now.iter().all(|must| asked.contains(must) || shown(&must.id)))
+}
+
+/// What follows from a self-test, or why the test is void from now on.
+type Taken = Result<(StatusCode, SelfTestResult), Problem>;
 
 async fn take(
     tx: &mut store::Connection,
@@ -205,17 +257,24 @@ async fn take(
     id: TestId,
     (said, measured): &(SignedChecks, Measured),
     now: UnixSeconds,
-) -> Result<(StatusCode, SelfTestResult), TxError<Problem>> {
+) -> Result<Taken, TxError<Problem>> {
+    // whoever declares something else waits, or has done it
+    machines::hold_machine(tx, machine).await?;
     let Some(test) = machines::test_of(tx, machine, id).await? else {
         return refuse(Problem::not_found("self-test"));
     };
     if test.closed_at.is_some() {
         let newest = machines::checks(tx, machine, None, 1).await?.into_iter().next();
         if newest.is_some_and(|kept| kept.id == id && kept.said.digest == said.digest) {
-            return Ok((StatusCode::OK, result(tx, machine, said.digest).await?));
+            return Ok(Ok((StatusCode::OK, result(tx, machine, said.digest).await?)));
         }
         let detail = "it was answered otherwise, or a newer one was ordered";
         return refuse(Problem::new(Code::StateConflict, detail));
+    }
+    if !asks_for_all(tx, machine, &test.requirements).await? {
+        machines::close_test(tx, id, now).await?;
+        let detail = "something else was declared since it was ordered: order it again";
+        return Ok(Err(Problem::new(Code::StateConflict, detail)));
     }
     let passed = match review(&test.requirements, &said.checks) {
         Ok(passed) => passed,
@@ -229,7 +288,7 @@ async fn take(
         let (verification, reason) = follows(found.standing.verification, &said.checks, passed);
         machines::set_verification(tx, machine, verification, reason.as_deref(), now).await?;
     }
-    Ok((StatusCode::CREATED, result(tx, machine, said.digest).await?))
+    Ok(Ok((StatusCode::CREATED, result(tx, machine, said.digest).await?)))
 }
 
 /// What a machine is after a self-test. What was shown once and is shown no more is taken away.

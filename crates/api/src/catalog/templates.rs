@@ -13,7 +13,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use store::templates::{self, Template};
+use store::templates::{self, Listed, Template};
 use utoipa::{IntoParams, ToSchema};
 
 use super::KEEP_S;
@@ -98,10 +98,55 @@ impl From<Template> for TemplateView {
     }
 }
 
+/// A template in a list; its readme and environment are at `/v1/templates/{slug}`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TemplateRow {
+    #[schema(example = "pytorch")]
+    slug: String,
+    #[schema(example = 1)]
+    version: u32,
+    /// The account that made it; null for the platform's own.
+    #[schema(value_type = Option<String>)]
+    account: Option<AccountId>,
+    #[schema(example = "PyTorch 2.8, CUDA 12.8")]
+    name: String,
+    /// A container image with a tag or a digest.
+    #[schema(example = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime")]
+    image: String,
+    ports: Vec<PortView>,
+    #[schema(example = 40)]
+    disk_gb: u32,
+    /// Memory of one GPU that it needs.
+    #[schema(example = 8)]
+    min_vram_gb: u32,
+    /// As in the template itself.
+    #[schema(example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    content_hash: String,
+    created_at: Time,
+}
+
+impl From<Listed> for TemplateRow {
+    fn from(listed: Listed) -> Self {
+        let port = |Port { name, port, protocol }| PortView { name, port, protocol };
+        Self {
+            slug: listed.slug,
+            version: listed.version,
+            account: listed.account,
+            name: listed.name,
+            image: listed.image,
+            ports: listed.ports.into_iter().map(port).collect(),
+            disk_gb: listed.disk_gb,
+            min_vram_gb: listed.min_vram_gb,
+            content_hash: format!("sha256:{}", hex::encode(listed.content_hash)),
+            created_at: Time(listed.created_at),
+        }
+    }
+}
+
 /// A page of templates.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TemplatePage {
-    data: Vec<TemplateView>,
+    data: Vec<TemplateRow>,
     /// For the next page, if there may be one.
     next_cursor: Option<String>,
 }
@@ -144,7 +189,8 @@ pub(super) async fn list(
     let after = match &params.cursor {
         Some(cursor) => {
             let [slug] = cursor::read::<1>(list, cursor)?;
-            Some(slug)
+            // what can be no name is not even a text to the database
+            Some(slug).filter(|slug| is_slug(slug)).ok_or_else(cursor::invalid).map(Some)?
         }
         None => None,
     };
@@ -155,7 +201,7 @@ pub(super) async fn list(
     let full = found.len() >= usize::from(limit);
     let last = found.last().filter(|_| full).map(|template| template.slug.clone());
     let next_cursor = last.map(|slug| cursor::write(list, &[slug]));
-    let data = found.into_iter().map(TemplateView::from).collect();
+    let data = found.into_iter().map(TemplateRow::from).collect();
     cache::json(&headers, KEEP_LIST_S, &TemplatePage { data, next_cursor })
 }
 

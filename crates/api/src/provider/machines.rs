@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use store::{
     TxError, gpu_models,
     machines::{self, EnrollToken, Gpu, Machine, NewMachine},
+    offers,
 };
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -233,6 +234,9 @@ async fn change(
         .write("machines.change", move |tx| {
             let (patch, condition) = (patch.clone(), condition.clone());
             Box::pin(async move {
+                // no offer is made or changed meanwhile
+                machines::hold_offers(tx, id).await?;
+                machines::hold_machine(tx, id).await?;
                 let machine = mine(tx, account, id).await?;
                 let stale = |at: &Machine| {
                     Problem::new(Code::EtagMismatch, format!("the machine is at {} now", etag(at)))
@@ -246,6 +250,13 @@ async fn change(
                 shown_cannot_be_said(&machine, &patch).or_else(refuse)?;
                 let (spec, facts) = patch.apply(&machine.spec, &machine.facts);
                 validate_declared(&spec, &facts).or_else(refuse)?;
+                let promised = offers::promised_disk(tx, id).await?;
+                if spec.disk_gb < machine.spec.disk_gb && spec.disk_gb < promised {
+                    let detail = format!("an offer of it promises {promised} GB: change it first");
+                    return refuse(
+                        Problem::new(Code::StateConflict, detail.clone()).at("/disk_gb", detail),
+                    );
+                }
                 if !machines::change(tx, id, machine.version, &spec, &facts).await? {
                     return refuse(stale(&machine));
                 }

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::id::OfferId;
+use domain::{id::OfferId, machine::Service};
 use store::{
     machines,
     offers::{self, NewOffer, Offer},
@@ -71,11 +71,24 @@ async fn list(app: &AppState, wallet: &Wallet, request: OfferRequest) -> Result<
         .write("offers.create", move |tx| {
             let request = request.clone();
             Box::pin(async move {
+                // not retired until this is done: an offer would be left over
+                let service = machines::hold_service(tx, machine).await?;
                 let owned =
                     machines::get(tx, machine).await?.filter(|found| found.account == account);
                 let Some(found) = owned else {
                     return refuse(Problem::invalid("/machine_id", "you have no such machine"));
                 };
+                match service {
+                    Some(Service::Draining) => {
+                        let detail = "the machine finishes what runs and begins nothing new";
+                        return refuse(Problem::new(Code::MachineDraining, detail));
+                    }
+                    Some(Service::Retired) => {
+                        let detail = "the machine is retired";
+                        return refuse(Problem::new(Code::MachineDraining, detail));
+                    }
+                    Some(Service::Open) | None => {}
+                }
                 let Some(gpu) = found.gpus.first() else {
                     return refuse(Problem::invalid("/machine_id", "the machine has no GPUs"));
                 };

@@ -1,5 +1,7 @@
 //! What a machine has shown, and the rows that anybody can compute it from.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{extract::State, http::HeaderMap, response::Response};
 use domain::{
     id::MachineId,
@@ -12,6 +14,7 @@ use store::{
     machines,
     reliability::{self, Shown},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -19,12 +22,40 @@ use super::{cacheable, fresh};
 use crate::{
     AppState, Code, Problem,
     extract::{Id, Parameters, Params},
+    problem::internal,
     provider::time_of,
     views::Time,
 };
 
+/// Histories that are read at once: each is some seven looks through months of rows, and anybody may ask.
+const AT_ONCE: usize = 2;
+/// How long one waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest time that one answer tells of.
 const LONGEST: Seconds = Seconds(7 * 86_400);
+
+/// Turns at the histories.
+#[derive(Clone)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Turns {
+    /// Waits for a turn, which lasts until it is dropped.
+    async fn take(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        match tokio::time::timeout(PATIENCE, self.0.acquire()).await {
+            Ok(turn) => turn.map_err(internal),
+            Err(_) => {
+                let detail = "too many histories are being read; come again later";
+                Err(Problem::new(Code::Unavailable, detail))
+            }
+        }
+    }
+}
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(scores)).routes(routes!(rows))
@@ -37,7 +68,7 @@ pub(crate) struct WindowView {
     #[schema(example = 30)]
     days: u16,
     from: Time,
-    /// Nothing about the time before can change any more.
+    /// Nothing about the time before can change any more, but that a rental's fee is paid.
     to: Time,
     /// Wilson's lower bound at 95 % of the good hours among the promised ones, in basis points.
     #[schema(example = 9_871)]
@@ -50,7 +81,9 @@ pub(crate) struct WindowView {
     good_s: u64,
     idle_s: u64,
     idle_good_s: u64,
+    /// Of the whole machine: a rental counts by its share of the GPUs. Rounded up.
     rented_s: u64,
+    /// Those that readings cover, rounded down.
     rented_good_s: u64,
     starts: u32,
     /// Starts that got ready.
@@ -146,6 +179,9 @@ pub(crate) struct SpanView {
 /// A rental's time on the machine, clipped to what was asked for.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RentedView {
+    /// How many of the machine's GPUs it has: its seconds count `gpus` of the machine's `gpus`.
+    gpus: u32,
+    /// Of a rental that has paid no fee, only what no reading covers.
     promised: Vec<SpanView>,
     /// What its readings cover.
     covered: Vec<SpanView>,
@@ -167,6 +203,8 @@ pub(crate) struct HistoryView {
     machine_id: MachineId,
     from: Time,
     to: Time,
+    /// GPUs of the machine.
+    gpus: u32,
     /// When an offer of it was listed and it took rentals.
     listed: Vec<SpanView>,
     /// When its agent was heard of without a silence longer than the evidence timeout.
@@ -204,36 +242,48 @@ fn asked(params: &SpanParams, settled: UnixSeconds) -> Result<Interval, Problem>
 /// What a machine did in a time that is settled: the rows that its reliability is computed from.
 #[utoipa::path(get, path = "/v1/machines/{id}/history", tag = "market",
     params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), SpanParams),
-    responses((status = 200, body = HistoryView)))]
+    responses((status = 200, body = HistoryView),
+              (status = 503, description = "Too many are being read: come again after `Retry-After`.")))]
 async fn rows(
     State(app): State<AppState>,
     Id(id): Id<MachineId>,
     Params(params): Params<SpanParams>,
 ) -> Result<Response, Problem> {
     let window = asked(&params, reliability::settled_until(app.store.policy(), app.now()))?;
+    let turn = app.histories.take().await?;
     let mut connection = app.store.read().await?;
     if machines::get(&mut connection, id).await?.is_none() {
         return Err(Problem::not_found("machine"));
     }
     let found = reliability::history(&mut connection, id, window).await?;
     drop(connection);
-    let History { listed, contact, maintenance, rentals, starts, interruptions, disputes_lost } =
-        found.ok_or_else(|| {
-            let detail =
-                format!("more than {} rows: ask for a shorter time", reliability::MAX_ROWS);
-            Problem::new(Code::InvalidRequest, detail.clone()).at("?from", detail)
-        })?;
+    drop(turn);
+    let History {
+        gpus,
+        listed,
+        contact,
+        maintenance,
+        rentals,
+        starts,
+        interruptions,
+        disputes_lost,
+    } = found.ok_or_else(|| {
+        let detail = format!("more than {} rows: ask for a shorter time", reliability::MAX_ROWS);
+        Problem::new(Code::InvalidRequest, detail.clone()).at("?from", detail)
+    })?;
     let times = |times: Vec<UnixSeconds>| times.into_iter().map(Time).collect();
     fresh(&HistoryView {
         machine_id: id,
         from: Time(window.from),
         to: Time(window.to),
+        gpus,
         listed: spans(listed),
         contact: spans(contact),
         maintenance: spans(maintenance),
         rentals: rentals
             .into_iter()
             .map(|rental| RentedView {
+                gpus: rental.gpus,
                 promised: spans(rental.promised),
                 covered: spans(rental.covered),
             })
@@ -245,4 +295,19 @@ async fn rows(
         interruptions: times(interruptions),
         disputes_lost: times(disputes_lost),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_third_reader_waits_a_second_and_is_told_to_come_again() {
+        let turns = Turns::default();
+        let (first, _second) = (turns.take().await.unwrap(), turns.take().await.unwrap());
+        let refused = turns.take().await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        drop(first);
+        assert!(turns.take().await.is_ok());
+    }
 }

@@ -3,6 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{
     id::{MachineId, RentalId},
+    money::Amount,
     rental::RentalState,
     time::Seconds,
 };
@@ -51,9 +52,8 @@ pub(crate) struct ReviewView {
     stars: u8,
     body: String,
     /// How long the reviewer's rental was billed: its renter paid for so many seconds.
-    #[schema(value_type = Option<u32>)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    billed_s: Option<Seconds>,
+    #[schema(value_type = u32, example = 259_200)]
+    billed_s: Seconds,
     at: Time,
 }
 
@@ -87,10 +87,11 @@ async fn create(
                 };
                 let settled =
                     matches!(rental.progress.state, RentalState::Settled | RentalState::Resolved);
-                let Some(billed) =
-                    rental.billed.filter(|billed| settled && *billed > Seconds::ZERO)
+                // a rental on whose price no fee is due costs its two sides nothing: its word is worth as much
+                let paid = settled && rental.paid_fee > Amount::ZERO;
+                let Some(billed) = rental.billed.filter(|billed| paid && *billed > Seconds::ZERO)
                 else {
-                    let detail = "only a rental that is settled and was paid for can be reviewed";
+                    let detail = "only a rental that is settled and was paid for, the platform's fee included, can be reviewed";
                     return refuse(Problem::new(Code::StateConflict, detail));
                 };
                 let review = Review {
@@ -99,6 +100,7 @@ async fn create(
                     renter: account,
                     stars: request.stars,
                     body: request.body,
+                    billed,
                     at: now,
                 };
                 match reviews::insert(tx, &review).await {
@@ -111,7 +113,7 @@ async fn create(
                 Ok(ReviewView {
                     stars: review.stars,
                     body: review.body,
-                    billed_s: Some(billed),
+                    billed_s: billed,
                     at: Time(now),
                 })
             })
@@ -159,7 +161,7 @@ async fn list(
         .map(|review| ReviewView {
             stars: review.stars,
             body: review.body,
-            billed_s: None,
+            billed_s: review.billed,
             at: Time(review.at),
         })
         .collect();

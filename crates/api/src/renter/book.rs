@@ -293,9 +293,7 @@ impl Booking {
             return refuse(changed(&self.app, &offer, before).map_err(TxError::Refused)?);
         }
         // what was announced since the quote; the offer is held, so that nothing is announced meanwhile
-        let policy = self.app.store.policy();
-        let slack = policy.funding_ttl.saturating_add(policy.ready_ttl);
-        free_of_obstacles(tx, quote.machine, (now, slack, quote.duration))
+        free_of_obstacles(tx, quote.machine, (now, quote.start_by, quote.duration))
             .await?
             .or_else(refuse)?;
         if ground.locked_before {

@@ -123,11 +123,10 @@ async fn create(
     check_offer(&app, &wallet, &offer, &order)?;
     let figures = figures(&offer, &order, policy.fee, request.max_price)?;
     let start_by = now.saturating_plus(policy.start_window());
-    let slack =
-        policy.quote_ttl.saturating_add(policy.funding_ttl).saturating_add(policy.ready_ttl);
-    free_of_obstacles(&mut connection, offer.machine, (now, slack, request.duration_s)).await??;
+    free_of_obstacles(&mut connection, offer.machine, (now, start_by, request.duration_s))
+        .await??;
     check_time(&offer, start_by, request.duration_s)?;
-    check_template(&mut connection, request.template.as_deref()).await?;
+    check_template(&mut connection, request.template.as_deref(), (&offer.model, &order)).await?;
     let provider = accounts::get(&mut connection, offer.account)
         .await?
         .ok_or(StoreError::Missing("the provider's account"))?;

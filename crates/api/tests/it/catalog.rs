@@ -1,5 +1,6 @@
 //! What anyone may read and keep: models, regions, templates, reference prices, the market as a file.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -127,7 +128,10 @@ async fn the_platforms_templates_are_there_with_hashes_that_anyone_can_check() {
     assert_eq!(slugs(&page), ["comfyui", "pytorch", "ubuntu-ssh", "vllm"]);
     for template in page["data"].as_array().unwrap() {
         assert_eq!((&template["version"], &template["account"]), (&json!(1), &Value::Null));
-        assert_eq!(template["content_hash"], hash_by_hand(template), "{template:#}");
+        assert!(template.get("readme").is_none() && template.get("env").is_none(), "{template}");
+        let path = format!("/v1/templates/{}", template["slug"].as_str().unwrap());
+        let whole = world.get(&path).send().await.ok(200);
+        assert_eq!(template["content_hash"], hash_by_hand(&whole), "{whole:#}");
     }
     let mut seen = Vec::new();
     let mut cursor = String::new();
@@ -146,7 +150,17 @@ async fn the_platforms_templates_are_there_with_hashes_that_anyone_can_check() {
         world.get(&format!("/v1/templates/{path}")).send().await.problem(404, "not-found");
     }
     world.get("/v1/templates?owner=me").send().await.problem(400, "invalid-request");
+    let page = world.get("/v1/templates?limit=3").send().await.ok(200);
+    let cursor = page["next_cursor"].as_str().unwrap();
     world.get("/v1/templates?cursor=xx").send().await.problem(400, "invalid-cursor");
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).unwrap();
+    let forged = String::from_utf8(bytes).unwrap().replace("ubuntu-ssh", "ubuntu\u{0}ssh");
+    let forged = BASE64_URL_SAFE_NO_PAD.encode(forged);
+    world
+        .get(&format!("/v1/templates?cursor={forged}"))
+        .send()
+        .await
+        .problem(400, "invalid-cursor");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +202,7 @@ async fn accounts_make_templates_whose_versions_never_change() {
         ("ports", json!([{"name": "a", "port": 0, "protocol": "tcp"}]), "/ports/0/port"),
         ("env", json!({"a b": "c"}), "/env"),
         ("readme", json!("x".repeat(16_385)), "/readme"),
+        ("readme", json!("a\u{0}b"), "/readme"),
     ] {
         let mut bad = body.clone();
         bad[member] = value;

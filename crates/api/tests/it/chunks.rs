@@ -152,7 +152,8 @@ async fn an_order_is_priced_line_by_line_and_sent_to_the_machine() {
 async fn template(world: &World) {
     sqlx::query(
         "INSERT INTO templates (slug, version, name, image, disk_gb, min_vram_gb, readme, content_hash, created_at)
-         VALUES ('pytorch', 3, 'PyTorch', 'pytorch/pytorch:2', 20, 8, '', decode(repeat('11', 32), 'hex'), now())",
+         VALUES ('pytorch', 3, 'PyTorch', 'pytorch/pytorch:2', 20, 8, '', decode(repeat('11', 32), 'hex'), now()),
+                ('pytorch', 4, 'PyTorch', 'pytorch/pytorch:2', 20, 25, '', decode(repeat('11', 32), 'hex'), now())",
     )
     .execute(world.store.pool())
     .await
@@ -180,6 +181,8 @@ async fn what_the_offer_does_not_sell_is_refused_by_its_place() {
         (json!({"disk_gb": u32::MAX}), "/disk_gb"),
         (json!({"up_gb": 1_000_001}), "/up_gb"),
         (json!({"down_gb": u32::MAX}), "/down_gb"),
+        (json!({"template": "pytorch@3", "disk_gb": 19}), "/disk_gb"),
+        (json!({"template": "pytorch@4"}), "/template"),
         (json!({"template": "pytorch"}), "/template"),
         (json!({"template": "pytorch@03"}), "/template"),
         (json!({"template": "pytorch@2"}), "/template"),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use domain::{
-    id::MachineId,
+    id::{MachineId, RentalId},
     money::Amount,
     reliability::compute,
     rental::{CloseOutcome, RentalEvent},
@@ -73,6 +73,7 @@ async fn recomputed(world: &World, machine: &str, days: i64) -> (Value, f64, i64
         .iter()
         .flat_map(|rental| seconds(&rental["promised"]))
         .collect();
+    let gpus = rows["gpus"].as_u64().unwrap() as usize;
     let maintenance = seconds(&rows["maintenance"]);
     let idle: BTreeSet<i64> = seconds(&rows["listed"])
         .into_iter()
@@ -80,11 +81,15 @@ async fn recomputed(world: &World, machine: &str, days: i64) -> (Value, f64, i64
         .collect();
     let contact = seconds(&rows["contact"]);
     let (mut promised, mut good) = (idle.len(), idle.intersection(&contact).count());
+    let (mut rented, mut shown) = (0, 0);
     for rental in rows["rentals"].as_array().unwrap() {
         let (time, covered) = (seconds(&rental["promised"]), seconds(&rental["covered"]));
-        promised += 2 * time.len();
-        good += 2 * time.intersection(&covered).count();
+        let share = rental["gpus"].as_u64().unwrap() as usize;
+        rented += share * time.len();
+        shown += share * time.intersection(&covered).count();
     }
+    promised += 2 * rented.div_ceil(gpus);
+    good += 2 * (shown / gpus);
     let (n, p, z) = (promised as f64 / 3_600.0, good as f64 / promised as f64, 1.959_964_f64);
     let root = (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     let score = (p + z * z / (2.0 * n) - z * root) / (1.0 + z * z / n);
@@ -116,6 +121,13 @@ async fn anybody_computes_the_same_reliability_from_public_rows() {
         world.pass(12);
         world.heartbeat(&running.rig.agent, &[]).await;
     }
+    // as long as no fee is paid, only what is missing counts
+    assess(&world, &machine).await;
+    let (window, _, promised, good) = recomputed(&world, &machine, 7).await;
+    assert_eq!((&window["promised_s"], &window["good_s"]), (&json!(promised), &json!(good)));
+    let (rented, starts) = (&window["rented_s"], &window["starts"]);
+    assert_eq!((rented, starts), (&json!(20), &json!(0)), "{window}");
+    fee(&world, &running.id).await;
     assess(&world, &machine).await;
     let (window, score, promised, good) = recomputed(&world, &machine, 7).await;
     assert_eq!(window["promised_s"], promised, "{window}");
@@ -193,6 +205,8 @@ async fn only_a_renter_who_paid_reviews_and_only_once() {
         assert_eq!(refused["errors"][0]["pointer"], pointer);
     }
     settle(&world, &running).await;
+    review(&running.renter.token, good.clone()).await.problem(409, "state-conflict");
+    fee(&world, &running.id).await;
     review(&running.rig.provider.token, good.clone()).await.problem(404, "not-found");
     let said = review(&running.renter.token, good.clone()).await.ok(201);
     assert_eq!((&said["stars"], &said["billed_s"]), (&json!(4), &json!(60)));
@@ -200,9 +214,38 @@ async fn only_a_renter_who_paid_reviews_and_only_once() {
     let machine = &running.rig.machine;
     let list = world.get(&format!("/v1/machines/{machine}/reviews")).send().await.ok(200);
     assert_eq!(list["data"][0]["body"], "steady");
+    assert_eq!(list["data"][0]["billed_s"], 60);
     assert!(!list.to_string().contains("rnt_"), "who wrote it is not told");
     let page = world.get(&format!("/v1/machines/{machine}/public")).send().await.ok(200);
     assert_eq!(page["reviews"], json!({"n": 1, "stars": 4}));
+
+    // who pays again and says something else is still one voice
+    let rig = world.rig(3, 1, "0.65").await;
+    let quote = world.quote(&running.renter, &rig).await;
+    let again = world.book(&running.renter, &quote, "again").await.ok(201);
+    let id: RentalId = again["rental"]["id"].as_str().unwrap().parse().unwrap();
+    sqlx::query(
+        "INSERT INTO reviews (rental_id, machine_id, renter_id, stars, body, created_at)
+         SELECT $1, machine_id, renter_id, 2, 'worse', created_at + interval '1 second' FROM reviews",
+    )
+    .bind(id.uuid())
+    .execute(world.store.pool())
+    .await
+    .unwrap();
+    let page = world.get(&format!("/v1/machines/{machine}/public")).send().await.ok(200);
+    assert_eq!(page["reviews"], json!({"n": 1, "stars": 2}));
+}
+
+/// Pays a fee out of what is locked.
+async fn fee(world: &World, rental: &str) {
+    let id: RentalId = rental.parse().unwrap();
+    sqlx::query(
+        "UPDATE rentals SET paid_fee = 1, paid_refund = greatest(paid_refund - 1, 0) WHERE id = $1",
+    )
+    .bind(id.uuid())
+    .execute(world.store.pool())
+    .await
+    .unwrap();
 }
 
 /// Ends a rental after a minute that was paid for.
@@ -266,11 +309,15 @@ async fn supply_and_prices_are_those_of_the_offers_and_deals() {
     assert_eq!(again.status, 304);
 
     // offline machines ask for nothing; the answer is new after ten seconds
+    // what a deal costs with disk in it is no price of a GPU
+    let disk = "ALTER TABLE quotes DISABLE TRIGGER USER; UPDATE quotes SET disk_gb = 1";
+    sqlx::raw_sql(disk).execute(world.store.pool()).await.unwrap();
     world.pass(31);
     world.heartbeat(&rigs[0].agent, &[]).await;
     let later = world.get("/v1/market/prices").send().await.ok(200);
     let asks = later["data"].as_array().unwrap().iter().find(|band| band["kind"] == "ask").unwrap();
     assert_eq!((&asks["n"], &asks["max"]["amount"]), (&json!(1), &json!("0.500000")));
+    assert!(later["data"].as_array().unwrap().iter().all(|band| band["kind"] == "ask"));
     let row = world.get("/v1/market/supply").send().await.ok(200)["data"][0].clone();
     assert_eq!((&row["listed"], &row["online"]), (&json!(8), &json!(2)));
 }
@@ -336,6 +383,7 @@ async fn the_course_of_prices_is_kept_by_step() {
         "from=now",
         "to=1",
         "from=2027-01-15T08:00:00Z&to=2027-01-15T08:00:00Z",
+        "to=9999-12-31T23:59:59-12:00",
         "step=300&from=2026-01-15T08:00:00Z",
     ] {
         let reply = world.get(&format!("{path}?{bad}")).send().await;

@@ -142,13 +142,27 @@ async fn a_gpu_is_in_the_market_once_until_its_machine_is_retired() {
     let reply = world.post("/v1/machines").auth(&thief.token).json(&body).send().await;
     let refused = reply.problem(409, "already-exists");
     assert_eq!(pointers(&refused), ["/gpus"]);
+    // what the operator took from it stays with its GPUs
+    let (id, now) = (rig.machine.parse().unwrap(), world.now());
+    let barring = world.store.write::<_, (), _>("test.bar", move |tx| {
+        Box::pin(async move { Ok(machines::bar(tx, id, Some("it lied"), now).await?) })
+    });
+    assert!(barring.await.unwrap());
     let retire = format!("/v1/machines/{}/retire", rig.machine);
     let seen = world.post(&retire).auth(&rig.provider.token).send().await.ok(200);
     assert_eq!(seen["service"], "retired");
     world.post(&retire).auth(&rig.provider.token).send().await.ok(200);
     let offer = world.get(&format!("/v1/offers/{}", rig.offer)).send().await.ok(200);
     assert_eq!(offer["state"], "withdrawn");
-    world.post("/v1/machines").auth(&thief.token).json(&body).send().await.ok(201);
+    let said = world.post("/v1/machines").auth(&thief.token).json(&body).send().await.ok(201);
+    let standing = &said["machine"]["standing"];
+    assert_eq!(
+        (&standing["verification"], &standing["reason"]),
+        (&json!("deverified"), &json!("it lied"))
+    );
+    // a machine that is retired is offered no more
+    let reply = world.list(&rig.provider, &rig.machine, 1, "0.65").await;
+    reply.problem(423, "machine-draining");
     for verb in ["verify", "drain", "undrain"] {
         let path = format!("/v1/machines/{}/{verb}", rig.machine);
         let reply = world.post(&path).auth(&rig.provider.token).send().await;
@@ -270,6 +284,14 @@ async fn a_machine_that_drains_finishes_what_runs_and_begins_nothing() {
         world.post(&path).auth(&rig.provider.token).send()
     };
     assert_eq!(verb("drain").await.ok(200)["service"], "draining");
+    let offer = format!("/v1/offers/{}", rig.offer);
+    let item = json!({"items": [{"create": {"machine_id": rig.machine, "gpu_count": 1,
+        "price": {"amount": "0.65", "currency": "USD"}, "min_duration_s": 60, "max_duration_s": 86_400}}]});
+    let bulk = world.post("/v1/offers/bulk").auth(&rig.provider.token).json(&item).send().await;
+    assert_eq!(bulk.ok(200)["data"][0]["problem"]["code"], "machine-draining");
+    let file = world.get("/v1/catalog.csv?format=gpuhunt").send().await;
+    assert!(!file.ok(200).to_string().contains(&rig.offer), "it cannot be rented");
+    world.get(&offer).send().await.ok(200);
     world.book(&renter, &quote, "late").await.problem(423, "machine-draining");
     let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC"});
     let asked = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await;
@@ -296,7 +318,8 @@ async fn nothing_is_rented_into_a_maintenance_window_and_renters_are_told() {
         let body = json!({"from": from, "to": to, "reason": reason});
         world.post(&path).auth(&rig.provider.token).json(&body).send()
     };
-    // a quote may be booked after 120 s, funded after 120 more and ready after 300 more: 540 s before it begins
+    // a quote may be booked after 120 s, funded after 120 more and ready after 300 more, and the contract takes a start
+    // for 60 more: 600 s before it begins
     let said = announce("2027-01-15T09:00:00Z", "2027-01-15T10:00:00Z", "new fan").await.ok(201);
     assert_eq!(said["rentals_told"], 0);
     announce("2027-01-15T09:30:00Z", "2027-01-15T11:00:00Z", "x")
@@ -319,10 +342,10 @@ async fn nothing_is_rented_into_a_maintenance_window_and_renters_are_told() {
     let refused = quote(3_600).await.problem(409, "machine-maintenance");
     assert_eq!(
         (&refused["longest_s"], &refused["window"]["reason"]),
-        (&json!(3_060), &json!("new fan"))
+        (&json!(3_000), &json!("new fan"))
     );
-    quote(3_061).await.problem(409, "machine-maintenance");
-    let fits = quote(3_060).await.ok(201);
+    quote(3_001).await.problem(409, "machine-maintenance");
+    let fits = quote(3_000).await.ok(201);
     let window = said["window"]["id"].as_str().unwrap();
     let cancel = |path: String, who: &Person| world.call("DELETE", &path).auth(&who.token).send();
     cancel(format!("{path}/{window}"), &renter).await.problem(404, "not-found");
@@ -383,4 +406,86 @@ async fn a_booking_that_meets_a_drain_waits_for_it_and_sees_it() {
     held.notified().await;
     world.book(&renter, &quote, "meets").await.problem(423, "machine-draining");
     draining.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_test_shows_nothing_that_was_declared_after_it_was_ordered() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let path = format!("/v1/machines/{}", rig.machine);
+    let declare = async |body: Value| {
+        let tag = world.get(&path).auth(&rig.provider.token).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", tag);
+        call.json(&body).send().await
+    };
+    let ordered = order(&world, &rig).await;
+    let shown = measured(&rig);
+    let (answer, body) = answered(&world, &rig, &shown, &rig.agent).await;
+    let post = |body: Value| world.post(&answer).auth(&rig.agent.token).json(&body).send();
+    for (field, value) in [
+        ("remediation", json!("a\u{0}b")),
+        ("remediation", json!("x".repeat(501))),
+        ("actual", json!("\u{7}")),
+        ("actual", json!(["x".repeat(129)])),
+    ] {
+        let mut bad = body.clone();
+        bad["checks"][1][field] = value;
+        bad["signature"] = json!(resigned(&rig, &ordered, &bad));
+        let refused = post(bad).await.problem(422, "validation-failed");
+        assert_eq!(pointers(&refused), [format!("/checks/1/{field}")]);
+    }
+    declare(json!({"cpu_cores": 4_096})).await.ok(200);
+    post(body).await.problem(409, "state-conflict");
+    assert_eq!(public(&world, &rig.machine).await["standing"]["verification"], "unverified");
+    assert!(world.heartbeat(&rig.agent, &[]).await["self_test"].is_null(), "it is closed");
+
+    // an offer's disk is not taken from under it
+    let offer = format!("/v1/offers/{}", rig.offer);
+    let tag = world.get(&offer).send().await.header("etag").to_owned();
+    let call = world.call("PATCH", &offer).auth(&rig.provider.token).header("if-match", tag);
+    let disk =
+        json!({"disk": {"per_gb_month": {"amount": "0.10", "currency": "USD"}, "max_gb": 400}});
+    call.json(&disk).send().await.ok(200);
+    let refused = declare(json!({"disk_gb": 399})).await.problem(409, "state-conflict");
+    assert_eq!(pointers(&refused), ["/disk_gb"]);
+    declare(json!({"disk_gb": 400})).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_is_turned_off_and_on_is_one_stretch() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let offer = format!("/v1/offers/{}", rig.offer);
+    let turn = async |state: &str| {
+        let tag = world.get(&offer).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", &offer).auth(&rig.provider.token).header("if-match", tag);
+        call.json(&json!({"state": state})).send().await.ok(200);
+    };
+    let stretches = async || {
+        let (all, open): (i64, i64) = sqlx::query_as(
+            "SELECT count(*), count(*) FILTER (WHERE to_at IS NULL) FROM machine_listings",
+        )
+        .fetch_one(world.store.pool())
+        .await
+        .unwrap();
+        (all, open)
+    };
+    for _ in 0..5 {
+        turn("paused").await;
+        assert_eq!(stretches().await, (1, 0));
+        world.pass(59);
+        turn("listed").await;
+        assert_eq!(stretches().await, (1, 1));
+        let verb = |verb: &str| {
+            let path = format!("/v1/machines/{}/{verb}", rig.machine);
+            world.post(&path).auth(&rig.provider.token).send()
+        };
+        verb("drain").await.ok(200);
+        verb("undrain").await.ok(200);
+        assert_eq!(stretches().await, (1, 1));
+    }
+    turn("paused").await;
+    world.pass(60);
+    turn("listed").await;
+    assert_eq!(stretches().await, (2, 1));
 }

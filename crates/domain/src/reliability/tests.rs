@@ -55,16 +55,16 @@ proptest! {
     #[test]
     fn sums_are_those_of_single_seconds(
         listed in parts(), contact in parts(), maintenance in parts(), promised in parts(), covered in parts(),
-        other in parts(), from in 0_u64..40, length in 0_u64..60,
+        other in parts(), share in 1_u32..=4, from in 0_u64..40, length in 0_u64..60,
     ) {
         let window = span(from, from + length);
         let has = |parts: &[Interval], at: u64| parts.iter().any(|part| part.from.0 <= at && at < part.to.0);
         let seconds = |holds: &dyn Fn(u64) -> bool| (from..from + length).filter(|at| holds(*at)).count() as u64;
         let history = History {
-            listed, contact, maintenance,
+            gpus: 4, listed, contact, maintenance,
             rentals: vec![
-                RentedTime { promised: promised.clone(), covered: covered.clone() },
-                RentedTime { promised: other.clone(), covered: vec![] },
+                RentedTime { gpus: 4, promised: promised.clone(), covered: covered.clone() },
+                RentedTime { gpus: share, promised: other.clone(), covered: vec![] },
             ],
             ..History::default()
         };
@@ -73,7 +73,8 @@ proptest! {
             && !has(&history.maintenance, at);
         prop_assert_eq!(shown.idle_s, seconds(&idle));
         prop_assert_eq!(shown.idle_good_s, seconds(&|at| idle(at) && has(&history.contact, at)));
-        prop_assert_eq!(shown.rented_s, seconds(&|at| has(&promised, at)) + seconds(&|at| has(&other, at)));
+        let other_s = (seconds(&|at| has(&other, at)) * u64::from(share)).div_ceil(4);
+        prop_assert_eq!(shown.rented_s, seconds(&|at| has(&promised, at)) + other_s);
         prop_assert_eq!(shown.rented_good_s, seconds(&|at| has(&promised, at) && has(&covered, at)));
         prop_assert_eq!(shown.promised_s, shown.idle_s + 2 * shown.rented_s);
         prop_assert_eq!(shown.good_s, shown.idle_good_s + 2 * shown.rented_good_s);

@@ -75,6 +75,33 @@ pub async fn hold_offers(tx: &mut Connection, machine: MachineId) -> Result<(), 
     Ok(())
 }
 
+/// Takes the machine's row, so that no offer of it is made until the transaction ends: who makes one holds it
+/// ([`hold_service`]).
+///
+/// # Errors
+/// The database's.
+pub async fn hold_machine(tx: &mut Connection, machine: MachineId) -> Result<(), StoreError> {
+    sqlx::query!("SELECT id FROM machines WHERE id = $1 FOR UPDATE", machine.uuid())
+        .fetch_optional(tx)
+        .await?;
+    Ok(())
+}
+
+/// Whether the machine takes rentals; `None` without it. It cannot be retired until the transaction ends.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn hold_service(
+    tx: &mut Connection,
+    machine: MachineId,
+) -> Result<Option<Service>, StoreError> {
+    sqlx::query_scalar!("SELECT service FROM machines WHERE id = $1 FOR KEY SHARE", machine.uuid())
+        .fetch_optional(tx)
+        .await?
+        .map(|service| service.parse().map_err(StoreError::corrupt))
+        .transpose()
+}
+
 /// Opens or drains a machine. What it promised by its listed offers ends or begins with that. Not for retiring.
 ///
 /// # Errors
@@ -96,6 +123,19 @@ pub async fn set_service(
     sqlx::query!(
         "UPDATE machine_listings SET to_at = greatest(from_at, $2)
          WHERE machine_id = $1 AND to_at IS NULL AND $3 <> 'open'",
+        machine.uuid(),
+        now,
+        service.as_str(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    // as the trigger on offers does: a stretch that ended less than a minute ago goes on
+    sqlx::query!(
+        "UPDATE machine_listings l SET to_at = NULL FROM offers o
+         WHERE o.machine_id = $1 AND o.state = 'listed' AND $3 = 'open' AND l.offer_id = o.id AND l.machine_id = $1
+           AND l.to_at > $2::timestamptz - interval '60 seconds'
+           AND l.from_at = (SELECT max(from_at) FROM machine_listings WHERE offer_id = o.id)
+           AND NOT EXISTS (SELECT FROM machine_listings WHERE offer_id = o.id AND to_at IS NULL)",
         machine.uuid(),
         now,
         service.as_str(),

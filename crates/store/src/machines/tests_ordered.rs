@@ -143,6 +143,21 @@ pub async fn test_of(
     .transpose()
 }
 
+/// Closes an order that no answer is taken to any more.
+///
+/// # Errors
+/// The database's.
+pub async fn close_test(
+    tx: &mut Connection,
+    id: TestId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!("UPDATE machine_tests SET closed_at = $2 WHERE id = $1", id.uuid(), ts(now)?)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Keeps an answer, and closes the order.
 ///
 /// # Errors
@@ -168,10 +183,7 @@ pub async fn record_checks(
     )
     .execute(&mut *tx)
     .await?;
-    sqlx::query!("UPDATE machine_tests SET closed_at = $2 WHERE id = $1", id.uuid(), ts(now)?)
-        .execute(tx)
-        .await?;
-    Ok(())
+    close_test(tx, id, now).await
 }
 
 /// Up to `limit` answers of a machine before the one with id `before`, newest first.

@@ -1,11 +1,11 @@
 //! The rows that a machine's reliability is computed from, for whoever wants to compute it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     id::MachineId,
     metering::Interval,
-    reliability::{ANNOUNCED_BEFORE_S, History, RentedTime, Start},
+    reliability::{ANNOUNCED_BEFORE_S, History, RentedTime, Start, without},
     time::UnixSeconds,
 };
 use time::OffsetDateTime;
@@ -90,11 +90,16 @@ pub async fn history(
     )
     .fetch_all(&mut *connection)
     .await?;
+    let gpus =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM gpus WHERE machine_id = $1"#, id)
+            .fetch_one(&mut *connection)
+            .await?;
     let rented = rented(connection, machine, window, limit).await?;
     let starts = starts(connection, machine, window, limit).await?;
     let interruptions = sqlx::query_scalar!(
         "SELECT e.at FROM rentals r JOIN rental_events e ON e.rental_id = r.id
-         WHERE r.machine_id = $1 AND e.kind = 'state' AND e.detail ->> 'state' = 'interrupted'
+         WHERE r.machine_id = $1 AND r.created_at < $3 AND r.updated_at >= $2
+           AND e.kind = 'state' AND e.detail ->> 'state' = 'interrupted'
            AND e.at >= $2 AND e.at < $3 ORDER BY e.at LIMIT $4",
         id,
         from,
@@ -106,7 +111,7 @@ pub async fn history(
     // what the arbiter gave the renter of the held seconds, the provider has lost
     let disputes_lost = sqlx::query_scalar!(
         "SELECT e.at FROM rentals r JOIN rental_events e ON e.rental_id = r.id
-         WHERE r.machine_id = $1 AND r.state = 'resolved'
+         WHERE r.machine_id = $1 AND r.state = 'resolved' AND r.created_at < $3 AND r.updated_at >= $2
            AND e.kind = 'state' AND e.detail ->> 'state' = 'resolved' AND e.at >= $2 AND e.at < $3
            AND EXISTS (SELECT FROM chain_events c WHERE c.escrow_id = r.escrow_id AND c.name = 'closed'
                          AND c.applied AND (c.body ->> 'refund')::numeric > 0)
@@ -131,6 +136,7 @@ pub async fn history(
         return Ok(None);
     }
     Ok(Some(History {
+        gpus: u32::try_from(gpus).map_err(StoreError::corrupt)?,
         listed: spans(listed, window)?,
         contact: spans(contact, window)?,
         maintenance: spans(maintenance, window)?,
@@ -142,7 +148,8 @@ pub async fn history(
 }
 
 /// Its rentals' time, and how many rows that took. A rental's time ends when it left service, by the timeline: an
-/// outage that ended it was promised time, too.
+/// outage that ended it was promised time, too. Of one that has paid no fee only the failures are in it: a rental
+/// between two hands of one owner costs nothing then, and must not be worth anything.
 async fn rented(
     connection: &mut Connection,
     machine: MachineId,
@@ -151,7 +158,8 @@ async fn rented(
 ) -> Result<(Vec<RentedTime>, usize), StoreError> {
     let rows = sqlx::query!(
         r#"WITH ran AS (
-               SELECT r.id, r.started_at AS from_at, coalesce(
+               SELECT r.id, r.paid_fee > 0 AS paid, r.started_at AS from_at,
+                      (SELECT count(*) FROM rental_gpus g WHERE g.rental_id = r.id) AS gpus, coalesce(
                    (SELECT min(e.at) FROM rental_events e
                     WHERE e.rental_id = r.id AND e.kind = 'state' AND e.at >= r.started_at
                       AND e.detail ->> 'state' NOT IN
@@ -160,6 +168,7 @@ async fn rented(
                WHERE r.machine_id = $1 AND r.started_at < $3
                  AND (r.stopped_at IS NULL OR r.updated_at > $2))
            SELECT ran.id AS "id!", ran.from_at AS "from_at!", ran.to_at AS "to_at!",
+                  ran.paid AS "paid!", ran.gpus AS "gpus!",
                   c.from_at AS "covered_from?", c.to_at AS "covered_to?"
            FROM ran LEFT JOIN rental_coverage c
              ON c.rental_id = ran.id AND c.from_at < $3 AND c.to_at > $2
@@ -173,21 +182,33 @@ async fn rented(
     .await?;
     let number = rows.len();
     let mut rentals: BTreeMap<uuid::Uuid, RentedTime> = BTreeMap::new();
+    let mut paid = BTreeSet::new();
     for row in rows {
         let promised = Interval::new(seconds(row.from_at)?, seconds(row.to_at)?).clipped_to(window);
         let rental = rentals.entry(row.id).or_default();
+        rental.gpus = u32::try_from(row.gpus).map_err(StoreError::corrupt)?;
         rental.promised = vec![promised];
+        if row.paid {
+            paid.insert(row.id);
+        }
         if let (Some(from), Some(to)) = (row.covered_from, row.covered_to) {
             let covered = Interval::new(seconds(from)?, seconds(to)?).clipped_to(promised);
             rental.covered.extend(Some(covered).filter(|part| !part.is_empty()));
+        }
+    }
+    for (id, rental) in &mut rentals {
+        if !paid.contains(id) {
+            // the rows came in order, and readings never overlap
+            let covered = std::mem::take(&mut rental.covered);
+            rental.promised = without(&rental.promised, &covered);
         }
     }
     rentals.retain(|_, rental| rental.promised.iter().any(|part| !part.is_empty()));
     Ok((rentals.into_values().collect(), number))
 }
 
-/// Starts that got ready, or failed by the machine's or its provider's doing. One that the renter called off says
-/// nothing.
+/// Starts that got ready and were paid for, or failed by the machine's or its provider's doing. One that the renter
+/// called off says nothing, nor does one that got ready for nothing.
 async fn starts(
     connection: &mut Connection,
     machine: MachineId,
@@ -203,6 +224,7 @@ async fn starts(
                            ELSE (SELECT min(e.at) FROM rental_events e WHERE e.rental_id = r.id
                                    AND e.kind = 'state' AND e.detail ->> 'end' = r.end_reason) END AS at) known
            WHERE r.machine_id = $1 AND r.lock_status <> 'none' AND r.updated_at >= $2
+             AND (r.ready_at IS NULL OR r.paid_fee > 0)
              AND (r.ready_at IS NOT NULL OR r.end_reason LIKE 'start\_failed\_%'
                   OR r.end_reason IN ('ready_deadline', 'provider_stop'))
              AND known.at >= $2 AND known.at < $3

@@ -10,7 +10,7 @@ use super::{
     chain::unanswered,
     finding::{Finding, Report},
 };
-use crate::config::Config;
+use crate::{config::Config, failure::Failure};
 
 pub(super) const ROLE: &str = "quoter.role";
 pub(super) const FUNDS: &str = "quoter.funds";
@@ -68,6 +68,30 @@ async fn ask<C: SolCall>(
 ) -> Result<C::Return, ChainError> {
     let answer = client.call(to, call.abi_encode()).await?;
     C::abi_decode_returns(&answer).map_err(|error| ChainError::Nonsense(error.to_string()))
+}
+
+/// Refuses to serve with a key that can do anything in the escrow: who answers requests must not hold it. A chain that
+/// does not answer keeps nobody from serving: the doctor asks again.
+///
+/// # Errors
+/// That the key has a role, and which.
+pub(crate) async fn refuse_roles(
+    config: &Config,
+    client: &ReadClient,
+    escrow: Address,
+    key: Address,
+) -> Result<(), Failure> {
+    match roles(config, client, escrow, key).await {
+        Ok(roles) if roles.is_empty() => Ok(()),
+        Ok(roles) => Err(Failure::new(format!(
+            "the key of WEIR_QUOTE_KEY, {key}, has {}: {ANOTHER}",
+            roles.join(", ")
+        ))),
+        Err(error) => {
+            tracing::warn!(%error, "whether the quoting key has a role in the escrow is not known");
+            Ok(())
+        }
+    }
 }
 
 async fn roles(

@@ -121,6 +121,12 @@ fn broken_settings(market: &Market) {
     assert_eq!(quoting("nonsense"), ["quoter.role"]);
     let nobody = "0xf214f2b2cd398c806f84e317254e0f0b801d0643303237d97a22a48e01628897";
     assert_eq!(quoting(nobody), Vec::<String>::new());
+    // and nothing is served with one that is somebody
+    let settings = with_key(market).into_iter().chain([("WEIR_QUOTE_KEY", OPERATOR)]);
+    let refused = weir(&["serve"], &settings.collect::<Vec<_>>()).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("the role of an operator"), "{said}");
+    assert!(!said.contains(OPERATOR.trim_start_matches("0x")));
     assert_eq!(failing(&[("WEIR_DB_CONNECTIONS", "100000")]), ["database.connections"]);
     // below the tip that the node suggests, and so without room for a base fee
     let stingy = failing(&[("WEIR_TIP_FLOOR_GWEI", "0"), ("WEIR_MAX_FEE_GWEI", "0")]);

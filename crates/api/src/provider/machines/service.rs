@@ -43,6 +43,8 @@ const LONGEST: Seconds = Seconds(30 * 86_400);
 const FARTHEST: Seconds = Seconds(365 * 86_400);
 /// Windows ahead of one machine.
 const MOST_OPEN: i64 = 100;
+/// The last second of the year 9999.
+const LATEST: UnixSeconds = UnixSeconds(253_402_300_799);
 const LIST: &str = "maintenance";
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -54,18 +56,17 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(cancel))
 }
 
-/// Refuses a rental of the machine from now on that may last until `to`, if anything stands against it. `slack` is how
-/// long it may take to begin.
+/// Refuses a rental of the machine from now on, if anything stands against it. `start_by` is the latest second at which
+/// the contract lets it begin.
 ///
 /// # Errors
 /// [`Code::MachineDraining`]; [`Code::MachineMaintenance`] with the window and the longest time that ends before it.
 pub(crate) async fn free_of_obstacles(
     connection: &mut store::Connection,
     machine: MachineId,
-    (now, slack, duration): (UnixSeconds, Seconds, Seconds),
+    (now, start_by, duration): (UnixSeconds, UnixSeconds, Seconds),
 ) -> Result<Result<(), Problem>, StoreError> {
-    let begins = now.saturating_plus(slack);
-    let to = begins.saturating_plus(duration);
+    let to = start_by.saturating_plus(duration);
     let Some(first) = machines::obstacles(connection, machine, now, to).await?.into_iter().next()
     else {
         return Ok(Ok(()));
@@ -75,7 +76,7 @@ pub(crate) async fn free_of_obstacles(
         Obstacle::Draining => draining("the machine finishes what runs and begins nothing new"),
         Obstacle::Retired => draining("the machine is retired"),
         Obstacle::Maintenance { during, reason } => {
-            let longest = during.from.saturating_since(begins);
+            let longest = during.from.saturating_since(start_by);
             let (from, until) = (Time(during.from), Time(during.to));
             let detail = format!(
                 "the machine is out of service from {}: a rental from now on can be {longest} long",
@@ -139,6 +140,11 @@ async fn set(
             Box::pin(async move {
                 // before anything is looked at: a booking that has the offer is waited for
                 machines::hold_offers(tx, id).await?;
+                if service == Service::Retired {
+                    // an offer that was made meanwhile is withdrawn with the others, and its bookings are waited for
+                    machines::hold_machine(tx, id).await?;
+                    machines::hold_offers(tx, id).await?;
+                }
                 let machine = mine(tx, account, id).await?;
                 match (machine.service, service) {
                     (before, after) if before == after => return Ok(machine),
@@ -214,7 +220,9 @@ fn window_view(window: MaintenanceWindow) -> WindowView {
 /// A time by RFC 3339, to the second.
 pub(crate) fn time_of(text: &str) -> Option<UnixSeconds> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    u64::try_from(at.unix_timestamp()).ok().map(UnixSeconds)
+    // by its offset it can be in a year that RFC 3339 has no digits for
+    let at = u64::try_from(at.unix_timestamp()).ok()?;
+    Some(UnixSeconds(at)).filter(|at| *at <= LATEST)
 }
 
 fn checked(request: &WindowRequest, now: UnixSeconds) -> Result<Interval, Problem> {

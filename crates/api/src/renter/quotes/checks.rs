@@ -9,7 +9,8 @@ use domain::{
 };
 use store::{
     offers::Offer,
-    quotes::{self, Quote},
+    quotes::Quote,
+    templates,
     tokens::{self, Token},
 };
 
@@ -167,13 +168,14 @@ fn longest(terms: &OfferTerms, left: Seconds) -> Seconds {
     if left < terms.min_duration { Seconds::ZERO } else { left.min(terms.max_duration) }
 }
 
-/// Whether there is such a template.
+/// Whether there is such a template, and what is ordered is enough for it.
 ///
 /// # Errors
 /// [`Code::ValidationFailed`].
 pub(super) async fn check_template(
     connection: &mut store::Connection,
     template: Option<&str>,
+    (model, order): (&str, &Ordered),
 ) -> Result<(), Problem> {
     let Some(text) = template else {
         return Ok(());
@@ -184,8 +186,21 @@ pub(super) async fn check_template(
     let number: i32 = version.parse().map_err(|_| unknown())?;
     // one spelling each
     let spelled = slug.bytes().all(plain) && number.to_string() == version;
-    if !spelled || !quotes::template_exists(connection, slug, number).await? {
+    if !spelled {
         return Err(unknown());
+    }
+    let version = u32::try_from(number).map_err(|_| unknown())?;
+    let found = templates::get(connection, slug, Some(version)).await?.ok_or_else(unknown)?;
+    let needs = found.content;
+    // without disk in the order it gets what the machine gives every rental
+    if order.disk_gb > 0 && order.disk_gb < needs.disk_gb {
+        let message = format!("{text} needs {} GB", needs.disk_gb);
+        return Err(Problem::invalid("/disk_gb", message));
+    }
+    let known = domain::catalog::models().iter().find(|known| known.slug == model);
+    if known.is_some_and(|known| known.vram_gb < needs.min_vram_gb) {
+        let message = format!("{text} needs GPUs with {} GB", needs.min_vram_gb);
+        return Err(Problem::invalid("/template", message));
     }
     Ok(())
 }
