@@ -60,6 +60,8 @@ impl AnvilOptions {
         set("--chain-id", self.chain_id.to_string());
         set("--slots-in-an-epoch", self.slots_in_an_epoch.to_string());
         set("--accounts", self.accounts.to_string());
+        // It would write the states of old blocks below the home folder, and leave them there when it is killed.
+        set("--max-persisted-states", "0".into());
         // The default follows the newest fork; a newer anvil must not change the rules under us.
         set("--hardfork", "prague".into());
         if let Some(time) = self.genesis_time {
