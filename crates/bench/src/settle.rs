@@ -164,8 +164,8 @@ impl Scenario for OneByOne {
 
 /// A wait that puts wants at all phases of a block, whatever came before.
 fn phase(stream: usize, at: usize) -> Duration {
-    let step = (stream * 13 + at * 37) % 100;
-    Duration::from_millis(step as u64 * 10)
+    let step = stream.saturating_mul(13).saturating_add(at.saturating_mul(37)) % 100;
+    Duration::from_millis((step as u64).saturating_mul(10))
 }
 
 fn late(open: usize) -> BenchError {

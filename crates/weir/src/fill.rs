@@ -11,7 +11,7 @@ use store::{Store, TxError, listings};
 use crate::{clock::SystemClock, config::Config, failure::Failure};
 
 /// Offers that are stored in one transaction.
-const AT_ONCE: usize = 5_000;
+const AT_ONCE: usize = 1_000;
 /// For so long the generated machines count as online.
 const HEARD_FOR: Seconds = Seconds(24 * 3_600);
 /// No more than search is measured with.

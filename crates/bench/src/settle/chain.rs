@@ -55,7 +55,7 @@ impl Account {
             fees: FEES,
             access_list: Vec::new().into(),
         };
-        self.nonce += 1;
+        self.nonce = self.nonce.saturating_add(1);
         let signed = self.signer.sign(&fields).map_err(BenchError::subject("sign"))?;
         Ok(signed.raw)
     }

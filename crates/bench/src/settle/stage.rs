@@ -308,7 +308,9 @@ impl Stage {
 fn told(error: advance::AdvanceError) -> TxError<StoreError> {
     match error {
         advance::AdvanceError::Store(error) => error.into(),
-        other => StoreError::corrupt(other.to_string()).into(),
+        other @ (advance::AdvanceError::Missing | advance::AdvanceError::Illegal(_)) => {
+            StoreError::corrupt(other.to_string()).into()
+        }
     }
 }
 
