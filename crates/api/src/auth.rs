@@ -1,6 +1,6 @@
 //! Signing in with a wallet.
 
-use alloy::primitives::{Address, B256, Bytes, eip191_hash_message, hex};
+use alloy::primitives::{Address, B256, eip191_hash_message, hex};
 use axum::{Json, extract::State, http::StatusCode};
 use domain::id::{AccountId, SessionId};
 use escrow::reading::recover_hash;
@@ -17,10 +17,11 @@ use crate::{
     problem::refuse,
     siwe::{self, STATEMENT},
     views::Time,
+    wallets,
 };
 
-/// The longest signature that is taken; contract wallets have long ones.
-const MAX_SIGNATURE: usize = 4_096;
+/// The longest signature that is taken: that of a contract wallet which is not deployed yet says how to deploy it.
+const MAX_SIGNATURE: usize = 16_384;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -88,7 +89,8 @@ pub(crate) struct VerifyRequest {
         example = "localhost:8080 wants you to sign in with your Ethereum account:\n0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n\nSign in to Weir. This costs nothing and allows nothing to be spent.\n\nURI: http://localhost:8080\nVersion: 1\nChain ID: 31337\nNonce: 3f0c9a1de2b84c77a9d05e61f2b83c4d\nIssued At: 2026-01-31T12:00:00Z"
     )]
     message: String,
-    /// The wallet's EIP-191 signature in hex, or a contract wallet's by EIP-1271.
+    /// The wallet's EIP-191 signature in hex, or a contract wallet's by EIP-1271, which ERC-6492 wraps if it is not
+    /// deployed yet.
     #[schema(example = "0x0a1b2c")]
     signature: String,
 }
@@ -134,7 +136,7 @@ async fn verify(
         .ok_or_else(|| invalid("the signature is not hex").at("/signature", "expected hex"))?;
     let hash = eip191_hash_message(request.message.as_bytes());
     if recover_hash(&hash, &signature).ok() != Some(claim.wallet) {
-        check_contract(&app, &claim, hash, signature).await?;
+        check_contract(&app, &claim, hash, &signature).await?;
     }
     let secret = Secret::new()?;
     let expires_at = now.saturating_plus(app.config.session_ttl);
@@ -173,34 +175,29 @@ fn spend_nonce(outcome: NonceUse) -> Result<(), Problem> {
     }
 }
 
-/// Asks a contract wallet (EIP-1271), for an open nonce only: an invented message costs the chain no call.
+/// Asks a contract wallet (EIP-1271, ERC-6492), for an open nonce only: an invented message costs the chain no call.
 async fn check_contract(
     app: &AppState,
     claim: &siwe::Claim,
     hash: B256,
-    signature: Vec<u8>,
+    signature: &[u8],
 ) -> Result<(), Problem> {
     let mut connection = app.store.read().await?;
     if !accounts::nonce_is_open(&mut connection, &claim.nonce, app.now()).await? {
         return Err(invalid("the nonce is unknown or was used before"));
     }
     drop(connection);
-    let refused = || invalid("the signature is not by the wallet that the message names");
-    let offline = |error: chain::ChainError| {
+    let asked = wallets::signed(&app.chain, claim.wallet, hash, signature).await;
+    let valid = asked.map_err(|error| {
         tracing::warn!(%error, "the chain could not be asked about a wallet");
         let detail = "the signature is not by the wallet's key, and the chain could not be asked \
                       whether it is by a contract wallet";
         Problem::new(Code::ChainUnavailable, detail)
-    };
-    if app.chain.code_hash(claim.wallet).await.map_err(offline)?.is_none() {
-        return Err(refused());
+    })?;
+    if valid {
+        return Ok(());
     }
-    let valid = app
-        .chain
-        .is_valid_signature_1271(claim.wallet, hash, Bytes::from(signature))
-        .await
-        .map_err(offline)?;
-    if valid { Ok(()) } else { Err(refused()) }
+    Err(invalid("the signature is not by the wallet that the message names"))
 }
 
 /// Ends the session.

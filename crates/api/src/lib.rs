@@ -31,6 +31,7 @@ mod state;
 mod streams;
 mod system;
 mod views;
+mod wallets;
 
 pub use codes::{Code, markdown};
 pub use problem::{FieldError, Problem};

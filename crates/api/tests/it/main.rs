@@ -38,3 +38,4 @@ mod running;
 mod seals;
 mod search;
 mod tools;
+mod wallets;
