@@ -1,7 +1,11 @@
 //! Signing in with a wallet.
 
 use alloy::primitives::{Address, B256, eip191_hash_message, hex};
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use domain::id::{AccountId, SessionId};
 use escrow::reading::recover_hash;
 use serde::{Deserialize, Serialize};
@@ -12,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     AppState, Code, Problem,
+    account::program,
     extract::Body,
     identity::{self, Secret, Wallet},
     problem::refuse,
@@ -126,6 +131,7 @@ pub(crate) struct SessionAnswer {
     responses((status = 201, body = SessionAnswer)))]
 async fn verify(
     State(app): State<AppState>,
+    headers: HeaderMap,
     Body(request): Body<VerifyRequest>,
 ) -> Result<(StatusCode, Json<SessionAnswer>), Problem> {
     let now = app.now();
@@ -141,17 +147,18 @@ async fn verify(
     let secret = Secret::new()?;
     let expires_at = now.saturating_plus(app.config.session_ttl);
     let (token_hash, wallet, nonce) = (secret.hash, claim.wallet, claim.nonce);
+    let user_agent = program(&headers);
     let account = app
         .store
         .write("auth.verify", move |tx| {
-            let nonce = nonce.clone();
+            let (nonce, user_agent) = (nonce.clone(), user_agent.clone());
             Box::pin(async move {
                 spend_nonce(accounts::use_nonce(tx, &nonce, now).await?).or_else(refuse)?;
                 let id = AccountId::from_uuid(Uuid::now_v7());
                 let account = accounts::find_or_create(tx, id, wallet, now).await?;
                 let id = SessionId::from_uuid(Uuid::now_v7());
                 let owner = NewOwner::Account(account.id);
-                let session = NewSession { id, token_hash, owner, now, expires_at };
+                let session = NewSession { id, token_hash, owner, user_agent, now, expires_at };
                 accounts::open_session(tx, &session).await?;
                 Ok(account)
             })
@@ -204,7 +211,7 @@ async fn check_contract(
 #[utoipa::path(post, path = "/v1/auth/logout", tag = "account", security(("bearer" = [])),
     responses((status = 204, description = "The token is dead.")))]
 async fn logout(State(app): State<AppState>, wallet: Wallet) -> Result<StatusCode, Problem> {
-    let (session, now) = (wallet.session, app.now());
+    let (session, now) = (wallet.session()?, app.now());
     app.store
         .write("auth.logout", move |tx| {
             Box::pin(async move { Ok(accounts::revoke_session(tx, session, now).await?) })

@@ -5,7 +5,10 @@
 //! [`Code`]; every body is read strictly; every write runs in `Store::write`, so that a caller who
 //! hangs up leaves nothing half done.
 
+mod access;
+mod account;
 mod agent;
+mod api_token;
 mod auth;
 mod cache;
 mod catalog;

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod advance;
+pub mod api_keys;
 pub mod blocks;
 pub mod catalog;
 pub mod commands;
@@ -28,6 +29,8 @@ pub mod rentals;
 pub mod reviews;
 pub mod schema;
 pub mod seam;
+pub mod sessions;
+pub mod ssh_keys;
 pub mod templates;
 pub mod timeline;
 pub mod tokens;

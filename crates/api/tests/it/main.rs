@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod api_keys;
 mod auth;
 mod booking;
 mod bounds;
@@ -37,5 +38,7 @@ mod rpc;
 mod running;
 mod seals;
 mod search;
+mod sessions;
+mod ssh_keys;
 mod tools;
 mod wallets;
