@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod access;
 mod agent;
 mod api_keys;
 mod auth;
@@ -24,6 +25,7 @@ mod estimates;
 mod events;
 mod figures;
 mod fixture;
+
 mod funding;
 mod http;
 mod ledger;
