@@ -7,7 +7,6 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use domain::id::{AccountId, SessionId};
-use escrow::reading::recover_hash;
 use serde::{Deserialize, Serialize};
 use store::accounts::{self, Account, NewOwner, NewSession, NonceUse};
 use utoipa::ToSchema;
@@ -140,8 +139,8 @@ async fn verify(
         .ok()
         .filter(|bytes| bytes.len() <= MAX_SIGNATURE)
         .ok_or_else(|| invalid("the signature is not hex").at("/signature", "expected hex"))?;
-    let hash = eip191_hash_message(request.message.as_bytes());
-    if recover_hash(&hash, &signature).ok() != Some(claim.wallet) {
+    if !siwe::is_by_key(&claim, &request.message, &signature) {
+        let hash = eip191_hash_message(request.message.as_bytes());
         check_contract(&app, &claim, hash, &signature).await?;
     }
     let secret = Secret::new()?;

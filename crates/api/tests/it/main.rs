@@ -25,6 +25,7 @@ mod estimates;
 mod events;
 mod figures;
 mod fixture;
+mod forgeries;
 
 mod funding;
 mod http;
