@@ -90,6 +90,14 @@ impl Wallet {
         }
     }
 
+    /// The id of the session or key, by which it is revoked.
+    pub(crate) const fn credential(&self) -> uuid::Uuid {
+        match &self.by {
+            By::Session(id) => id.uuid(),
+            By::Key(key) => key.id.uuid(),
+        }
+    }
+
     /// The session, of somebody who signed in.
     ///
     /// # Errors

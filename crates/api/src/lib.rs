@@ -27,6 +27,7 @@ mod problem;
 mod provider;
 mod public;
 mod renter;
+mod revoked;
 mod search;
 mod serve;
 mod siwe;

@@ -9,7 +9,7 @@ use domain::{
 use crate::{
     Connection, StoreError,
     convert::{address, seconds, ts},
-    sessions,
+    revocations, sessions,
 };
 
 /// Someone known by a wallet.
@@ -299,7 +299,7 @@ pub async fn revoke_session(
         id.uuid(),
         ts(now)?,
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    revocations::announce(tx, &[id.uuid()]).await
 }

@@ -12,6 +12,7 @@ use crate::{
     Connection, StoreError,
     accounts::Account,
     convert::{address, seconds, ts},
+    revocations,
 };
 
 /// The most live keys of one account.
@@ -258,8 +259,9 @@ pub async fn revoke(
         account.uuid(),
         ts(now)?,
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    revocations::announce(tx, &[id.uuid()]).await?;
     Ok(revoked.rows_affected() == 1)
 }
 

@@ -27,6 +27,7 @@ pub mod readings;
 pub mod reliability;
 pub mod rentals;
 pub mod reviews;
+pub mod revocations;
 pub mod schema;
 pub mod seam;
 pub mod sessions;

@@ -8,6 +8,7 @@ use domain::{
 use crate::{
     Connection, StoreError,
     convert::{seconds, ts},
+    revocations,
 };
 
 /// A session that is still good.
@@ -98,8 +99,9 @@ pub async fn revoke(
         account.uuid(),
         ts(now)?,
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    revocations::announce(tx, &[id.uuid()]).await?;
     Ok(revoked.rows_affected() == 1)
 }
 
@@ -113,14 +115,15 @@ pub async fn revoke_others(
     but: SessionId,
     now: UnixSeconds,
 ) -> Result<u64, StoreError> {
-    let revoked = sqlx::query!(
+    let revoked = sqlx::query_scalar!(
         "UPDATE sessions SET revoked_at = $3
-         WHERE account_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3",
+         WHERE account_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3 RETURNING id",
         account.uuid(),
         but.uuid(),
         ts(now)?,
     )
-    .execute(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(revoked.rows_affected())
+    revocations::announce(tx, &revoked).await?;
+    u64::try_from(revoked.len()).map_err(StoreError::corrupt)
 }

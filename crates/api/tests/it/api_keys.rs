@@ -3,7 +3,11 @@
 use domain::rental::RentalEvent;
 use serde_json::{Value, json};
 
-use crate::fixture::{Call, Person, Reply, Rig, World};
+use crate::{
+    events::Stream,
+    fixture::{Call, Person, Reply, Rig, World},
+    running::Running,
+};
 
 /// A key of a person, and its id.
 pub struct Key {
@@ -121,6 +125,47 @@ async fn a_revoked_expired_or_mistyped_key_is_dead() {
     me(token).await.problem(401, "unauthenticated");
     let listed = world.get("/v1/api-keys").auth(&owner.token).send().await.ok(200);
     assert_eq!(listed["data"], json!([]));
+}
+
+/// What was opened in the name of a key or a session ends with it, in whichever process it was revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_what_opened_it() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let (renter, id) = (running.renter.clone(), running.id.as_str());
+    let key = make(&world, &renter, &["rentals:read"], json!({})).await;
+    let (second, third) = (world.sign_in(9).await, world.sign_in(9).await);
+    let mut streams = Vec::new();
+    for token in [&key.person.token, &second.token, &third.token, &renter.token] {
+        let mut stream = Stream::open(&world, id, token, None).await;
+        assert!(stream.next().await.is_some());
+        streams.push(stream);
+    }
+    // another process of the same service
+    let chain = world.state.chain.clone();
+    let config = api::ApiConfig::clone(&world.state.config);
+    let elsewhere = api::router(api::AppState::new(world.store.clone(), chain, config, None));
+    let path = format!("/v1/api-keys/{}", key.id);
+    Call::new(&elsewhere, "DELETE", &path).auth(&renter.token).send().await.ok(204);
+    ended(&mut streams[0]).await;
+    Call::new(&elsewhere, "POST", "/v1/auth/logout").auth(&second.token).send().await.ok(204);
+    ended(&mut streams[1]).await;
+    Call::new(&elsewhere, "DELETE", "/v1/sessions").auth(&renter.token).send().await.ok(200);
+    ended(&mut streams[2]).await;
+    // that of the session that did it goes on, and tells how the rental ends
+    let stop = world.post(&format!("/v1/rentals/{id}/stop")).auth(&renter.token).key("s");
+    stop.send().await.ok(202);
+    loop {
+        let seen = streams[3].next().await.expect("it goes on");
+        if seen.data["state"] == "stopping" {
+            break;
+        }
+    }
+}
+
+async fn ended(stream: &mut Stream) {
+    let all = async { while stream.next().await.is_some() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("it goes on");
 }
 
 /// A booking that is under way when its key is revoked does not happen.
