@@ -11,9 +11,12 @@ use store::{TxError, api_keys, api_keys::ApiKey, quotes::Quote};
 use crate::{
     Code, Problem,
     access::{may_touch_offer, refused},
-    problem::{internal, refuse},
+    problem::refuse,
     views::{Usd, json_of},
 };
+
+/// Micro-dollars that the database can hold.
+const MOST: u64 = i64::MAX.unsigned_abs();
 
 /// Whether a key may rent this at this price.
 ///
@@ -63,7 +66,7 @@ pub(super) async fn count(
     if !api_keys::hold(tx, key.id, now).await? {
         return refuse(Problem::new(Code::Unauthenticated, "the key was revoked or has expired"));
     }
-    let deposit = deposit(quote).map_err(TxError::Refused)?;
+    let deposit = deposit(quote);
     let booked = api_keys::booked(tx, key.id, now).await?;
     for (name, cap, before) in [
         ("spend_cap", key.limits.cap, booked.total),
@@ -83,9 +86,9 @@ pub(super) async fn count(
     Ok(api_keys::spend(tx, key.id, rental, deposit, now).await?)
 }
 
-/// A deposit in dollars at the rate of its quote, rounded up.
-fn deposit(quote: &Quote) -> Result<UsdMicros, Problem> {
+/// A deposit in dollars at the rate of its quote, rounded up. What is more than can be counted is above every cap.
+fn deposit(quote: &Quote) -> UsdMicros {
     let micros = u128::from(quote.usd_per_hour.usd().get());
-    let usd = mul_div_ceil(quote.deposit.get(), micros, quote.rate.get()).map_err(internal)?;
-    u64::try_from(usd).map(UsdMicros::new).map_err(internal)
+    let usd = mul_div_ceil(quote.deposit.get(), micros, quote.rate.get()).ok();
+    UsdMicros::new(usd.and_then(|usd| u64::try_from(usd).ok()).map_or(MOST, |usd| usd.min(MOST)))
 }
