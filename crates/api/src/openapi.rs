@@ -1,5 +1,7 @@
 //! The API's own description (OpenAPI 3.1), finished from what the handlers say.
 
+mod shapes;
+
 use axum::http::StatusCode;
 use utoipa::openapi::{
     Components, ContentBuilder, Info, License, OpenApi, Ref, RefOr, ResponseBuilder, Tag,
@@ -38,10 +40,12 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     );
     components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    shapes::join_kinds(components);
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
             operation.operation_id = Some(operation_id(method, path));
             describe(operation);
+            shapes::leave_out_streams(operation);
             let problem = ResponseBuilder::new()
                 .description("An error; `code` says which of those at /errors.")
                 .content(
