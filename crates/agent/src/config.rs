@@ -14,6 +14,7 @@ const HEARTBEAT_LOOP: &str = "while :; do date +%s > heartbeat; sleep 1; done";
 /// The program that is started for a rental.
 ///
 /// It gets a folder of its own as working directory and this environment: `WEIR_RENTAL_ID`,
+/// `WEIR_AUTHORIZED_KEYS` (a file in that folder with the renter's SSH public keys, replaced when they change),
 /// `CUDA_VISIBLE_DEVICES` and `NVIDIA_VISIBLE_DEVICES` with the rented GPUs, and of the agent's own
 /// variables only `PATH`, `HOME`, `LANG`, `TZ` and `LD_LIBRARY_PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -200,7 +200,10 @@ impl Desk {
         let (rental, escrow_id) = (taken.command().rental_id, taken.command().escrow_id);
         let gpus = match taken.command().kind {
             CommandKind::Provision => taken.command().gpus(),
-            CommandKind::Deprovision | CommandKind::SignEnd | CommandKind::Unknown => Vec::new(),
+            CommandKind::Deprovision
+            | CommandKind::SignEnd
+            | CommandKind::Access
+            | CommandKind::Unknown => Vec::new(),
         };
         if let Some(holder) = self.holder_of(&gpus, rental) {
             // given back by being dropped: it comes again until the GPUs are free
@@ -210,6 +213,12 @@ impl Desk {
         let open = self.handles.get(&rental).map(|handle| handle.mailbox.clone());
         let mailbox = match open.filter(|mailbox| !mailbox.is_closed()) {
             Some(mailbox) => mailbox,
+            None if taken.command().kind == CommandKind::Access => {
+                // nothing runs that anybody could be let into
+                let ack = Ack::failed(FailReason::Internal);
+                self.context.acknowledge(taken.command().id, &ack).await;
+                return;
+            }
             None if self.handles.len() >= MAX_RENTALS => {
                 let ack = Ack::failed(FailReason::Resources);
                 self.context.acknowledge(taken.command().id, &ack).await;

@@ -22,6 +22,11 @@
 //! heartbeat and every ten minutes. Asked to, it measures more (it writes 64 MiB to its disk, and uses the network if a
 //! target is set) and answers every requirement with what it found, signed.
 //!
+//! # Letting the renter in
+//! The renter's SSH public keys are in a file `authorized_keys` of the workload's folder, which `WEIR_AUTHORIZED_KEYS`
+//! names, before the workload starts; while it runs the file is replaced whenever the renter changes them. The program
+//! that is started has to use it.
+//!
 //! # What it does not do
 //! It does not shut a workload in: that is the business of the program it is told to start, for example a
 //! container runtime. A workload that runs as the agent's own user without one could read the agent's key.
@@ -29,6 +34,7 @@
 //! Linux only: processes are recognised through `/proc`. HTTP only: over an open network it needs a proxy
 //! that speaks TLS beside it.
 
+mod access;
 mod backoff;
 mod command;
 mod condition;

@@ -139,6 +139,7 @@ impl Rental {
         match command.kind {
             CommandKind::Provision => self.provision(taken).await,
             CommandKind::Deprovision => self.deprovision(taken).await,
+            CommandKind::Access => self.change_access(taken).await,
             // the heartbeat answers it, whether or not the rental still runs
             CommandKind::SignEnd | CommandKind::Unknown => {}
         }

@@ -130,6 +130,12 @@ impl Command {
         let listed = self.payload.get("gpus").and_then(Value::as_array);
         listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
+
+    /// The SSH public keys that are to be let in.
+    pub(crate) fn ssh_keys(&self) -> Vec<String> {
+        let listed = self.payload.get("ssh_keys").and_then(Value::as_array);
+        listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
 }
 
 /// The kinds of commands. A newer service may know more; those are left to a newer agent.
@@ -139,6 +145,7 @@ pub(crate) enum CommandKind {
     Provision,
     Deprovision,
     SignEnd,
+    Access,
     #[serde(other)]
     Unknown,
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    AgentError, WorkloadCommand,
+    AgentError, WorkloadCommand, access,
     process::{self, Process, RENTAL_VARIABLE},
 };
 
@@ -134,6 +134,7 @@ fn spawn(order: &Order<'_>) -> Result<Child, StartError> {
         .env_clear()
         .envs(inherited())
         .env(RENTAL_VARIABLE, order.rental.to_string())
+        .env(access::VARIABLE, access::file(order.folder))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)

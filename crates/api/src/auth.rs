@@ -1,9 +1,12 @@
 //! Signing in with a wallet.
 
-use alloy::primitives::{Address, B256, Bytes, eip191_hash_message, hex};
-use axum::{Json, extract::State, http::StatusCode};
+use alloy::primitives::{Address, B256, eip191_hash_message, hex};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use domain::id::{AccountId, SessionId};
-use escrow::reading::recover_hash;
 use serde::{Deserialize, Serialize};
 use store::accounts::{self, Account, NewOwner, NewSession, NonceUse};
 use utoipa::ToSchema;
@@ -12,15 +15,17 @@ use uuid::Uuid;
 
 use crate::{
     AppState, Code, Problem,
+    account::program,
     extract::Body,
     identity::{self, Secret, Wallet},
     problem::refuse,
     siwe::{self, STATEMENT},
     views::Time,
+    wallets,
 };
 
-/// The longest signature that is taken; contract wallets have long ones.
-const MAX_SIGNATURE: usize = 4_096;
+/// The longest signature that is taken: that of a contract wallet which is not deployed yet says how to deploy it.
+const MAX_SIGNATURE: usize = 16_384;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -88,7 +93,8 @@ pub(crate) struct VerifyRequest {
         example = "localhost:8080 wants you to sign in with your Ethereum account:\n0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n\nSign in to Weir. This costs nothing and allows nothing to be spent.\n\nURI: http://localhost:8080\nVersion: 1\nChain ID: 31337\nNonce: 3f0c9a1de2b84c77a9d05e61f2b83c4d\nIssued At: 2026-01-31T12:00:00Z"
     )]
     message: String,
-    /// The wallet's EIP-191 signature in hex, or a contract wallet's by EIP-1271.
+    /// The wallet's EIP-191 signature in hex, or a contract wallet's by EIP-1271, which ERC-6492 wraps if it is not
+    /// deployed yet.
     #[schema(example = "0x0a1b2c")]
     signature: String,
 }
@@ -124,6 +130,7 @@ pub(crate) struct SessionAnswer {
     responses((status = 201, body = SessionAnswer)))]
 async fn verify(
     State(app): State<AppState>,
+    headers: HeaderMap,
     Body(request): Body<VerifyRequest>,
 ) -> Result<(StatusCode, Json<SessionAnswer>), Problem> {
     let now = app.now();
@@ -132,24 +139,25 @@ async fn verify(
         .ok()
         .filter(|bytes| bytes.len() <= MAX_SIGNATURE)
         .ok_or_else(|| invalid("the signature is not hex").at("/signature", "expected hex"))?;
-    let hash = eip191_hash_message(request.message.as_bytes());
-    if recover_hash(&hash, &signature).ok() != Some(claim.wallet) {
-        check_contract(&app, &claim, hash, signature).await?;
+    if !siwe::is_by_key(&claim, &request.message, &signature) {
+        let hash = eip191_hash_message(request.message.as_bytes());
+        check_contract(&app, &claim, hash, &signature).await?;
     }
     let secret = Secret::new()?;
     let expires_at = now.saturating_plus(app.config.session_ttl);
     let (token_hash, wallet, nonce) = (secret.hash, claim.wallet, claim.nonce);
+    let user_agent = program(&headers);
     let account = app
         .store
         .write("auth.verify", move |tx| {
-            let nonce = nonce.clone();
+            let (nonce, user_agent) = (nonce.clone(), user_agent.clone());
             Box::pin(async move {
                 spend_nonce(accounts::use_nonce(tx, &nonce, now).await?).or_else(refuse)?;
                 let id = AccountId::from_uuid(Uuid::now_v7());
                 let account = accounts::find_or_create(tx, id, wallet, now).await?;
                 let id = SessionId::from_uuid(Uuid::now_v7());
                 let owner = NewOwner::Account(account.id);
-                let session = NewSession { id, token_hash, owner, now, expires_at };
+                let session = NewSession { id, token_hash, owner, user_agent, now, expires_at };
                 accounts::open_session(tx, &session).await?;
                 Ok(account)
             })
@@ -173,41 +181,36 @@ fn spend_nonce(outcome: NonceUse) -> Result<(), Problem> {
     }
 }
 
-/// Asks a contract wallet (EIP-1271), for an open nonce only: an invented message costs the chain no call.
+/// Asks a contract wallet (EIP-1271, ERC-6492), for an open nonce only: an invented message costs the chain no call.
 async fn check_contract(
     app: &AppState,
     claim: &siwe::Claim,
     hash: B256,
-    signature: Vec<u8>,
+    signature: &[u8],
 ) -> Result<(), Problem> {
     let mut connection = app.store.read().await?;
     if !accounts::nonce_is_open(&mut connection, &claim.nonce, app.now()).await? {
         return Err(invalid("the nonce is unknown or was used before"));
     }
     drop(connection);
-    let refused = || invalid("the signature is not by the wallet that the message names");
-    let offline = |error: chain::ChainError| {
+    let asked = wallets::signed(&app.chain, claim.wallet, hash, signature).await;
+    let valid = asked.map_err(|error| {
         tracing::warn!(%error, "the chain could not be asked about a wallet");
         let detail = "the signature is not by the wallet's key, and the chain could not be asked \
                       whether it is by a contract wallet";
         Problem::new(Code::ChainUnavailable, detail)
-    };
-    if app.chain.code_hash(claim.wallet).await.map_err(offline)?.is_none() {
-        return Err(refused());
+    })?;
+    if valid {
+        return Ok(());
     }
-    let valid = app
-        .chain
-        .is_valid_signature_1271(claim.wallet, hash, Bytes::from(signature))
-        .await
-        .map_err(offline)?;
-    if valid { Ok(()) } else { Err(refused()) }
+    Err(invalid("the signature is not by the wallet that the message names"))
 }
 
 /// Ends the session.
 #[utoipa::path(post, path = "/v1/auth/logout", tag = "account", security(("bearer" = [])),
     responses((status = 204, description = "The token is dead.")))]
 async fn logout(State(app): State<AppState>, wallet: Wallet) -> Result<StatusCode, Problem> {
-    let (session, now) = (wallet.session, app.now());
+    let (session, now) = (wallet.session()?, app.now());
     app.store
         .write("auth.logout", move |tx| {
             Box::pin(async move { Ok(accounts::revoke_session(tx, session, now).await?) })

@@ -56,7 +56,7 @@ codes! {
     IdempotencyKeyMissing = "idempotency-key-missing", BAD_REQUEST, "The Idempotency-Key header is missing", false,
         "Send `Idempotency-Key` with 1 to 255 visible ASCII characters, new for each intent and the same for each retry of it.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "No valid session", false,
-        "Sign in at `/v1/auth/siwe` (or `/v1/agent/session`) and send the token as `Authorization: Bearer`.";
+        "Sign in at `/v1/auth/siwe` (or `/v1/agent/session`), or make a key at `/v1/api-keys`, and send the token as `Authorization: Bearer`.";
     SiweInvalid = "siwe-invalid", UNAUTHORIZED, "The sign-in message or its signature is not accepted", false,
         "Ask for a new nonce, build the ERC-4361 message from exactly the values of that answer, and sign it with the wallet it names.";
     SiweExpired = "siwe-expired", UNAUTHORIZED, "The sign-in message is out of its time", false,
@@ -65,8 +65,12 @@ codes! {
         "The token is used, unknown or expired, or the signature is not by `agent_address`. Make a new token at `/v1/machines/{id}/enroll-token`.";
     AgentInvalid = "agent-invalid", UNAUTHORIZED, "The agent's sign-in is not accepted", false,
         "Ask for a new challenge and sign it with the key that was enrolled for this machine.";
-    Forbidden = "forbidden", FORBIDDEN, "This session may not do that", false,
-        "Agents use `/v1/agent` only, wallets everything else. Sign in as the other.";
+    Forbidden = "forbidden", FORBIDDEN, "This session or key may not do that", false,
+        "Agents use `/v1/agent` only, wallets everything else. Some routes take no API key, and a key may be limited to certain machines, offers, models or prices: `detail` says what is in the way.";
+    ScopeMissing = "scope-missing", FORBIDDEN, "The key has not the scope for that", false,
+        "`scope` names what is missing. Scopes of a key do not change: make another key that has it, or sign in with the wallet.";
+    SpendCapExceeded = "spend-cap-exceeded", FORBIDDEN, "The key may not book that much", false,
+        "`cap` names the cap that is in the way, `left` what the key may still book under it. Book less, wait until the day's cap allows it, or make another key.";
     NotFound = "not-found", NOT_FOUND, "There is nothing here", false,
         "Check the path and the id. What belongs to somebody else is not found either.";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "The path does not take this method", false,
@@ -105,6 +109,8 @@ codes! {
         "Send JSON with `Content-Type: application/json`.";
     ValidationFailed = "validation-failed", UNPROCESSABLE_ENTITY, "The values are not acceptable", false,
         "Read `errors`: each names the field by a JSON pointer and says what is accepted.";
+    NotAPublicKey = "not-a-public-key", UNPROCESSABLE_ENTITY, "That is not an SSH public key", false,
+        "Send the one line of the file that ends in `.pub`, such as `ssh-ed25519 AAAA...`: not its path, and never a private key.";
     IdempotencyMismatch = "idempotency-mismatch", UNPROCESSABLE_ENTITY, "The key was used for another request", false,
         "Use a new `Idempotency-Key` for a new intent, and the same body for a retry.";
     PriceAboveMax = "price-above-max", UNPROCESSABLE_ENTITY, "The price is above your `max_price`", false,

@@ -6,13 +6,17 @@ use axum::{
     http::{header, request::Parts},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use domain::{id::MachineId, id::SessionId};
+use domain::id::{MachineId, SessionId};
 use escrow::reading::recover_hash;
 use rand::TryRngCore as _;
 use sha2::{Digest as _, Sha256};
-use store::accounts::{self, Account, SessionOwner};
+use store::{
+    accounts::{self, Account, SessionOwner},
+    api_keys::{self, ApiKey},
+    sessions,
+};
 
-use crate::{Code, Problem, problem::internal, state::AppState};
+use crate::{Code, Problem, access, api_token, problem::internal, state::AppState};
 
 /// Bytes of randomness in a secret.
 const SECRET_BYTES: usize = 32;
@@ -62,21 +66,66 @@ pub(crate) fn is_nonce(text: &str) -> bool {
     (8..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-/// A wallet that has signed in.
+/// How somebody showed who they are.
+pub(crate) enum By {
+    /// They signed in.
+    Session(SessionId),
+    /// A program of theirs has a key.
+    Key(Box<ApiKey>),
+}
+
+/// Somebody known by a wallet, who signed in or whose key is used. Which routes take keys is in [`access::SCOPES`]:
+/// elsewhere it is somebody who signed in.
 pub(crate) struct Wallet {
-    pub(crate) session: SessionId,
+    pub(crate) by: By,
     pub(crate) account: Account,
+}
+
+impl Wallet {
+    /// The key that is used, if one is.
+    pub(crate) fn key(&self) -> Option<&ApiKey> {
+        match &self.by {
+            By::Session(_) => None,
+            By::Key(key) => Some(key),
+        }
+    }
+
+    /// The id of the session or key, by which it is revoked.
+    pub(crate) const fn credential(&self) -> uuid::Uuid {
+        match &self.by {
+            By::Session(id) => id.uuid(),
+            By::Key(key) => key.id.uuid(),
+        }
+    }
+
+    /// The session, of somebody who signed in.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] for a key.
+    pub(crate) fn session(&self) -> Result<SessionId, Problem> {
+        match &self.by {
+            By::Session(id) => Ok(*id),
+            By::Key(_) => Err(Problem::new(Code::Forbidden, "sign in with the wallet for that")),
+        }
+    }
 }
 
 impl FromRequestParts<AppState> for Wallet {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        let session = session(parts, app).await?;
+        let token = bearer(parts)?;
+        if token.starts_with(api_token::PREFIX) {
+            let (key, account) = key(&token, app).await?;
+            access::check(parts, app, &key, account.id).await?;
+            return Ok(Self { by: By::Key(Box::new(key)), account });
+        }
+        let session = session(&token, app).await?;
         match session.owner {
-            SessionOwner::Account(account) => Ok(Self { session: session.id, account }),
+            SessionOwner::Account(account) => Ok(Self { by: By::Session(session.id), account }),
             SessionOwner::Machine(_) => {
-                Err(Problem::new(Code::Forbidden, "an agent's session may use /v1/agent only"))
+                let detail = "an agent's session may use /v1/agent only";
+                Err(access::refused("agent", Problem::new(Code::Forbidden, detail)))
             }
         }
     }
@@ -89,33 +138,84 @@ impl FromRequestParts<AppState> for Agent {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        match session(parts, app).await?.owner {
+        let token = bearer(parts)?;
+        let owner = if token.starts_with(api_token::PREFIX) {
+            SessionOwner::Account(key(&token, app).await?.1)
+        } else {
+            session(&token, app).await?.owner
+        };
+        match owner {
             SessionOwner::Machine(machine) => Ok(Self(machine)),
             SessionOwner::Account(_) => {
-                Err(Problem::new(Code::Forbidden, "a wallet's session may not act as an agent"))
+                let detail = "a wallet's session or key may not act as an agent";
+                Err(access::refused("agent", Problem::new(Code::Forbidden, detail)))
             }
         }
     }
 }
 
-async fn session(parts: &Parts, app: &AppState) -> Result<accounts::Session, Problem> {
-    let refused = |detail: &str| Problem::new(Code::Unauthenticated, detail);
-    let value = parts
-        .headers
-        .get(header::AUTHORIZATION)
-        .ok_or_else(|| refused("this request needs Authorization: Bearer with a session token"))?;
-    let token = value
+fn unauthenticated(detail: &str) -> Problem {
+    access::refused("unauthenticated", Problem::new(Code::Unauthenticated, detail))
+}
+
+/// The token of a request.
+fn bearer(parts: &Parts) -> Result<String, Problem> {
+    let missing = || {
+        let detail = "this request needs Authorization: Bearer with a session token or an API key";
+        unauthenticated(detail)
+    };
+    let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    value
         .to_str()
         .ok()
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-        .filter(|token| token.len() == SECRET_CHARS)
-        .ok_or_else(|| refused("the Authorization header holds no session token"))?;
+        .map(|(_, token)| token.trim().to_owned())
+        .ok_or_else(|| unauthenticated("the Authorization header holds no bearer token"))
+}
+
+async fn session(token: &str, app: &AppState) -> Result<accounts::Session, Problem> {
+    if token.len() != SECRET_CHARS {
+        return Err(unauthenticated("the Authorization header holds no session token"));
+    }
     let mut connection = app.store.read().await?;
-    accounts::find_session(&mut connection, &hash_of(token), app.now())
-        .await?
-        .ok_or_else(|| refused("the session has ended; sign in again"))
+    let found = accounts::find_session(&mut connection, &hash_of(token), app.now()).await?;
+    drop(connection);
+    let session = found.ok_or_else(|| unauthenticated("the session has ended; sign in again"))?;
+    let (id, hour) = (session.id, sessions::hour(app.now()));
+    if matches!(session.owner, SessionOwner::Account(_)) && session.last_used_at != Some(hour) {
+        let noted = app.store.write::<(), Problem, _>("sessions.touch", move |tx| {
+            Box::pin(async move { Ok(sessions::touch(tx, id, hour).await?) })
+        });
+        note(noted.await);
+    }
+    Ok(session)
+}
+
+async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> {
+    if !api_token::is_whole(token) {
+        return Err(unauthenticated("this is no whole API key: its checksum does not match"));
+    }
+    let mut connection = app.store.read().await?;
+    let found = api_keys::find(&mut connection, &hash_of(token), app.now()).await?;
+    drop(connection);
+    let detail = "the key was revoked, has expired, or is not one of ours";
+    let (key, account) = found.ok_or_else(|| unauthenticated(detail))?;
+    let (id, hour) = (key.id, sessions::hour(app.now()));
+    if key.last_used_at != Some(hour) {
+        let noted = app.store.write::<(), Problem, _>("api_keys.touch", move |tx| {
+            Box::pin(async move { Ok(api_keys::touch(tx, id, hour).await?) })
+        });
+        note(noted.await);
+    }
+    Ok((key, account))
+}
+
+/// When something was used last is no reason to refuse it.
+fn note(noted: Result<(), store::TxError<Problem>>) {
+    if let Err(store::TxError::Store(error)) = noted {
+        tracing::warn!(%error, "the use of a session or key was not noted");
+    }
 }
 
 /// The 65 bytes of a signature given in hex, with or without `0x`.

@@ -5,7 +5,10 @@
 //! [`Code`]; every body is read strictly; every write runs in `Store::write`, so that a caller who
 //! hangs up leaves nothing half done.
 
+mod access;
+mod account;
 mod agent;
+mod api_token;
 mod auth;
 mod cache;
 mod catalog;
@@ -24,6 +27,7 @@ mod problem;
 mod provider;
 mod public;
 mod renter;
+mod revoked;
 mod search;
 mod serve;
 mod siwe;
@@ -31,6 +35,7 @@ mod state;
 mod streams;
 mod system;
 mod views;
+mod wallets;
 
 pub use codes::{Code, markdown};
 pub use problem::{FieldError, Problem};

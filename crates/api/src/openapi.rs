@@ -6,12 +6,15 @@ use axum::http::StatusCode;
 use utoipa::openapi::{
     Components, ContentBuilder, Info, License, OpenApi, Ref, RefOr, ResponseBuilder, Tag,
     path::{Operation, PathItem},
-    security::{Http, HttpAuthScheme, SecurityScheme},
+    security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     tag::TagBuilder,
 };
 use utoipa::{PartialSchema as _, ToSchema};
 
-use crate::problem::{FieldError, MEDIA_TYPE, ProblemBody};
+use crate::{
+    access,
+    problem::{FieldError, MEDIA_TYPE, ProblemBody},
+};
 
 const TAGS: [(&str, &str); 6] = [
     ("account", "Sign in with a wallet."),
@@ -20,6 +23,13 @@ const TAGS: [(&str, &str); 6] = [
     ("provider", "Register machines, offer them, see what they earn."),
     ("agent", "For the program on a provider's machine."),
     ("system", "Health, metrics and the meaning of errors."),
+];
+
+/// How callers show who they are; all as `Authorization: Bearer`.
+const SCHEMES: &[(&str, &str)] = &[
+    ("bearer", "The session of a wallet that signed in at /v1/auth/siwe."),
+    ("api_key", "A key of /v1/api-keys (`weir_sk_...`) that has the scope named."),
+    ("agent", "The session of a machine's agent, of /v1/agent/session."),
 ];
 
 /// Adds to every operation what all of them share: the answer in case of an error.
@@ -34,10 +44,11 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     api.info = info;
     api.tags = Some(TAGS.iter().map(|(name, about)| tag(name, about)).collect());
     let components = api.components.get_or_insert_with(Components::new);
-    components.security_schemes.insert(
-        "bearer".to_owned(),
-        SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)).into(),
-    );
+    for (name, about) in SCHEMES {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some((*about).to_owned());
+        components.security_schemes.insert((*name).to_owned(), SecurityScheme::Http(scheme).into());
+    }
     components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
     shapes::join_kinds(components);
@@ -46,6 +57,7 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
             operation.operation_id = Some(operation_id(method, path));
             describe(operation);
             shapes::leave_out_streams(operation);
+            secure(method, path, operation);
             let problem = ResponseBuilder::new()
                 .description("An error; `code` says which of those at /errors.")
                 .content(
@@ -63,6 +75,16 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
 
 fn tag(name: &str, about: &str) -> Tag {
     TagBuilder::new().name(name).description(Some(about)).build()
+}
+
+/// Who may call it, by the table of scopes: a wallet's session, an API key with a scope, or a machine's agent.
+fn secure(method: &str, path: &str, operation: &mut Operation) {
+    let Some(security) = &mut operation.security else { return };
+    if path.starts_with("/v1/agent/") {
+        *security = vec![SecurityRequirement::new::<_, [&str; 0], _>("agent", [])];
+    } else if let Some(scope) = access::scope_of(&method.to_uppercase(), path) {
+        security.push(SecurityRequirement::new("api_key", [scope.as_str()]));
+    }
 }
 
 /// A response needs a description; where the handler gives none, its status says enough.

@@ -10,6 +10,7 @@ mod quotes;
 mod readings;
 mod receipt;
 mod rentals;
+mod spending;
 mod stop;
 
 pub(crate) use end::hasten_if_signed;

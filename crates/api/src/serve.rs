@@ -20,13 +20,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    AppState, agent, auth, catalog, edge, estimates, ledger, market, openapi as description,
-    provider, public, renter, search, system,
+    AppState, account, agent, auth, catalog, edge, estimates, ledger, market,
+    openapi as description, provider, public, renter, search, system,
 };
 
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(auth::routes())
+        .merge(account::routes())
         .merge(market::routes())
         .merge(catalog::routes())
         .merge(estimates::routes())
@@ -74,7 +75,7 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
-            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
             .allow_headers([
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,

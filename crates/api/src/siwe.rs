@@ -4,8 +4,9 @@
 //! The parser is lenient in places (blank lines, checksums of the whole), so the parsed message must
 //! print as exactly the text that was signed: nothing that a wallet showed is left unchecked.
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, eip191_hash_message};
 use domain::time::{Seconds, UnixSeconds};
+use escrow::reading::recover_hash;
 use siwe::Message;
 use time::OffsetDateTime;
 
@@ -67,6 +68,11 @@ pub(crate) fn check(text: &str, config: &ApiConfig, now: UnixSeconds) -> Result<
     Ok(Claim { wallet: Address::from(message.address), nonce: message.nonce })
 }
 
+/// Whether the key of the wallet that a message names signed it.
+pub(crate) fn is_by_key(claim: &Claim, text: &str, signature: &[u8]) -> bool {
+    recover_hash(&eip191_hash_message(text), signature).ok() == Some(claim.wallet)
+}
+
 fn check_times(message: &Message, config: &ApiConfig, now: UnixSeconds) -> Result<(), Problem> {
     let expired = |detail: &str| Problem::new(Code::SiweExpired, detail);
     let issued = unix(message.issued_at.as_ref());
@@ -92,16 +98,21 @@ fn unix(at: &OffsetDateTime) -> UnixSeconds {
 }
 
 #[cfg(test)]
+mod forgeries;
+#[cfg(test)]
+mod forgery;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOW: UnixSeconds = UnixSeconds(1_800_000_000); // 2027-01-15T08:00:00Z
+    pub(super) const NOW: UnixSeconds = UnixSeconds(1_800_000_000); // 2027-01-15T08:00:00Z
 
-    fn config() -> ApiConfig {
+    pub(super) fn config() -> ApiConfig {
         ApiConfig::new("http://localhost:8080", 31_337)
     }
 
-    fn message(edit: impl Fn(String) -> String) -> String {
+    pub(super) fn message(edit: impl Fn(String) -> String) -> String {
         edit(format!(
             "localhost:8080 wants you to sign in with your Ethereum account:\n\
              0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n\n{STATEMENT}\n\n\

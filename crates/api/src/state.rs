@@ -19,6 +19,7 @@ use crate::{
     gasless::Gasless,
     market::deployed,
     public::{Figures, Turns},
+    revoked::Revoked,
     search::{Market, Seats},
     streams::Streams,
 };
@@ -112,6 +113,7 @@ pub struct AppState {
     pub(crate) streams: Streams,
     pub(crate) figures: Figures,
     pub(crate) histories: Turns,
+    pub(crate) revoked: Revoked,
     /// The service was told to stop: it serves, but wants nobody new.
     pub(crate) leaving: CancellationToken,
     /// It accepts nobody any more.
@@ -148,6 +150,7 @@ impl AppState {
             streams,
             figures,
             histories: Turns::default(),
+            revoked: Revoked::default(),
             leaving,
             closing,
             deployment,

@@ -1,6 +1,7 @@
 //! RPC, signing, fees and refusals. [`ReadClient`] asks; [`Wire`] sends bytes that somebody stored
 //! before. Neither decides anything.
 
+mod bounded;
 mod client;
 mod error;
 mod feed;
@@ -14,6 +15,7 @@ mod signer;
 mod simulate;
 mod wire;
 
+pub use bounded::Bounded;
 pub use client::ReadClient;
 pub use error::ChainError;
 pub use fees::{FeePolicy, Fees};

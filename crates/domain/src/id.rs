@@ -136,6 +136,14 @@ id!(
     SessionId, "ses"
 );
 id!(
+    /// A key that a program signs in with.
+    ApiKeyId, "key"
+);
+id!(
+    /// A public key that a rented machine is reached by.
+    SshKeyId, "ssh"
+);
+id!(
     /// A self-test of a machine.
     TestId, "tst"
 );

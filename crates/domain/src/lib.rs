@@ -24,6 +24,7 @@ pub mod rate;
 pub mod reference;
 pub mod reliability;
 pub mod rental;
+pub mod scope;
 pub mod table;
 pub mod template;
 pub mod terms;
@@ -31,8 +32,8 @@ pub mod time;
 pub mod tx;
 
 pub use id::{
-    AccountId, CommandId, GpuId, JobId, MachineId, OfferId, PostingId, QuoteId, RentalId,
-    SessionId, TestId, TxId, WindowId,
+    AccountId, ApiKeyId, CommandId, GpuId, JobId, MachineId, OfferId, PostingId, QuoteId, RentalId,
+    SessionId, SshKeyId, TestId, TxId, WindowId,
 };
 pub use money::{Amount, Bps, Decimals, FeeBps, MoneyError, UsdMicros};
 pub use names::UnknownName;

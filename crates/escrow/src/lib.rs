@@ -53,6 +53,11 @@ pub mod bindings {
         SplitBatch,
         "abi/SplitBatch.json"
     );
+    alloy::sol!(
+        #[sol(rpc)]
+        WalletProbe,
+        "abi/WalletProbe.json"
+    );
 }
 
 pub use event::{EscrowEvent, EventError, Outcome, decode_event};

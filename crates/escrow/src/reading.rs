@@ -76,7 +76,8 @@ pub fn recover(
 /// # Errors
 /// [`SignatureError`].
 pub fn recover_hash(hash: &B256, signature: &[u8]) -> Result<Address, SignatureError> {
-    if signature.len() != 65 {
+    // 27 and 28 as wallets write it, 0 and 1 as some devices do; what EIP-155 has there is of transactions
+    if signature.len() != 65 || !matches!(signature.last(), Some(0 | 1 | 27 | 28)) {
         return Err(SignatureError::Malformed);
     }
     let signature = Signature::from_raw(signature).map_err(|_| SignatureError::Malformed)?;

@@ -9,6 +9,7 @@ use domain::{
 use crate::{
     Connection, StoreError,
     convert::{address, seconds, ts},
+    revocations, sessions,
 };
 
 /// Someone known by a wallet.
@@ -40,6 +41,8 @@ pub struct Session {
     pub owner: SessionOwner,
     /// When it ends by itself.
     pub expires_at: UnixSeconds,
+    /// When it was used last, to the hour.
+    pub last_used_at: Option<UnixSeconds>,
 }
 
 /// What became of a nonce that was presented.
@@ -195,6 +198,8 @@ pub struct NewSession {
     pub token_hash: [u8; 32],
     /// Whose it is; exactly one of the two.
     pub owner: NewOwner,
+    /// What program asked for it, in its own words, shortened.
+    pub user_agent: Option<String>,
     /// From when.
     pub now: UnixSeconds,
     /// Until when.
@@ -229,14 +234,17 @@ pub async fn open_session(tx: &mut Connection, session: &NewSession) -> Result<(
         NewOwner::Machine(id) => (None, Some(id.uuid())),
     };
     sqlx::query!(
-        "INSERT INTO sessions (id, token_hash, account_id, machine_id, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO sessions (id, token_hash, account_id, machine_id, created_at, expires_at, user_agent,
+                               last_used_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         session.id.uuid(),
         session.token_hash.as_slice(),
         account,
         machine,
         ts(session.now)?,
         ts(session.expires_at)?,
+        session.user_agent,
+        ts(sessions::hour(session.now))?,
     )
     .execute(tx)
     .await?;
@@ -253,7 +261,7 @@ pub async fn find_session(
     now: UnixSeconds,
 ) -> Result<Option<Session>, StoreError> {
     let row = sqlx::query!(
-        r#"SELECT s.id, s.machine_id, s.expires_at, s.account_id,
+        r#"SELECT s.id, s.machine_id, s.expires_at, s.account_id, s.last_used_at,
                   a.address AS "address?", a.created_at AS "created_at?"
            FROM sessions s LEFT JOIN accounts a ON a.id = s.account_id
            WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2"#,
@@ -273,7 +281,8 @@ pub async fn find_session(
         _ => return Err(StoreError::corrupt("a session without an owner")),
     };
     let expires_at = seconds(row.expires_at)?;
-    Ok(Some(Session { id: SessionId::from_uuid(row.id), owner, expires_at }))
+    let last_used_at = row.last_used_at.map(seconds).transpose()?;
+    Ok(Some(Session { id: SessionId::from_uuid(row.id), owner, expires_at, last_used_at }))
 }
 
 /// Ends a session.
@@ -290,7 +299,7 @@ pub async fn revoke_session(
         id.uuid(),
         ts(now)?,
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    revocations::announce(tx, &[id.uuid()]).await
 }

@@ -20,7 +20,7 @@ use crate::{
     jobs::{self, JobKind},
     machines, quotes, readings,
     rentals::{self, ProgressColumns, Rental},
-    timeline,
+    ssh_keys, timeline,
 };
 
 /// The oldest measured second that a `close` may name, below the contract's ten minutes so that the
@@ -164,7 +164,10 @@ async fn write_effect(
     let id = rental.id;
     match effect {
         Effect::Provision => provision(tx, rental, now).await,
-        Effect::Deprovision => order(tx, rental, CommandKind::Deprovision, json!({}), now).await,
+        Effect::Deprovision => {
+            commands::drop_access(tx, id, now).await?;
+            order(tx, rental, CommandKind::Deprovision, json!({}), now).await
+        }
         Effect::SendStart { started_at } => queue(tx, id, &Call::Start { started_at }, now).await,
         Effect::SendRelease { until } => {
             // it is a payment on the way: it need not wait because others were sent before
@@ -235,6 +238,7 @@ async fn provision(
     // the allowance grows with the time used, so that whoever shapes the traffic must know for how long it is
     let payload = json!({
         "gpus": uuids,
+        "ssh_keys": ssh_keys::lines(tx, rental.id).await?,
         "disk_gb": extras.disk_gb,
         "template": extras.template,
         "network": {

@@ -21,6 +21,8 @@ pub enum CommandKind {
     Deprovision,
     /// Sign how the rental ended, if the machine's own records agree.
     SignEnd,
+    /// Let these SSH keys in, and no others.
+    Access,
 }
 
 impl CommandKind {
@@ -31,6 +33,7 @@ impl CommandKind {
             Self::Provision => "provision",
             Self::Deprovision => "deprovision",
             Self::SignEnd => "sign_end",
+            Self::Access => "access",
         }
     }
 
@@ -39,12 +42,12 @@ impl CommandKind {
         match self {
             Self::Provision => Some(Self::Deprovision),
             Self::Deprovision => Some(Self::Provision),
-            Self::SignEnd => None,
+            Self::SignEnd | Self::Access => None,
         }
     }
 
     fn parse(name: &str) -> Result<Self, StoreError> {
-        [Self::Provision, Self::Deprovision, Self::SignEnd]
+        [Self::Provision, Self::Deprovision, Self::SignEnd, Self::Access]
             .into_iter()
             .find(|kind| kind.as_str() == name)
             .ok_or_else(|| StoreError::corrupt(format_args!("command kind {name:?}")))
@@ -101,6 +104,26 @@ pub async fn drop_sign_end(
     sqlx::query!(
         "UPDATE agent_commands SET acked_at = $2
          WHERE rental_id = $1 AND kind = 'sign_end' AND acked_at IS NULL",
+        rental.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Drops a rental's open orders about its SSH keys: newer ones were set, or nobody is to be let in any more.
+///
+/// # Errors
+/// The database's.
+pub async fn drop_access(
+    tx: &mut Connection,
+    rental: RentalId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE agent_commands SET acked_at = $2
+         WHERE rental_id = $1 AND kind = 'access' AND acked_at IS NULL",
         rental.uuid(),
         ts(now)?,
     )
@@ -171,7 +194,7 @@ impl TryFrom<Row> for Command {
 }
 
 /// A machine's open orders, oldest first. A `Provision` waits until the machine has said that the GPUs'
-/// last renter is off them.
+/// last renter is off them, an `Access` until there is something to let anybody into.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -191,6 +214,9 @@ pub async fn open(
                JOIN rental_gpus ours ON ours.gpu_id = theirs.gpu_id AND ours.rental_id = c.rental_id
                WHERE d.machine_id = c.machine_id AND d.kind = 'deprovision' AND d.acked_at IS NULL
                  AND d.rental_id <> c.rental_id))
+           AND NOT (c.kind = 'access' AND EXISTS (
+               SELECT FROM agent_commands p
+               WHERE p.rental_id = c.rental_id AND p.kind = 'provision' AND p.acked_at IS NULL))
          ORDER BY c.id LIMIT $2",
         machine.uuid(),
         limit,

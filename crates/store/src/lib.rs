@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod advance;
+pub mod api_keys;
 pub mod blocks;
 pub mod catalog;
 pub mod commands;
@@ -26,8 +27,11 @@ pub mod readings;
 pub mod reliability;
 pub mod rentals;
 pub mod reviews;
+pub mod revocations;
 pub mod schema;
 pub mod seam;
+pub mod sessions;
+pub mod ssh_keys;
 pub mod templates;
 pub mod timeline;
 pub mod tokens;

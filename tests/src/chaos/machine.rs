@@ -163,6 +163,9 @@ impl Machine {
                     self.runs.remove(&rental);
                 }
             }
+            "access" => {
+                self.post(&ack, &done).await;
+            }
             "sign_end" => {
                 let payload = &order["payload"];
                 let stopped = UnixSeconds(payload["stopped_at"].as_u64().unwrap());

@@ -6,6 +6,7 @@ use domain::rental::FailReason;
 
 use super::Rental;
 use crate::{
+    access,
     command::Taken,
     evidence::Evidence,
     process::Process,
@@ -24,7 +25,10 @@ impl Rental {
             Ack::OK
         } else {
             self.record.gpus = taken.command().gpus();
-            self.start_first().await.map_or_else(|error| self.not_started(&error), |()| Ack::OK)
+            let keys = taken.command().ssh_keys();
+            self.start_first(&keys)
+                .await
+                .map_or_else(|error| self.not_started(&error), |()| Ack::OK)
         };
         let failed = ack.outcome == AckOutcome::Failed;
         if !self.acknowledge(taken, ack).await {
@@ -48,7 +52,23 @@ impl Rental {
         Ack::failed(error.reason())
     }
 
-    async fn start_first(&mut self) -> Result<(), StartError> {
+    /// Lets in whom the renter says from now on. If the file cannot be written, the order comes again.
+    pub(super) async fn change_access(&mut self, taken: Taken) {
+        let id = self.record.rental_id;
+        let keys = taken.command().ssh_keys();
+        match access::write(&self.context.state.workload(id), &keys) {
+            Ok(()) => {
+                tracing::info!(rental.id = %id, keys = keys.len(), "the renter's keys are changed");
+                self.acknowledge(taken, Ack::OK).await;
+            }
+            Err(error) => {
+                tracing::error!(rental.id = %id, %error, "the renter's keys are not changed");
+            }
+        }
+    }
+
+    async fn start_first(&mut self, keys: &[String]) -> Result<(), StartError> {
+        access::write(&self.context.state.workload(self.record.rental_id), keys)?;
         self.evidence = Evidence::new(self.record.rental_id, self.record.escrow_id);
         self.record.head = None;
         self.record.stage = Stage::Starting;

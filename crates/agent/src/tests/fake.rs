@@ -58,6 +58,8 @@ pub(super) struct World {
     pub(super) sign_ins: u32,
     /// Open commands: id, kind, rental.
     pub(super) open: Vec<(CommandId, &'static str, RentalId)>,
+    /// The keys that orders name.
+    pub(super) ssh_keys: Vec<&'static str>,
     /// Every acknowledgement that came, in order.
     pub(super) acks: Vec<(CommandId, Value)>,
     /// Acknowledgements are not heard.

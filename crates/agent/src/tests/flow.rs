@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{AgentConfig, AgentError, WorkloadCommand, process::Process};
 
+mod access;
 mod faults;
 mod neighbours;
 mod restarts;

@@ -62,7 +62,7 @@ pub(crate) struct HeartbeatRequest {
 pub(crate) struct CommandView {
     #[schema(value_type = String, example = "cmd_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
     id: CommandId,
-    /// `provision`, `deprovision` or `sign_end`.
+    /// `provision`, `deprovision`, `sign_end` or `access`.
     #[schema(example = "provision")]
     kind: &'static str,
     #[schema(value_type = String, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
@@ -268,6 +268,13 @@ async fn acknowledge(
         (CommandKind::Deprovision, AckOutcome::Ok) => Some(RentalEvent::AgentStopped),
         (CommandKind::Deprovision, AckOutcome::Failed) => None,
         (CommandKind::SignEnd, _) => return sign_end(tx, app, order, &request).await,
+        (CommandKind::Access, outcome) => {
+            if outcome == AckOutcome::Failed {
+                tracing::warn!(rental.id = %order.rental, machine.id = %machine, "a machine does not change its keys");
+            }
+            commands::ack(tx, id, now).await?;
+            return answer(tx, order.rental, true).await;
+        }
     };
     let Some(event) = event else {
         tracing::warn!(rental.id = %order.rental, machine.id = %machine, "a machine cannot clean up");

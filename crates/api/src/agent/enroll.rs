@@ -157,7 +157,8 @@ async fn session(
                 }
                 let id = SessionId::from_uuid(Uuid::now_v7());
                 let owner = NewOwner::Machine(machine);
-                let session = NewSession { id, token_hash, owner, now, expires_at };
+                let user_agent = None;
+                let session = NewSession { id, token_hash, owner, user_agent, now, expires_at };
                 Ok(accounts::open_session(tx, &session).await?)
             })
         })

@@ -23,7 +23,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    AppState, Code, Problem, cursor,
+    AppState, Code, Problem, access, cursor,
     extract::{Body, Id, IfMatch, Parameters, Params},
     identity::{Secret, Wallet},
     problem::{internal, refuse},
@@ -77,6 +77,9 @@ async fn create(
     Body(request): Body<MachineRequest>,
 ) -> Result<(StatusCode, Json<MachineCreated>), Problem> {
     validate(&request)?;
+    if wallet.key().is_some_and(access::is_limited) {
+        return Err(access::outside("new machine"));
+    }
     let (secret, enroll) = new_enroll_token(&app)?;
     let account = wallet.account.id;
     let (request, token, now) = (Arc::new(request), enroll.clone(), app.now());
@@ -167,7 +170,10 @@ async fn list(
     let full = found.len() >= usize::from(limit);
     let last = found.last().filter(|_| full).map(|machine| machine.id.to_string());
     let next_cursor = last.map(|id| cursor::write(LIST, &[id]));
-    let data = found.into_iter().map(|machine| view(machine, &app)).collect();
+    let seen = found
+        .into_iter()
+        .filter(|machine| wallet.key().is_none_or(|key| access::allows_machine(key, machine.id)));
+    let data = seen.map(|machine| view(machine, &app)).collect();
     Ok(Json(MachinePage { data, next_cursor }))
 }
 

@@ -1,5 +1,7 @@
 //! Offers: a machine's GPUs at a price. A change of terms makes a new version; rentals keep theirs.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -15,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    AppState, Code, Problem,
+    AppState, Code, Problem, access,
     extract::{Body, Id, IfMatch},
     identity::Wallet,
     market::OfferView,
@@ -66,6 +68,12 @@ async fn create(
 /// Makes an offer of a machine of the caller's.
 async fn list(app: &AppState, wallet: &Wallet, request: OfferRequest) -> Result<Offer, Problem> {
     let (account, machine, now) = (wallet.account.id, request.machine_id, app.now());
+    if let Some(key) = wallet.key() {
+        access::may_touch_machine(key, machine)?;
+        if key.limits.offers.is_some() {
+            return Err(access::outside("new offer"));
+        }
+    }
     check_until(request.available_until, now)?;
     app.store
         .write("offers.create", move |tx| {
@@ -187,15 +195,18 @@ async fn update(
 ) -> Result<Offer, Problem> {
     let (account, now) = (wallet.account.id, app.now());
     check_until(patch.available_until.flatten(), now)?;
-    let condition = std::sync::Arc::new(condition);
+    let (condition, key) = (Arc::new(condition), Arc::new(wallet.key().cloned()));
     app.store
         .write("offers.change", move |tx| {
-            let (patch, condition) = (patch.clone(), condition.clone());
+            let (patch, condition, key) = (patch.clone(), condition.clone(), key.clone());
             Box::pin(async move {
                 let found = offers::get(tx, id, now).await?;
                 let Some(offer) = found.filter(|offer| offer.account == account) else {
                     return refuse(Problem::not_found("offer"));
                 };
+                if let Some(key) = key.as_ref() {
+                    access::may_touch_offer(key, offer.id, offer.machine).or_else(refuse)?;
+                }
                 if condition.as_ref().as_ref().is_some_and(|tag| !tag.names(&etag(&offer))) {
                     return refuse(mismatch(&offer));
                 }

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::{
-    id::{AccountId, QuoteId, RentalId},
+    id::{AccountId, QuoteId, RentalId, SshKeyId},
     money::Amount,
     offer::OfferState,
     time::UnixSeconds,
@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{
     StoreError, TxError,
+    api_keys::ApiKey,
     deployment::Deployment,
     idempotency::{self, Claim},
     offers,
@@ -38,9 +39,11 @@ use super::{
     cost::cost,
     quotes::{changed, ordered, owned, terms_of, unit_of},
     rentals::{RentalView, view},
+    spending,
 };
 use crate::{
     AppState, Code, Problem,
+    account::{check_ids, open_with},
     extract::{Body, IdempotencyKey},
     identity::Wallet,
     problem::{internal, refuse},
@@ -57,11 +60,27 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// The quote that is booked.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BookingRequest {
     #[schema(value_type = String, example = "quo_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
     quote_id: QuoteId,
+    /// Which of your SSH keys open the machine, at most 16; none if left out.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, example = json!([]))]
+    ssh_key_ids: Vec<SshKeyId>,
+}
+
+impl BookingRequest {
+    /// What makes it the same request. What is left out is not in it, so that it is what it was before there was more to
+    /// be said.
+    fn identity(&self) -> Value {
+        let mut told = json!({"quote_id": self.quote_id});
+        if let Some(members) = told.as_object_mut().filter(|_| !self.ssh_key_ids.is_empty()) {
+            members.insert("ssh_key_ids".to_owned(), json!(self.ssh_key_ids));
+        }
+        told
+    }
 }
 
 /// Typed data for the renter's wallet.
@@ -143,8 +162,10 @@ async fn create(
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<BookingRequest>,
 ) -> Result<Response, Problem> {
+    check_ids(&request.ssh_key_ids)?;
     let mut connection = app.store.read().await?;
     let quote = owned(&mut connection, &wallet, request.quote_id).await?;
+    spending::may_book(wallet.key(), &quote)?;
     let contract = app.deployment(&mut connection).await?;
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     drop(connection);
@@ -161,13 +182,15 @@ async fn create(
         Some(domain) => permit(&app, &quote, &contract, domain, deadline).await,
         None => None,
     };
-    let hash = request_hash("POST /v1/rentals", &json!({"quote_id": request.quote_id}));
+    let hash = request_hash("POST /v1/rentals", &request.identity());
     let signable = Signable { permit, authorization };
+    let by = wallet.key().cloned();
+    let ssh_keys = request.ssh_key_ids;
+    let (app, store) = (app.clone(), app.store);
     let booking =
-        Booking { app: app.clone(), key, hash, quote, unit, contract, signable, deadline };
+        Booking { app, key, hash, quote, unit, contract, signable, deadline, by, ssh_keys };
     let booking = std::sync::Arc::new(booking);
-    let (status, body, replayed) = app
-        .store
+    let (status, body, replayed) = store
         .write("rentals.book", move |tx| {
             let booking = booking.clone();
             Box::pin(async move { booking.commit(tx).await })
@@ -227,6 +250,9 @@ struct Booking {
     contract: Deployment,
     signable: Signable,
     deadline: UnixSeconds,
+    /// The API key that books, if one does.
+    by: Option<ApiKey>,
+    ssh_keys: Vec<SshKeyId>,
 }
 
 /// What the renter may sign in place of a transaction.
@@ -251,6 +277,10 @@ impl Booking {
         }
         self.check(tx, &ground, now).await?;
         let (rental, gpus) = self.insert(tx, ground.offer.2, now).await?;
+        spending::count(tx, self.by.as_ref(), quote, rental.id, now).await?;
+        if !self.ssh_keys.is_empty() {
+            open_with(tx, quote.account, rental.id, &self.ssh_keys).await?;
+        }
         let cost = cost(tx, &rental, quote, &self.unit, now).await.map_err(TxError::Refused)?;
         let view = view(&rental, quote, quote.account, (gpus, &self.unit, cost, false));
         let answer = BookingView { rental: view, funding: self.funding() };

@@ -15,7 +15,7 @@ use domain::{
     rental::RentalState,
     time::UnixSeconds,
 };
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use store::timeline::{self, Heard, TimelineEntry};
 use tokio::{sync::broadcast, time::Instant};
@@ -70,6 +70,7 @@ async fn follow(
     let permit = app.streams.open(account).ok_or_else(|| {
         Problem::new(Code::Unavailable, "too many event streams are open; come again later")
     })?;
+    let revoked = app.revoked.of(&app.store, wallet.credential());
     let follower = Follower {
         news: app.feed.subscribe(),
         app,
@@ -86,6 +87,7 @@ async fn follow(
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
     });
+    let events = events.take_until(Box::pin(revoked));
     let keep_alive = KeepAlive::new().interval(HEARTBEAT);
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }

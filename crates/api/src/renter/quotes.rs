@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
+use super::spending;
 use crate::{
     AppState, Code, Problem,
     extract::{Body, Id},
@@ -122,6 +123,8 @@ async fn create(
     }
     check_offer(&app, &wallet, &offer, &order)?;
     let figures = figures(&offer, &order, policy.fee, request.max_price)?;
+    let ordered = (offer.id, offer.machine, offer.model.as_str());
+    spending::may_rent(wallet.key(), ordered, figures.rate_usd_per_hour)?;
     let start_by = now.saturating_plus(policy.start_window());
     free_of_obstacles(&mut connection, offer.machine, (now, start_by, request.duration_s))
         .await??;

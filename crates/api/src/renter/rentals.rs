@@ -8,7 +8,9 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use store::{
-    Connection, StoreError, freezes,
+    Connection, StoreError,
+    api_keys::ApiKey,
+    freezes,
     quotes::{self, Quote},
     rentals::{self, HeldGpu, Party, Rental},
 };
@@ -20,7 +22,9 @@ use super::{
     quotes::unit_of,
 };
 use crate::{
-    AppState, Problem, cursor,
+    AppState, Problem,
+    access::{allows_offer, is_limited},
+    cursor,
     extract::{Id, Parameters, Params},
     identity::Wallet,
     views::{Time, TokenAmount, Unit, page_limit},
@@ -240,8 +244,25 @@ async fn list(
     let full = found.len() >= usize::from(limit);
     let last = found.last().filter(|_| full).map(|rental| rental.id.to_string());
     let next_cursor = last.map(|id| cursor::write(name, &[id]));
-    let data = found.iter().map(|rental| summary(rental, account)).collect();
+    let mut data = Vec::with_capacity(found.len());
+    for rental in &found {
+        if seen_by(&mut connection, wallet.key(), rental).await? {
+            data.push(summary(rental, account));
+        }
+    }
     Ok(Json(RentalPage { data, next_cursor }))
+}
+
+/// Whether a rental is among the things that a key is limited to.
+async fn seen_by(
+    connection: &mut Connection,
+    key: Option<&ApiKey>,
+    rental: &Rental,
+) -> Result<bool, StoreError> {
+    let Some(key) = key.filter(|key| is_limited(key)) else { return Ok(true) };
+    let quote = quotes::get(connection, rental.quote_id).await?;
+    let quote = quote.ok_or(StoreError::Missing("the rental's quote"))?;
+    Ok(allows_offer(key, quote.offer, quote.machine))
 }
 
 /// A rental, with what it has cost so far. Only its renter and its provider see it.

@@ -9,7 +9,9 @@
     reason = "tests"
 )]
 
+mod access;
 mod agent;
+mod api_keys;
 mod auth;
 mod booking;
 mod bounds;
@@ -23,6 +25,8 @@ mod estimates;
 mod events;
 mod figures;
 mod fixture;
+mod forgeries;
+
 mod funding;
 mod http;
 mod ledger;
@@ -37,4 +41,7 @@ mod rpc;
 mod running;
 mod seals;
 mod search;
+mod sessions;
+mod ssh_keys;
 mod tools;
+mod wallets;

@@ -176,6 +176,7 @@ async fn sign_in(tx: &mut Connection, now: UnixSeconds) -> Result<(Account, Arc<
         id: SessionId::from_uuid(Uuid::now_v7()),
         token_hash,
         owner: NewOwner::Account(renter.id),
+        user_agent: None,
         now,
         expires_at: now.saturating_plus(GOOD_FOR),
     };

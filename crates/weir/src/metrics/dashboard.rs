@@ -32,6 +32,7 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Age of tokens' prices", unit: "s", lines: &[("max by (token) (weir_oracle_age_seconds)", "{{token}}"), ("max by (token) (weir_oracle_max_age_seconds)", "{{token}}: the most")] },
     Panel { title: "Oracles' answers not believed", unit: "short", lines: &[("sum by (token, reason) (increase(weir_oracle_refused_total[5m]))", "{{token}}: {{reason}}")] },
     Panel { title: "Requests", unit: "reqps", lines: &[("sum by (status) (rate(weir_http_requests_total[1m]))", "{{status}}")] },
+    Panel { title: "Requests refused for who asked", unit: "reqps", lines: &[("sum by (reason) (rate(weir_access_refusals_total[1m]))", "{{reason}}")] },
     Panel { title: "Latency by route, p99", unit: "s", lines: &[("histogram_quantile(0.99, sum by (le, route) (rate(weir_http_request_seconds_bucket[5m])))", "{{route}}")] },
     Panel { title: "Offers in the index", unit: "short", lines: &[("weir_market_offers", "{{instance}}"), ("sum(increase(weir_market_changes_total[5m]))", "changes"), ("sum(increase(weir_market_rebuilds_total[5m]))", "read anew")] },
     Panel { title: "Database connections", unit: "short", lines: &[("weir_db_connections", "{{instance}} {{state}}")] },

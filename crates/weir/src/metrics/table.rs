@@ -86,6 +86,7 @@ use Process::{Both, Serve, Work};
 /// All of them, by name.
 #[rustfmt::skip] // a table: one line each
 pub(crate) const METRICS: &[Metric] = &[
+    metric("weir_access_refusals_total", Counter, Serve, &["reason"], "requests", "requests refused for who asked: `unauthenticated`, `agent`, `wallet-only`, `scope-missing`, `limited` or `spend-cap`"),
     metric("weir_assessments_failed_total", Counter, Work, &[], "machines", "machines whose reliability could not be computed when it was their turn"),
     metric("weir_assessments_total", Counter, Work, &[], "machines", "machines whose reliability was computed"),
     metric("weir_base_fee_wei", Gauge, Work, &[], "wei per gas", "base fee of the newest block"),

@@ -177,6 +177,7 @@ async fn renter(
         id: SessionId::from_uuid(Uuid::now_v7()),
         token_hash: Sha256::digest(session.as_bytes()).into(),
         owner: NewOwner::Account(renter.id),
+        user_agent: None,
         now,
         expires_at: now.saturating_plus(GOOD_FOR),
     };

@@ -154,7 +154,7 @@ async fn heartbeats(
     };
     let evidence: Vec<Value> = body.running.iter().map(standing).collect();
     let command = |(id, kind, rental): &(CommandId, &str, RentalId)| {
-        let payload = json!({ "gpus": ["GPU-1"] });
+        let payload = json!({ "gpus": ["GPU-1"], "ssh_keys": world.ssh_keys });
         json!({ "id": id, "kind": kind, "rental_id": rental, "escrow_id": ESCROW_ID, "payload": payload })
     };
     let commands: Vec<Value> = world.open.iter().map(command).collect();
