@@ -113,9 +113,18 @@ async fn session(parts: &Parts, app: &AppState) -> Result<accounts::Session, Pro
         .filter(|token| token.len() == SECRET_CHARS)
         .ok_or_else(|| refused("the Authorization header holds no session token"))?;
     let mut connection = app.store.read().await?;
-    accounts::find_session(&mut connection, &hash_of(token), app.now())
-        .await?
-        .ok_or_else(|| refused("the session has ended; sign in again"))
+    let hash = hash_of(token);
+    let found = accounts::find_session(&mut connection, &hash, app.now()).await?;
+    match found {
+        Some(session) => {
+            app.limits.vouch(&hash);
+            Ok(session)
+        }
+        None => {
+            app.limits.disown(&hash);
+            Err(refused("the session has ended; sign in again"))
+        }
+    }
 }
 
 /// The 65 bytes of a signature given in hex, with or without `0x`.

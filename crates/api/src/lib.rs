@@ -18,8 +18,10 @@ mod feed;
 mod gasless;
 mod identity;
 mod ledger;
+mod limits;
 mod market;
 mod openapi;
+mod prefer;
 mod problem;
 mod provider;
 mod public;
@@ -33,6 +35,7 @@ mod system;
 mod views;
 
 pub use codes::{Code, markdown};
+pub use limits::{LimitConfig, Net, Quota, QuotaError, Setting};
 pub use problem::{FieldError, Problem};
 pub use serve::{openapi, router, serve};
 pub use state::{ApiConfig, AppState};

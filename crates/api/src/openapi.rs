@@ -25,7 +25,9 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     let mut info = Info::new("Weir", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "GPU rental with the money in an escrow contract. Errors are RFC 9457 problems, listed at \
-         /errors. Money is never a JSON number."
+         /errors. Money is never a JSON number. Every answer tells by `RateLimit` and `RateLimit-Policy` how many \
+         requests are left; one too many is answered 429 with `Retry-After`. `traceparent` is taken up and \
+         `traceresponse` answered."
             .to_owned(),
     );
     info.license = Some(License::new("Apache-2.0"));

@@ -11,6 +11,7 @@ mod readings;
 mod receipt;
 mod rentals;
 mod stop;
+mod wait;
 
 pub(crate) use end::hasten_if_signed;
 use utoipa_axum::router::OpenApiRouter;

@@ -17,6 +17,7 @@ use crate::{
     Problem,
     feed::Feed,
     gasless::Gasless,
+    limits::{LimitConfig, Limits},
     market::deployed,
     public::{Figures, Turns},
     search::{Market, Seats},
@@ -61,6 +62,8 @@ pub struct ApiConfig {
     pub unfunded_limit: i64,
     /// The key that quotes are signed with, if they are: it moves no money. Its `Debug` form shows its address only.
     pub quoter: Option<PrivateKeySigner>,
+    /// How many requests somebody may make.
+    pub limits: LimitConfig,
     /// Other web origins that browsers may call from; empty turns CORS off.
     pub cors_origins: Vec<HeaderValue>,
 }
@@ -90,6 +93,7 @@ impl ApiConfig {
             streams_per_account: 32,
             unfunded_limit: 3,
             quoter: None,
+            limits: LimitConfig::default(),
             cors_origins: Vec::new(),
         }
     }
@@ -105,6 +109,7 @@ pub struct AppState {
     /// Settings.
     pub config: Arc<ApiConfig>,
     pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) feed: Feed,
     pub(crate) market: Market,
     pub(crate) market_seats: Seats,
@@ -134,6 +139,7 @@ impl AppState {
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let (gasless, figures) = (Gasless::default(), Figures::default());
         let market = Market::start(store.clone(), config.offline_after);
+        let limits = Arc::new(Limits::new(&config.limits));
         let config = Arc::new(config);
         let deployment = Arc::default();
         Self {
@@ -141,6 +147,7 @@ impl AppState {
             chain,
             config,
             metrics,
+            limits,
             feed,
             market,
             market_seats: Seats::default(),

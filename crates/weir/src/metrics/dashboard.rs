@@ -31,7 +31,7 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Failed rounds and tries", unit: "short", lines: &[("sum by (loop) (increase(weir_tick_failures_total[5m]))", "{{loop}}"), ("sum(increase(weir_final_events_failed_total[5m]))", "events")] },
     Panel { title: "Age of tokens' prices", unit: "s", lines: &[("max by (token) (weir_oracle_age_seconds)", "{{token}}"), ("max by (token) (weir_oracle_max_age_seconds)", "{{token}}: the most")] },
     Panel { title: "Oracles' answers not believed", unit: "short", lines: &[("sum by (token, reason) (increase(weir_oracle_refused_total[5m]))", "{{token}}: {{reason}}")] },
-    Panel { title: "Requests", unit: "reqps", lines: &[("sum by (status) (rate(weir_http_requests_total[1m]))", "{{status}}")] },
+    Panel { title: "Requests", unit: "reqps", lines: &[("sum by (status) (rate(weir_http_requests_total[1m]))", "{{status}}"), ("sum by (policy) (rate(weir_http_limited_total[1m]))", "over the limit {{policy}}")] },
     Panel { title: "Latency by route, p99", unit: "s", lines: &[("histogram_quantile(0.99, sum by (le, route) (rate(weir_http_request_seconds_bucket[5m])))", "{{route}}")] },
     Panel { title: "Offers in the index", unit: "short", lines: &[("weir_market_offers", "{{instance}}"), ("sum(increase(weir_market_changes_total[5m]))", "changes"), ("sum(increase(weir_market_rebuilds_total[5m]))", "read anew")] },
     Panel { title: "Database connections", unit: "short", lines: &[("weir_db_connections", "{{instance}} {{state}}")] },

@@ -101,6 +101,7 @@ pub(crate) const METRICS: &[Metric] = &[
     metric("weir_finality_disagreements_total", Counter, Work, &[], "looks", "looks at which RPC endpoints had different blocks at the height that should be final"),
     metric("weir_freezes_open", Gauge, Work, &[], "freezes", "freezes of money that wait for a person"),
     metric("weir_freezes_total", Counter, Work, &["reason"], "freezes", "freezes of money so far"),
+    metric("weir_http_limited_total", Counter, Serve, &["policy"], "requests", "requests that were refused because of a limit, by the limit's name"),
     Metric { buckets: REQUEST, ..metric("weir_http_request_seconds", Histogram, Serve, &["route"], "seconds", "from a request's head to its answer's head, by route pattern") },
     metric("weir_http_requests_total", Counter, Serve, &["method", "route", "status"], "requests", "answered requests"),
     Metric { buckets: FINAL, ..metric("weir_intent_final_seconds", Histogram, Work, &["purpose"], "seconds", "from the moment a call to the contract was wanted to the final block with its transaction") },
