@@ -33,6 +33,7 @@ mod state;
 mod streams;
 mod system;
 mod views;
+mod webhooks;
 
 pub use codes::{Code, markdown};
 pub use limits::{LimitConfig, Net, Quota, QuotaError, Setting};

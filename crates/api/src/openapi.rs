@@ -11,12 +11,13 @@ use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::problem::{FieldError, MEDIA_TYPE, ProblemBody};
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("account", "Sign in with a wallet."),
     ("market", "What anyone may see."),
     ("renter", "Ask for a price, book it, follow the rental, stop it, read what it came to."),
     ("provider", "Register machines, offer them, see what they earn."),
     ("agent", "For the program on a provider's machine."),
+    ("webhooks", "Be told of what happens instead of asking."),
     ("system", "Health, metrics and the meaning of errors."),
 ];
 

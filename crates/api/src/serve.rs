@@ -25,7 +25,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     AppState, agent, auth, catalog, edge, estimates, ledger, market, openapi as description,
-    provider, public, renter, search, system,
+    provider, public, renter, search, system, webhooks,
 };
 
 /// Smaller bodies are not worth compressing, in bytes.
@@ -45,6 +45,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(provider::routes())
         .merge(agent::routes())
         .merge(ledger::routes())
+        .merge(webhooks::routes())
         .merge(system::routes())
 }
 

@@ -8,7 +8,10 @@ use std::{
 use alloy::signers::local::PrivateKeySigner;
 use axum::http::HeaderValue;
 use chain::ReadClient;
-use domain::time::{Seconds, UnixSeconds};
+use domain::{
+    time::{Seconds, UnixSeconds},
+    webhook::Rules,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Store, StoreError, deployment::Deployment};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +67,8 @@ pub struct ApiConfig {
     pub quoter: Option<PrivateKeySigner>,
     /// How many requests somebody may make.
     pub limits: LimitConfig,
+    /// Which webhooks may be registered.
+    pub webhooks: Rules,
     /// Other web origins that browsers may call from; empty turns CORS off.
     pub cors_origins: Vec<HeaderValue>,
 }
@@ -94,6 +99,7 @@ impl ApiConfig {
             unfunded_limit: 3,
             quoter: None,
             limits: LimitConfig::default(),
+            webhooks: Rules::default(),
             cors_origins: Vec::new(),
         }
     }

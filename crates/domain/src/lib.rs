@@ -29,6 +29,7 @@ pub mod template;
 pub mod terms;
 pub mod time;
 pub mod tx;
+pub mod webhook;
 
 pub use id::{
     AccountId, CommandId, GpuId, JobId, MachineId, OfferId, PostingId, QuoteId, RentalId,

@@ -32,6 +32,7 @@ pub mod templates;
 pub mod timeline;
 pub mod tokens;
 pub mod txs;
+pub mod webhooks;
 
 mod error;
 mod policy;

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, str::FromStr, time::Duration};
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use api::LimitConfig;
 use chain::{FeePolicy, Signer};
-use domain::{money::FeeBps, time::Seconds};
+use domain::{money::FeeBps, time::Seconds, webhook::Rules};
 use engine::{EngineSettings, LaneSettings};
 use store::Policy;
 
@@ -122,6 +122,11 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "addresses or networks, with commas between them, whose X-Forwarded-For is believed; empty means nobody's",
     ),
+    key(
+        "WEIR_WEBHOOK_LOOPBACK",
+        "false",
+        "`true` or `false`: whether webhooks may call this machine itself, without encryption too; for development",
+    ),
     key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain and timers"),
     key("WEIR_LANE_POLL_MS", "100", "milliseconds between two looks at what is to be sent"),
     key("WEIR_RECONCILE_S", "5", "seconds between two reconciliations"),
@@ -167,6 +172,7 @@ pub(crate) struct Config {
     pub(crate) unready: Duration,
     pub(crate) drain: Duration,
     pub(crate) limits: LimitConfig,
+    pub(crate) webhooks: Rules,
     pub(crate) policy: Policy,
     pub(crate) engine: EngineSettings,
 }
@@ -228,6 +234,7 @@ impl Config {
             unready: Duration::from_secs(number::<u32>("WEIR_UNREADY_S")?.into()),
             drain: Duration::from_secs(number::<u32>("WEIR_DRAIN_S")?.into()),
             limits: limits()?,
+            webhooks: Rules { loopback: flag("WEIR_WEBHOOK_LOOPBACK")? },
             policy,
             engine: engine_settings()?,
         })

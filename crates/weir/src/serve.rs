@@ -32,6 +32,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     settings.unready_for = config.unready;
     settings.drain_timeout = config.drain;
     settings.limits = config.limits.clone();
+    settings.webhooks = config.webhooks;
     settings.quoter = config.quoter()?;
     match &settings.quoter {
         Some(key) => {

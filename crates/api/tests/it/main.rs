@@ -40,3 +40,4 @@ mod running;
 mod seals;
 mod search;
 mod tools;
+mod webhooks;
