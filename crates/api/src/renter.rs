@@ -13,7 +13,9 @@ mod rentals;
 mod stop;
 mod wait;
 
+pub(crate) use cost::{billed_by, billed_known, cost_at};
 pub(crate) use end::hasten_if_signed;
+pub(crate) use quotes::unit_of;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::AppState;

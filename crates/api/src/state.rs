@@ -94,7 +94,7 @@ impl ApiConfig {
             request_timeout: Duration::from_secs(10),
             unready_for: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
-            stream_limit: 1_024,
+            stream_limit: 12_288,
             streams_per_account: 32,
             unfunded_limit: 3,
             quoter: None,
@@ -140,7 +140,7 @@ impl AppState {
         config: ApiConfig,
         metrics: Option<PrometheusHandle>,
     ) -> Self {
-        let feed = Feed::start(store.clone());
+        let feed = Feed::start(store.clone(), config.chain_id);
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let (gasless, figures) = (Gasless::default(), Figures::default());

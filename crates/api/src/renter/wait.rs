@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::response::Response;
 use domain::id::{AccountId, RentalId};
 use serde_json::Value;
-use store::{intents, timeline::Heard};
-use tokio::{sync::broadcast::error::RecvError, time::Instant};
+use store::intents;
+use tokio::time::Instant;
 
 use super::rentals::{of_party, rental_view};
 use crate::{AppState, Problem, prefer, views::json_of};
@@ -26,9 +26,10 @@ pub(super) async fn until_moved_on(
     let Some(wait) = wait.0 else { return false };
     let Some(before) = Told::of(body) else { return false };
     let until = Instant::now().checked_add(wait);
-    // before the first look: what happens after it is heard
-    let mut news = app.feed.subscribe();
+    let Ok(room) = app.feed.follow(before.id).await else { return false };
     loop {
+        // before the look: what happens after it is heard
+        let version = room.snapshot().map_or(0, |shown| shown.version);
         let seen = match look(app, account, before.id).await {
             Ok(seen) => seen,
             Err(problem) => {
@@ -43,17 +44,10 @@ pub(super) async fn until_moved_on(
         }
         let patience = Instant::now().checked_add(LOOK_EVERY).into_iter().chain(until).min();
         let Some(patience) = patience else { return false };
-        loop {
-            let heard = tokio::select! {
-                () = tokio::time::sleep_until(patience) => break,
-                () = app.closing.cancelled() => break,
-                heard = news.recv() => heard,
-            };
-            match heard {
-                Ok(Heard::Rental(id)) if id != before.id => {}
-                Ok(Heard::Rental(_) | Heard::Gap) | Err(RecvError::Lagged(_)) => break,
-                Err(RecvError::Closed) => return false,
-            }
+        tokio::select! {
+            () = tokio::time::sleep_until(patience) => {}
+            () = app.closing.cancelled() => {}
+            () = room.changed_from(version) => {}
         }
     }
 }

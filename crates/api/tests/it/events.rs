@@ -17,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One event of a stream.
 #[derive(Debug)]
-struct Seen {
-    id: Option<i64>,
-    name: String,
-    data: Value,
+pub struct Seen {
+    pub id: Option<i64>,
+    pub name: String,
+    pub data: Value,
 }
 
 pub struct Stream {
@@ -48,7 +48,7 @@ impl Stream {
     }
 
     /// The next event, or `None` at the end.
-    async fn next(&mut self) -> Option<Seen> {
+    pub async fn next(&mut self) -> Option<Seen> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -64,7 +64,7 @@ impl Stream {
     }
 
     /// The next event with this name.
-    async fn named(&mut self, name: &str) -> Seen {
+    pub async fn named(&mut self, name: &str) -> Seen {
         loop {
             let seen = self.next().await.expect("the stream goes on");
             if seen.name == name {
