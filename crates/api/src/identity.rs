@@ -179,9 +179,10 @@ async fn session(token: &str, app: &AppState) -> Result<accounts::Session, Probl
         return Err(unauthenticated("the Authorization header holds no session token"));
     }
     let mut connection = app.store.read().await?;
-    let found = accounts::find_session(&mut connection, &hash_of(token), app.now()).await?;
+    let hash = hash_of(token);
+    let found = accounts::find_session(&mut connection, &hash, app.now()).await?;
     drop(connection);
-    let session = found.ok_or_else(|| unauthenticated("the session has ended; sign in again"))?;
+    let session = vouched(app, &hash, found, "the session has ended; sign in again")?;
     let (id, hour) = (session.id, sessions::hour(app.now()));
     if matches!(session.owner, SessionOwner::Account(_)) && session.last_used_at != Some(hour) {
         let noted = app.store.write::<(), Problem, _>("sessions.touch", move |tx| {
@@ -197,10 +198,11 @@ async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> 
         return Err(unauthenticated("this is no whole API key: its checksum does not match"));
     }
     let mut connection = app.store.read().await?;
-    let found = api_keys::find(&mut connection, &hash_of(token), app.now()).await?;
+    let hash = hash_of(token);
+    let found = api_keys::find(&mut connection, &hash, app.now()).await?;
     drop(connection);
     let detail = "the key was revoked, has expired, or is not one of ours";
-    let (key, account) = found.ok_or_else(|| unauthenticated(detail))?;
+    let (key, account) = vouched(app, &hash, found, detail)?;
     let (id, hour) = (key.id, sessions::hour(app.now()));
     if key.last_used_at != Some(hour) {
         let noted = app.store.write::<(), Problem, _>("api_keys.touch", move |tx| {
@@ -209,6 +211,25 @@ async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> 
         note(noted.await);
     }
     Ok((key, account))
+}
+
+/// What belongs to a token, which is then limited by itself and not by its address; the token of nothing is not.
+fn vouched<T>(
+    app: &AppState,
+    hash: &[u8; 32],
+    found: Option<T>,
+    otherwise: &str,
+) -> Result<T, Problem> {
+    match found {
+        Some(found) => {
+            app.limits.vouch(hash);
+            Ok(found)
+        }
+        None => {
+            app.limits.disown(hash);
+            Err(unauthenticated(otherwise))
+        }
+    }
 }
 
 /// When something was used last is no reason to refuse it.

@@ -16,12 +16,13 @@ use crate::{
     problem::{FieldError, MEDIA_TYPE, ProblemBody},
 };
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("account", "Sign in with a wallet."),
     ("market", "What anyone may see."),
     ("renter", "Ask for a price, book it, follow the rental, stop it, read what it came to."),
     ("provider", "Register machines, offer them, see what they earn."),
     ("agent", "For the program on a provider's machine."),
+    ("webhooks", "Be told of what happens instead of asking."),
     ("system", "Health, metrics and the meaning of errors."),
 ];
 
@@ -37,7 +38,9 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     let mut info = Info::new("Weir", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "GPU rental with the money in an escrow contract. Errors are RFC 9457 problems, listed at \
-         /errors. Money is never a JSON number."
+         /errors. Money is never a JSON number. Every answer tells by `RateLimit` and `RateLimit-Policy` how many \
+         requests are left; one too many is answered 429 with `Retry-After`. `traceparent` is taken up and \
+         `traceresponse` answered."
             .to_owned(),
     );
     info.license = Some(License::new("Apache-2.0"));

@@ -12,8 +12,11 @@ mod receipt;
 mod rentals;
 mod spending;
 mod stop;
+mod wait;
 
+pub(crate) use cost::{billed_by, billed_known, cost_at};
 pub(crate) use end::hasten_if_signed;
+pub(crate) use quotes::unit_of;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::AppState;

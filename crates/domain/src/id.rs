@@ -151,6 +151,18 @@ id!(
     /// An announced time without service.
     WindowId, "mnt"
 );
+id!(
+    /// Somebody to tell of events.
+    WebhookId, "whk"
+);
+id!(
+    /// Something that happened, as webhooks tell it.
+    EventId, "evt"
+);
+id!(
+    /// An event for a webhook.
+    DeliveryId, "dlv"
+);
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ pub mod template;
 pub mod terms;
 pub mod time;
 pub mod tx;
+pub mod webhook;
 
 pub use id::{
     AccountId, ApiKeyId, CommandId, GpuId, JobId, MachineId, OfferId, PostingId, QuoteId, RentalId,

@@ -118,7 +118,7 @@ async fn send_for(lane: &Lane, pause: Duration, (stop, woken): (&CancellationTok
 }
 
 /// Ticks with this pause in between, or the one that the tick asks for, sooner if it is woken, until it is told to stop.
-async fn keep_going<F, T>(
+pub(crate) async fn keep_going<F, T>(
     name: &'static str,
     pause: Duration,
     (stop, woken): (&CancellationToken, &Notify),

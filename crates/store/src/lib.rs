@@ -36,6 +36,7 @@ pub mod templates;
 pub mod timeline;
 pub mod tokens;
 pub mod txs;
+pub mod webhooks;
 
 mod error;
 mod policy;

@@ -103,6 +103,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WEIR_RESEND_S", "2"),
     ("WEIR_STOP_GRACE_S", "15"),
     ("WEIR_LOG", "info"),
+    // all of them come from one address
+    ("WEIR_LIMIT_ADDRESS", "off"),
+    ("WEIR_LIMIT_SIGN_IN", "off"),
+    ("WEIR_LIMIT_IDENTITY", "off"),
+    ("WEIR_LIMIT_WRITES", "off"),
 ];
 
 impl World {

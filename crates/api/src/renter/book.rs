@@ -40,12 +40,14 @@ use super::{
     quotes::{changed, ordered, owned, terms_of, unit_of},
     rentals::{RentalView, view},
     spending,
+    wait::{mark, until_moved_on},
 };
 use crate::{
     AppState, Code, Problem,
     account::{check_ids, open_with},
     extract::{Body, IdempotencyKey},
     identity::Wallet,
+    prefer::Wait,
     problem::{internal, refuse},
     provider::{CallView, free_of_obstacles},
     views::{Time, Unit, json_of},
@@ -151,15 +153,18 @@ pub(super) fn answered(status: u16, body: Value, replayed: bool) -> Result<Respo
 
 /// Books a quote. Its GPUs are held from now on; which ones they are is fixed here.
 #[utoipa::path(post, path = "/v1/rentals", tag = "renter", security(("bearer" = [])),
-    params(("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries")),
+    params(("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: answer once the rental has moved on, or after N seconds, 30 at most")),
     request_body = BookingRequest,
     responses((status = 201, body = BookingView, headers(
         ("Location", description = "the rental"),
+        ("Preference-Applied", description = "`wait=N` if it was waited for: `rental` is then as it is after that"),
         ("Idempotent-Replayed", description = "`true` if this answer was given before")))))]
 async fn create(
     State(app): State<AppState>,
     wallet: Wallet,
     IdempotencyKey(key): IdempotencyKey,
+    wait: Wait,
     Body(request): Body<BookingRequest>,
 ) -> Result<Response, Problem> {
     check_ids(&request.ssh_key_ids)?;
@@ -186,18 +191,29 @@ async fn create(
     let signable = Signable { permit, authorization };
     let by = wallet.key().cloned();
     let ssh_keys = request.ssh_key_ids;
-    let (app, store) = (app.clone(), app.store);
-    let booking =
-        Booking { app, key, hash, quote, unit, contract, signable, deadline, by, ssh_keys };
+    let booking = Booking {
+        app: app.clone(),
+        key,
+        hash,
+        quote,
+        unit,
+        contract,
+        signable,
+        deadline,
+        by,
+        ssh_keys,
+    };
     let booking = std::sync::Arc::new(booking);
-    let (status, body, replayed) = store
+    let (status, mut body, replayed) = app
+        .store
         .write("rentals.book", move |tx| {
             let booking = booking.clone();
             Box::pin(async move { booking.commit(tx).await })
         })
         .await
         .map_err(in_flight)?;
-    answered(status, body, replayed)
+    let waited = until_moved_on(&app, wallet.account.id, &mut body, wait).await;
+    Ok(mark(answered(status, body, replayed)?, wait, waited))
 }
 
 /// A twin that still runs has locked the key for longer than a lock is waited for.

@@ -88,7 +88,7 @@ pub(super) fn terms_of(quote: &Quote) -> Terms {
 }
 
 /// The unit of a quote's token, which may have left the list meanwhile.
-pub(super) async fn unit_of(
+pub(crate) async fn unit_of(
     connection: &mut store::Connection,
     token: Address,
     chain_id: u64,

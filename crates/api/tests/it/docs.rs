@@ -141,6 +141,16 @@ async fn every_code_has_a_page() {
         let page = world.get(&path).header("accept", "text/html,*/*").send().await;
         assert!(page.header("content-type").starts_with("text/html"));
         assert!(page.ok(200).as_str().unwrap().contains(code.help()));
+        let text = world.get(&path).header("accept", "text/plain").send().await;
+        assert!(text.header("content-type").starts_with("text/plain"));
+        assert!(text.ok(200).as_str().unwrap().contains(code.help()));
+    }
+    let list = world.get("/errors").header("accept", "text/html, */*").send().await;
+    assert!(list.header("content-type").starts_with("text/html"));
+    let list = list.ok(200);
+    for code in Code::ALL {
+        let link = format!("href=\"/errors/{}\"", code.as_str());
+        assert!(list.as_str().unwrap().contains(&link), "{link}");
     }
     world.get("/errors/nonsense").send().await.problem(404, "not-found");
 }
@@ -169,6 +179,7 @@ fn every_code_is_reached() {
         include_str!("chunks.rs"),
         include_str!("edge.rs"),
         include_str!("events.rs"),
+        include_str!("limits.rs"),
         include_str!("machines.rs"),
         include_str!("market.rs"),
         include_str!("money.rs"),
