@@ -10,6 +10,7 @@ mod quotes;
 mod readings;
 mod receipt;
 mod rentals;
+mod sealed;
 mod stop;
 
 pub(crate) use end::hasten_if_signed;
@@ -26,6 +27,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(stop::routes())
         .merge(end::routes())
         .merge(receipt::routes())
+        .merge(sealed::routes())
         .merge(readings::routes())
         .merge(events::routes())
 }

@@ -39,6 +39,7 @@ mod view;
 
 pub(super) use checks::ordered;
 use checks::{check_offer, check_template, check_time, figures, priced_token};
+pub(super) use seal::promised;
 use view::{QuoteView, view};
 pub(super) use view::{RateView, rate_view};
 

@@ -35,6 +35,7 @@ mod quotes;
 mod readings;
 mod rpc;
 mod running;
+mod sealed;
 mod seals;
 mod search;
 mod tools;
