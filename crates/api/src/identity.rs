@@ -12,7 +12,7 @@ use rand::TryRngCore as _;
 use sha2::{Digest as _, Sha256};
 use store::accounts::{self, Account, SessionOwner};
 
-use crate::{Code, Problem, problem::internal, state::AppState};
+use crate::{Code, Problem, problem::internal, renter, state::AppState};
 
 /// Bytes of randomness in a secret.
 const SECRET_BYTES: usize = 32;
@@ -72,6 +72,10 @@ impl FromRequestParts<AppState> for Wallet {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        // whoever paid for a rental has a token for it alone
+        if let Some(wallet) = renter::holder(parts, app).await? {
+            return Ok(wallet);
+        }
         let session = session(parts, app).await?;
         match session.owner {
             SessionOwner::Account(account) => Ok(Self { session: session.id, account }),

@@ -6,6 +6,7 @@ mod cost;
 mod end;
 mod events;
 mod held;
+mod payment;
 mod quotes;
 mod readings;
 mod receipt;
@@ -14,6 +15,7 @@ mod sealed;
 mod stop;
 
 pub(crate) use end::hasten_if_signed;
+pub(crate) use payment::{holder, pay};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::AppState;

@@ -53,6 +53,7 @@ pub fn router(app: AppState) -> Router {
         .merge(documents)
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), renter::pay))
         .layer(CatchPanicLayer::custom(edge::panicked))
         .layer(DefaultBodyLimit::max(app.config.body_limit))
         .layer(middleware::from_fn_with_state(app.clone(), edge::wrap));
@@ -60,7 +61,8 @@ pub fn router(app: AppState) -> Router {
         Some(layer) => router.layer(layer),
         None => router,
     };
-    router.layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION])).with_state(app)
+    let secret = [header::AUTHORIZATION, HeaderName::from_static("payment-signature")];
+    router.layer(SetSensitiveRequestHeadersLayer::new(secret)).with_state(app)
 }
 
 /// Browsers of these origins may call; nobody else's, which is the default.
@@ -82,8 +84,15 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
                 header::IF_NONE_MATCH,
                 key,
                 last,
+                HeaderName::from_static("payment-signature"),
             ])
-            .expose_headers([header::ETAG, header::LOCATION, edge::REQUEST_ID]),
+            .expose_headers([
+                header::ETAG,
+                header::LOCATION,
+                edge::REQUEST_ID,
+                HeaderName::from_static("payment-required"),
+                HeaderName::from_static("payment-response"),
+            ]),
     )
 }
 

@@ -59,6 +59,8 @@ pub struct ApiConfig {
     pub streams_per_account: usize,
     /// How many bookings of one account may hold GPUs while nothing is locked for them.
     pub unfunded_limit: i64,
+    /// How long a paid request waits for its deposit to be in a block before it is answered with 202.
+    pub payment_patience: Duration,
     /// The key that quotes are signed with, if they are: it moves no money. Its `Debug` form shows its address only.
     pub quoter: Option<PrivateKeySigner>,
     /// Other web origins that browsers may call from; empty turns CORS off.
@@ -89,6 +91,7 @@ impl ApiConfig {
             stream_limit: 1_024,
             streams_per_account: 32,
             unfunded_limit: 3,
+            payment_patience: Duration::from_secs(8),
             quoter: None,
             cors_origins: Vec::new(),
         }

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod listings;
 pub mod machines;
 pub mod offers;
+pub mod payments;
 pub mod prices;
 pub mod quotes;
 pub mod readings;

@@ -30,6 +30,7 @@ mod machines;
 mod market;
 mod money;
 mod offers;
+mod payments;
 mod provider;
 mod quotes;
 mod readings;
