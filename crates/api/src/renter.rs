@@ -3,6 +3,7 @@
 mod authorization;
 mod book;
 mod cost;
+mod disputes;
 mod end;
 mod events;
 mod held;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(rentals::routes())
         .merge(stop::routes())
         .merge(end::routes())
+        .merge(disputes::routes())
         .merge(receipt::routes())
         .merge(sealed::routes())
         .merge(readings::routes())

@@ -136,6 +136,10 @@ id!(
     SessionId, "ses"
 );
 id!(
+    /// A dispute.
+    DisputeId, "dsp"
+);
+id!(
     /// A self-test of a machine.
     TestId, "tst"
 );

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod commands;
 pub mod convert;
 pub mod deployment;
+pub mod disputes;
 pub mod ends;
 pub mod feeds;
 pub mod freezes;

@@ -16,6 +16,7 @@ mod bounds;
 mod cases;
 mod catalog;
 mod chunks;
+mod disputes;
 mod docs;
 mod edge;
 mod ends;
