@@ -155,19 +155,24 @@ async fn settle(
     let mut connection = app.store.read().await?;
     let contract = app.deployment(&mut connection).await?;
     let known = quotes::get(&mut connection, payment.quote).await?;
-    let fresh = known.is_none();
-    let mut quote = match known {
-        // booked before: only its renter hears more of it
-        Some(quote) => quote,
-        None => {
-            let found = payments::find(&mut connection, payment.quote).await?;
-            let found = found.ok_or_else(|| invalid("the price is over, or was never given"))?;
-            if found.request_hash != hash {
+    let offered = payments::find(&mut connection, payment.quote).await?;
+    let booked = match &known {
+        Some(quote) => rentals::id_of(&mut connection, quote.escrow_id).await?.is_some(),
+        None => false,
+    };
+    let over = || invalid("the price is over, or was never given");
+    let mut quote = match (offered, known) {
+        (Some(offered), known) => {
+            if offered.request_hash != hash {
                 return Err(invalid("the price was given for another request"));
             }
-            found.quote
+            known.unwrap_or(offered.quote)
         }
+        // what was booked is told of as long as it is remembered
+        (None, Some(quote)) if booked => quote,
+        (None, _) => return Err(over()),
     };
+    let fresh = quote.renter.is_zero();
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     drop(connection);
     let payer = payment.authorization.from;
@@ -181,8 +186,10 @@ async fn settle(
     let terms = terms_of(&quote);
     let id = escrow::terms_hash(&terms, &escrow::domain(contract.chain_id, contract.escrow));
     check(app, &quote, (id, &contract, &unit), &payment).await?;
-    if fresh {
+    if !booked {
         affordable(app, &quote, &payment).await?;
+    }
+    if fresh {
         enter(app, quote.clone(), &contract, payer).await?;
         let mut connection = app.store.read().await?;
         let entered = quotes::get(&mut connection, quote.id).await?;

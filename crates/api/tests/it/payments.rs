@@ -284,6 +284,19 @@ async fn nothing_is_booked_without_a_good_payment() {
     assert_eq!((count(&world, RENTALS).await, count(&world, LOCKS).await), (0, 0));
     assert_eq!(count(&world, QUOTES).await, quotes);
 
+    // a quote that somebody asked for by session is booked by session
+    let person = world.sign_in(40).await;
+    let quote = world.quote(&person, &rig).await;
+    let mut own = accepted.clone();
+    own["extra"]["quote"] = quote["id"].clone();
+    let told = ReceiveWithAuthorization {
+        nonce: quote["escrow_id"].as_str().unwrap().parse().unwrap(),
+        ..good.clone()
+    };
+    let sent = payment(&own, &told, &payer);
+    pay(&world, "k", &order(&rig), &sent).await.problem(402, "payment-invalid");
+    assert_eq!((count(&world, RENTALS).await, count(&world, LOCKS).await), (0, 0));
+
     // a price is for one payer
     pay(&world, "k", &order(&rig), &paid_by(&accepted, &payer)).await.ok(202);
     let second = pay(&world, "k", &order(&rig), &paid_by(&accepted, &stranger)).await;
