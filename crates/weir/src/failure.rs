@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The exit code of a command that found something untrue.
 const UNTRUE: u8 = 8;
+/// The exit code of a command that could not find out.
+const UNAVAILABLE: u8 = 7;
 
 /// A sentence for the person at the terminal.
 #[derive(Debug)]
@@ -20,6 +22,11 @@ impl Failure {
     /// Something was checked and is not true.
     pub(crate) fn untrue(what: impl Into<String>) -> Self {
         Self { what: what.into(), exit: UNTRUE }
+    }
+
+    /// For `map_err`: who did not answer, so that something could not be found out.
+    pub(crate) fn silent<E: fmt::Display>(what: &str) -> impl FnOnce(E) -> Self + '_ {
+        move |error| Self { what: format!("{what}: {error}"), exit: UNAVAILABLE }
     }
 
     /// For `map_err`: what was being done, and why it failed.

@@ -134,6 +134,16 @@ fn an_agent_with_a_key_and_some_usdc_rents_with_one_retry() {
     assert_eq!(found["rental"], rented["rental"]);
     assert_eq!(verify.status.code(), Some(0));
 
+    // who is not answered does not know
+    let nobody = format!("http://127.0.0.1:{}", testkit::free_port().unwrap());
+    let verify = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .arg("verify")
+        .arg(&receipt)
+        .args(["--rpc", &nobody])
+        .output()
+        .unwrap();
+    assert_eq!(verify.status.code(), Some(7), "{}", String::from_utf8_lossy(&verify.stderr));
+
     // a wrong transaction is noticed offline by the seal, and on the chain by itself
     let mut other: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&receipt).unwrap()).unwrap();

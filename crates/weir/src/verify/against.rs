@@ -24,7 +24,7 @@ const CLOSED: u8 = 4;
 /// # Errors
 /// If it does not answer.
 pub(super) async fn chain(receipt: &Receipt, client: &ReadClient) -> Result<Vec<Fault>, Failure> {
-    let silent = Failure::during::<ChainError>;
+    let silent = Failure::silent::<ChainError>;
     let id = client.chain_id().await.map_err(silent("the chain"))?;
     if id != receipt.chain_id {
         return Ok(vec![Fault::new("/chain_id", format!("the chain asked is {id}"))]);
@@ -56,7 +56,7 @@ async fn contract(
     faults: &mut Vec<Fault>,
 ) -> Result<(), Failure> {
     let escrow = receipt.escrow;
-    let code = client.code_hash(escrow).await.map_err(Failure::during("the contract"))?;
+    let code = client.code_hash(escrow).await.map_err(Failure::silent("the contract"))?;
     if code.is_none() {
         faults.push(Fault::new("/escrow", "there is no contract at this address"));
         return Ok(());
@@ -68,13 +68,13 @@ async fn contract(
             let problem = "the contract does not give these terms this id";
             faults.push(Fault::new("/quote/message/rental", problem));
         }
-        Err(error) => return Err(Failure::during("the contract")(error)),
+        Err(error) => return Err(Failure::silent("the contract")(error)),
     }
     let asked = client.call(escrow, rentalCall { id: receipt.id() }.abi_encode()).await;
     let answer = match asked {
         Ok(answer) => rentalCall::abi_decode_returns(&answer).ok(),
         Err(ChainError::Reverts { .. }) => None,
-        Err(error) => return Err(Failure::during("the contract")(error)),
+        Err(error) => return Err(Failure::silent("the contract")(error)),
     };
     if !answer.is_some_and(|rental| [NONE, CLOSED].contains(&rental.status)) {
         faults.push(Fault::new("/events", "the contract still holds something of this rental"));
@@ -90,10 +90,10 @@ async fn events_in(
 ) -> Result<Vec<ChainEvent>, Failure> {
     let silent = || format!("block {number}");
     let header = client.header(BlockNumberOrTag::Number(number)).await;
-    let Some(header) = header.map_err(Failure::during(&silent()))? else {
+    let Some(header) = header.map_err(Failure::silent(&silent()))? else {
         return Err(Failure::new(format!("the chain asked has no block {number}")));
     };
-    let logs = client.logs(&header, receipt.escrow).await.map_err(Failure::during(&silent()))?;
+    let logs = client.logs(&header, receipt.escrow).await.map_err(Failure::silent(&silent()))?;
     let mut seen = Vec::new();
     for log in logs {
         let Ok(said) = decode_event(&log.inner.data) else { continue };
