@@ -16,7 +16,7 @@ use store::{
     sessions,
 };
 
-use crate::{Code, Problem, access, api_token, problem::internal, state::AppState};
+use crate::{Code, Problem, access, api_token, problem::internal, renter, state::AppState};
 
 /// Bytes of randomness in a secret.
 const SECRET_BYTES: usize = 32;
@@ -72,6 +72,8 @@ pub(crate) enum By {
     Session(SessionId),
     /// A program of theirs has a key.
     Key(Box<ApiKey>),
+    /// They paid for a rental, and have a token for it alone.
+    Rental,
 }
 
 /// Somebody known by a wallet, who signed in or whose key is used. Which routes take keys is in [`access::SCOPES`]:
@@ -85,27 +87,30 @@ impl Wallet {
     /// The key that is used, if one is.
     pub(crate) fn key(&self) -> Option<&ApiKey> {
         match &self.by {
-            By::Session(_) => None,
+            By::Session(_) | By::Rental => None,
             By::Key(key) => Some(key),
         }
     }
 
-    /// The id of the session or key, by which it is revoked.
-    pub(crate) const fn credential(&self) -> uuid::Uuid {
+    /// The id of the session or key, by which it is revoked, if it can be.
+    pub(crate) const fn credential(&self) -> Option<uuid::Uuid> {
         match &self.by {
-            By::Session(id) => id.uuid(),
-            By::Key(key) => key.id.uuid(),
+            By::Session(id) => Some(id.uuid()),
+            By::Key(key) => Some(key.id.uuid()),
+            By::Rental => None,
         }
     }
 
     /// The session, of somebody who signed in.
     ///
     /// # Errors
-    /// [`Code::Forbidden`] for a key.
+    /// [`Code::Forbidden`] for a key or a rental's token.
     pub(crate) fn session(&self) -> Result<SessionId, Problem> {
         match &self.by {
             By::Session(id) => Ok(*id),
-            By::Key(_) => Err(Problem::new(Code::Forbidden, "sign in with the wallet for that")),
+            By::Key(_) | By::Rental => {
+                Err(Problem::new(Code::Forbidden, "sign in with the wallet for that"))
+            }
         }
     }
 }
@@ -119,6 +124,10 @@ impl FromRequestParts<AppState> for Wallet {
             let (key, account) = key(&token, app).await?;
             access::check(parts, app, &key, account.id).await?;
             return Ok(Self { by: By::Key(Box::new(key)), account });
+        }
+        // whoever paid for a rental has a token for it alone
+        if let Some(wallet) = renter::holder(parts, app).await? {
+            return Ok(wallet);
         }
         let session = session(&token, app).await?;
         match session.owner {
@@ -214,7 +223,7 @@ async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> 
 }
 
 /// What belongs to a token, which is then limited by itself and not by its address; the token of nothing is not.
-fn vouched<T>(
+pub(crate) fn vouched<T>(
     app: &AppState,
     hash: &[u8; 32],
     found: Option<T>,

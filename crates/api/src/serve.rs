@@ -64,6 +64,7 @@ pub fn router(app: AppState) -> Router {
         .merge(documents)
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), renter::pay))
         .layer(CatchPanicLayer::custom(edge::panicked))
         .layer(DefaultBodyLimit::max(app.config.body_limit))
         .layer(middleware::from_fn_with_state(app.clone(), edge::wrap))
@@ -74,7 +75,8 @@ pub fn router(app: AppState) -> Router {
         Some(layer) => router.layer(layer),
         None => router,
     };
-    router.layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION])).with_state(app)
+    let secret = [header::AUTHORIZATION, HeaderName::from_static("payment-signature")];
+    router.layer(SetSensitiveRequestHeadersLayer::new(secret)).with_state(app)
 }
 
 /// Browsers of these origins may call; nobody else's, which is the default.
@@ -97,6 +99,7 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
                 name("last-event-id"),
                 name("prefer"),
                 name("traceparent"),
+                name("payment-signature"),
                 edge::REQUEST_ID,
             ])
             .expose_headers([
@@ -106,6 +109,8 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
                 edge::REQUEST_ID,
                 name("idempotent-replayed"),
                 name("preference-applied"),
+                name("payment-required"),
+                name("payment-response"),
                 name("ratelimit"),
                 name("ratelimit-policy"),
                 name("traceresponse"),

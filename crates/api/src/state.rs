@@ -64,6 +64,8 @@ pub struct ApiConfig {
     pub streams_per_account: usize,
     /// How many bookings of one account may hold GPUs while nothing is locked for them.
     pub unfunded_limit: i64,
+    /// How long a paid request waits for its deposit to be in a block before it is answered with 202.
+    pub payment_patience: Duration,
     /// The key that quotes are signed with, if they are: it moves no money. Its `Debug` form shows its address only.
     pub quoter: Option<PrivateKeySigner>,
     /// How many requests somebody may make.
@@ -98,6 +100,7 @@ impl ApiConfig {
             stream_limit: 12_288,
             streams_per_account: 32,
             unfunded_limit: 3,
+            payment_patience: Duration::from_secs(8),
             quoter: None,
             limits: LimitConfig::default(),
             webhooks: Rules::default(),

@@ -144,6 +144,10 @@ id!(
     SshKeyId, "ssh"
 );
 id!(
+    /// A dispute.
+    DisputeId, "dsp"
+);
+id!(
     /// A self-test of a machine.
     TestId, "tst"
 );

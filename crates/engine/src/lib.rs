@@ -5,6 +5,7 @@
 mod apply;
 mod assess;
 mod carried;
+mod cases;
 mod conductor;
 mod error;
 mod final_events;

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// It must be valid for so long yet, to be mined in time.
-const LEAST_LEFT_S: u64 = 10;
+pub(super) const LEAST_LEFT_S: u64 = 10;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(authorize))
@@ -200,7 +200,7 @@ async fn checked(
 }
 
 /// Some wallets write the parity bit where tokens expect 27 or 28.
-fn as_tokens_take_it(mut signature: Vec<u8>) -> Bytes {
+pub(super) fn as_tokens_take_it(mut signature: Vec<u8>) -> Bytes {
     if signature.len() == 65
         && let Some(v @ (0 | 1)) = signature.last_mut()
     {

@@ -183,6 +183,7 @@ fn every_code_is_reached() {
         include_str!("machines.rs"),
         include_str!("market.rs"),
         include_str!("money.rs"),
+        include_str!("payments.rs"),
         include_str!("provider.rs"),
         include_str!("quotes.rs"),
         include_str!("readings.rs"),
