@@ -20,7 +20,8 @@ mod client;
 mod pool;
 
 use client::Renter;
-use pool::{CHAIN_ID, Pool, Spread, UNFUNDED};
+use pool::UNFUNDED;
+pub(crate) use pool::{CHAIN_ID, Pool, Spread};
 
 /// Database connections of the service, as `WEIR_DB_CONNECTIONS` is by default.
 const CONNECTIONS: u32 = 16;
