@@ -80,4 +80,21 @@ contract WalletProbeTest is Test {
             assertEq(_ask(wallet, signature, address(0xdead), ""), hex"00");
         }
     }
+
+    /// An answer that is a byte short is none, whatever memory holds after it.
+    function test_AShortAnswerIsNo() public {
+        bytes memory code = abi.encodePacked(hex"7f", bytes32(bytes4(0x1626ba7e)), hex"600052601f6000f3");
+        vm.etch(wallet, code);
+        assertEq(_ask(wallet, "", address(0xdead), ""), hex"00");
+        code[code.length - 4] = 0x20;
+        vm.etch(wallet, code);
+        assertEq(_ask(wallet, "", address(0xdead), ""), hex"01");
+    }
+
+    /// However little code it has: nobody is asked to deploy it.
+    function test_WhatHasCodeIsNotDeployed() public {
+        vm.etch(owner, hex"00");
+        assertEq(_ask(owner, "", address(factory), _deploy()), hex"00");
+        assertEq(wallet.code.length, 0);
+    }
 }
