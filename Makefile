@@ -1,6 +1,6 @@
 # Each target is one script or one cargo command; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run check-catalog bench chaos sim sim-bugs sqlx docs deny fmt clean-data
+.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run check-catalog bench chaos fuzz sim sim-bugs sqlx docs deny fmt clean-data
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: ## Measure
 
 chaos: ## Kill, freeze, lie and reorganise under load, then count every unit (KILLS= RENTALS= ONLY= SEED= WRITE=1)
 	@KILLS=$(KILLS) RENTALS=$(RENTALS) IN_FLIGHT=$(IN_FLIGHT) ONLY=$(ONLY) SEED=$(SEED) WRITE=$(WRITE) scripts/chaos
+
+fuzz: ## A hundred thousand requests made from the API's own description (EXAMPLES= SEED=)
+	@EXAMPLES=$(EXAMPLES) SEED=$(SEED) scripts/fuzz
 
 sim: ## Play seeds of the simulation (SEEDS=1..200 ARGS="--steps 300 --jobs 2"; one seed: SEEDS=7)
 	@scripts/sim $(or $(SEEDS),1..20) $(ARGS)

@@ -3,6 +3,7 @@
 
 pub mod campaign;
 pub mod client;
+pub mod disk;
 pub mod load;
 pub mod machine;
 pub mod record;

@@ -12,11 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloy::primitives::{Address, B256};
 use chain::ChainError;
-use domain::{id::TxId, rental::RentalState, time::Seconds};
-use engine::EngineError;
+use domain::{
+    id::TxId,
+    rental::RentalState,
+    time::{Clock, Seconds, UnixMillis},
+};
+use engine::{EngineError, Watcher};
 use serde_json::{Value, json};
 use store::{
-    StoreError, TxError,
+    Store, StoreError, TxError,
     intents::{self, Call},
     txs,
 };
@@ -29,6 +33,36 @@ async fn behind_a_proxy() -> (Market, RpcProxy) {
     let proxy = RpcProxy::before(market.chain.url(), 1).await.unwrap();
     market.engine = market.another(proxy.url()).await;
     (market, proxy)
+}
+
+/// A clock on which every look takes half a second.
+struct Slow(AtomicU64);
+
+impl Clock for Slow {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.0.fetch_add(500, Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn what_is_final_is_seen_while_blocks_come_as_fast_as_they_are_read() {
+    let market = Market::new().await;
+    market.engine.watcher.tick().await.unwrap();
+    market.chain.anvil().call("anvil_mine", json!(["0x64"])).await.unwrap();
+    let clock = std::sync::Arc::new(Slow(AtomicU64::new(market.store.now().get())));
+    let policy = market.store.policy().clone();
+    let store = Store::connect(market.db_url(), 2, clock, policy).await.unwrap();
+    let watcher = Watcher::new(store, market.client.clone(), market.site.clone());
+    let watched = watcher.tick().await.unwrap();
+    assert!(watched.more && (1..50).contains(&watched.blocks), "{watched:?}");
+    assert!(watched.finalised, "{watched:?}");
+    let mut ticks = 1;
+    while watcher.tick().await.unwrap().more {
+        ticks += 1;
+        assert!(ticks < 101, "each tick gets on");
+    }
+    let tip = market.count("SELECT max(number) FROM chain_blocks").await;
+    assert_eq!(u64::try_from(tip).unwrap(), market.client.head().await.unwrap().number);
 }
 
 #[tokio::test]

@@ -77,6 +77,26 @@ async fn a_second_try_goes_beside_one_that_hangs() {
 }
 
 #[tokio::test]
+async fn work_that_hangs_has_one_other_beside_it_and_no_more() {
+    let chain = TestChain::start().await.unwrap();
+    let proxy = before(&chain, 1).await;
+    let client = warm(proxy.url()).await;
+    let range =
+        |client: ReadClient| async move { client.logs_between((0, 0), Address::ZERO).await };
+    proxy.set(hang());
+    let asked = tokio::spawn(range(client.clone()));
+    while proxy.calls("eth_getLogs") < 2 {
+        assert!(!asked.is_finished(), "one hangs, and there is no other beside it");
+        sleep(Duration::from_millis(5)).await;
+    }
+    // until these two are given up, there is no third
+    assert!(asked.await.unwrap().is_err());
+    assert!(proxy.calls("eth_getLogs") <= 4, "{}", proxy.calls("eth_getLogs"));
+    proxy.behave();
+    range(client).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_endpoint_that_hangs_is_soon_left_alone() {
     let chain = TestChain::start().await.unwrap();
     let (one, two) = (before(&chain, 1).await, before(&chain, 2).await);

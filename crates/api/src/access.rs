@@ -47,6 +47,7 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("GET", "/v1/rentals/{id}/events", RentalsRead),
     ("GET", "/v1/rentals/{id}/readings", RentalsRead),
     ("GET", "/v1/rentals/{id}/receipt", RentalsRead),
+    ("GET", "/v1/rentals/{id}/sealed-receipt", RentalsRead),
     ("GET", "/v1/rentals/{id}/ssh-keys", RentalsRead),
     ("GET", "/v1/ssh-keys", RentalsRead),
     ("POST", "/v1/quotes", RentalsWrite),

@@ -12,7 +12,7 @@ mod regions;
 mod templates;
 
 pub(crate) use models::{model_called, models_called};
-pub(crate) use reference::{NOTICE, ReferencePriceView, SpanView};
+pub(crate) use reference::{NOTICE, PriceSpanView, ReferencePriceView};
 
 /// How long what is built into the program may be kept: it changes with the program.
 const KEEP_S: u32 = 3_600;

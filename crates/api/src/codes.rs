@@ -65,6 +65,10 @@ codes! {
         "The token is used, unknown or expired, or the signature is not by `agent_address`. Make a new token at `/v1/machines/{id}/enroll-token`.";
     AgentInvalid = "agent-invalid", UNAUTHORIZED, "The agent's sign-in is not accepted", false,
         "Ask for a new challenge and sign it with the key that was enrolled for this machine.";
+    PaymentRequired = "payment-required", PAYMENT_REQUIRED, "The rental is to be paid for", false,
+        "The `PAYMENT-REQUIRED` header (x402, also as `payment`) says what to sign: send the same request with the same `Idempotency-Key` and `PAYMENT-SIGNATURE`.";
+    PaymentInvalid = "payment-invalid", PAYMENT_REQUIRED, "The payment is not accepted", false,
+        "`detail` says what is wrong with it. Nothing was booked and nothing is paid: send the request without `PAYMENT-SIGNATURE` for new requirements.";
     Forbidden = "forbidden", FORBIDDEN, "This session or key may not do that", false,
         "Agents use `/v1/agent` only, wallets everything else. Some routes take no API key, and a key may be limited to certain machines, offers, models or prices: `detail` says what is in the way.";
     ScopeMissing = "scope-missing", FORBIDDEN, "The key has not the scope for that", false,
@@ -125,6 +129,8 @@ codes! {
         "Its provider lets what runs finish, and begins nothing new. Look for another offer.";
     PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, "The If-Match header is missing", false,
         "Read the resource, and send its `ETag` as `If-Match`.";
+    RateLimited = "rate-limited", TOO_MANY_REQUESTS, "Too many requests", true,
+        "Wait for the seconds of `Retry-After`. `RateLimit` tells with every answer what is left, `RateLimit-Policy` what the limits are.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed", false,
         "It is our fault and is logged under `request_id`. A write either happened whole or not at all: read before you repeat it.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service cannot answer now", true,

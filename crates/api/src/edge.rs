@@ -1,18 +1,21 @@
 //! The edge: request ids, spans, counters, time limits, panics, and the last touch to every error.
 
+mod trace;
+
 use std::{any::Any, time::Duration};
 
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::{Code, Problem, state::AppState};
+use self::trace::Trace;
+use crate::{Code, Problem, prefer::Wait, state::AppState};
 
 /// Under which a request is logged; a caller may bring its own.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,15 +33,28 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unknown".to_owned(), |matched| matched.as_str().to_owned());
+    let trace = Trace::of(request.headers());
     let span = tracing::info_span!(
         "http.request",
         request.id = %request_id,
+        trace.id = trace.id,
+        trace.span = trace.span,
+        trace.parent = trace.parent,
         http.method = %method,
         http.route = %route,
     );
-    let limit = app.config.request_timeout;
-    let response = answer_in(limit, request, next).instrument(span.clone()).await;
+    let limit = patience(&app, &request);
+    let mut judged = app.limits.judge(&request);
+    let secret = may_hold_secrets(&method, &path);
+    let response = match judged.refusal() {
+        Some(refusal) => refusal.into_response(),
+        None => answer_in(limit, request, next).instrument(span.clone()).await,
+    };
     let mut response = finish(response, &path, &request_id);
+    judged.mark(response.headers_mut());
+    if secret {
+        response.extensions_mut().insert(Uncompressed);
+    }
     let status = response.status();
     let elapsed = started.elapsed();
     span.in_scope(|| {
@@ -52,11 +68,42 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    if let Some(value) = trace.response() {
+        response.headers_mut().insert(trace::RESPONSE, value);
+    }
     if app.leaving.is_cancelled() {
         // whoever keeps connections open is to take its next request elsewhere
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// An answer that is sent as it is.
+#[derive(Clone, Copy)]
+struct Uncompressed;
+
+/// What is shown once is answered to a write, and orders to agents may name keys. How well such an answer compresses
+/// beside what a caller has chosen would tell of it (BREACH): it is not compressed.
+fn may_hold_secrets(method: &Method, path: &str) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD) || path.starts_with("/v1/agent/")
+}
+
+/// Whether an answer is one to compress, beside what its size and its type say.
+pub(crate) fn compressible(
+    status: StatusCode,
+    _: Version,
+    _: &HeaderMap,
+    extensions: &Extensions,
+) -> bool {
+    status.is_success() && extensions.get::<Uncompressed>().is_none()
+}
+
+/// How long a request may take: what is set, and on top what a writer wants to wait for.
+fn patience(app: &AppState, request: &Request) -> Duration {
+    let limit = app.config.request_timeout;
+    let writes = matches!(*request.method(), Method::POST | Method::PUT);
+    let wait = Wait::of(request.headers()).0.filter(|_| writes);
+    limit.saturating_add(wait.unwrap_or_default())
 }
 
 async fn answer_in(limit: Duration, request: Request, next: Next) -> Response {

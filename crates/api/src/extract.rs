@@ -1,5 +1,7 @@
 //! Reads requests strictly: what is not understood is refused, and the refusal names the place.
 
+mod objects;
+
 use std::str::FromStr;
 
 use axum::{
@@ -10,6 +12,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 use crate::{Code, Problem, state::AppState};
+use objects::Objects;
 
 /// How many bytes a body of this route may have, where that is not the usual number.
 #[derive(Clone, Copy)]
@@ -51,7 +54,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {
         let pointer = pointer(error.path(), &error.inner().to_string());
         let inner = error.into_inner();
         if inner.is_data() {
@@ -72,7 +75,7 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 /// # Errors
 /// [`Code::InvalidRequest`], with a pointer that begins with `at`.
 pub(crate) fn value<T: DeserializeOwned>(value: serde_json::Value, at: &str) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
         let inside = pointer(error.path(), &error.inner().to_string());
         let message = error.into_inner().to_string();
         Problem::new(Code::InvalidRequest, message.clone()).at(format!("{at}{inside}"), message)

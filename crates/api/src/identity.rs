@@ -16,7 +16,7 @@ use store::{
     sessions,
 };
 
-use crate::{Code, Problem, access, api_token, problem::internal, state::AppState};
+use crate::{Code, Problem, access, api_token, problem::internal, renter, state::AppState};
 
 /// Bytes of randomness in a secret.
 const SECRET_BYTES: usize = 32;
@@ -72,6 +72,8 @@ pub(crate) enum By {
     Session(SessionId),
     /// A program of theirs has a key.
     Key(Box<ApiKey>),
+    /// They paid for a rental, and have a token for it alone.
+    Rental,
 }
 
 /// Somebody known by a wallet, who signed in or whose key is used. Which routes take keys is in [`access::SCOPES`]:
@@ -85,27 +87,30 @@ impl Wallet {
     /// The key that is used, if one is.
     pub(crate) fn key(&self) -> Option<&ApiKey> {
         match &self.by {
-            By::Session(_) => None,
+            By::Session(_) | By::Rental => None,
             By::Key(key) => Some(key),
         }
     }
 
-    /// The id of the session or key, by which it is revoked.
-    pub(crate) const fn credential(&self) -> uuid::Uuid {
+    /// The id of the session or key, by which it is revoked, if it can be.
+    pub(crate) const fn credential(&self) -> Option<uuid::Uuid> {
         match &self.by {
-            By::Session(id) => id.uuid(),
-            By::Key(key) => key.id.uuid(),
+            By::Session(id) => Some(id.uuid()),
+            By::Key(key) => Some(key.id.uuid()),
+            By::Rental => None,
         }
     }
 
     /// The session, of somebody who signed in.
     ///
     /// # Errors
-    /// [`Code::Forbidden`] for a key.
+    /// [`Code::Forbidden`] for a key or a rental's token.
     pub(crate) fn session(&self) -> Result<SessionId, Problem> {
         match &self.by {
             By::Session(id) => Ok(*id),
-            By::Key(_) => Err(Problem::new(Code::Forbidden, "sign in with the wallet for that")),
+            By::Key(_) | By::Rental => {
+                Err(Problem::new(Code::Forbidden, "sign in with the wallet for that"))
+            }
         }
     }
 }
@@ -119,6 +124,10 @@ impl FromRequestParts<AppState> for Wallet {
             let (key, account) = key(&token, app).await?;
             access::check(parts, app, &key, account.id).await?;
             return Ok(Self { by: By::Key(Box::new(key)), account });
+        }
+        // whoever paid for a rental has a token for it alone
+        if let Some(wallet) = renter::holder(parts, app).await? {
+            return Ok(wallet);
         }
         let session = session(&token, app).await?;
         match session.owner {
@@ -179,9 +188,10 @@ async fn session(token: &str, app: &AppState) -> Result<accounts::Session, Probl
         return Err(unauthenticated("the Authorization header holds no session token"));
     }
     let mut connection = app.store.read().await?;
-    let found = accounts::find_session(&mut connection, &hash_of(token), app.now()).await?;
+    let hash = hash_of(token);
+    let found = accounts::find_session(&mut connection, &hash, app.now()).await?;
     drop(connection);
-    let session = found.ok_or_else(|| unauthenticated("the session has ended; sign in again"))?;
+    let session = vouched(app, &hash, found, "the session has ended; sign in again")?;
     let (id, hour) = (session.id, sessions::hour(app.now()));
     if matches!(session.owner, SessionOwner::Account(_)) && session.last_used_at != Some(hour) {
         let noted = app.store.write::<(), Problem, _>("sessions.touch", move |tx| {
@@ -197,10 +207,11 @@ async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> 
         return Err(unauthenticated("this is no whole API key: its checksum does not match"));
     }
     let mut connection = app.store.read().await?;
-    let found = api_keys::find(&mut connection, &hash_of(token), app.now()).await?;
+    let hash = hash_of(token);
+    let found = api_keys::find(&mut connection, &hash, app.now()).await?;
     drop(connection);
     let detail = "the key was revoked, has expired, or is not one of ours";
-    let (key, account) = found.ok_or_else(|| unauthenticated(detail))?;
+    let (key, account) = vouched(app, &hash, found, detail)?;
     let (id, hour) = (key.id, sessions::hour(app.now()));
     if key.last_used_at != Some(hour) {
         let noted = app.store.write::<(), Problem, _>("api_keys.touch", move |tx| {
@@ -209,6 +220,25 @@ async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> 
         note(noted.await);
     }
     Ok((key, account))
+}
+
+/// What belongs to a token, which is then limited by itself and not by its address; the token of nothing is not.
+pub(crate) fn vouched<T>(
+    app: &AppState,
+    hash: &[u8; 32],
+    found: Option<T>,
+    otherwise: &str,
+) -> Result<T, Problem> {
+    match found {
+        Some(found) => {
+            app.limits.vouch(hash);
+            Ok(found)
+        }
+        None => {
+            app.limits.disown(hash);
+            Err(unauthenticated(otherwise))
+        }
+    }
 }
 
 /// When something was used last is no reason to refuse it.

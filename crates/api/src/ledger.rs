@@ -40,7 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Format {
+pub(crate) enum StatementFormat {
     /// JSON.
     #[default]
     Json,
@@ -68,7 +68,7 @@ pub(crate) struct StatementParams {
     cursor: Option<String>,
     /// `json` (the default) or `csv`; `Accept: text/csv` asks for CSV too.
     #[param(inline)]
-    format: Option<Format>,
+    format: Option<StatementFormat>,
 }
 
 impl Parameters for StatementParams {
@@ -141,7 +141,9 @@ async fn statement(
     headers: HeaderMap,
     Params(params): Params<StatementParams>,
 ) -> Result<Response, Problem> {
-    let csv = params.format.map_or_else(|| accepts_csv(&headers), |format| format == Format::Csv);
+    let csv = params
+        .format
+        .map_or_else(|| accepts_csv(&headers), |format| format == StatementFormat::Csv);
     let limit = if csv && params.limit.is_none() { CSV_LINES } else { page_limit(params.limit)? };
     let mut connection = app.store.read().await?;
     let token = tokens::find(&mut connection, &params.token)

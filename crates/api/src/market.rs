@@ -1,7 +1,7 @@
 //! What anyone may see: tokens, the contract, and the offers.
 
 use alloy::primitives::{Address, B256};
-use axum::{Json, extract::State};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use escrow::terms::{NAME, VERSION};
 use serde::Serialize;
 use store::{
@@ -12,9 +12,14 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    AppState, Code, Problem,
+    AppState, Code, Problem, cache,
     views::{Time, Usd},
 };
+
+/// For how long the tokens, with their prices, may be kept, in seconds.
+const KEEP_TOKENS_S: u32 = 5;
+/// For how long the contract may be kept: once recorded it does not change.
+const KEEP_DEPLOYMENT_S: u32 = 60;
 
 mod offer;
 pub(crate) use offer::{DiskPrice, NetworkPrice, OfferView, ReservedView};
@@ -51,8 +56,10 @@ pub(crate) struct TokenList {
 
 /// The tokens that deposits are made in.
 #[utoipa::path(get, path = "/v1/tokens", tag = "market",
-    responses((status = 200, body = TokenList)))]
-async fn token_list(State(app): State<AppState>) -> Result<Json<TokenList>, Problem> {
+    params(("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = TokenList, headers(("ETag", description = "for If-None-Match"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
+async fn token_list(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
     let mut connection = app.store.read().await?;
     let data = tokens::list(&mut connection)
         .await?
@@ -67,7 +74,7 @@ async fn token_list(State(app): State<AppState>) -> Result<Json<TokenList>, Prob
             permit: token.permit.is_some(),
         })
         .collect();
-    Ok(Json(TokenList { data }))
+    cache::json(&headers, KEEP_TOKENS_S, &TokenList { data })
 }
 
 /// The contract that holds the money.
@@ -112,8 +119,10 @@ pub(crate) fn deployed(deployment: Option<Deployment>) -> Result<Deployment, Pro
 
 /// The chain, the contract and its signing domain.
 #[utoipa::path(get, path = "/v1/deployment", tag = "market",
-    responses((status = 200, body = DeploymentView)))]
-async fn contract(State(app): State<AppState>) -> Result<Json<DeploymentView>, Problem> {
+    params(("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = DeploymentView, headers(("ETag", description = "for If-None-Match"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
+async fn contract(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
     let mut connection = app.store.read().await?;
     let found = deployed(deployment::get(&mut connection).await?)?;
     let domain = DomainView {
@@ -122,12 +131,13 @@ async fn contract(State(app): State<AppState>) -> Result<Json<DeploymentView>, P
         chain_id: found.chain_id,
         verifying_contract: found.escrow,
     };
-    Ok(Json(DeploymentView {
+    let view = DeploymentView {
         chain_id: found.chain_id,
         genesis_hash: found.genesis_hash,
         escrow: found.escrow,
         code_hash: found.code_hash,
         deployed_block: found.deployed_block,
         domain,
-    }))
+    };
+    cache::json(&headers, KEEP_DEPLOYMENT_S, &view)
 }

@@ -1,5 +1,7 @@
 //! The API's own description (OpenAPI 3.1), finished from what the handlers say.
 
+mod shapes;
+
 use axum::http::StatusCode;
 use utoipa::openapi::{
     Components, ContentBuilder, Info, License, OpenApi, Ref, RefOr, ResponseBuilder, Tag,
@@ -14,12 +16,13 @@ use crate::{
     problem::{FieldError, MEDIA_TYPE, ProblemBody},
 };
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("account", "Sign in with a wallet."),
     ("market", "What anyone may see."),
     ("renter", "Ask for a price, book it, follow the rental, stop it, read what it came to."),
     ("provider", "Register machines, offer them, see what they earn."),
     ("agent", "For the program on a provider's machine."),
+    ("webhooks", "Be told of what happens instead of asking."),
     ("system", "Health, metrics and the meaning of errors."),
 ];
 
@@ -35,7 +38,9 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     let mut info = Info::new("Weir", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "GPU rental with the money in an escrow contract. Errors are RFC 9457 problems, listed at \
-         /errors. Money is never a JSON number."
+         /errors. Money is never a JSON number. Every answer tells by `RateLimit` and `RateLimit-Policy` how many \
+         requests are left; one too many is answered 429 with `Retry-After`. `traceparent` is taken up and \
+         `traceresponse` answered."
             .to_owned(),
     );
     info.license = Some(License::new("Apache-2.0"));
@@ -49,10 +54,12 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     }
     components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    shapes::join_kinds(components);
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
             operation.operation_id = Some(operation_id(method, path));
             describe(operation);
+            shapes::leave_out_streams(operation);
             secure(method, path, operation);
             let problem = ResponseBuilder::new()
                 .description("An error; `code` says which of those at /errors.")

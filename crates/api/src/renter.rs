@@ -3,17 +3,24 @@
 mod authorization;
 mod book;
 mod cost;
+mod disputes;
 mod end;
 mod events;
 mod held;
+mod payment;
 mod quotes;
 mod readings;
 mod receipt;
 mod rentals;
+mod sealed;
 mod spending;
 mod stop;
+mod wait;
 
+pub(crate) use cost::{billed_by, billed_known, cost_at};
 pub(crate) use end::hasten_if_signed;
+pub(crate) use payment::{holder, pay};
+pub(crate) use quotes::unit_of;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::AppState;
@@ -26,7 +33,9 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(rentals::routes())
         .merge(stop::routes())
         .merge(end::routes())
+        .merge(disputes::routes())
         .merge(receipt::routes())
+        .merge(sealed::routes())
         .merge(readings::routes())
         .merge(events::routes())
 }

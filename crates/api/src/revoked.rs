@@ -29,11 +29,16 @@ struct Listening {
 }
 
 impl Revoked {
-    /// Ends when the session or key with this id is revoked.
-    pub(crate) fn of(&self, store: &Store, id: Uuid) -> impl Future<Output = ()> + Send + 'static {
+    /// Ends when the session or key with this id is revoked; never without one.
+    pub(crate) fn of(
+        &self,
+        store: &Store,
+        id: Option<Uuid>,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let listening = self.0.get_or_init(|| Listening::start(store.clone()));
         let (mut news, store) = (listening.news.subscribe(), store.clone());
         async move {
+            let Some(id) = id else { return std::future::pending().await };
             // it may have been revoked between its request's own look and this moment
             let mut heard = Ok(Heard::Gap);
             loop {

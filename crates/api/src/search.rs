@@ -7,13 +7,13 @@ mod params;
 mod seal;
 mod text;
 mod view;
+mod written;
 
 use axum::{
     extract::State,
     http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
-use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -33,7 +33,8 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// A page of offers.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of what is written as bytes")]
 struct OfferPage<'a> {
     data: Vec<FoundOffer<'a>>,
     /// For the next page, if there may be one. Good for an hour.
@@ -57,17 +58,18 @@ async fn search(
     let after = params.cursor.as_deref();
     let mut query = asked.query;
     query.after = after.map(|text| seal::read(&secret, &fingerprint, now, text)).transpose()?;
-    let body = app.market.read(|index| {
+    let body = app.market.read_page(|index, written| {
         let page = index.search(&query);
-        let place =
-            |(number, found)| FoundOffer::new(index, &query, found, asked.tokens_per_s, number);
-        let page = OfferPage {
-            data: (1_u32..).zip(&page.found).filter_map(place).collect(),
-            next_cursor: page.next.map(|next| seal::write(&secret, &fingerprint, now, next)),
-            applied_filters: &params,
-        };
         let mut body = Vec::with_capacity(PAGE_BYTES);
-        serde_json::to_writer(&mut body, &page).map(|()| body)
+        body.extend_from_slice(br#"{"data":["#);
+        written.append((index, &query), &page.found, asked.tokens_per_s, &mut body)?;
+        let next_cursor = page.next.map(|next| seal::write(&secret, &fingerprint, now, next));
+        body.extend_from_slice(br#"],"next_cursor":"#);
+        serde_json::to_writer(&mut body, &next_cursor)?;
+        body.extend_from_slice(br#","applied_filters":"#);
+        serde_json::to_writer(&mut body, &params)?;
+        body.push(b'}');
+        Ok::<_, serde_json::Error>(body)
     })?;
     let json = HeaderValue::from_static("application/json");
     Ok(([(header::CONTENT_TYPE, json)], body.map_err(internal)?).into_response())

@@ -1,6 +1,6 @@
 //! All routes together, and the server.
 
-use std::{future::IntoFuture as _, io};
+use std::{future::IntoFuture as _, io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -12,6 +12,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{NotForContentType, Predicate as _, SizeAbove},
+    },
     cors::{AllowOrigin, CorsLayer},
     sensitive_headers::SetSensitiveRequestHeadersLayer,
 };
@@ -21,8 +25,13 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     AppState, account, agent, auth, catalog, edge, estimates, ledger, market,
-    openapi as description, provider, public, renter, search, system,
+    openapi as description, provider, public, renter, search, system, webhooks,
 };
+
+/// Smaller bodies are not worth compressing, in bytes.
+const COMPRESS_ABOVE: u64 = 1_024;
+/// How long a browser may remember what it may send.
+const PREFLIGHT_FOR: Duration = Duration::from_secs(3_600);
 
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -37,6 +46,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(provider::routes())
         .merge(agent::routes())
         .merge(ledger::routes())
+        .merge(webhooks::routes())
         .merge(system::routes())
 }
 
@@ -54,14 +64,19 @@ pub fn router(app: AppState) -> Router {
         .merge(documents)
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), renter::pay))
         .layer(CatchPanicLayer::custom(edge::panicked))
         .layer(DefaultBodyLimit::max(app.config.body_limit))
-        .layer(middleware::from_fn_with_state(app.clone(), edge::wrap));
+        .layer(middleware::from_fn_with_state(app.clone(), edge::wrap))
+        .layer(CompressionLayer::new().gzip(true).compress_when(
+            SizeAbove::new(COMPRESS_ABOVE).and(NotForContentType::SSE).and(edge::compressible),
+        ));
     let router = match cors(&app) {
         Some(layer) => router.layer(layer),
         None => router,
     };
-    router.layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION])).with_state(app)
+    let secret = [header::AUTHORIZATION, HeaderName::from_static("payment-signature")];
+    router.layer(SetSensitiveRequestHeadersLayer::new(secret)).with_state(app)
 }
 
 /// Browsers of these origins may call; nobody else's, which is the default.
@@ -70,8 +85,7 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
-    let key = HeaderName::from_static("idempotency-key");
-    let last = HeaderName::from_static("last-event-id");
+    let name = HeaderName::from_static;
     Some(
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
@@ -81,10 +95,27 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
                 header::CONTENT_TYPE,
                 header::IF_MATCH,
                 header::IF_NONE_MATCH,
-                key,
-                last,
+                name("idempotency-key"),
+                name("last-event-id"),
+                name("prefer"),
+                name("traceparent"),
+                name("payment-signature"),
+                edge::REQUEST_ID,
             ])
-            .expose_headers([header::ETAG, header::LOCATION, edge::REQUEST_ID]),
+            .expose_headers([
+                header::ETAG,
+                header::LOCATION,
+                header::RETRY_AFTER,
+                edge::REQUEST_ID,
+                name("idempotent-replayed"),
+                name("preference-applied"),
+                name("payment-required"),
+                name("payment-response"),
+                name("ratelimit"),
+                name("ratelimit-policy"),
+                name("traceresponse"),
+            ])
+            .max_age(PREFLIGHT_FOR),
     )
 }
 
@@ -103,7 +134,9 @@ pub async fn serve(
     let (unready_for, drain) = (app.config.unready_for, app.config.drain_timeout);
     metrics::gauge!("weir_serving").set(1);
     let closed = closing.clone();
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
+    // limits are by address
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.cancelled().await;
         leaving.cancel();
         metrics::gauge!("weir_serving").set(0);

@@ -8,7 +8,10 @@ use std::{
 use alloy::signers::local::PrivateKeySigner;
 use axum::http::HeaderValue;
 use chain::ReadClient;
-use domain::time::{Seconds, UnixSeconds};
+use domain::{
+    time::{Seconds, UnixSeconds},
+    webhook::Rules,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Store, StoreError, deployment::Deployment};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,7 @@ use crate::{
     Problem,
     feed::Feed,
     gasless::Gasless,
+    limits::{LimitConfig, Limits},
     market::deployed,
     public::{Figures, Turns},
     revoked::Revoked,
@@ -60,8 +64,14 @@ pub struct ApiConfig {
     pub streams_per_account: usize,
     /// How many bookings of one account may hold GPUs while nothing is locked for them.
     pub unfunded_limit: i64,
+    /// How long a paid request waits for its deposit to be in a block before it is answered with 202.
+    pub payment_patience: Duration,
     /// The key that quotes are signed with, if they are: it moves no money. Its `Debug` form shows its address only.
     pub quoter: Option<PrivateKeySigner>,
+    /// How many requests somebody may make.
+    pub limits: LimitConfig,
+    /// Which webhooks may be registered.
+    pub webhooks: Rules,
     /// Other web origins that browsers may call from; empty turns CORS off.
     pub cors_origins: Vec<HeaderValue>,
 }
@@ -87,10 +97,13 @@ impl ApiConfig {
             request_timeout: Duration::from_secs(10),
             unready_for: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
-            stream_limit: 1_024,
+            stream_limit: 12_288,
             streams_per_account: 32,
             unfunded_limit: 3,
+            payment_patience: Duration::from_secs(8),
             quoter: None,
+            limits: LimitConfig::default(),
+            webhooks: Rules::default(),
             cors_origins: Vec::new(),
         }
     }
@@ -106,6 +119,7 @@ pub struct AppState {
     /// Settings.
     pub config: Arc<ApiConfig>,
     pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) feed: Feed,
     pub(crate) market: Market,
     pub(crate) market_seats: Seats,
@@ -131,11 +145,12 @@ impl AppState {
         config: ApiConfig,
         metrics: Option<PrometheusHandle>,
     ) -> Self {
-        let feed = Feed::start(store.clone());
+        let feed = Feed::start(store.clone(), config.chain_id);
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let (gasless, figures) = (Gasless::default(), Figures::default());
         let market = Market::start(store.clone(), config.offline_after);
+        let limits = Arc::new(Limits::new(&config.limits));
         let config = Arc::new(config);
         let deployment = Arc::default();
         Self {
@@ -143,6 +158,7 @@ impl AppState {
             chain,
             config,
             metrics,
+            limits,
             feed,
             market,
             market_seats: Seats::default(),

@@ -14,7 +14,13 @@ pub(crate) struct Streams(Arc<Inner>);
 struct Inner {
     in_all: usize,
     per_account: usize,
-    open: Mutex<HashMap<AccountId, usize>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    in_all: usize,
+    of: HashMap<AccountId, usize>,
 }
 
 impl Streams {
@@ -25,18 +31,18 @@ impl Streams {
     /// One more for this account, until the permit is dropped; `None` if that were too many.
     pub(crate) fn open(&self, account: AccountId) -> Option<StreamPermit> {
         let mut open = self.0.open();
-        let theirs = open.get(&account).copied().unwrap_or_default();
-        let all = open.values().fold(0_usize, |sum, count| sum.saturating_add(*count));
-        if theirs >= self.0.per_account || all >= self.0.in_all {
+        let theirs = open.of.get(&account).copied().unwrap_or_default();
+        if theirs >= self.0.per_account || open.in_all >= self.0.in_all {
             return None;
         }
-        open.insert(account, theirs.saturating_add(1));
+        open.in_all = open.in_all.saturating_add(1);
+        open.of.insert(account, theirs.saturating_add(1));
         Some(StreamPermit { streams: self.clone(), account })
     }
 }
 
 impl Inner {
-    fn open(&self) -> MutexGuard<'_, HashMap<AccountId, usize>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         // nothing in here can be left half done by a panic
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,10 +57,11 @@ pub(crate) struct StreamPermit {
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open = self.streams.0.open();
-        if let Some(count) = open.get_mut(&self.account) {
+        open.in_all = open.in_all.saturating_sub(1);
+        if let Some(count) = open.of.get_mut(&self.account) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                open.remove(&self.account);
+                open.of.remove(&self.account);
             }
         }
     }
@@ -80,6 +87,6 @@ mod tests {
         assert!(streams.open(other).is_none());
         assert!(streams.open(one).is_some());
         held.clear();
-        assert!(streams.0.open().is_empty());
+        assert!(streams.0.open().of.is_empty() && streams.0.open().in_all == 0);
     }
 }

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{Html, IntoResponse, Response},
 };
 use serde::Serialize;
@@ -100,25 +100,73 @@ pub(crate) struct ErrorList {
     data: Vec<ErrorView>,
 }
 
-/// Every kind of error that the service answers with.
-#[utoipa::path(get, path = "/errors", tag = "system", responses((status = 200, body = ErrorList)))]
-async fn errors() -> Json<ErrorList> {
-    Json(ErrorList { data: Code::ALL.iter().copied().map(ErrorView::from).collect() })
+/// What a page about errors is written in.
+enum Form {
+    Json,
+    Html,
+    Text,
 }
 
-/// The page that the `type` of an error leads to: HTML for browsers, JSON for everyone else.
+impl Form {
+    /// What the caller names first of what there is; JSON where nothing is named.
+    fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let mut names = accept
+            .unwrap_or_default()
+            .split(',')
+            .map(|one| one.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let known = names.find_map(|name| match name.as_str() {
+            "application/json" | "application/problem+json" | "*/*" => Some(Self::Json),
+            "text/html" | "application/xhtml+xml" => Some(Self::Html),
+            "text/plain" | "text/*" => Some(Self::Text),
+            _ => None,
+        });
+        known.unwrap_or(Self::Json)
+    }
+}
+
+/// Every kind of error that the service answers with: HTML for browsers, text or JSON for whoever asks for them.
+#[utoipa::path(get, path = "/errors", tag = "system", responses((status = 200, content(
+    (ErrorList = "application/json"), (String = "text/html"), (String = "text/plain")))))]
+async fn errors(headers: HeaderMap) -> Response {
+    let data: Vec<_> = Code::ALL.iter().copied().map(ErrorView::from).collect();
+    let each = |page: fn(&ErrorView) -> String| data.iter().map(page).collect::<String>();
+    match Form::of(&headers) {
+        Form::Json => Json(ErrorList { data }).into_response(),
+        Form::Html => {
+            let item = |view: &ErrorView| {
+                let ErrorView { code, status, title, .. } = view;
+                format!(
+                    "<li><a href=\"/errors/{code}\"><code>{code}</code></a>, HTTP {status}: {title}</li>"
+                )
+            };
+            let head = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Errors</title><body>";
+            Html(format!("{head}<h1>Errors</h1><ul>{}</ul>\n", each(item))).into_response()
+        }
+        Form::Text => each(text).into_response(),
+    }
+}
+
+/// The page that the `type` of an error leads to: HTML for browsers, text or JSON for whoever asks for them.
 #[utoipa::path(get, path = "/errors/{code}", tag = "system",
     params(("code" = String, Path, example = "offer-taken")),
     responses((status = 200, content(
-        (ErrorView = "application/json"), (String = "text/html")))))]
+        (ErrorView = "application/json"), (String = "text/html"), (String = "text/plain")))))]
 async fn error(Id(code): Id<String>, headers: HeaderMap) -> Result<Response, Problem> {
     let found = Code::ALL.iter().copied().find(|known| known.as_str() == code);
     let view = ErrorView::from(found.ok_or_else(|| Problem::not_found("error code"))?);
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    if accept.is_some_and(|accept| accept.contains("text/html")) {
-        return Ok(Html(page(view)).into_response());
-    }
-    Ok((StatusCode::OK, Json(view)).into_response())
+    Ok(match Form::of(&headers) {
+        Form::Json => Json(view).into_response(),
+        Form::Html => Html(page(view)).into_response(),
+        Form::Text => text(&view).into_response(),
+    })
+}
+
+/// A kind of error in plain text.
+fn text(view: &ErrorView) -> String {
+    let ErrorView { code, status, title, help, retryable } = view;
+    let retry = if *retryable { "may succeed" } else { "will fail again" };
+    format!("{code} (HTTP {status})\n{title}. The same request later {retry}.\n{help}\n\n")
 }
 
 /// The table's own texts only: nothing of the request gets into the page.

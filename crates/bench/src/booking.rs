@@ -20,7 +20,8 @@ mod client;
 mod pool;
 
 use client::Renter;
-use pool::{CHAIN_ID, Pool, Spread, UNFUNDED};
+use pool::UNFUNDED;
+pub(crate) use pool::{CHAIN_ID, Pool, Spread};
 
 /// Database connections of the service, as `WEIR_DB_CONNECTIONS` is by default.
 const CONNECTIONS: u32 = 16;
@@ -160,7 +161,11 @@ impl Service {
             .map_err(BenchError::subject("make a chain client"))?;
         let store = server.store(CONNECTIONS).await?;
         // none of the bookings is ever funded
-        let config = ApiConfig { unfunded_limit: UNFUNDED, ..ApiConfig::new(&url, CHAIN_ID) };
+        let config = ApiConfig {
+            unfunded_limit: UNFUNDED,
+            limits: crate::server::generous(),
+            ..ApiConfig::new(&url, CHAIN_ID)
+        };
         let app = AppState::new(store, chain, config, None);
         let stop = CancellationToken::new();
         let task = tokio::spawn(api::serve(listener, app, stop.clone()));

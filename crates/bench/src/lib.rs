@@ -25,6 +25,7 @@ mod search;
 mod server;
 mod settle;
 mod statistics;
+mod streams;
 mod tpcb;
 
 pub use booking::Booking;

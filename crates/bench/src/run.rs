@@ -7,6 +7,7 @@ use crate::{
     measure,
     report::Row,
     search::{Filled, growth, visible},
+    streams,
 };
 
 /// Starts a server, measures every scenario that the plan names, and stops the server.
@@ -36,6 +37,14 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let wanted = "search".contains(&plan.only) || plan.only.contains("search");
     if wanted && let Err(error) = course.search(&server, &mut facts).await {
         faults.push(format!("search: {error}"));
+    }
+    let wanted = "streams".contains(&plan.only) || plan.only.contains("stream");
+    if wanted {
+        eprintln!("bench: idle event streams");
+        match streams::idle(&server, plan).await {
+            Ok(found) => facts.extend(found),
+            Err(error) => faults.push(format!("streams: {error}")),
+        }
     }
     let rows = course.rows;
     drop(tpcb);

@@ -8,8 +8,9 @@ mod market_data;
 mod plain;
 
 pub use cost::Cost;
+pub(crate) use cost::on_cpu;
 pub(crate) use facts::{growth, visible};
-pub(crate) use market_data::Filled;
+pub(crate) use market_data::{Filled, Serving, listen};
 pub use plain::{InMemory, Plain};
 
 /// What a renter asks: eight filters.

@@ -53,7 +53,7 @@ async fn a_short_run_reports_every_scenario() {
     ];
     assert_eq!(report.rows.len(), names.len());
     let facts = lines.iter().filter(|line| line.starts_with("{\"fact\":")).count();
-    assert!(facts >= 7 && facts + names.len() == lines.len(), "{table}");
+    assert!(facts >= 13 && facts + names.len() == lines.len(), "{table}");
     for (name, line) in names.into_iter().zip(&lines) {
         assert!(table.contains(&format!("| {name} |")), "{name} is not in\n{table}");
         let row: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::ChainError;
 use health::Health;
 pub use identity::{Identified, Identity};
+pub(crate) use latency::Effort;
 use latency::Latency;
 pub(crate) use patience::Patience;
 
@@ -54,7 +55,8 @@ pub(crate) struct Endpoint {
     pub(crate) name: String,
     pub(crate) provider: DynProvider,
     health: Mutex<Health>,
-    latency: Mutex<Latency>,
+    light: Mutex<Latency>,
+    heavy: Mutex<Latency>,
     /// Which chain it said it serves.
     identity: Mutex<Option<Identity>>,
 }
@@ -159,6 +161,7 @@ impl Fleet {
     pub(crate) async fn ask_one<T>(
         &self,
         endpoint: &Endpoint,
+        effort: Effort,
         question: impl Future<Output = Result<T, ChainError>>,
     ) -> Result<T, ChainError> {
         let asked = async {
@@ -172,7 +175,7 @@ impl Fleet {
         });
         endpoint.note(answer.as_ref().err());
         if answer.is_ok() {
-            endpoint.latency().note(begun.elapsed());
+            endpoint.latency(effort).note(begun.elapsed());
         }
         answer
     }
@@ -220,16 +223,18 @@ impl Endpoint {
     fn over(name: String, client: RpcClient) -> Self {
         let provider =
             ProviderBuilder::new().disable_recommended_fillers().connect_client(client).erased();
-        let (health, latency, identity) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { name, provider, health, latency, identity }
+        let latency = |effort| Mutex::new(Latency::of(effort));
+        let (light, heavy) = (latency(Effort::Light), latency(Effort::Heavy));
+        let (health, identity) = (Mutex::default(), Mutex::default());
+        Self { name, provider, health, light, heavy, identity }
     }
 
-    fn latency(&self) -> MutexGuard<'_, Latency> {
-        self.latency.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn late_after(&self) -> Duration {
-        self.latency().late_after()
+    fn latency(&self, effort: Effort) -> MutexGuard<'_, Latency> {
+        let latency = match effort {
+            Effort::Light => &self.light,
+            Effort::Heavy => &self.heavy,
+        };
+        latency.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rests(&self, now: Instant) -> bool {

@@ -144,12 +144,28 @@ id!(
     SshKeyId, "ssh"
 );
 id!(
+    /// A dispute.
+    DisputeId, "dsp"
+);
+id!(
     /// A self-test of a machine.
     TestId, "tst"
 );
 id!(
     /// An announced time without service.
     WindowId, "mnt"
+);
+id!(
+    /// Somebody to tell of events.
+    WebhookId, "whk"
+);
+id!(
+    /// Something that happened, as webhooks tell it.
+    EventId, "evt"
+);
+id!(
+    /// An event for a webhook.
+    DeliveryId, "dlv"
 );
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod names;
 
 pub mod billing;
 pub mod catalog;
+pub mod dispute;
 pub mod estimate;
 pub mod id;
 pub mod ledger;
@@ -30,6 +31,7 @@ pub mod template;
 pub mod terms;
 pub mod time;
 pub mod tx;
+pub mod webhook;
 
 pub use id::{
     AccountId, ApiKeyId, CommandId, GpuId, JobId, MachineId, OfferId, PostingId, QuoteId, RentalId,

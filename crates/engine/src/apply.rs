@@ -26,7 +26,7 @@ use store::{
     timeline,
 };
 
-use crate::EngineError;
+use crate::{EngineError, cases};
 
 type Applied = Result<(), TxError<EngineError>>;
 
@@ -63,6 +63,7 @@ pub(crate) async fn final_event(
             "final": true,
         });
         timeline::append(tx, rental, now, "tx", &detail).await?;
+        cases::follow(tx, rental, &body, close_outcome, now).await?;
     }
     match body {
         EscrowEvent::Locked { deposit, prepaid, .. } => locked(tx, &scene, deposit, prepaid).await,

@@ -1,10 +1,11 @@
 //! The loops that move money: the lane sends, the watcher listens, the conductor keeps time, the
 //! reconciler checks. Beside them the oracle asks what tokens cost, the surveyor samples prices and the assessor computes
-//! what machines have shown; all three only look on. Each is a `tick()` that can be run alone; [`run`] drives them all.
+//! what machines have shown; all three only look on. The courier tells webhooks what happened. Each is a `tick()` that can be run alone; [`run`] drives them all.
 
 mod apply;
 mod assess;
 mod carried;
+mod cases;
 mod conductor;
 mod error;
 mod final_events;
@@ -18,6 +19,7 @@ mod run;
 mod site;
 mod survey;
 mod watcher;
+mod webhooks;
 
 pub use assess::Assessor;
 pub use conductor::Conductor;
@@ -29,3 +31,4 @@ pub use run::{Engine, EngineSettings, run};
 pub use site::Site;
 pub use survey::Surveyor;
 pub use watcher::{Watched, Watcher};
+pub use webhooks::{Courier, Told, deliver};

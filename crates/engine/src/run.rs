@@ -50,8 +50,8 @@ pub struct Engine {
     pub settings: EngineSettings,
 }
 
-/// The longest wait after the chain's RPC failed.
-const CHAIN_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait after the chain's RPC or the database failed: both are well again at once, when they are.
+const OUTSIDE_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks whether a new bucket of prices has begun, or machines wait to be assessed.
 const FIGURES: Duration = Duration::from_secs(5);
@@ -81,7 +81,8 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
             let (watched, now) = (done?, Instant::now());
             let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
             pace.arrived(watched.blocks, now);
-            Ok(Some(pace.wait(settings.poll, now)))
+            let wait = pace.wait(settings.poll, now);
+            Ok(Some(if watched.more { Duration::ZERO } else { wait }))
         }),
         keep_going("conductor", settings.poll, (&stop, &never), || async {
             conductor.tick().await.map(|_| None)
@@ -117,7 +118,7 @@ async fn send_for(lane: &Lane, pause: Duration, (stop, woken): (&CancellationTok
 }
 
 /// Ticks with this pause in between, or the one that the tick asks for, sooner if it is woken, until it is told to stop.
-async fn keep_going<F, T>(
+pub(crate) async fn keep_going<F, T>(
     name: &'static str,
     pause: Duration,
     (stop, woken): (&CancellationToken, &Notify),
@@ -145,9 +146,9 @@ async fn keep_going<F, T>(
                 // An RPC that fails now and then is asked again soon: the next answer may be good. The fleet has
                 // already waited between its tries.
                 let (doublings, longest) = match error {
-                    EngineError::Chain(_) => (failures.saturating_sub(1), CHAIN_WAIT.max(pause)),
-                    EngineError::Store(_)
-                    | EngineError::Signer(_)
+                    EngineError::Chain(_) => (failures.saturating_sub(1), OUTSIDE_WAIT.max(pause)),
+                    EngineError::Store(_) => (failures, OUTSIDE_WAIT.max(pause)),
+                    EngineError::Signer(_)
                     | EngineError::Parked(_)
                     | EngineError::WrongChain(_)
                     | EngineError::Broken(_) => (failures, LONGEST_WAIT),

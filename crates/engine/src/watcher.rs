@@ -19,6 +19,9 @@ use page::Page;
 
 /// Blocks one tick reads at most; the next tick goes on.
 const BLOCKS_PER_TICK: usize = 200;
+/// After so many milliseconds of reading, what is final is looked at, and the next tick reads on: where each answer takes
+/// long, blocks come as fast as they are read, and there would be no end of it.
+const READING: u64 = 1_000;
 /// So many looks in a row at a node that is behind us are worth a word.
 const BEHIND_LOOKS: u32 = 30;
 
@@ -49,6 +52,8 @@ pub struct Watched {
     pub applied: usize,
     /// True if a fork was rewound.
     pub reorged: bool,
+    /// True if there may be more to read at once.
+    pub more: bool,
     /// True if more is final than before.
     pub finalised: bool,
 }
@@ -112,14 +117,19 @@ impl Watcher {
         if let Some(Some(last)) = last {
             watched.ranged = self.catch_up(last).await?;
         }
-        while watched.blocks < BLOCKS_PER_TICK {
+        let begun = self.store.now();
+        loop {
             match self.next_block(watched.blocks > 0).await? {
-                Next::Nothing => break,
+                Next::Nothing => return Ok(()),
                 Next::Appended => watched.blocks = watched.blocks.saturating_add(1),
                 Next::Rewound => watched.reorged = true,
             }
+            let spent = self.store.now().millis_since(begun).unwrap_or_default();
+            if watched.blocks >= BLOCKS_PER_TICK || spent >= READING {
+                watched.more = true;
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// `read` if the tip was read a moment ago, so that nobody need ask whether it is there still.

@@ -5,6 +5,7 @@ pub mod calldata;
 mod event;
 pub mod quote;
 pub mod reading;
+pub mod receipt;
 mod refusal;
 pub mod signed;
 pub mod terms;

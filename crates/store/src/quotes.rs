@@ -9,6 +9,7 @@ use domain::{
     terms::RentalTerms,
     time::{Seconds, UnixSeconds},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// A stored quote, with what was ordered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
     /// Its id.
     pub id: QuoteId,
@@ -69,12 +70,13 @@ pub struct Quote {
     pub fx: Option<Fx>,
     /// What is promised with the price; quotes from before this was kept have none.
     pub sla: Option<Sla>,
-    /// The platform's signature over all of it, if it signs.
+    /// The platform's signature over all of it, if it signs. A quote that is not anybody's yet has none.
+    #[serde(skip)]
     pub seal: Option<Seal>,
 }
 
 /// What is ordered beside the GPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extras {
     /// Disk in GB.
     pub disk_gb: u32,
@@ -87,7 +89,7 @@ pub struct Extras {
 }
 
 /// A token's price.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fx {
     /// Dollars for one whole token.
     pub usd_per_token: UsdMicros,
@@ -98,7 +100,7 @@ pub struct Fx {
 }
 
 /// What is promised with a price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sla {
     /// Ready within so much of the lock, or everything goes back.
     pub ready: Seconds,

@@ -1,5 +1,7 @@
 //! The evidence that rentals are billed by: signed readings, each naming the hash of the one before.
 
+use std::collections::HashMap;
+
 use alloy_primitives::B256;
 use domain::{
     id::RentalId,
@@ -122,6 +124,41 @@ pub async fn head(
     rental: RentalId,
 ) -> Result<Option<ReadingHead>, StoreError> {
     Ok(evidence(connection, rental).await?.map(|evidence| evidence.head))
+}
+
+/// The same for each of these rentals that has any, in one statement.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn evidence_of(
+    connection: &mut Connection,
+    rentals: &[RentalId],
+) -> Result<HashMap<RentalId, Evidence>, StoreError> {
+    let ids: Vec<_> = rentals.iter().map(|rental| rental.uuid()).collect();
+    sqlx::query!(
+        r#"SELECT r.id AS "rental!", h.seq, h.to_at, h.hash, h.covered_s, f.from_at
+           FROM unnest($1::uuid[]) AS r(id)
+           CROSS JOIN LATERAL (SELECT seq, to_at, hash, covered_s FROM readings
+                               WHERE rental_id = r.id ORDER BY seq DESC LIMIT 1) h
+           CROSS JOIN LATERAL (SELECT from_at FROM readings WHERE rental_id = r.id ORDER BY seq LIMIT 1) f"#,
+        &ids,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| {
+        let evidence = Evidence {
+            first_from: seconds(row.from_at)?,
+            head: ReadingHead {
+                seq: u64::try_from(row.seq).map_err(StoreError::corrupt)?,
+                to: seconds(row.to_at)?,
+                hash: hash(&row.hash)?,
+            },
+            covered: duration(row.covered_s)?,
+        };
+        Ok((RentalId::from_uuid(row.rental), evidence))
+    })
+    .collect()
 }
 
 /// A running rental and the last second that its evidence covers.

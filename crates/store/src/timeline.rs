@@ -1,5 +1,7 @@
 //! A rental's timeline: what a person sees, and what an event stream resumes from.
 
+use std::collections::HashMap;
+
 use domain::{id::RentalId, time::UnixSeconds};
 use serde_json::Value;
 
@@ -48,6 +50,25 @@ pub async fn after(
         Ok(TimelineEntry { id: row.id, at: seconds(row.at)?, kind: row.kind, detail: row.detail })
     })
     .collect()
+}
+
+/// The newest entry of each of these rentals that has one.
+///
+/// # Errors
+/// The database's.
+pub async fn newest(
+    connection: &mut Connection,
+    rentals: &[RentalId],
+) -> Result<HashMap<RentalId, i64>, StoreError> {
+    let ids: Vec<_> = rentals.iter().map(|rental| rental.uuid()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT r.id AS "rental!", e.id AS "newest!" FROM unnest($1::uuid[]) AS r(id)
+           CROSS JOIN LATERAL (SELECT id FROM rental_events WHERE rental_id = r.id ORDER BY id DESC LIMIT 1) e"#,
+        &ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (RentalId::from_uuid(row.rental), row.newest)).collect())
 }
 
 /// Hears of new entries, in whichever process they are written.

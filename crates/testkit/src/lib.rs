@@ -17,6 +17,7 @@ pub mod port;
 pub mod postgres;
 pub mod rpc_proxy;
 mod server;
+pub mod statements;
 pub mod tools;
 
 pub use anvil::{Anvil, AnvilError, AnvilOptions, DEV_ADDRESSES, DEV_KEYS};
@@ -26,3 +27,4 @@ pub use db::{TestDb, TestDbError};
 pub use port::free_port;
 pub use postgres::{Cluster, ClusterOptions, PostgresError};
 pub use rpc_proxy::{Faults, Finality, RpcProxy};
+pub use statements::Statements;

@@ -4,8 +4,9 @@
 use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
+use api::LimitConfig;
 use chain::{FeePolicy, Signer};
-use domain::{money::FeeBps, time::Seconds};
+use domain::{money::FeeBps, time::Seconds, webhook::Rules};
 use engine::{EngineSettings, LaneSettings};
 use store::Policy;
 
@@ -103,6 +104,29 @@ pub(crate) const KEYS: &[Key] = &[
         "10",
         "seconds that requests, or the rounds of `weir work`, may then take to finish",
     ),
+    key(
+        "WEIR_LIMIT_ADDRESS",
+        "1200/60",
+        "requests that an address without a session may make at once, and again in so many seconds, or `off`; an IPv6 \
+         network of 64 bits counts as one address",
+    ),
+    key("WEIR_LIMIT_SIGN_IN", "120/60", "the same for signing in, by address"),
+    key("WEIR_LIMIT_IDENTITY", "3000/60", "requests that a session may make, or `off`"),
+    key(
+        "WEIR_LIMIT_WRITES",
+        "600/60",
+        "the same for everything but reading, of a session or of an address without one",
+    ),
+    key(
+        "WEIR_TRUSTED_PROXIES",
+        "",
+        "addresses or networks, with commas between them, whose X-Forwarded-For is believed; empty means nobody's",
+    ),
+    key(
+        "WEIR_WEBHOOK_LOOPBACK",
+        "false",
+        "`true` or `false`: whether webhooks may call this machine itself, without encryption too; for development",
+    ),
     key("WEIR_POLL_MS", "500", "milliseconds between two looks at chain and timers"),
     key("WEIR_LANE_POLL_MS", "100", "milliseconds between two looks at what is to be sent"),
     key("WEIR_RECONCILE_S", "5", "seconds between two reconciliations"),
@@ -147,6 +171,8 @@ pub(crate) struct Config {
     pub(crate) heartbeat: Seconds,
     pub(crate) unready: Duration,
     pub(crate) drain: Duration,
+    pub(crate) limits: LimitConfig,
+    pub(crate) webhooks: Rules,
     pub(crate) policy: Policy,
     pub(crate) engine: EngineSettings,
 }
@@ -207,6 +233,8 @@ impl Config {
             heartbeat,
             unready: Duration::from_secs(number::<u32>("WEIR_UNREADY_S")?.into()),
             drain: Duration::from_secs(number::<u32>("WEIR_DRAIN_S")?.into()),
+            limits: limits()?,
+            webhooks: Rules { loopback: flag("WEIR_WEBHOOK_LOOPBACK")? },
             policy,
             engine: engine_settings()?,
         })
@@ -304,6 +332,21 @@ fn feed(part: &str) -> Option<FeedSetting> {
         symbol,
         feed,
         max_age: Seconds(max_age),
+    })
+}
+
+fn limits() -> Result<LimitConfig, Failure> {
+    let limit = |name| text(name).parse().map_err(Failure::during(name));
+    let proxies = text("WEIR_TRUSTED_PROXIES");
+    let named = proxies.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(LimitConfig {
+        address: limit("WEIR_LIMIT_ADDRESS")?,
+        sign_in: limit("WEIR_LIMIT_SIGN_IN")?,
+        identity: limit("WEIR_LIMIT_IDENTITY")?,
+        writes: limit("WEIR_LIMIT_WRITES")?,
+        proxies: named
+            .map(|name| name.parse().map_err(Failure::during("WEIR_TRUSTED_PROXIES")))
+            .collect::<Result<_, _>>()?,
     })
 }
 

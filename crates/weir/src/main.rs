@@ -20,6 +20,7 @@ mod services;
 mod shutdown;
 mod telemetry;
 mod up;
+mod verify;
 mod vitals;
 mod wallet;
 mod work;
@@ -60,6 +61,8 @@ enum Command {
     Machines(machines::Verb),
     /// Put a generated market of many offers into the database, to look at the search (DATABASE_URL)
     Fill(fill::Args),
+    /// Check a receipt, offline and against the chain; 8 if anything in it is not true
+    Verify(verify::Args),
     /// Apply pending database migrations and stop
     Migrate,
     /// Check everything around the program, a line each; 1 if anything is not as it must be
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("weir: {failure}");
-            ExitCode::FAILURE
+            ExitCode::from(failure.exit())
         }
     }
 }
@@ -98,6 +101,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Thaw(args) => freezes::thaw(args).await,
         Command::Machines(verb) => machines::run(verb).await,
         Command::Fill(args) => fill::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
         Command::Migrate => serve::migrate().await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Metrics(args) => {

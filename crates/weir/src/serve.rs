@@ -31,6 +31,8 @@ pub(crate) async fn run() -> Result<(), Failure> {
     settings.heartbeat_interval = config.heartbeat;
     settings.unready_for = config.unready;
     settings.drain_timeout = config.drain;
+    settings.limits = config.limits.clone();
+    settings.webhooks = config.webhooks;
     settings.quoter = config.quoter()?;
     match &settings.quoter {
         Some(key) => {

@@ -65,6 +65,7 @@ const LOCAL: &[(&str, &str)] = &[
     ("WEIR_POLL_MS", "150"),
     ("WEIR_RECONCILE_S", "1"),
     ("WEIR_RESEND_S", "3"),
+    ("WEIR_WEBHOOK_LOOPBACK", "true"),
     // no balancer stands before it
     ("WEIR_UNREADY_S", "0"),
 ];

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chain::{ReadClient, Signer};
-use engine::{Engine, Site};
+use domain::time::Seconds;
+use engine::{Courier, Engine, Site};
 use store::deployment;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,9 @@ use crate::{
     shutdown, telemetry,
     vitals::Vitals,
 };
+
+/// Webhooks are told that a machine is offline when the API shows it so.
+const OFFLINE_AFTER: Seconds = Seconds(30);
 
 /// Works until told to stop.
 pub(crate) async fn run() -> Result<(), Failure> {
@@ -46,10 +50,13 @@ pub(crate) async fn run() -> Result<(), Failure> {
     };
     let watching = tokio::spawn(vitals.keep(stop.clone()));
     let engine = Engine { store: store.clone(), client, signers, site, settings: config.engine };
+    let courier = Courier::new(store.clone(), config.webhooks, OFFLINE_AFTER);
     // Told to stop, each loop finishes the round that it is in and takes no new work: every timer that it has
     // claimed is done or given back by then.
     let outcome = tokio::select! {
-        () = engine::run(engine, stop.clone()) => Ok(()),
+        () = async {
+            tokio::join!(engine::run(engine, stop.clone()), engine::deliver(courier, stop.clone()));
+        } => Ok(()),
         // A round that hangs must not keep us: its writes are whole or not there, and the leases of its timers
         // run out by themselves.
         () = overdue(&stop, config.drain) => {

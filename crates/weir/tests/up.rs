@@ -127,6 +127,40 @@ fn an_outage_of_twenty_seconds_is_not_billed() {
     let seconds: u32 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
     // the last reading before and the first after it may each miss a second or two
     assert!((19..=24).contains(&seconds), "{line}");
+    assert_kept_receipt(&market, &output);
+}
+
+/// What `weir verify` makes of a file.
+fn verify(file: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let output = command.arg("verify").arg(file).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// The receipt that the run kept is what a stranger can check, and no byte of it can be another.
+fn assert_kept_receipt(market: &Market, output: &str) {
+    let line = output.lines().find(|line| line.contains("try `weir verify ")).expect("verified");
+    let file = line.split('`').nth(1).unwrap().trim_start_matches("weir verify ");
+    assert!(Path::new(file).starts_with(market.path()), "{file}");
+    let (code, text) = verify(Path::new(file));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains(" = 650000 deposit"), "{text}");
+    let good = std::fs::read(file).unwrap();
+    let bad = market.path().join("bad.json");
+    let wrong = |bytes: &[u8], place: &str| {
+        std::fs::write(&bad, bytes).unwrap();
+        let (code, text) = verify(&bad);
+        assert_eq!(code, Some(8), "{place}: {text}");
+    };
+    for place in (0..good.len()).step_by(good.len() / 23) {
+        let mut other = good.clone();
+        other[place] ^= 1;
+        wrong(&other, &format!("byte {place}"));
+    }
+    wrong(&[&good[..], b"\n"].concat(), "a byte more");
+    wrong(b"{}", "nothing");
+    assert_eq!(verify(&market.path().join("none.json")).0, Some(1), "no such file");
 }
 
 #[test]

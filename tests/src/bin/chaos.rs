@@ -23,7 +23,7 @@ fn option<N: FromStr>(name: &str, default: N) -> N {
 
 const NAMES: &[&str] = &[
     "kill", "places", "workers", "rotate", "storm", "lies", "reorg", "deep", "database", "standby",
-    "stall", "behind", "ahead",
+    "full", "stall", "behind", "ahead",
 ];
 
 #[tokio::main]
@@ -47,7 +47,7 @@ async fn main() -> ExitCode {
             continue;
         }
         eprintln!("chaos: {name} ...");
-        let outcome = run(name, &weir, &size).await;
+        let Some(outcome) = run(name, &weir, &size).await else { continue };
         eprintln!("chaos: {name}: {} wrong", outcome.verdict.failures.len());
         for failure in &outcome.verdict.failures {
             eprintln!("chaos: {name}: {failure}");
@@ -64,14 +64,15 @@ async fn main() -> ExitCode {
     if outcomes.iter().all(Outcome::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn run(name: &str, weir: &std::path::Path, size: &Size) -> Outcome {
+/// `None` where it cannot be done here.
+async fn run(name: &str, weir: &std::path::Path, size: &Size) -> Option<Outcome> {
     // all but the kills need no more rentals than meet their faults
     let some = Size { rentals: size.rentals.min(60), ..size.clone() };
     let few =
         Size { rentals: size.rentals.min(24), in_flight: size.in_flight.min(12), ..size.clone() };
     // a rental takes as long as the clocks differ: one for each renter
     let once = Size { rentals: few.in_flight, ..few.clone() };
-    match name {
+    let outcome = match name {
         "kill" => kills::random(weir, size).await,
         "places" => kills::places(weir, &some).await,
         "workers" => kills::two_workers(weir, &some).await,
@@ -85,6 +86,8 @@ async fn run(name: &str, weir: &std::path::Path, size: &Size) -> Outcome {
         "stall" => chain::stalls(weir, &few, Duration::from_secs(30)).await,
         "behind" => chain::clocks(weir, &once, 300).await,
         "ahead" => chain::clocks(weir, &once, -300).await,
+        "full" => return servers::full_disk(weir, &some, (size.kills / 10).max(3)).await,
         other => panic!("no campaign {other}"),
-    }
+    };
+    Some(outcome)
 }

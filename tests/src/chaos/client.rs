@@ -34,6 +34,11 @@ impl Client {
         Self { world: Arc::clone(world), record: Arc::clone(record), token: Arc::default() }
     }
 
+    /// Its session's token.
+    pub async fn token(&self) -> String {
+        self.token.read().await.clone()
+    }
+
     /// One request, one try.
     pub async fn once(
         &self,

@@ -17,9 +17,10 @@ use store::Store;
 use testkit::{
     Anvil, AnvilOptions, Cluster, ClusterOptions, DEV_KEYS, ManualClock, RpcProxy, free_port,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::{
+    disk::Disk,
     rpc::Rpc,
     service::Service,
     site,
@@ -44,6 +45,8 @@ pub struct Plan {
     pub connections: u32,
     /// Whoever asks for the database asks an address that can be led elsewhere.
     pub moves: bool,
+    /// PostgreSQL has a disk of its own, of so many MiB.
+    pub disk: Option<u64>,
 }
 
 impl Default for Plan {
@@ -56,6 +59,7 @@ impl Default for Plan {
             clock: 0,
             connections: 100,
             moves: false,
+            disk: None,
         }
     }
 }
@@ -74,9 +78,12 @@ pub struct World {
     pub http: reqwest::Client,
     /// How many faults have begun.
     pub epoch: AtomicU64,
+    /// A fault is there, and whoever is told to try again waits until it is over.
+    lasting: watch::Sender<bool>,
     /// How often a process ended by itself and was started again.
     pub ended: AtomicU64,
     cluster: Mutex<Option<Cluster>>,
+    pub disk: Option<Disk>,
     address: Option<Address>,
     /// How many primaries there were.
     primaries: AtomicU64,
@@ -96,6 +103,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WEIR_RESEND_S", "2"),
     ("WEIR_STOP_GRACE_S", "15"),
     ("WEIR_LOG", "info"),
+    // all of them come from one address
+    ("WEIR_LIMIT_ADDRESS", "off"),
+    ("WEIR_LIMIT_SIGN_IN", "off"),
+    ("WEIR_LIMIT_IDENTITY", "off"),
+    ("WEIR_LIMIT_WRITES", "off"),
 ];
 
 impl World {
@@ -103,6 +115,7 @@ impl World {
     pub async fn start(weir: &Path, plan: Plan) -> Arc<Self> {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path().to_owned();
+        let disk = plan.disk.map(|mib| Disk::mount(folder.join("disk"), mib).unwrap());
         let cluster = Cluster::start(cluster(&folder, None, &plan)).await.unwrap();
         cluster.ensure_database("weir").await.unwrap();
         let address =
@@ -142,9 +155,11 @@ impl World {
             db: pool(&database).await,
             port: cluster.port(),
             cluster: Mutex::new(Some(cluster)),
+            disk,
             address,
             primaries: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            lasting: watch::Sender::new(false),
             ended: AtomicU64::new(0),
             rpc,
             proxy,
@@ -173,8 +188,22 @@ impl World {
         self.epoch.load(Ordering::SeqCst)
     }
 
-    /// Waits until the API says that it can work.
+    /// A fault begins that lasts: whoever is told to try again does so when it is over.
+    pub fn begin_fault(&self) {
+        self.strike();
+        self.lasting.send_replace(true);
+    }
+
+    /// That fault is over.
+    pub fn end_fault(&self) {
+        self.strike();
+        self.lasting.send_replace(false);
+    }
+
+    /// Waits until no fault lasts and the API says that it can work.
     pub async fn ready(&self) {
+        let mut lasting = self.lasting.subscribe();
+        lasting.wait_for(|lasting| !lasting).await.unwrap();
         for _ in 0..1_200 {
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -235,6 +264,16 @@ impl World {
         std::fs::remove_dir_all(files(number)).ok();
     }
 
+    /// Starts PostgreSQL again if it ended by itself. True if it had.
+    pub async fn revive_database(&self) -> bool {
+        let ended = self.cluster.lock().await.as_mut().is_none_or(Cluster::has_ended);
+        if ended {
+            drop(self.cluster.lock().await.take());
+            self.start_database().await;
+        }
+        ended
+    }
+
     /// One number from the database, asked again while that is away.
     pub async fn number(&self, query: &'static str) -> i64 {
         for _ in 0..600 {
@@ -283,9 +322,14 @@ fn folder_of(primary: u64) -> String {
 
 fn cluster(folder: &Path, port: Option<u16>, plan: &Plan) -> ClusterOptions {
     // it must keep what it acknowledged
+    let folder = if plan.disk.is_some() { folder.join("disk") } else { folder.to_owned() };
     let mut options = ClusterOptions::durable(folder.join("postgres"));
     options.port = port;
     options.settings = vec![("max_connections".into(), plan.connections.to_string())];
+    if plan.disk.is_some() {
+        let small = [("min_wal_size", "32MB"), ("max_wal_size", "64MB")];
+        options.settings.extend(small.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
     if plan.moves {
         options.settings.push(("wal_keep_size".to_owned(), "256MB".to_owned()));
     }

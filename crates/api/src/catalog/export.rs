@@ -25,7 +25,7 @@ const KEEP_S: u32 = 30;
 /// Whose file.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Format {
+pub(crate) enum CatalogFormat {
     /// SkyPilot's `vms.csv`: a line for each kind of instance and region, at the cheapest price.
     Skypilot,
     /// A gpuhunt catalog of version 2: a line for each way to rent an offer, named by its id.
@@ -39,7 +39,7 @@ pub(crate) enum Format {
 pub(crate) struct ExportParams {
     /// `skypilot` or `gpuhunt`.
     #[param(inline, example = "gpuhunt")]
-    format: Format,
+    format: CatalogFormat,
 }
 
 impl Parameters for ExportParams {
@@ -63,8 +63,8 @@ pub(super) async fn csv(
     let found = store::catalog::rentable(&mut connection, since, now, MAX_ROWS).await?;
     drop(connection);
     let text = match params.format {
-        Format::Skypilot => skypilot(&found)?,
-        Format::Gpuhunt => gpuhunt(&found)?,
+        CatalogFormat::Skypilot => skypilot(&found)?,
+        CatalogFormat::Gpuhunt => gpuhunt(&found)?,
     };
     cache::bytes_of(&headers, KEEP_S, "text/csv; charset=utf-8", text.into_bytes())
 }

@@ -23,12 +23,12 @@ pub(crate) const NOTICE: &str = "Prices that others published, with their date a
 
 /// From the lowest to the highest.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct SpanView {
+pub(crate) struct PriceSpanView {
     pub(crate) low: Usd,
     pub(crate) high: Usd,
 }
 
-impl SpanView {
+impl PriceSpanView {
     fn of(low: Option<UsdPerHour>, high: Option<UsdPerHour>) -> Option<Self> {
         Some(Self { low: low?.usd().into(), high: high?.usd().into() })
     }
@@ -54,7 +54,7 @@ pub(crate) struct ReferencePriceView {
     #[schema(example = 1)]
     gpu_count: Option<u32>,
     /// Per hour; null where the source has another unit, whose amount is in the note.
-    price: Option<SpanView>,
+    price: Option<PriceSpanView>,
     /// `gpu_hour`, `instance_hour`, `unstated_hour`, or one without an hourly price.
     #[schema(value_type = String, example = "gpu_hour")]
     unit: PriceUnit,
@@ -78,7 +78,7 @@ impl From<&'static ReferencePrice> for ReferencePriceView {
             gpu: price.gpu.as_deref(),
             gpu_models: price.models.iter().map(|model| model.slug.as_str()).collect(),
             gpu_count: price.gpu_count,
-            price: SpanView::of(price.low, price.high),
+            price: PriceSpanView::of(price.low, price.high),
             unit: price.unit,
             region: price.region.as_deref(),
             observed_on: price.observed_on.as_deref(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    catalog::{ReferencePriceView, SpanView},
+    catalog::{PriceSpanView, ReferencePriceView},
     views::Usd,
 };
 
@@ -143,11 +143,11 @@ pub(crate) struct CompareAnswer {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BillingView {
     /// Time rounded up to seconds.
-    pub(super) per_second: SpanView,
+    pub(super) per_second: PriceSpanView,
     /// Time rounded up to minutes.
-    pub(super) per_minute: SpanView,
+    pub(super) per_minute: PriceSpanView,
     /// Time rounded up to hours.
-    pub(super) per_hour: SpanView,
+    pub(super) per_hour: PriceSpanView,
 }
 
 /// A job at one published price.
@@ -167,7 +167,7 @@ pub(crate) struct AtProviderView {
     #[schema(example = "per_second")]
     pub(super) billed: Option<&'static str>,
     /// What it comes to in that way.
-    pub(super) total: Option<SpanView>,
+    pub(super) total: Option<PriceSpanView>,
     /// From asking to having, at best; null if not stated.
     #[schema(value_type = Option<u32>)]
     pub(super) setup_s_low: Option<Seconds>,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     AppState, Problem,
-    catalog::{NOTICE, SpanView, model_called, models_called},
+    catalog::{NOTICE, PriceSpanView, model_called, models_called},
 };
 
 /// Compares.
@@ -99,7 +99,7 @@ async fn ours(
     }))
 }
 
-impl From<Span> for SpanView {
+impl From<Span> for PriceSpanView {
     fn from(span: Span) -> Self {
         Self { low: span.low.into(), high: span.high.into() }
     }
@@ -124,7 +124,7 @@ impl From<AtProvider> for AtProviderView {
                 per_hour: at.by_hour.into(),
             },
             billed,
-            total: total.map(SpanView::from),
+            total: total.map(PriceSpanView::from),
             setup_s_low: at.terms.and_then(|terms| terms.setup_low),
             setup_s_high: at.terms.and_then(|terms| terms.setup_high),
         }

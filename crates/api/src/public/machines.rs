@@ -1,7 +1,7 @@
 //! A machine for everybody: its facts, what it has shown, its self-tests.
 
 use alloy::primitives::{Address, B256, Bytes};
-use axum::{Json, extract::State, http::HeaderMap, response::Response};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use domain::{
     id::{AccountId, MachineId, TestId},
     machine::{Check, Service},
@@ -24,6 +24,8 @@ use crate::{
 };
 
 const CHECKS: &str = "checks";
+/// For how long an answer may be kept, in seconds.
+const KEEP_S: u32 = 5;
 /// Windows ahead that a page shows.
 const SHOWN_WINDOWS: i64 = 100;
 
@@ -134,7 +136,7 @@ async fn page(
         agent: machine.agent,
         created_at: Time(machine.created_at),
     };
-    cacheable(&body, 5, &headers)
+    cacheable(&body, KEEP_S, &headers)
 }
 
 /// A self-test as the agent signed it.
@@ -168,13 +170,16 @@ pub(crate) struct ChecksPage {
 
 /// What a machine showed in its self-tests, newest first.
 #[utoipa::path(get, path = "/v1/machines/{id}/checks", tag = "market",
-    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), PageParams),
-    responses((status = 200, body = ChecksPage)))]
+    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), PageParams,
+           ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = ChecksPage, headers(("ETag", description = "for If-None-Match"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn checks(
     State(app): State<AppState>,
     Id(id): Id<MachineId>,
     Params(page): Params<PageParams>,
-) -> Result<Json<ChecksPage>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let limit = page_limit(page.limit)?;
     let list = format!("{CHECKS}:{id}");
     let before = match &page.cursor {
@@ -204,5 +209,5 @@ async fn checks(
             at: Time(kept.at),
         })
         .collect();
-    Ok(Json(ChecksPage { data, next_cursor }))
+    cacheable(&ChecksPage { data, next_cursor }, KEEP_S, &headers)
 }

@@ -1,6 +1,11 @@
 //! Reviews: by renters who paid, for everybody.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use domain::{
     id::{MachineId, RentalId},
     money::Amount,
@@ -15,6 +20,7 @@ use store::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::cacheable;
 use crate::{
     AppState, Code, Problem, cursor,
     extract::{Body, Id, Params},
@@ -27,6 +33,8 @@ use crate::{
 /// The longest text, in characters.
 const MAX_BODY: usize = 2_000;
 const LIST: &str = "reviews";
+/// For how long a page may be kept, in seconds.
+const KEEP_S: u32 = 5;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create)).routes(routes!(list))
@@ -132,13 +140,16 @@ pub(crate) struct ReviewPage {
 
 /// What renters who paid say of a machine, newest rental first. Who they are is not told.
 #[utoipa::path(get, path = "/v1/machines/{id}/reviews", tag = "market",
-    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), PageParams),
-    responses((status = 200, body = ReviewPage)))]
+    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), PageParams,
+           ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = ReviewPage, headers(("ETag", description = "for If-None-Match"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn list(
     State(app): State<AppState>,
     Id(id): Id<MachineId>,
     Params(page): Params<PageParams>,
-) -> Result<Json<ReviewPage>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let limit = page_limit(page.limit)?;
     let list = format!("{LIST}:{id}");
     let before = match &page.cursor {
@@ -165,5 +176,5 @@ async fn list(
             at: Time(review.at),
         })
         .collect();
-    Ok(Json(ReviewPage { data, next_cursor }))
+    cacheable(&ReviewPage { data, next_cursor }, KEEP_S, &headers)
 }

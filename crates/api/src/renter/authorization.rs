@@ -1,7 +1,7 @@
 //! Funding by signature: the renter authorizes the deposit (EIP-3009), and the platform sends it. The renter needs
 //! none of the native coin.
 
-use alloy::primitives::Bytes;
+use alloy::primitives::{B256, Bytes};
 use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     id::{AccountId, RentalId},
@@ -25,18 +25,20 @@ use super::{
     end::{check_signature, signature_of},
     quotes::{terms_of, unit_of},
     rentals::{RentalView, of_party, rental_view},
+    wait::{mark, until_moved_on},
 };
 use crate::{
     AppState, Code, Problem,
     extract::{Body, Id, IdempotencyKey},
     identity::Wallet,
     market::deployed,
+    prefer::Wait,
     problem::refuse,
     views::json_of,
 };
 
 /// It must be valid for so long yet, to be mined in time.
-const LEAST_LEFT_S: u64 = 10;
+pub(super) const LEAST_LEFT_S: u64 = 10;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(authorize))
@@ -61,21 +63,27 @@ pub(crate) struct AuthorizationRequest {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AuthorizedView {
     rental: RentalView,
+    /// The transaction that carries the authorization, by its hash, once one is signed; `Prefer: wait` gives it time.
+    #[schema(value_type = Option<String>, example = "0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e")]
+    transaction: Option<B256>,
 }
 
 /// Locks the deposit by the renter's authorization; the platform sends it and pays the gas. If the contract does not
 /// take it, an event `funding_refused` says why, nothing is lost, and the renter can still lock by a transaction.
 #[utoipa::path(post, path = "/v1/rentals/{id}/authorization", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
-           ("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries")),
+           ("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: answer once the lock is seen, or after N seconds, 30 at most")),
     request_body = AuthorizationRequest,
     responses((status = 202, body = AuthorizedView, headers(
+        ("Preference-Applied", description = "`wait=N` if it was waited for: the answer tells what is then"),
         ("Idempotent-Replayed", description = "`true` if this answer was given before")))))]
 async fn authorize(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<RentalId>,
     IdempotencyKey(key): IdempotencyKey,
+    wait: Wait,
     Body(request): Body<AuthorizationRequest>,
 ) -> Result<Response, Problem> {
     let account = wallet.account.id;
@@ -88,18 +96,32 @@ async fn authorize(
     // what was answered is answered again, however late: the time range is judged once
     let seen = replay(&app, account, &key, hash).await?;
     let call = match seen {
-        Some((status, response)) => return answered(status, response, true),
+        Some((status, response)) => {
+            return tell(&app, account, wait, (status, response, true)).await;
+        }
         None => checked(&app, &wallet, id, &request).await?,
     };
-    let store = app.store.clone();
-    let (status, body, replayed) = store
+    let shared = app.clone();
+    let answer = app
+        .store
         .write("rentals.authorize", move |tx| {
-            let (app, key, call) = (app.clone(), key.clone(), call.clone());
+            let (app, key, call) = (shared.clone(), key.clone(), call.clone());
             Box::pin(async move { commit(tx, &app, account, id, (&key, hash), &call).await })
         })
         .await
         .map_err(in_flight)?;
-    answered(status, body, replayed)
+    tell(&app, account, wait, answer).await
+}
+
+/// Answers, after a wait if the caller prefers that.
+async fn tell(
+    app: &AppState,
+    account: AccountId,
+    wait: Wait,
+    (status, mut body, replayed): (u16, Value, bool),
+) -> Result<Response, Problem> {
+    let waited = until_moved_on(app, account, &mut body, wait).await;
+    Ok(mark(answered(status, body, replayed)?, wait, waited))
 }
 
 /// The answer that was given to this request before.
@@ -178,7 +200,7 @@ async fn checked(
 }
 
 /// Some wallets write the parity bit where tokens expect 27 or 28.
-fn as_tokens_take_it(mut signature: Vec<u8>) -> Bytes {
+pub(super) fn as_tokens_take_it(mut signature: Vec<u8>) -> Bytes {
     if signature.len() == 65
         && let Some(v @ (0 | 1)) = signature.last_mut()
     {
@@ -215,7 +237,7 @@ async fn commit(
     intents::queue(tx, id, call, now, now).await?;
     timeline::append(tx, id, now, "funding_authorized", &json!({ "by": "eip3009" })).await?;
     let rental = rental_view(tx, app, &rental, &quote, account).await.map_err(TxError::Refused)?;
-    let body = json_of(&AuthorizedView { rental }).map_err(TxError::Refused)?;
+    let body = json_of(&AuthorizedView { rental, transaction: None }).map_err(TxError::Refused)?;
     let status = StatusCode::ACCEPTED.as_u16();
     idempotency::finish(tx, account, key, status, &body).await?;
     Ok((status, body, false))

@@ -37,16 +37,18 @@ use uuid::Uuid;
 
 use super::{
     cost::cost,
-    quotes::{changed, ordered, owned, terms_of, unit_of},
+    quotes::{QuoteRequest, changed, ordered, owned, terms_of, unit_of},
     rentals::{RentalView, view},
     spending,
+    wait::{mark, until_moved_on},
 };
 use crate::{
     AppState, Code, Problem,
     account::{check_ids, open_with},
     extract::{Body, IdempotencyKey},
     identity::Wallet,
-    problem::{internal, refuse},
+    prefer::Wait,
+    problem::{ProblemBody, internal, refuse},
     provider::{CallView, free_of_obstacles},
     views::{Time, Unit, json_of},
 };
@@ -83,6 +85,17 @@ impl BookingRequest {
     }
 }
 
+/// What is booked: a quote, or an offer that is paid for at once by x402.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes the two forms; each is read by itself")]
+pub(crate) enum RentalRequest {
+    /// By who signed in.
+    Quoted(BookingRequest),
+    /// By whoever pays.
+    Paid(QuoteRequest),
+}
+
 /// Typed data for the renter's wallet.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TypedDataView {
@@ -117,11 +130,23 @@ pub(crate) struct FundingView {
     typed_data: TypedDataView,
 }
 
+/// What a payer holds.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AccessView {
+    /// To be sent as `Authorization: Bearer` to `/v1/rentals/{id}` and what lies below; shown once.
+    #[schema(example = "weir_rt_pZ4m0s3x1v5u7w9y2A4C6E8G0I2K4M6O8Q0S2U4W6Y8")]
+    pub(super) token: String,
+    pub(super) expires_at: Time,
+}
+
 /// A booking.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BookingView {
     rental: RentalView,
     funding: FundingView,
+    /// For who paid by x402, in the first answer only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<AccessView>,
 }
 
 /// Everything that makes a request the same request.
@@ -149,17 +174,31 @@ pub(super) fn answered(status: u16, body: Value, replayed: bool) -> Result<Respo
     Ok(response)
 }
 
-/// Books a quote. Its GPUs are held from now on; which ones they are is fixed here.
+/// Books a quote. Its GPUs are held from now on; which ones they are is fixed here. A body that names an offer instead, as
+/// for `/v1/quotes`, is paid for by x402 and needs no session: without `PAYMENT-SIGNATURE` the answer is 402 with what is to
+/// be signed, with it the rental is booked, its deposit locked, and `access.token` is good for this rental.
 #[utoipa::path(post, path = "/v1/rentals", tag = "renter", security(("bearer" = [])),
-    params(("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries")),
-    request_body = BookingRequest,
-    responses((status = 201, body = BookingView, headers(
-        ("Location", description = "the rental"),
-        ("Idempotent-Replayed", description = "`true` if this answer was given before")))))]
+    params(("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: answer once the rental has moved on, or after N seconds, 30 at most"),
+           ("PAYMENT-SIGNATURE" = Option<String>, Header, description = "x402 version 2: a payment of the scheme `weir-escrow`")),
+    request_body = RentalRequest,
+    responses(
+        (status = 201, body = BookingView, headers(
+            ("Location", description = "the rental"),
+            ("Preference-Applied", description = "`wait=N` if it was waited for: `rental` is then as it is after that"),
+            ("PAYMENT-RESPONSE", description = "x402: the transaction that locked the deposit"),
+            ("Idempotent-Replayed", description = "`true` if this answer was given before"))),
+        (status = 202, description = "Paid for and booked; the lock is not in a block yet. The same request again tells.",
+            body = BookingView),
+        (status = 402, description = "To be paid for by x402, or the payment was not accepted.", body = ProblemBody,
+            content_type = "application/problem+json", headers(
+            ("PAYMENT-REQUIRED", description = "x402: what is to be signed"),
+            ("PAYMENT-RESPONSE", description = "x402: why a payment was not accepted")))))]
 async fn create(
     State(app): State<AppState>,
     wallet: Wallet,
     IdempotencyKey(key): IdempotencyKey,
+    wait: Wait,
     Body(request): Body<BookingRequest>,
 ) -> Result<Response, Problem> {
     check_ids(&request.ssh_key_ids)?;
@@ -186,18 +225,29 @@ async fn create(
     let signable = Signable { permit, authorization };
     let by = wallet.key().cloned();
     let ssh_keys = request.ssh_key_ids;
-    let (app, store) = (app.clone(), app.store);
-    let booking =
-        Booking { app, key, hash, quote, unit, contract, signable, deadline, by, ssh_keys };
+    let booking = Booking {
+        app: app.clone(),
+        key,
+        hash,
+        quote,
+        unit,
+        contract,
+        signable,
+        deadline,
+        by,
+        ssh_keys,
+    };
     let booking = std::sync::Arc::new(booking);
-    let (status, body, replayed) = store
+    let (status, mut body, replayed) = app
+        .store
         .write("rentals.book", move |tx| {
             let booking = booking.clone();
             Box::pin(async move { booking.commit(tx).await })
         })
         .await
         .map_err(in_flight)?;
-    answered(status, body, replayed)
+    let waited = until_moved_on(&app, wallet.account.id, &mut body, wait).await;
+    Ok(mark(answered(status, body, replayed)?, wait, waited))
 }
 
 /// A twin that still runs has locked the key for longer than a lock is waited for.
@@ -241,28 +291,30 @@ async fn permit(
 }
 
 /// Everything the unit of work needs.
-struct Booking {
-    app: AppState,
-    key: String,
-    hash: [u8; 32],
-    quote: Quote,
-    unit: Unit,
-    contract: Deployment,
-    signable: Signable,
-    deadline: UnixSeconds,
+pub(super) struct Booking {
+    pub(super) app: AppState,
+    pub(super) key: String,
+    pub(super) hash: [u8; 32],
+    pub(super) quote: Quote,
+    pub(super) unit: Unit,
+    pub(super) contract: Deployment,
+    pub(super) signable: Signable,
+    pub(super) deadline: UnixSeconds,
     /// The API key that books, if one does.
-    by: Option<ApiKey>,
-    ssh_keys: Vec<SshKeyId>,
+    pub(super) by: Option<ApiKey>,
+    pub(super) ssh_keys: Vec<SshKeyId>,
 }
 
 /// What the renter may sign in place of a transaction.
-struct Signable {
+#[derive(Default)]
+pub(super) struct Signable {
     permit: Option<Value>,
     authorization: Option<Value>,
 }
 
 impl Booking {
-    async fn commit(
+    /// Books, or finds that it was done before: status, answer, and whether it was.
+    pub(super) async fn commit(
         &self,
         tx: &mut store::Connection,
     ) -> Result<(u16, Value, bool), TxError<Problem>> {
@@ -283,7 +335,7 @@ impl Booking {
         }
         let cost = cost(tx, &rental, quote, &self.unit, now).await.map_err(TxError::Refused)?;
         let view = view(&rental, quote, quote.account, (gpus, &self.unit, cost, false));
-        let answer = BookingView { rental: view, funding: self.funding() };
+        let answer = BookingView { rental: view, funding: self.funding(), access: None };
         let body = json_of(&answer).map_err(TxError::Refused)?;
         let status = StatusCode::CREATED.as_u16();
         let said = (status, &body);

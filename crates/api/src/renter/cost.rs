@@ -7,7 +7,12 @@ use domain::{
     time::{Seconds, UnixSeconds},
 };
 use serde::Serialize;
-use store::{Connection, quotes::Quote, readings, rentals::Rental};
+use store::{
+    Connection,
+    quotes::Quote,
+    readings::{self, Evidence},
+    rentals::Rental,
+};
 use utoipa::ToSchema;
 
 use super::quotes::{RateView, rate_view};
@@ -49,19 +54,39 @@ pub(super) async fn cost(
     unit: &Unit,
     now: UnixSeconds,
 ) -> Result<CostView, Problem> {
+    let billed = if is_closed(rental) {
+        rental.billed.unwrap_or(Seconds::ZERO)
+    } else {
+        billed_by(connection, rental, quote, now).await?
+    };
+    cost_at(rental, quote, unit, billed, now)
+}
+
+fn is_closed(rental: &Rental) -> bool {
+    matches!(rental.progress.state, RentalState::Settled | RentalState::Refunded)
+}
+
+/// The cost of a rental of which so many seconds are billed.
+///
+/// # Errors
+/// [`Code::Internal`](crate::Code::Internal) for figures out of range.
+pub(crate) fn cost_at(
+    rental: &Rental,
+    quote: &Quote,
+    unit: &Unit,
+    seconds_billed: Seconds,
+    now: UnixSeconds,
+) -> Result<CostView, Problem> {
     let deposit = rental.locked;
     let paid = rental.paid_provider.checked_add(rental.paid_fee);
     let paid = paid.ok_or_else(|| internal("paid too much"))?;
-    let closed = matches!(rental.progress.state, RentalState::Settled | RentalState::Refunded);
-    let (seconds_billed, accrued) = if closed {
-        let billed = rental.billed.unwrap_or(Seconds::ZERO);
-        (billed, paid)
+    let accrued = if is_closed(rental) {
+        paid
     } else {
-        let billed = billed_by(connection, rental, quote, now).await?;
-        let parts = split(deposit, quote.rate, quote.fee, billed).map_err(internal)?;
+        let parts = split(deposit, quote.rate, quote.fee, seconds_billed).map_err(internal)?;
         let gross = parts.gross().ok_or_else(|| internal("a gross out of range"))?;
         // a provider can release more on the chain than the evidence covers, and keeps it
-        (billed, gross.max(paid))
+        gross.max(paid)
     };
     let remaining = deposit.checked_sub(accrued);
     let auto_stop = auto_stop_second(deposit, quote.rate);
@@ -83,26 +108,40 @@ pub(super) async fn cost(
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn billed_by(
+pub(crate) async fn billed_by(
     connection: &mut Connection,
     rental: &Rental,
     quote: &Quote,
     now: UnixSeconds,
 ) -> Result<Seconds, Problem> {
-    let Some(started) = rental.progress.started_at else {
-        return Ok(Seconds::ZERO);
-    };
-    let window = Interval::new(started, rental.progress.stopped_at.unwrap_or(now).max(started));
-    let auto_stop = auto_stop_second(rental.locked, quote.rate);
-    let Some(evidence) = readings::evidence(connection, rental.id).await? else {
-        return Ok(meter(window, &[], auto_stop).billed);
-    };
-    let funded = started.saturating_plus(auto_stop);
-    // readings never overlap: where all of them lie in the time that counts, their sum is the answer,
-    // and the chain need not be read
-    if evidence.first_from >= started && evidence.head.to <= window.to.min(funded) {
-        return Ok(evidence.covered.max(Seconds::ONE));
+    let evidence = readings::evidence(connection, rental.id).await?;
+    if let Some(billed) = billed_known(rental, quote, evidence.as_ref(), now) {
+        return Ok(billed);
     }
+    let Some((window, auto_stop)) = window(rental, quote, now) else { return Ok(Seconds::ZERO) };
     let covered = readings::covered(connection, rental.id).await?;
     Ok(meter(window, &covered, auto_stop).billed)
+}
+
+/// The same without a look at the readings, where what they come to is enough to say.
+pub(crate) fn billed_known(
+    rental: &Rental,
+    quote: &Quote,
+    evidence: Option<&Evidence>,
+    now: UnixSeconds,
+) -> Option<Seconds> {
+    let Some((window, auto_stop)) = window(rental, quote, now) else { return Some(Seconds::ZERO) };
+    let Some(evidence) = evidence else { return Some(meter(window, &[], auto_stop).billed) };
+    let funded = window.from.saturating_plus(auto_stop);
+    // readings never overlap: where all of them lie in the time that counts, their sum is the answer,
+    // and the chain need not be read
+    let inside = evidence.first_from >= window.from && evidence.head.to <= window.to.min(funded);
+    inside.then(|| evidence.covered.max(Seconds::ONE))
+}
+
+/// The time that is billed, up to now, and the second at which the deposit is used up; none before the start.
+fn window(rental: &Rental, quote: &Quote, now: UnixSeconds) -> Option<(Interval, Seconds)> {
+    let started = rental.progress.started_at?;
+    let until = rental.progress.stopped_at.unwrap_or(now).max(started);
+    Some((Interval::new(started, until), auto_stop_second(rental.locked, quote.rate)))
 }

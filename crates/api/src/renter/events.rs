@@ -1,6 +1,6 @@
 //! A rental as it happens: server-sent events that resume where they broke off.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -10,32 +10,25 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use domain::{
-    id::{AccountId, RentalId},
-    rental::RentalState,
-    time::UnixSeconds,
-};
+use domain::id::RentalId;
 use futures_util::{StreamExt as _, stream};
-use serde_json::{Value, json};
-use store::timeline::{self, Heard, TimelineEntry};
-use tokio::{sync::broadcast, time::Instant};
+use store::timeline;
+use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{cost::cost, quotes::unit_of, rentals::of_party};
+use super::rentals::of_party;
 use crate::{
     AppState, Code, Problem,
     extract::Id,
+    feed::{Room, Snapshot, Told},
     identity::Wallet,
     streams::StreamPermit,
-    views::{Time, json_of},
 };
 
 /// Comments keep connections open through proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The cost is told at most so often.
 const COST_EVERY: Duration = Duration::from_secs(1);
-/// The timeline is read so often even without news, should the listening connection be down.
-const READ_EVERY: Duration = Duration::from_secs(5);
 /// Readers that are sent away come again after this and up to two seconds more.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// Entries that are read at once.
@@ -48,7 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Follows a rental. `state` and `tx` events carry the ids of its timeline: send the last one as
-/// `Last-Event-ID` to go on after it. `cost` comes once a second while time is billed. The stream ends
+/// `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
 /// when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
 /// again, to another instance, after the time that its `retry` tells.
 #[utoipa::path(get, path = "/v1/rentals/{id}/events", tag = "renter", security(("bearer" = [])),
@@ -71,11 +64,11 @@ async fn follow(
         Problem::new(Code::Unavailable, "too many event streams are open; come again later")
     })?;
     let revoked = app.revoked.of(&app.store, wallet.credential());
+    let room = app.feed.follow(id).await?;
     let follower = Follower {
-        news: app.feed.subscribe(),
         app,
-        account,
-        id,
+        room,
+        seen: 0,
         position,
         waiting: VecDeque::new(),
         cost_told: None,
@@ -105,13 +98,14 @@ fn last_event_id(headers: &HeaderMap) -> Result<i64, Problem> {
 /// One reader and how far they are.
 struct Follower {
     app: AppState,
-    news: broadcast::Receiver<Heard>,
-    account: AccountId,
-    id: RentalId,
+    room: Arc<Room>,
+    /// The version of the room that was told last.
+    seen: u64,
     /// The last entry of the timeline that was told.
     position: i64,
     waiting: VecDeque<Event>,
-    cost_told: Option<Instant>,
+    /// When the cost was told, and which.
+    cost_told: Option<(Instant, Arc<str>)>,
     begun: Instant,
     /// The reader was told to come again.
     farewell: bool,
@@ -132,18 +126,14 @@ impl Follower {
                 self.farewell = true;
                 return Some(come_again());
             }
-            match self.look().await {
+            let shown = self.room.snapshot()?;
+            match self.look(&shown).await {
                 Ok(Outlook::News) => {}
-                Ok(Outlook::Quiet { runs }) => {
-                    let patience = if runs { COST_EVERY } else { READ_EVERY };
-                    if !self.wait(patience).await {
-                        return None;
-                    }
-                }
+                Ok(Outlook::Quiet(until)) => self.wait(until).await,
                 Ok(Outlook::Over) => return None,
                 Err(problem) => {
                     tracing::warn!(
-                        rental.id = %self.id,
+                        rental.id = %self.room.rental(),
                         error.code = problem.code().as_str(),
                         "an event stream broke off"
                     );
@@ -153,51 +143,60 @@ impl Follower {
         }
     }
 
-    /// Reads what is new.
-    async fn look(&mut self) -> Result<Outlook, Problem> {
-        let mut connection = self.app.store.read().await?;
-        // the rental before its timeline: an end that is seen here is in the timeline already
-        let (rental, quote) = of_party(&mut connection, self.account, self.id).await?;
-        let entries = timeline::after(&mut connection, self.id, self.position, BATCH).await?;
-        if let Some(last) = entries.last() {
-            self.position = last.id;
-            self.waiting.extend(entries.iter().filter_map(event_of));
+    /// Takes from the room what is new to this reader.
+    async fn look(&mut self, shown: &Snapshot) -> Result<Outlook, Problem> {
+        if self.position < shown.since {
+            // what lies before the room: at the beginning, after a pause, or in a flood
+            return self.catch_up().await;
+        }
+        self.seen = shown.version;
+        let position = self.position;
+        for told in shown.recent.iter().filter(|told| told.id > position) {
+            self.waiting.push_back(event_of(told));
+        }
+        if shown.last > position {
+            self.position = shown.last;
             return Ok(Outlook::News);
         }
-        if rental.progress.state.is_terminal() {
+        if shown.over {
             return Ok(Outlook::Over);
         }
-        let runs = rental.progress.state == RentalState::Active;
-        if runs && self.cost_told.is_none_or(|told| told.elapsed() >= COST_EVERY) {
-            let chain_id = self.app.config.chain_id;
-            let unit = unit_of(&mut connection, quote.token, chain_id).await?;
-            let now: UnixSeconds = self.app.now();
-            let view = cost(&mut connection, &rental, &quote, &unit, now).await?;
-            let event = Event::default().event("cost").data(json_of(&view)?.to_string());
-            self.cost_told = Some(Instant::now());
-            self.waiting.push_back(event);
-            return Ok(Outlook::News);
+        let Some(cost) = shown.cost.as_ref().map(|cost| &cost.told) else {
+            self.cost_told = None;
+            return Ok(Outlook::Quiet(None));
+        };
+        match &self.cost_told {
+            Some((_, told)) if Arc::ptr_eq(told, cost) => Ok(Outlook::Quiet(None)),
+            Some((at, _)) if at.elapsed() < COST_EVERY => {
+                Ok(Outlook::Quiet(at.checked_add(COST_EVERY)))
+            }
+            Some(_) | None => {
+                self.waiting.push_back(Event::default().event("cost").data(&**cost));
+                self.cost_told = Some((Instant::now(), cost.clone()));
+                Ok(Outlook::News)
+            }
         }
-        Ok(Outlook::Quiet { runs })
     }
 
-    /// Waits for news of this rental, for `patience`, or until the service closes. False if there will be no news.
-    async fn wait(&mut self, patience: Duration) -> bool {
-        let until = Instant::now().checked_add(patience);
-        let closing = self.app.closing.clone();
-        loop {
-            let heard = tokio::select! {
-                () = closing.cancelled() => return true,
-                () = sleep_until(until) => return true,
-                heard = self.news.recv() => heard,
-            };
-            match heard {
-                Ok(Heard::Rental(id)) if id != self.id => {}
-                Ok(Heard::Rental(_) | Heard::Gap) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                    return true;
-                }
-                Err(broadcast::error::RecvError::Closed) => return false,
-            }
+    async fn catch_up(&mut self) -> Result<Outlook, Problem> {
+        let mut connection = self.app.store.read().await?;
+        let rental = self.room.rental();
+        let entries = timeline::after(&mut connection, rental, self.position, BATCH).await?;
+        if let Some(last) = entries.last() {
+            self.position = last.id;
+        }
+        self.waiting.extend(entries.iter().filter_map(Told::of).map(|told| event_of(&told)));
+        Ok(Outlook::News)
+    }
+
+    /// Waits until the room shows something new, or the service closes, or this long.
+    async fn wait(&self, until: Option<Instant>) {
+        let longest = self.begun.checked_add(LONGEST);
+        let until = until.into_iter().chain(longest).min();
+        tokio::select! {
+            () = self.app.closing.cancelled() => {}
+            () = self.room.changed_from(self.seen) => {}
+            () = sleep_until(until) => {}
         }
     }
 }
@@ -215,22 +214,16 @@ fn come_again() -> Event {
     Event::default().event("reconnect").retry(after).data(r#"{"reason":"the service stops"}"#)
 }
 
-/// What a look at a rental found.
+/// What a look at the room found.
 enum Outlook {
     /// Something to tell.
     News,
-    /// Nothing; `runs` says whether time is billed.
-    Quiet { runs: bool },
+    /// Nothing, until the room changes or that time has come.
+    Quiet(Option<Instant>),
     /// The rental has ended and everything is told.
     Over,
 }
 
-/// An entry as an event: `tx` if it is about a transaction, else `state`.
-fn event_of(entry: &TimelineEntry) -> Option<Event> {
-    let name = if entry.kind.starts_with("tx") { "tx" } else { "state" };
-    let mut data = json!({"at": Time(entry.at).text()?, "kind": entry.kind});
-    if let (Some(members), Value::Object(detail)) = (data.as_object_mut(), &entry.detail) {
-        members.extend(detail.clone());
-    }
-    Some(Event::default().id(entry.id.to_string()).event(name).data(data.to_string()))
+fn event_of(told: &Told) -> Event {
+    Event::default().id(told.id.to_string()).event(told.name).data(&*told.data)
 }

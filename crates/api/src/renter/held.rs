@@ -47,16 +47,18 @@ pub(crate) struct DefaultView {
 }
 
 /// The chain's last word on held seconds.
-struct Word {
-    settled: Seconds,
-    seconds: Seconds,
-    claim: Seconds,
-    until: UnixSeconds,
-    renter_disputes: bool,
-    provider_disputes: bool,
+#[derive(Clone, Copy)]
+pub(super) struct Word {
+    pub(super) settled: Seconds,
+    pub(super) seconds: Seconds,
+    pub(super) claim: Seconds,
+    pub(super) until: UnixSeconds,
+    pub(super) renter_disputes: bool,
+    pub(super) provider_disputes: bool,
 }
 
-async fn word(
+/// What the chain said of held seconds, finally; none before it said anything.
+pub(super) async fn word(
     connection: &mut Connection,
     rental: &Rental,
     quote: &Quote,

@@ -3,10 +3,10 @@
 use alloy::primitives::{Address, B256, keccak256};
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{
-    id::{OfferId, QuoteId},
+    id::{AccountId, OfferId, QuoteId},
     money::UsdMicros,
     offer::OfferState,
-    quote::{QuoteRequest as Ordered, usd_rate},
+    quote::{QuoteLine, QuoteRequest as Ordered, usd_rate},
     rate::UsdPerHour,
     time::Seconds,
 };
@@ -14,7 +14,9 @@ use escrow::{Terms, terms_hash};
 use serde::Deserialize;
 use serde_json::json;
 use store::{
-    StoreError, accounts, deployment,
+    StoreError,
+    accounts::{self, Account},
+    deployment::{self, Deployment},
     offers::{self, Offer},
     quotes::{self, Extras, Fx, Quote, Sla},
     tokens::{self, Token},
@@ -40,6 +42,7 @@ mod view;
 
 pub(super) use checks::ordered;
 use checks::{check_offer, check_template, check_time, figures, priced_token};
+pub(super) use seal::promised;
 use view::{QuoteView, view};
 pub(super) use view::{RateView, rate_view};
 
@@ -88,7 +91,7 @@ pub(super) fn terms_of(quote: &Quote) -> Terms {
 }
 
 /// The unit of a quote's token, which may have left the list meanwhile.
-pub(super) async fn unit_of(
+pub(crate) async fn unit_of(
     connection: &mut store::Connection,
     token: Address,
     chain_id: u64,
@@ -106,6 +109,33 @@ async fn create(
     wallet: Wallet,
     Body(request): Body<QuoteRequest>,
 ) -> Result<(StatusCode, Json<QuoteView>), Problem> {
+    let Draft { mut quote, token, contract } = draft(&app, Some(&wallet), request).await?;
+    give(&app, &mut quote, &wallet.account, &contract)?;
+    let stored = quote.clone();
+    app.store
+        .write::<(), Problem, _>("quotes.create", move |tx| {
+            let quote = stored.clone();
+            Box::pin(async move { Ok(quotes::insert(tx, &quote).await?) })
+        })
+        .await?;
+    let unit = Unit::new(token, contract.chain_id);
+    let answer = view(&quote, &unit, &contract, app.store.policy())?;
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// A price that is nobody's yet: the quote has no account, no renter, no id on the chain and no signature.
+pub(super) struct Draft {
+    pub(super) quote: Quote,
+    pub(super) token: Token,
+    pub(super) contract: Deployment,
+}
+
+/// Prices an order, for a wallet if it is known which.
+pub(super) async fn draft(
+    app: &AppState,
+    wallet: Option<&Wallet>,
+    request: QuoteRequest,
+) -> Result<Draft, Problem> {
     let now = app.now();
     let policy = app.store.policy();
     let mut connection = app.store.read().await?;
@@ -119,12 +149,15 @@ async fn create(
         let version = request.offer_version.unwrap_or_default();
         let read = offers::terms_at(&mut connection, offer.id, version).await?;
         let before = read.and_then(|terms| usd_rate(&terms, &order).ok());
-        return Err(changed(&app, &offer, before.map(|rate| (rate.usd(), &order)))?);
+        return Err(changed(app, &offer, before.map(|rate| (rate.usd(), &order)))?);
     }
-    check_offer(&app, &wallet, &offer, &order)?;
+    if wallet.is_some_and(|wallet| wallet.account.id == offer.account) {
+        return Err(Problem::invalid("/offer_id", "this is your own offer"));
+    }
+    check_offer(app, &offer, &order)?;
     let figures = figures(&offer, &order, policy.fee, request.max_price)?;
     let ordered = (offer.id, offer.machine, offer.model.as_str());
-    spending::may_rent(wallet.key(), ordered, figures.rate_usd_per_hour)?;
+    spending::may_rent(wallet.and_then(Wallet::key), ordered, figures.rate_usd_per_hour)?;
     let start_by = now.saturating_plus(policy.start_window());
     free_of_obstacles(&mut connection, offer.machine, (now, start_by, request.duration_s))
         .await??;
@@ -136,7 +169,7 @@ async fn create(
     drop(connection);
     let mut quote = Quote {
         id: QuoteId::from_uuid(Uuid::now_v7()),
-        account: wallet.account.id,
+        account: AccountId::from_uuid(Uuid::nil()),
         offer: offer.id,
         offer_version: offer.version,
         machine: offer.machine,
@@ -151,7 +184,7 @@ async fn create(
         duration: order.duration,
         usd_per_hour: figures.rate_usd_per_hour,
         lines: json_of(&figures.lines)?,
-        renter: wallet.account.address,
+        renter: Address::ZERO,
         provider: provider.address,
         token: token.address,
         rate: figures.token_rate,
@@ -172,19 +205,23 @@ async fn create(
         seal: None,
     };
     quote.order_hash = order_hash(&quote, &offer);
+    Ok(Draft { quote, token, contract })
+}
+
+/// Makes a quote somebody's: its terms name the renter, and so it has an id on the chain, and is signed.
+pub(super) fn give(
+    app: &AppState,
+    quote: &mut Quote,
+    account: &Account,
+    contract: &Deployment,
+) -> Result<(), Problem> {
+    quote.account = account.id;
+    quote.renter = account.address;
     let domain = escrow::domain(contract.chain_id, contract.escrow);
-    quote.escrow_id = terms_hash(&terms_of(&quote), &domain);
-    quote.seal = seal::seal(&app, &quote, &figures.lines, &contract)?;
-    let stored = quote.clone();
-    app.store
-        .write::<(), Problem, _>("quotes.create", move |tx| {
-            let quote = stored.clone();
-            Box::pin(async move { Ok(quotes::insert(tx, &quote).await?) })
-        })
-        .await?;
-    let unit = Unit::new(token, contract.chain_id);
-    let answer = view(&quote, &unit, &contract, policy)?;
-    Ok((StatusCode::CREATED, Json(answer)))
+    quote.escrow_id = terms_hash(&terms_of(quote), &domain);
+    let lines: Vec<QuoteLine> = serde_json::from_value(quote.lines.clone()).map_err(internal)?;
+    quote.seal = seal::seal(app, quote, &lines, contract)?;
+    Ok(())
 }
 
 /// What is ordered, at the token's price.

@@ -128,7 +128,8 @@ const VERIFY: &str = "1. Hash `terms` by EIP-712 with the domain of /v1/deployme
     `started_at` and `stopped_at`, at least 1, are `seconds_billed`. 4. gross = min(deposit, \
     floor(seconds_billed * pricePerHour / 3600)); fee = floor(gross * feeBps / 10000); provider = gross - \
     fee; refund = deposit - gross. 5. The contract's Closed event of `events` says the same, in a final \
-    block; where seconds were held, its Contested and Closed events together do.";
+    block; where seconds were held, its Contested and Closed events together do. All of it in one signed \
+    document is at /v1/rentals/{id}/sealed-receipt: `weir verify FILE --rpc URL` does these steps.";
 
 /// The receipt of a rental that is settled or given back, or of which some seconds are held: then with what is
 /// held. Only its renter and its provider see it.

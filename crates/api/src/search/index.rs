@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use super::written::Written;
 use crate::{Code, Problem};
 
 /// How often the feed is looked at: half of what a commit may take to be seen.
@@ -81,6 +82,8 @@ struct Inner {
     store: Store,
     offline_after: Seconds,
     index: RwLock<Option<Index>>,
+    /// Locked after the index, which is then read or written.
+    written: Mutex<Written>,
     secret: OnceLock<[u8; 32]>,
     history: Mutex<History>,
     news: watch::Sender<u64>,
@@ -104,6 +107,7 @@ impl Market {
             store,
             offline_after,
             index: RwLock::new(None),
+            written: Mutex::default(),
             secret: OnceLock::new(),
             history: Mutex::new(History {
                 epoch: rand::random::<u64>() >> 16,
@@ -138,6 +142,17 @@ impl Market {
         }
         let index = self.inner.index.read().unwrap_or_else(PoisonError::into_inner);
         index.as_ref().map(ask).ok_or_else(not_ready)
+    }
+
+    /// As [`Market::read`], with what was written of offers before.
+    ///
+    /// # Errors
+    /// As [`Market::read`].
+    pub(crate) fn read_page<T>(
+        &self,
+        ask: impl FnOnce(&Index, &mut Written) -> T,
+    ) -> Result<T, Problem> {
+        self.read(|index| ask(index, &mut self.inner.written()))
     }
 
     /// Whether it is built.
@@ -180,6 +195,11 @@ impl Inner {
     fn history(&self) -> MutexGuard<'_, History> {
         // a change is added whole or not at all
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        // what is kept of an offer is put in whole
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read_for_ever(&self) {
@@ -236,7 +256,11 @@ impl Inner {
         tracing::info!(offers, refused = refused.len(), ?read, took = ?began.elapsed(), "the market is read");
         count(offers);
         metrics::counter!("weir_market_rebuilds_total").increment(1);
-        let known = self.index.write().unwrap_or_else(PoisonError::into_inner).replace(index);
+        let known = {
+            let mut place = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            self.written().forget_all();
+            place.replace(index)
+        };
         drop(known);
         {
             let mut history = self.history();
@@ -293,9 +317,12 @@ impl Inner {
             };
             let mut changes = Vec::new();
             self.write(|index| {
+                let mut written = self.written();
                 if let Some(models) = models {
                     index.set_models(models);
+                    written.forget_all();
                 }
+                some.iter().for_each(|id| written.forget(*id));
                 for id in some.iter().filter(|id| !listed.iter().any(|listing| listing.id == **id)) {
                     changes.extend(index.remove(*id));
                 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use domain::{estimate::per_million_tokens, money::UsdMicros, quote::JobTotal, rate::UsdPerHour};
-use market::{Found, Index, Offer, Query, Sort};
+use market::{Offer, Query, Sort};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 use utoipa::ToSchema;
 
@@ -13,6 +13,15 @@ use crate::views::Usd;
 /// An offer that a search found.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FoundOffer<'a> {
+    #[serde(flatten)]
+    listed: ListedOffer<'a>,
+    #[serde(flatten)]
+    placed: PlacedOffer,
+}
+
+/// An offer as every search shows it: this changes only when the listing does.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ListedOffer<'a> {
     #[schema(value_type = String, example = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
     id: Id,
     /// Grows with every change of its terms.
@@ -39,9 +48,6 @@ pub(super) struct FoundOffer<'a> {
     /// The machine's GPUs that nobody rents now.
     #[schema(example = 3)]
     gpus_free: u16,
-    /// The GPUs of the rental that was searched for: `total` is for so many.
-    #[schema(example = 2)]
-    gpus: u16,
     /// Memory of one GPU.
     #[schema(example = 24)]
     vram_gb: u32,
@@ -53,13 +59,6 @@ pub(super) struct FoundOffer<'a> {
     /// Per GPU and hour, gross: the renter pays this and nothing on top.
     #[schema(value_type = Usd)]
     price: Micros,
-    /// For the job of the search; left out without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<TotalView>,
-    /// A million tokens at `tokens_per_s` per GPU; left out where that was not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Usd>)]
-    per_million_tokens: Option<Micros>,
     /// Billions of operations per second (dense, half precision) for a dollar per hour; null where the vendor states
     /// none.
     #[schema(example = 412_500)]
@@ -114,14 +113,29 @@ pub(super) struct FoundOffer<'a> {
     /// 95 of 100 rentals were ready within so many milliseconds.
     #[schema(example = 21000)]
     ready_p95_ms: Option<u32>,
-    /// Whether the machine was heard of lately.
-    online: bool,
-    /// Whether it can be booked now.
-    available: bool,
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00Z")]
     created_at: Second,
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00Z")]
     updated_at: Second,
+}
+
+/// What is of this search and this moment.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PlacedOffer {
+    /// The GPUs of the rental that was searched for: `total` is for so many.
+    #[schema(example = 2)]
+    gpus: u16,
+    /// For the job of the search; left out without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<TotalView>,
+    /// A million tokens at `tokens_per_s` per GPU; left out where that was not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Usd>)]
+    per_million_tokens: Option<Micros>,
+    /// Whether the machine was heard of lately.
+    online: bool,
+    /// Whether it can be booked now.
+    available: bool,
     /// Why it stands here.
     #[schema(value_type = String, example = "place 1 by total: 1.300000 for the job")]
     rank_reason: RankReason,
@@ -247,18 +261,6 @@ impl Serialize for RankReason {
 }
 
 impl<'a> FoundOffer<'a> {
-    /// The offer in place `place` of a page; `None` if the index was changed since it was found.
-    pub(super) fn new(
-        index: &'a Index,
-        query: &Query,
-        found: &Found,
-        tokens_per_s: Option<u32>,
-        place: u32,
-    ) -> Option<Self> {
-        let offer = index.offer(found, query.now)?;
-        Some(Self::of(&offer, query, found.gpus, index.total_of(query, found), tokens_per_s, place))
-    }
-
     pub(super) fn of(
         offer: &Offer<'a>,
         query: &Query,
@@ -267,21 +269,50 @@ impl<'a> FoundOffer<'a> {
         tokens_per_s: Option<u32>,
         place: u32,
     ) -> Self {
+        let placed = PlacedOffer::of(offer, query, (gpus, total), tokens_per_s, place);
+        Self { listed: ListedOffer::of(offer), placed }
+    }
+}
+
+/// Billions of operations per second for a dollar per hour.
+fn speed_of(offer: &Offer<'_>) -> Option<u64> {
+    let gflops = offer.model.gflops?;
+    u64::from(gflops).checked_mul(1_000_000)?.checked_div(offer.price_micros.into())
+}
+
+impl PlacedOffer {
+    /// In place `place` of a page, for so many GPUs and this total.
+    pub(super) fn of(
+        offer: &Offer<'_>,
+        query: &Query,
+        (gpus, total): (u16, Option<JobTotal>),
+        tokens_per_s: Option<u32>,
+        place: u32,
+    ) -> Self {
         let price = u64::from(offer.price_micros);
-        let speed = offer
-            .model
-            .gflops
-            .and_then(|gflops| u64::from(gflops).checked_mul(1_000_000)?.checked_div(price));
         let by = match (query.sort, &total) {
             (Sort::Total, Some(total)) => By::Total(total.total.get()),
             (Sort::Price | Sort::Total, _) => By::Price(price),
-            (Sort::PerfPerUsd, _) => By::Speed(speed),
+            (Sort::PerfPerUsd, _) => By::Speed(speed_of(offer)),
             (Sort::Reliability, _) => By::Reliability(offer.reliability_bps),
             (Sort::Ready, _) => By::Ready(offer.ready_p95_ms),
             (Sort::Newest, _) => By::Age,
         };
         let rate = UsdPerHour(UsdMicros::new(price));
         let tokens = tokens_per_s.and_then(|speed| per_million_tokens(rate, 1, speed).ok());
+        Self {
+            gpus,
+            total: total.map(TotalView::from),
+            per_million_tokens: tokens.map(|usd| Micros(usd.get())),
+            online: offer.online,
+            available: offer.available,
+            rank_reason: RankReason { place, by },
+        }
+    }
+}
+
+impl<'a> ListedOffer<'a> {
+    pub(super) fn of(offer: &Offer<'a>) -> Self {
         Self {
             id: Id { prefix: "ofr", id: offer.id },
             version: offer.version,
@@ -293,14 +324,11 @@ impl<'a> FoundOffer<'a> {
             gpu_count: offer.gpu_count,
             chunks: Chunks(offer.chunks),
             gpus_free: offer.gpus_free,
-            gpus,
             vram_gb: offer.model.vram_gb,
             form: offer.model.form.as_str(),
             compute_capability: offer.model.compute_capability.map(Tenths),
-            price: Micros(price),
-            total: total.map(TotalView::from),
-            per_million_tokens: tokens.map(|usd| Micros(usd.get())),
-            gflops_per_usd: speed,
+            price: Micros(offer.price_micros.into()),
+            gflops_per_usd: speed_of(offer),
             reserved: Steps(offer.reserved),
             disk: DiskView {
                 per_gb_month: Micros(offer.disk_price_micros.into()),
@@ -329,11 +357,8 @@ impl<'a> FoundOffer<'a> {
             verification: offer.verification.as_str(),
             reliability: offer.reliability_bps.map(Share),
             ready_p95_ms: offer.ready_p95_ms,
-            online: offer.online,
-            available: offer.available,
             created_at: Second(offer.created_at),
             updated_at: Second(offer.updated_at),
-            rank_reason: RankReason { place, by },
         }
     }
 }

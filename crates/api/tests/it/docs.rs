@@ -1,6 +1,6 @@
 //! The API's description, the pages about errors, metrics, and the server itself.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use api::Code;
 use serde_json::Value;
@@ -10,6 +10,35 @@ use tokio_util::sync::CancellationToken;
 use crate::fixture::World;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// Every Rust file of the crate.
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn no_two_types_are_described_under_one_name() {
+    // the second would silently take the place of the first
+    let mut files = Vec::new();
+    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
+    let mut names = BTreeSet::new();
+    for file in &files {
+        for described in file.split("ToSchema)]").skip(1) {
+            let words = described.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let mut after = words.skip_while(|word| *word != "struct" && *word != "enum").skip(1);
+            let name = after.next().unwrap();
+            assert!(names.insert(name.to_owned()), "{name} is described twice");
+        }
+    }
+    assert!(names.len() > 100, "{} types", names.len());
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_description_covers_every_route_and_every_error() {
@@ -112,6 +141,16 @@ async fn every_code_has_a_page() {
         let page = world.get(&path).header("accept", "text/html,*/*").send().await;
         assert!(page.header("content-type").starts_with("text/html"));
         assert!(page.ok(200).as_str().unwrap().contains(code.help()));
+        let text = world.get(&path).header("accept", "text/plain").send().await;
+        assert!(text.header("content-type").starts_with("text/plain"));
+        assert!(text.ok(200).as_str().unwrap().contains(code.help()));
+    }
+    let list = world.get("/errors").header("accept", "text/html, */*").send().await;
+    assert!(list.header("content-type").starts_with("text/html"));
+    let list = list.ok(200);
+    for code in Code::ALL {
+        let link = format!("href=\"/errors/{}\"", code.as_str());
+        assert!(list.as_str().unwrap().contains(&link), "{link}");
     }
     world.get("/errors/nonsense").send().await.problem(404, "not-found");
 }
@@ -140,9 +179,11 @@ fn every_code_is_reached() {
         include_str!("chunks.rs"),
         include_str!("edge.rs"),
         include_str!("events.rs"),
+        include_str!("limits.rs"),
         include_str!("machines.rs"),
         include_str!("market.rs"),
         include_str!("money.rs"),
+        include_str!("payments.rs"),
         include_str!("provider.rs"),
         include_str!("quotes.rs"),
         include_str!("readings.rs"),

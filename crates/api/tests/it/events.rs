@@ -26,12 +26,15 @@ pub struct Seen {
 pub struct Stream {
     body: BodyDataStream,
     text: String,
+    /// `content-encoding`.
+    pub encoding: String,
 }
 
 impl Stream {
     pub async fn open(world: &World, id: &str, token: &str, last: Option<i64>) -> Self {
         let mut request = Request::get(format!("/v1/rentals/{id}/events"))
-            .header("authorization", format!("Bearer {token}"));
+            .header("authorization", format!("Bearer {token}"))
+            .header("accept-encoding", "gzip");
         if let Some(last) = last {
             request = request.header("last-event-id", last.to_string());
         }
@@ -39,7 +42,9 @@ impl Stream {
         let response = world.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: response.into_body().into_data_stream(), text: String::new() }
+        let encoding = response.headers().get("content-encoding");
+        let encoding = encoding.map_or("", |value| value.to_str().unwrap()).to_owned();
+        Self { body: response.into_body().into_data_stream(), text: String::new(), encoding }
     }
 
     /// The next event, or `None` at the end.
@@ -59,7 +64,7 @@ impl Stream {
     }
 
     /// The next event with this name.
-    async fn named(&mut self, name: &str) -> Seen {
+    pub async fn named(&mut self, name: &str) -> Seen {
         loop {
             let seen = self.next().await.expect("the stream goes on");
             if seen.name == name {

@@ -97,6 +97,8 @@ impl World {
         edit: impl FnOnce(&mut ApiConfig),
     ) -> Self {
         let mut config = ApiConfig::new("http://localhost:8080", CHAIN_ID);
+        // everybody comes from one address, and some tests are crowds
+        config.limits.sign_in = api::Setting(None);
         edit(&mut config);
         seed(&store).await;
         let chain = ReadClient::connect(rpc).unwrap();

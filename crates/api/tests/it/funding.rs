@@ -75,6 +75,7 @@ async fn a_signature_locks_the_deposit_once() {
     assert!(intents(&world).await.is_empty(), "nothing of that is sent");
 
     let said = post(&world, &renter, id, "a", &body).await.ok(202);
+    assert_eq!(said["transaction"], json!(null), "none is signed yet");
     assert_eq!(said["rental"]["state"], "awaiting_funds");
     let queued = intents(&world).await;
     assert_eq!(queued.len(), 1);

@@ -47,7 +47,7 @@ impl Reply {
             assert!(!body[text].as_str().unwrap().is_empty());
         }
         assert!(body["errors"].is_array() && body["retryable"].is_boolean());
-        assert_eq!(self.headers.contains_key("retry-after"), status == 503);
+        assert_eq!(self.headers.contains_key("retry-after"), matches!(status, 503 | 429));
         self.body
     }
 }
@@ -68,6 +68,12 @@ impl Call {
 
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.request = self.request.header(name, value.as_ref());
+        self
+    }
+
+    /// What the server would know of the request beside its bytes.
+    pub fn extension(mut self, value: impl Clone + Send + Sync + 'static) -> Self {
+        self.request = self.request.extension(value);
         self
     }
 

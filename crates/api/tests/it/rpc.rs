@@ -5,11 +5,15 @@ use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
 use testkit::free_port;
 
-use crate::fixture::{CHAIN_ID, USDC};
+use crate::fixture::{CHAIN_ID, USDC, key};
 
 /// keccak256("DOMAIN_SEPARATOR()") and of "authorizationState(address,bytes32)", first four bytes.
 const DOMAIN_SEPARATOR: &str = "0x3644e515";
 const AUTHORIZATION_STATE: &str = "0xe94a0102";
+/// keccak256("balanceOf(address)"), first four bytes.
+const BALANCE_OF: &str = "0x70a08231";
+/// The seed of a key whose wallet has next to nothing. All others are rich.
+pub const POOR: u8 = 99;
 
 /// Starts one and returns its URL.
 pub async fn start() -> String {
@@ -41,6 +45,10 @@ async fn answer(Json(request): Json<Value>) -> Json<Value> {
             if data.starts_with(DOMAIN_SEPARATOR) {
                 let domain = escrow::signed::token_domain("USD Coin", "2", CHAIN_ID, USDC);
                 json!(domain.separator())
+            } else if data.starts_with(BALANCE_OF) {
+                let poor = format!("{:x}", key(POOR).address());
+                let balance: u64 = if data.ends_with(&poor) { 5 } else { 1_000_000_000 };
+                json!(format!("0x{balance:064x}"))
             } else if data.starts_with(AUTHORIZATION_STATE) {
                 json!(format!("0x{:064x}", 0))
             } else {

@@ -65,11 +65,11 @@ impl Served {
 
 fn read(tool: &str, url: &str) -> Value {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    let installed = Command::new(root.join("scripts/catalog-tools")).arg(tool).output().unwrap();
+    let installed = Command::new(root.join("scripts/pypi-tool")).arg(tool).output().unwrap();
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-    let python = String::from_utf8(installed.stdout).unwrap();
+    let programs = String::from_utf8(installed.stdout).unwrap();
     let folder = root.join(format!("target/tmp/catalog-{tool}-{}", std::process::id()));
-    let output = Command::new(python.trim())
+    let output = Command::new(PathBuf::from(programs.trim()).join("python"))
         .arg(root.join(format!("crates/api/tests/catalog/read_{tool}.py")))
         .args([url, folder.to_str().unwrap()])
         .output()

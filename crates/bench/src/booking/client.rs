@@ -19,9 +19,9 @@ const TRIES: u32 = 5;
 
 /// A quote that can be booked, and the bearer token of the renter it was made for.
 #[derive(Clone, Debug)]
-pub(super) struct Ready {
-    pub(super) quote: QuoteId,
-    pub(super) session: Arc<str>,
+pub(crate) struct Ready {
+    pub(crate) quote: QuoteId,
+    pub(crate) session: Arc<str>,
 }
 
 /// One client with its connection and the quotes it was given. It stands for many renters: each has a few

@@ -31,7 +31,7 @@ use super::client::Ready;
 use crate::{BenchError, rng::SplitMix64};
 
 /// EIP-155 id of the chain that the service believes in.
-pub(super) const CHAIN_ID: u64 = 31_337;
+pub(crate) const CHAIN_ID: u64 = 31_337;
 const ESCROW: Address = Address::repeat_byte(0xe5);
 /// A token without a permit.
 const TOKEN: Address = Address::repeat_byte(0x7c);
@@ -48,7 +48,7 @@ const GOOD_FOR: Seconds = Seconds(24 * 3_600);
 
 /// Who books on which machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Spread {
+pub(crate) enum Spread {
     /// All quotes of a machine are one renter's.
     Own,
     /// They are different renters'.
@@ -56,7 +56,7 @@ pub(super) enum Spread {
 }
 
 /// Makes machines and quotes.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     spread: Spread,
     store: Store,
     provider: Account,
@@ -66,7 +66,7 @@ pub(super) struct Pool {
 
 impl Pool {
     /// One provider; quotes will be made for so many clients.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         store: Store,
         spread: Spread,
         clients: u16,
@@ -85,7 +85,7 @@ impl Pool {
 
     /// At least `each` new quotes for each client, in an order in which no two of them go through
     /// the machines alike.
-    pub(super) async fn make_quotes(&mut self, each: usize) -> Result<Vec<Vec<Ready>>, BenchError> {
+    pub(crate) async fn make_quotes(&mut self, each: usize) -> Result<Vec<Vec<Ready>>, BenchError> {
         let machines = each.div_ceil(GPUS).saturating_mul(self.clients);
         let chunks = machines.div_ceil(CHUNK);
         let made: Vec<Vec<(usize, Ready)>> = stream::iter(0..chunks)

@@ -60,7 +60,7 @@ impl Cost {
 }
 
 /// How long threads of this name were on a processor.
-fn on_cpu(name: &str) -> Result<Duration, BenchError> {
+pub(crate) fn on_cpu(name: &str) -> Result<Duration, BenchError> {
     let mut nanos = 0_u64;
     let tasks = fs::read_dir("/proc/self/task").map_err(BenchError::io("list threads"))?;
     for task in tasks.filter_map(Result::ok) {

@@ -10,7 +10,10 @@ use market::{Listing, generate::Generator};
 use store::listings;
 use tokio::{net::TcpListener, time::Instant};
 
-use crate::{BenchError, Server, server::WEIR};
+use crate::{
+    BenchError, Server,
+    server::{WEIR, generous},
+};
 
 /// Offers that are stored in one transaction.
 const AT_ONCE: usize = 10_000;
@@ -107,7 +110,8 @@ impl Filled {
         let chain =
             ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(doing))?;
         let began = Instant::now();
-        let app = AppState::new(store, chain, ApiConfig::new(&url, 31_337), None);
+        let config = ApiConfig { limits: generous(), ..ApiConfig::new(&url, 31_337) };
+        let app = AppState::new(store, chain, config, None);
         tokio::time::timeout(READ_WITHIN, app.catch_up_with_market())
             .await
             .map_err(BenchError::subject(doing))?

@@ -9,15 +9,18 @@ use alloy::providers::DynProvider;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Endpoint, Fleet};
+use super::{Effort, Endpoint, Fleet};
 use crate::ChainError;
 
 /// The pause before an endpoint is asked again that just failed, twice as long after each round: 20, 40, 80, 160,
 /// 320 ms.
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
-/// Most tries that are under way at one endpoint at a time: one, and one beside it that is late.
-const AT_ONE: usize = 2;
+/// Most tries that are under way at one endpoint at a time: one, and two beside it that are late. Where one in ten hangs,
+/// one question in a thousand waits for the end of a try.
+const AT_ONE: usize = 3;
+/// Most tries of one question that are under way at all, where it is work.
+const OF_WORK: usize = 2;
 
 /// Bounds on the tries of one question.
 #[derive(Clone, Copy, Debug)]
@@ -26,20 +29,22 @@ pub(crate) struct Patience {
     tries: usize,
     /// The question is given up after this, whatever is still under way.
     total: Duration,
-    /// Whether there may be a try beside one that is late.
-    beside: bool,
+    /// What it asks of a node: how long an answer may take until it is late, and how many tries there may be beside it.
+    effort: Effort,
 }
 
 impl Patience {
     /// A question. Where 43 of 100 tries fail, six leave one question in 160 without an answer.
     pub(crate) const QUESTION: Self =
-        Self { tries: 6, total: Duration::from_secs(8), beside: true };
-    /// A question that is much work for a node, which a second one beside it would double.
-    pub(crate) const WORK: Self = Self { beside: false, ..Self::QUESTION };
+        Self { tries: 6, total: Duration::from_secs(8), effort: Effort::Light };
+    /// A question that is much work for a node: one that is late has one other beside it at most.
+    pub(crate) const WORK: Self = Self { effort: Effort::Heavy, ..Self::QUESTION };
     /// Bytes to send: the lane sends them again soon anyway, and others wait behind them.
-    pub(crate) const SEND: Self = Self { tries: 3, total: Duration::from_secs(5), beside: true };
+    pub(crate) const SEND: Self =
+        Self { tries: 3, total: Duration::from_secs(5), effort: Effort::Light };
     /// A second opinion, for which all wait.
-    pub(crate) const WITNESS: Self = Self { tries: 4, total: Duration::from_secs(2), beside: true };
+    pub(crate) const WITNESS: Self =
+        Self { tries: 4, total: Duration::from_secs(2), effort: Effort::Light };
 
     fn tries(self, endpoints: usize) -> usize {
         if endpoints == 0 { 0 } else { self.tries.max(endpoints) }
@@ -48,8 +53,12 @@ impl Patience {
     /// Who is asked next after these tries, by its place: in turn, but for those that have enough under way.
     fn turn(self, endpoints: usize, tries: &[Try]) -> Option<usize> {
         let running = |at| tries.iter().filter(|one| one.runs && at == one.at).count();
+        let most = match self.effort {
+            Effort::Light => usize::MAX,
+            Effort::Heavy => OF_WORK,
+        };
         if tries.len() >= self.tries(endpoints)
-            || (!self.beside && tries.iter().any(|one| one.runs))
+            || tries.iter().filter(|one| one.runs).count() >= most
         {
             return None;
         }
@@ -93,7 +102,8 @@ impl Fleet {
         Fut: Future<Output = Result<T, ChainError>>,
     {
         if let (true, [only]) = (self.once, order) {
-            let value = self.ask_one(only, question(only.provider.clone())).await?;
+            let asked = question(only.provider.clone());
+            let value = self.ask_one(only, patience.effort, asked).await?;
             return Ok(Answer { at: 0, value, after_trouble: false });
         }
         let begun = Instant::now();
@@ -135,10 +145,12 @@ impl Fleet {
                     let Some((at, endpoint)) = turn else { break };
                     let number = tries.len();
                     // each further one beside those that are late has twice the time
-                    let late = endpoint.late_after().saturating_mul(1 << number.min(4));
+                    let late = endpoint.latency(patience.effort).late_after();
+                    let late = late.saturating_mul(1 << number.min(4));
                     next = after(Instant::now(), late);
                     tries.push(Try { at, late: next, runs: true });
-                    let asked = self.ask_one(endpoint, question(endpoint.provider.clone()));
+                    let asked = question(endpoint.provider.clone());
+                    let asked = self.ask_one(endpoint, patience.effort, asked);
                     running.push(async move { (number, asked.await) });
                 }
                 () = sleep_until(end) => {
@@ -222,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tries_at_most_are_under_way_at_one_endpoint_and_one_where_it_is_work() {
+    fn three_tries_at_most_are_under_way_at_one_endpoint_and_two_of_work_at_all() {
         let now = Instant::now();
         let tries = |ran: &[(usize, bool)]| -> Vec<Try> {
             ran.iter().map(|(at, runs)| Try { at: *at, late: now, runs: *runs }).collect()
@@ -233,11 +245,13 @@ mod tests {
         };
         assert_eq!(turn(0, &[]), (None, None));
         assert_eq!(turn(1, &[]), (Some(0), Some(0)));
-        assert_eq!(turn(1, &[(0, true)]), (Some(0), None));
-        assert_eq!(turn(1, &[(0, true), (0, true)]), (None, None));
-        assert_eq!(turn(1, &[(0, true), (0, false)]), (Some(0), None));
+        assert_eq!(turn(1, &[(0, true)]), (Some(0), Some(0)));
+        assert_eq!(turn(1, &[(0, true), (0, true)]), (Some(0), None));
+        assert_eq!(turn(1, &[(0, true); 3]), (None, None));
+        assert_eq!(turn(1, &[(0, true), (0, false)]), (Some(0), Some(0)));
         assert_eq!(turn(2, &[(0, false)]), (Some(1), Some(1)));
-        assert_eq!(turn(2, &[(0, true), (1, false), (0, true), (1, false)]), (Some(1), None));
+        let both = [(0, true), (1, false), (0, true), (1, false), (0, true)];
+        assert_eq!(turn(2, &both), (Some(1), None));
         assert_eq!(turn(1, &[(0, false); 6]), (None, None), "all tries are used up");
     }
 

@@ -68,6 +68,21 @@ impl Api {
         }
     }
 
+    /// GET of a document whose every byte counts.
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub(crate) async fn document(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let answer = self.request(Method::GET, path).send().await;
+        let answer = answer.map_err(Failure::during("the API"))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(Failure::during("the API"))?;
+        if status.is_success() {
+            return Ok(body.to_vec());
+        }
+        Err(refusal(status, &serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
     /// POST, with an Idempotency-Key where the request moves money. A request that got no answer is
     /// repeated; the key makes that safe.
     ///

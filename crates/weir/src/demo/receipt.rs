@@ -12,7 +12,7 @@ use super::{
     memory::Balances,
     renter::{balances, token_address},
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, verify};
 
 /// Finality and the ledger are a few blocks behind the close.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -46,6 +46,7 @@ pub(super) async fn show(stage: &mut Stage<'_>, rental: &str) -> Result<(), Fail
     withdraw(stage).await?;
     let after = balances(stage).await?;
     let verdict = compare(&figures, &playing.before, &after, &receipt)?;
+    verified(stage, rental, &figures).await?;
     reconciled(stage).await?;
     stage.memory.notes.rental = None;
     stage.memory.save()?;
@@ -175,6 +176,27 @@ fn compare(
         figures.deposit
     );
     Ok(agrees && whole)
+}
+
+/// Keeps the document that a stranger would be shown, and checks it as `weir verify --rpc` does.
+async fn verified(stage: &Stage<'_>, rental: &str, figures: &Figures) -> Result<(), Failure> {
+    let document =
+        stage.renter_api.document(&format!("/v1/rentals/{rental}/sealed-receipt")).await?;
+    let file = stage.place.folder.join(format!("{rental}.json"));
+    std::fs::write(&file, &document).map_err(Failure::during("keeping the receipt"))?;
+    let found = verify::check(&document, None, &[], Some(&stage.place.rpc)).await?;
+    let (_, proven) = found.map_err(|faults| verify::untrue(&faults))?;
+    let totals = proven.totals;
+    let told = (totals.deposit, totals.provider, totals.fee, totals.refund);
+    if told != (figures.deposit, figures.provider, figures.fee, figures.refund) {
+        return Err(Failure::new("the receipt for strangers says something else"));
+    }
+    println!(
+        "  verified: quote, {} readings, bill and chain agree; try `weir verify {}`",
+        proven.readings,
+        file.display()
+    );
+    Ok(())
 }
 
 /// Waits until the worker's own reconciler has seen all of it.

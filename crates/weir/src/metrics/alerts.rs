@@ -52,6 +52,7 @@ pub(crate) const ALERTS: &[Alert] = &[
     ticket("WeirAssessmentsFail", "30m", "increase(weir_assessments_failed_total[30m]) > 0", "machines' reliability cannot be computed; what is shown of them grows old"),
     page("WeirApiErrors", "5m", "sum(rate(weir_http_requests_total{status=~\"5..\"}[5m])) > 0.01 * sum(rate(weir_http_requests_total[5m]))", "more than one request in a hundred is answered with 5xx"),
     ticket("WeirApiSlow", "10m", "histogram_quantile(0.99, sum by (le) (rate(weir_http_request_seconds_bucket[5m]))) > 1", "one request in a hundred takes more than a second"),
+    ticket("WeirWebhooksLate", "5m", "max(weir_webhook_oldest_due_seconds) > 300", "webhooks whose endpoints are well are told five minutes late"),
     page("WeirOracleStale", "1m", "max by (token) (weir_oracle_age_seconds) > on (token) max by (token) (weir_oracle_max_age_seconds)", "a token's price is too old; nothing is quoted in it"),
     ticket("WeirOracleRefused", "5m", "sum by (token, reason) (increase(weir_oracle_refused_total[15m])) > 3", "an oracle's answers are not believed again and again"),
     page("WeirDatabasePoolExhausted", "1m", "weir_db_connections{state=\"used\"} >= ignoring(state) weir_db_connections{state=\"limit\"}", "every database connection of a process is in use; requests wait for one"),

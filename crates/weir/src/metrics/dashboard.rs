@@ -31,13 +31,14 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Failed rounds and tries", unit: "short", lines: &[("sum by (loop) (increase(weir_tick_failures_total[5m]))", "{{loop}}"), ("sum(increase(weir_final_events_failed_total[5m]))", "events")] },
     Panel { title: "Age of tokens' prices", unit: "s", lines: &[("max by (token) (weir_oracle_age_seconds)", "{{token}}"), ("max by (token) (weir_oracle_max_age_seconds)", "{{token}}: the most")] },
     Panel { title: "Oracles' answers not believed", unit: "short", lines: &[("sum by (token, reason) (increase(weir_oracle_refused_total[5m]))", "{{token}}: {{reason}}")] },
-    Panel { title: "Requests", unit: "reqps", lines: &[("sum by (status) (rate(weir_http_requests_total[1m]))", "{{status}}")] },
+    Panel { title: "Requests", unit: "reqps", lines: &[("sum by (status) (rate(weir_http_requests_total[1m]))", "{{status}}"), ("sum by (policy) (rate(weir_http_limited_total[1m]))", "over the limit {{policy}}")] },
     Panel { title: "Requests refused for who asked", unit: "reqps", lines: &[("sum by (reason) (rate(weir_access_refusals_total[1m]))", "{{reason}}")] },
     Panel { title: "Latency by route, p99", unit: "s", lines: &[("histogram_quantile(0.99, sum by (le, route) (rate(weir_http_request_seconds_bucket[5m])))", "{{route}}")] },
     Panel { title: "Offers in the index", unit: "short", lines: &[("weir_market_offers", "{{instance}}"), ("sum(increase(weir_market_changes_total[5m]))", "changes"), ("sum(increase(weir_market_rebuilds_total[5m]))", "read anew")] },
     Panel { title: "Database connections", unit: "short", lines: &[("weir_db_connections", "{{instance}} {{state}}")] },
     Panel { title: "Database transactions tried again", unit: "short", lines: &[("sum by (unit) (increase(weir_store_retries_total[5m]))", "{{unit}}")] },
     Panel { title: "Market figures", unit: "short", lines: &[("sum(increase(weir_price_surveys_total[15m]))", "price surveys"), ("sum(increase(weir_assessments_total[15m]))", "machines assessed"), ("sum(increase(weir_assessments_failed_total[15m]))", "machines not assessed")] },
+    Panel { title: "Webhooks", unit: "short", lines: &[("sum by (outcome) (increase(weir_webhook_tries_total[5m]))", "{{outcome}}"), ("max(weir_webhook_due)", "due"), ("max(weir_webhook_oldest_due_seconds)", "oldest, s"), ("histogram_quantile(0.99, sum by (le) (rate(weir_webhook_seconds_bucket[15m])))", "call p99, s")] },
     Panel { title: "Versions and who serves", unit: "short", lines: &[("count by (version) (weir_build_info)", "{{version}}"), ("sum(weir_serving)", "serving")] },
 ];
 

@@ -76,6 +76,8 @@ const fn metric(
 /// Milliseconds to the time limit of a request.
 const REQUEST: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// A hundredth of a second to the patience that an endpoint has.
+const CALL: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 /// A block or two to a day, for what waits for a time on purpose.
 const FINAL: &[f64] =
     &[2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 40.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 86_400.0];
@@ -102,6 +104,7 @@ pub(crate) const METRICS: &[Metric] = &[
     metric("weir_finality_disagreements_total", Counter, Work, &[], "looks", "looks at which RPC endpoints had different blocks at the height that should be final"),
     metric("weir_freezes_open", Gauge, Work, &[], "freezes", "freezes of money that wait for a person"),
     metric("weir_freezes_total", Counter, Work, &["reason"], "freezes", "freezes of money so far"),
+    metric("weir_http_limited_total", Counter, Serve, &["policy"], "requests", "requests that were refused because of a limit, by the limit's name"),
     Metric { buckets: REQUEST, ..metric("weir_http_request_seconds", Histogram, Serve, &["route"], "seconds", "from a request's head to its answer's head, by route pattern") },
     metric("weir_http_requests_total", Counter, Serve, &["method", "route", "status"], "requests", "answered requests"),
     Metric { buckets: FINAL, ..metric("weir_intent_final_seconds", Histogram, Work, &["purpose"], "seconds", "from the moment a call to the contract was wanted to the final block with its transaction") },
@@ -135,6 +138,10 @@ pub(crate) const METRICS: &[Metric] = &[
     metric("weir_transactions_open", Gauge, Work, &[], "transactions", "transactions that are not final"),
     metric("weir_watcher_block", Gauge, Work, &[], "block number", "the newest block that the watcher has read"),
     metric("weir_watcher_reorgs_total", Counter, Work, &[], "reorganisations", "times that blocks we had read left the chain"),
+    metric("weir_webhook_due", Gauge, Work, &[], "deliveries", "webhooks' deliveries that are due or being tried"),
+    metric("weir_webhook_oldest_due_seconds", Gauge, Work, &[], "seconds", "since the oldest delivery was due whose endpoint has not failed lately, or an event was made that is no delivery yet"),
+    Metric { buckets: CALL, ..metric("weir_webhook_seconds", Histogram, Work, &[], "seconds", "a call of a webhook, from its name to its answer") },
+    metric("weir_webhook_tries_total", Counter, Work, &["outcome"], "calls", "calls of webhooks: `delivered`, `put_off` to be tried again, `given_up`, `disabled` with everything else for that endpoint, `lost` to another worker, `unrecorded`"),
 ];
 
 /// The table, as docs/METRICS.md shows it.

@@ -1,11 +1,11 @@
-//! PostgreSQL killed and started again, and without a connection to spare.
+//! PostgreSQL killed and started again, without a connection to spare, and without room on its disk.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{Connection as _, PgConnection};
 
 use super::{Outcome, Size, Stage};
-use crate::chaos::world::Plan;
+use crate::chaos::{disk::Disk, world::Plan};
 
 /// `kill -9` of the postmaster under load; then all of its connections taken for a while.
 pub async fn database(weir: &Path, size: &Size, kills: usize) -> Outcome {
@@ -80,4 +80,40 @@ pub async fn standby(weir: &Path, size: &Size, times: usize) -> Outcome {
         "{times} x kill -9 of PostgreSQL under load, its synchronous standby promoted, and everybody led to that"
     );
     stage.close(&what).await
+}
+
+/// MiB of the disk that is filled: a new cluster takes some 60, and the ledger of a campaign a few.
+const DISK: u64 = 320;
+
+/// The database's disk full to the last byte, again and again, for 4 to 16 s. `None` where this process may not mount a
+/// disk for it.
+pub async fn full_disk(weir: &Path, size: &Size, times: usize) -> Option<Outcome> {
+    let trial = tempfile::tempdir().unwrap();
+    if let Err(error) = Disk::mount(trial.path().join("disk"), 1) {
+        eprintln!("chaos: full: left out, for no disk can be mounted here: {error}");
+        return None;
+    }
+    let plan = Plan { connections: 60, disk: Some(DISK), ..Plan::default() };
+    let mut stage = Stage::open(weir, "full", size, plan).await;
+    let world = Arc::clone(&stage.world);
+    let disk = world.disk.as_ref().unwrap();
+    stage.warm(2).await;
+    let mut died = 0_usize;
+    for _ in 0..times {
+        stage.pause(Duration::from_millis(2_500)).await;
+        stage.faults += 1;
+        world.begin_fault();
+        disk.fill();
+        let seconds = 4 + stage.random.below(13);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        disk.free();
+        // one that found no room for its log has ended, and is started by whoever freed the disk
+        died += usize::from(world.revive_database().await);
+        world.end_fault();
+        stage.steady().await;
+    }
+    let what = format!(
+        "the database's disk full {times} x for 4 to 16 s; PostgreSQL ended by that {died} x"
+    );
+    Some(stage.close(&what).await)
 }

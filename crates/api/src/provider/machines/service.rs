@@ -186,7 +186,7 @@ pub(crate) struct WindowRequest {
 
 /// An announced time without service.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct WindowView {
+pub(crate) struct MaintenanceView {
     #[schema(value_type = String, example = "mnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
     id: WindowId,
     from: Time,
@@ -200,14 +200,14 @@ pub(crate) struct WindowView {
 /// A window just announced.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WindowAnnounced {
-    window: WindowView,
+    window: MaintenanceView,
     /// Rentals that may run into it: their renters are told by a `notice` on the timeline.
     #[schema(example = 1)]
     rentals_told: usize,
 }
 
-fn window_view(window: MaintenanceWindow) -> WindowView {
-    WindowView {
+fn window_view(window: MaintenanceWindow) -> MaintenanceView {
+    MaintenanceView {
         id: window.id,
         from: Time(window.during.from),
         to: Time(window.during.to),
@@ -297,7 +297,7 @@ async fn announce(
         })
         .await
         .map_err(Problem::from)?;
-    let window = WindowView {
+    let window = MaintenanceView {
         id: new.id,
         from: Time(during.from),
         to: Time(during.to),
@@ -329,7 +329,7 @@ async fn notice(
 /// A page of windows.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WindowPage {
-    data: Vec<WindowView>,
+    data: Vec<MaintenanceView>,
     next_cursor: Option<String>,
 }
 

@@ -17,7 +17,6 @@ use store::{
 use super::changed;
 use crate::{
     AppState, Code, Problem,
-    identity::Wallet,
     problem::internal,
     views::{Time, Usd},
 };
@@ -63,19 +62,11 @@ pub(super) async fn priced_token(
     Ok(token)
 }
 
-/// Whether the offer can be had by this renter now.
+/// Whether the offer can be had now.
 ///
 /// # Errors
 /// [`Code::ValidationFailed`], [`Code::OfferChanged`], [`Code::MachineOffline`], [`Code::OfferTaken`].
-pub(super) fn check_offer(
-    app: &AppState,
-    wallet: &Wallet,
-    offer: &Offer,
-    order: &Ordered,
-) -> Result<(), Problem> {
-    if offer.account == wallet.account.id {
-        return Err(Problem::invalid("/offer_id", "this is your own offer"));
-    }
+pub(super) fn check_offer(app: &AppState, offer: &Offer, order: &Ordered) -> Result<(), Problem> {
     if offer.state != OfferState::Listed {
         return Err(changed(app, offer, None)?);
     }

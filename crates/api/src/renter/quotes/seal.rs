@@ -15,7 +15,10 @@ use super::terms_of;
 use crate::{AppState, Problem, problem::internal};
 
 /// Everything that a quote promises, as it is signed.
-pub(super) fn promised(quote: &Quote, lines: &[QuoteLine]) -> Result<sealed::Quote, Problem> {
+pub(in crate::renter) fn promised(
+    quote: &Quote,
+    lines: &[QuoteLine],
+) -> Result<sealed::Quote, Problem> {
     let max = lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(line.max_usd.get()));
     let max = max.and_then(|sum| u64::try_from(sum).ok());
     let (extras, fx, sla) = (&quote.extras, quote.fx.as_ref(), quote.sla.as_ref());

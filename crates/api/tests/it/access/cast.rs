@@ -2,11 +2,14 @@
 
 use alloy::primitives::hex;
 use domain::{
+    dispute::{Dispute, DisputeCode, Side},
+    id::DisputeId,
     machine::{Measured, Requirement, answer},
     scope::Scope,
 };
 use escrow::reading::{self, Reading};
 use serde_json::{Value, json};
+use store::disputes::{self, Case};
 
 use super::table::{Row, Whose};
 use crate::{
@@ -14,6 +17,32 @@ use crate::{
     fixture::{CHAIN_ID, ESCROW, Person, Reply, Rig, World, sign},
     running::{Running, START},
 };
+
+/// A case about a rental, opened by its renter.
+async fn dispute_about(world: &World, rental: &str) -> String {
+    let case = Case {
+        id: DisputeId::from_uuid(uuid::Uuid::now_v7()),
+        rental: rental.parse().unwrap(),
+        opened_by: Side::Renter,
+        code: DisputeCode::Abuse,
+        statement: String::new(),
+        span: None,
+        progress: Dispute::OPENED,
+        version: 1,
+        created_at: world.now(),
+        updated_at: world.now(),
+    };
+    let id = case.id.to_string();
+    world
+        .store
+        .write::<(), (), _>("test.dispute", move |tx| {
+            let case = case.clone();
+            Box::pin(async move { Ok(disputes::insert(tx, &case).await?) })
+        })
+        .await
+        .unwrap();
+    id
+}
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +93,10 @@ pub struct Cast {
     test: String,
     session: String,
     api_key: String,
+    dispute: String,
+    webhook: String,
+    webhook_etag: String,
+    delivery: String,
     machine_etag: String,
     requirements: Vec<Requirement>,
 }
@@ -98,6 +131,13 @@ impl Cast {
         let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
         let others_key = make(world, &other, &all, json!({})).await.person.token;
         let api_key = make(world, &renter, &["rentals:read"], json!({})).await.id;
+        let dispute = dispute_about(world, &running.id).await;
+        let body = json!({"url": "https://hooks.example.com/weir", "events": ["rental.ready"]});
+        let made = world.post("/v1/webhooks").auth(&renter.token).json(&body).send().await;
+        let webhook_etag = made.header("etag").to_owned();
+        let webhook = id(&made.ok(201)["webhook"]);
+        let sent = world.post(&format!("/v1/webhooks/{webhook}/test")).auth(&renter.token);
+        let delivery = id(&sent.send().await.ok(202));
         let mut without = Vec::new();
         for lacking in all.iter().map(|scope| Some(*scope)).chain([None]) {
             let rest: Vec<&str> =
@@ -120,6 +160,10 @@ impl Cast {
             test,
             session,
             api_key,
+            dispute,
+            webhook,
+            webhook_etag,
+            delivery,
             machine_etag,
             requirements: requirements.unwrap(),
             running,
@@ -135,6 +179,7 @@ impl Cast {
         match (row.method, row.path) {
             ("PATCH", "/v1/offers/{id}") => call = call.header("if-match", "\"1-listed\""),
             ("PATCH", "/v1/machines/{id}") => call = call.header("if-match", &self.machine_etag),
+            ("PATCH", "/v1/webhooks/{id}") => call = call.header("if-match", &self.webhook_etag),
             _ => {}
         }
         match self.body(row, role) {
@@ -173,6 +218,9 @@ impl Cast {
             "sessions" => &self.session,
             "api-keys" => &self.api_key,
             "ssh-keys" => &self.ssh_key,
+            "disputes" => &self.dispute,
+            "webhooks" => &self.webhook,
+            "deliveries" => &self.delivery,
             kind => {
                 assert!(!row.path.contains("{id}"), "which {kind}? say in access/cast.rs");
                 kind
@@ -187,6 +235,7 @@ impl Cast {
         Some(match (row.method, row.path) {
             ("PATCH", "/v1/machines/{id}") => json!({"name": "taken over"}),
             ("PATCH", "/v1/offers/{id}") => json!({"state": "paused"}),
+            ("PATCH", "/v1/webhooks/{id}") => json!({"url": "https://other.example.com/"}),
             ("POST", "/v1/machines/{id}/maintenance") => {
                 json!({"from": "2027-03-01T00:00:00Z", "to": "2027-03-01T01:00:00Z", "reason": "x"})
             }
@@ -195,6 +244,15 @@ impl Cast {
             }
             ("POST", "/v1/rentals/{id}/end") => {
                 json!({"signature": format!("0x{}", "11".repeat(65))})
+            }
+            ("POST", "/v1/disputes") => json!({"rental_id": self.running.id, "code": "billing"}),
+            ("POST", "/v1/disputes/{id}/accept") => json!({"seq": 1}),
+            ("POST", "/v1/disputes/{id}/evidence") => {
+                let sha256 = format!("0x{}", "11".repeat(32));
+                json!({"evidence": [{"sha256": sha256, "uri": "https://example.com/log"}]})
+            }
+            ("POST", "/v1/disputes/{id}/propose") => {
+                json!({"billed_s": 1, "valid_until": "2027-01-15T09:00:00Z"})
             }
             ("POST", "/v1/rentals/{id}/review") => json!({"stars": 1}),
             ("PUT", "/v1/rentals/{id}/ssh-keys") => json!({"ssh_key_ids": []}),
@@ -256,6 +314,9 @@ impl Cast {
             self.ssh_key.clone(),
             self.session.clone(),
             self.api_key.clone(),
+            self.dispute.clone(),
+            self.webhook.clone(),
+            self.delivery.clone(),
             self.order.clone(),
             self.test.clone(),
             renter.token.to_lowercase(),
@@ -275,6 +336,10 @@ impl Cast {
             ("api_key_spends", "t.*"),
             ("api_keys", "t.id, t.label, t.scopes, t.revoked_at"),
             ("chain_intents", "t.*"),
+            ("deliveries", "t.*"),
+            ("dispute_evidence", "t.*"),
+            ("dispute_proposals", "t.*"),
+            ("disputes", "t.*"),
             ("end_signatures", "t.*"),
             ("jobs", "t.*"),
             (
@@ -288,10 +353,12 @@ impl Cast {
             ("rental_events", "t.*"),
             ("rental_gpus", "t.*"),
             ("rental_ssh_keys", "t.*"),
+            ("rental_tokens", "t.*"),
             ("rentals", "t.*"),
             ("reviews", "t.*"),
             ("sessions", "t.id, t.account_id, t.revoked_at"),
             ("ssh_keys", "t.*"),
+            ("webhooks", "t.*"),
         ] {
             let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
                 .bind(table)

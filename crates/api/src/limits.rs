@@ -1,0 +1,270 @@
+//! How many requests somebody may make. Each limit is a token bucket: so many requests at once, and as many again,
+//! evenly, in its window. Who is known by a session is counted as that; everybody else by address, so that neither
+//! invented tokens nor a borrowed address get around it. A crate would do for the buckets, but none of them forgets:
+//! what is kept here is bounded ([`bucket`]).
+
+mod bucket;
+mod caller;
+
+use std::{net::SocketAddr, str::FromStr, time::Duration};
+
+use axum::{
+    extract::{ConnectInfo, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+};
+use tokio::time::Instant;
+
+use self::bucket::{Buckets, Key, Standing, Vouched};
+pub use self::caller::Net;
+use crate::{Code, Problem, identity};
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// So many requests in so much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// How many at once, and again in each window.
+    pub requests: u32,
+    /// In how many seconds as many come back.
+    pub window_s: u32,
+}
+
+/// The longest window: a day.
+const MAX_WINDOW_S: u32 = 86_400;
+
+impl Quota {
+    /// A quota; `None` unless both are above zero and the window is at most a day.
+    #[must_use]
+    pub const fn new(requests: u32, window_s: u32) -> Option<Self> {
+        if requests == 0 || window_s == 0 || window_s > MAX_WINDOW_S {
+            return None;
+        }
+        Some(Self { requests, window_s })
+    }
+}
+
+/// A text that is no quota.
+#[derive(Debug, thiserror::Error)]
+#[error("expected REQUESTS/SECONDS, such as 600/60, both above zero and at most a day, or off")]
+pub struct QuotaError;
+
+/// A limit that can be turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting(pub Option<Quota>);
+
+impl FromStr for Setting {
+    type Err = QuotaError;
+
+    fn from_str(text: &str) -> Result<Self, QuotaError> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let (requests, window) = text.split_once('/').ok_or(QuotaError)?;
+        let number = |text: &str| text.trim().parse::<u32>().map_err(|_| QuotaError);
+        Quota::new(number(requests)?, number(window)?)
+            .map(|quota| Self(Some(quota)))
+            .ok_or(QuotaError)
+    }
+}
+
+/// The limits of a service.
+#[derive(Clone, Debug)]
+pub struct LimitConfig {
+    /// Of an address without a session: an IPv4 address, or an IPv6 network of 64 bits.
+    pub address: Setting,
+    /// Of an address, for signing in.
+    pub sign_in: Setting,
+    /// Of a session.
+    pub identity: Setting,
+    /// Of a session, or of an address without one, for everything but reading.
+    pub writes: Setting,
+    /// Whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<Net>,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        let of = |requests| Setting(Quota::new(requests, 60));
+        Self {
+            address: of(1_200),
+            sign_in: of(120),
+            identity: of(3_000),
+            writes: of(600),
+            proxies: Vec::new(),
+        }
+    }
+}
+
+impl LimitConfig {
+    /// No limits at all.
+    #[must_use]
+    pub const fn off() -> Self {
+        let off = Setting(None);
+        Self { address: off, sign_in: off, identity: off, writes: off, proxies: Vec::new() }
+    }
+}
+
+/// One limit with its name.
+struct Policy {
+    name: &'static str,
+    buckets: Buckets,
+}
+
+/// Counts requests.
+pub(crate) struct Limits {
+    address: Option<Policy>,
+    sign_in: Option<Policy>,
+    identity: Option<Policy>,
+    writes: Option<Policy>,
+    proxies: Vec<Net>,
+    vouched: Vouched,
+    since: Instant,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &LimitConfig) -> Self {
+        let policy = |name, setting: Setting| {
+            setting.0.map(|quota| Policy { name, buckets: Buckets::new(quota) })
+        };
+        Self {
+            address: policy("address", config.address),
+            sign_in: policy("sign-in", config.sign_in),
+            identity: policy("identity", config.identity),
+            writes: policy("writes", config.writes),
+            proxies: config.proxies.clone(),
+            vouched: Vouched::default(),
+            since: Instant::now(),
+        }
+    }
+
+    /// A credential with this hash is somebody's: from now on its requests are counted as theirs.
+    pub(crate) fn vouch(&self, hash: &[u8; 32]) {
+        self.vouched.add(Key::secret(hash));
+    }
+
+    /// It is nobody's any more.
+    pub(crate) fn disown(&self, hash: &[u8; 32]) {
+        self.vouched.remove(Key::secret(hash));
+    }
+
+    /// Counts a request of the API.
+    pub(crate) fn judge(&self, request: &Request) -> Judged {
+        let (method, path) = (request.method(), request.uri().path());
+        if !path.starts_with("/v1/") {
+            return Judged::default();
+        }
+        let address = || {
+            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+            Key::address(caller::address(
+                peer.map(|peer| peer.0.ip()),
+                request.headers(),
+                &self.proxies,
+            ))
+        };
+        let known = bearer(request.headers()).map(|token| Key::secret(&identity::hash_of(token)));
+        let known = known.filter(|key| self.vouched.has(*key));
+        let (who, first) = if signs_in(method, path) {
+            (address(), &self.sign_in)
+        } else if let Some(token) = known {
+            (token, &self.identity)
+        } else {
+            (address(), &self.address)
+        };
+        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let second = if reads || signs_in(method, path) { &None } else { &self.writes };
+        let mut judged = Judged::default();
+        for policy in [first, second].into_iter().flatten() {
+            if judged.refused.is_none() {
+                judged.take(policy, who, self.since.elapsed());
+            }
+        }
+        judged
+    }
+}
+
+/// Signing in is counted by address: whoever tries has no session yet, and one that they have must not help.
+fn signs_in(method: &Method, path: &str) -> bool {
+    let agent = ["/v1/agent/challenge", "/v1/agent/session", "/v1/agent/enroll"];
+    let wallet = path.starts_with("/v1/auth/") && !path.ends_with("/logout");
+    *method == Method::POST && (wallet || agent.contains(&path))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// What the limits say of a request.
+#[derive(Default)]
+pub(crate) struct Judged {
+    told: Vec<(&'static str, Quota, Standing)>,
+    refused: Option<Problem>,
+}
+
+impl Judged {
+    fn take(&mut self, policy: &Policy, who: Key, elapsed: Duration) {
+        let (quota, standing) = (policy.buckets.quota(), policy.buckets.take(who, elapsed));
+        self.told.push((policy.name, quota, standing));
+        if standing.allowed {
+            return;
+        }
+        metrics::counter!("weir_http_limited_total", "policy" => policy.name).increment(1);
+        let Quota { requests, window_s } = quota;
+        let wait = standing.more_in_s;
+        let detail = format!(
+            "the limit {:?} is {requests} requests in {window_s} s; wait {wait} s for the next",
+            policy.name
+        );
+        let problem = Problem::new(Code::RateLimited, detail);
+        self.refused = Some(problem.with("violated-policies", vec![policy.name]));
+    }
+
+    /// The refusal, if it was one too many.
+    pub(crate) fn refusal(&mut self) -> Option<Problem> {
+        self.refused.take()
+    }
+
+    /// Tells of it in the answer's head (draft-ietf-httpapi-ratelimit-headers-10).
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        if self.told.is_empty() {
+            return;
+        }
+        let (mut policy, mut limit) = (Vec::new(), Vec::new());
+        for (name, quota, standing) in &self.told {
+            policy.push(format!("{name:?};q={};w={}", quota.requests, quota.window_s));
+            limit.push(format!("{name:?};r={};t={}", standing.remaining, standing.more_in_s));
+            if !standing.allowed {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(standing.more_in_s));
+            }
+        }
+        for (name, items) in [(POLICY, policy), (LIMIT, limit)] {
+            if let Ok(value) = HeaderValue::from_str(&items.join(", ")) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_have_one_form() {
+        let quota: Setting = "600/60".parse().unwrap();
+        assert_eq!(quota.0, Quota::new(600, 60));
+        assert_eq!("off".parse::<Setting>().unwrap().0, None);
+        for bad in ["", "600", "0/60", "600/0", "600/86401", "-1/60", "a/b", "1/2/3", "OFF"] {
+            assert!(bad.parse::<Setting>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_asking_for_a_session_is_signing_in() {
+        let post = Method::POST;
+        assert!(signs_in(&post, "/v1/auth/siwe/nonce") && signs_in(&post, "/v1/agent/session"));
+        assert!(!signs_in(&post, "/v1/auth/logout") && !signs_in(&post, "/v1/agent/readings"));
+        assert!(!signs_in(&Method::GET, "/v1/auth/sessions"));
+    }
+}

@@ -1,0 +1,42 @@
+//! What a payer holds: a token for one rental.
+
+use axum::http::{header, request::Parts};
+use store::payments;
+
+use crate::{
+    AppState, Code, Problem,
+    identity::{By, Secret, Wallet, hash_of, vouched},
+};
+
+/// What such a token begins with.
+const PREFIX: &str = "weir_rt_";
+
+/// A new one.
+pub(super) fn secret() -> Result<Secret, Problem> {
+    let text = format!("{PREFIX}{}", Secret::new()?.text);
+    Ok(Secret { hash: hash_of(&text), text })
+}
+
+/// The payer of a rental, if the request shows its token: for that rental, and nothing else.
+///
+/// # Errors
+/// [`Code::Unauthenticated`] if the token is over; [`Code::Forbidden`] elsewhere than at its rental.
+pub(crate) async fn holder(parts: &Parts, app: &AppState) -> Result<Option<Wallet>, Problem> {
+    let value = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|text| text.split_once(' ')).filter(|(scheme, token)| {
+        scheme.eq_ignore_ascii_case("bearer") && token.trim().starts_with(PREFIX)
+    });
+    let Some((_, token)) = token else { return Ok(None) };
+    let mut connection = app.store.read().await?;
+    let hash = hash_of(token.trim());
+    let found = payments::find_token(&mut connection, &hash, app.now()).await?;
+    let detail = "the rental's token is over, or was never given";
+    let (rental, account) = vouched(app, &hash, found, detail)?;
+    let place = format!("/v1/rentals/{rental}");
+    let rest = parts.uri.path().strip_prefix(&place);
+    if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        let detail = format!("this token is good for {place} only; sign in for anything else");
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    Ok(Some(Wallet { by: By::Rental, account }))
+}

@@ -1,0 +1,182 @@
+//! Checks a receipt without trusting anybody: offline by its own signatures and arithmetic, and against the chain.
+
+mod against;
+
+use std::{
+    io::{Read as _, stdin},
+    path::{Path, PathBuf},
+};
+
+use alloy::primitives::Address;
+use chain::ReadClient;
+use clap::Args as ClapArgs;
+use escrow::receipt::{self, Fault, Item, Proven, Receipt};
+use serde_json::json;
+
+use crate::failure::Failure;
+
+/// A receipt with 10,000 readings of the longest detail has some 15 MB.
+const MOST_BYTES: u64 = 64 * 1_024 * 1_024;
+/// Readings of a month have some 500 MB, each of them less than this.
+const MOST_READINGS: u64 = 2_048 * 1_024 * 1_024;
+
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    /// The file from /v1/rentals/{id}/sealed-receipt, as it came; - reads standard input
+    receipt: PathBuf,
+    /// Hold it against the chain too, through this JSON-RPC endpoint (or several, separated by commas)
+    #[arg(long, value_name = "URL")]
+    rpc: Option<String>,
+    /// Its readings, one as JSON per line, where the receipt does not hold them
+    #[arg(long, value_name = "FILE")]
+    readings: Option<PathBuf>,
+    /// A key that signs for the platform; without one, any key is believed that signed quote and receipt
+    #[arg(long, value_name = "ADDRESS")]
+    platform: Vec<Address>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks, and prints what was found.
+///
+/// # Errors
+/// Exit code 8 if anything in it is not true; another if it could not be checked.
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    let bytes = bytes_of(&args.receipt)?;
+    let apart = args.readings.as_deref().map(readings_of).transpose()?;
+    let found = check(&bytes, apart.as_deref(), &args.platform, args.rpc.as_deref()).await?;
+    if args.json {
+        println!("{}", as_json(&found, args.rpc.is_some()));
+    }
+    match found {
+        Ok((receipt, proven)) => {
+            if !args.json {
+                print(&receipt, &proven, args.rpc.is_some());
+            }
+            Ok(())
+        }
+        Err(faults) => Err(untrue(&faults)),
+    }
+}
+
+/// What was found in a receipt.
+type Found = Result<(Receipt, Proven), Vec<Fault>>;
+
+/// The one check: the demonstration makes it too.
+///
+/// # Errors
+/// If the chain does not answer. What is not true is in the answer.
+pub(crate) async fn check(
+    bytes: &[u8],
+    apart: Option<&[Item]>,
+    platform: &[Address],
+    rpc: Option<&str>,
+) -> Result<Found, Failure> {
+    let receipt = match receipt::read(bytes) {
+        Ok(receipt) => receipt,
+        Err(fault) => return Ok(Err(vec![fault])),
+    };
+    let mut faults = Vec::new();
+    let proven = match receipt::verify(&receipt, apart, platform) {
+        Ok(proven) => Some(proven),
+        Err(found) => {
+            faults = found;
+            None
+        }
+    };
+    if let Some(url) = rpc {
+        let client = ReadClient::connect(url).map_err(Failure::during("--rpc"))?;
+        faults.extend(against::chain(&receipt, &client).await?);
+    }
+    Ok(match proven {
+        Some(proven) if faults.is_empty() => Ok((receipt, proven)),
+        _ => Err(faults),
+    })
+}
+
+/// The failure of a check.
+pub(crate) fn untrue(faults: &[Fault]) -> Failure {
+    let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    Failure::untrue(format!("the receipt is NOT verified:{}", lines.concat()))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes)
+    } else {
+        let file = std::fs::File::open(path).map_err(Failure::during(&name))?;
+        file.take(MOST_BYTES).read_to_end(&mut bytes)
+    };
+    read.map_err(Failure::during(&name))?;
+    Ok(bytes)
+}
+
+fn readings_of(path: &Path) -> Result<Vec<Item>, Failure> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(Failure::during(&name))?;
+    let mut text = String::new();
+    file.take(MOST_READINGS).read_to_string(&mut text).map_err(Failure::during(&name))?;
+    let parse = |(index, line): (usize, &str)| {
+        let mut value: serde_json::Value = serde_json::from_str(line)?;
+        if let Some(fields) = value.as_object_mut() {
+            // the API shows it, and it is computed here
+            fields.remove("hash");
+        }
+        serde_json::from_value::<Item>(value).map_err(|error| {
+            serde::de::Error::custom(format!("line {}: {error}", index.saturating_add(1)))
+        })
+    };
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(parse)
+        .collect::<Result<_, serde_json::Error>>()
+        .map_err(Failure::during(&name))
+}
+
+fn print(receipt: &Receipt, proven: &Proven, with_chain: bool) {
+    let totals = proven.totals;
+    let signers: Vec<String> = proven.platform.iter().map(ToString::to_string).collect();
+    println!("verified  {}", receipt.rental);
+    println!("  on the chain   {} of {} on chain {}", proven.id, receipt.escrow, receipt.chain_id);
+    println!("  signed by      {} for the platform", signers.join(" and "));
+    println!("  evidence       {} signed readings", proven.readings);
+    println!("  billed         {} s at {} base units/h", totals.billed, proven.terms.pricePerHour);
+    println!(
+        "  split          {} provider + {} fee + {} refund = {} deposit",
+        totals.provider, totals.fee, totals.refund, totals.deposit
+    );
+    if with_chain {
+        println!("  the chain      says the same, in final blocks");
+    } else {
+        println!("  the chain      was not asked (--rpc URL)");
+    }
+}
+
+fn as_json(found: &Found, with_chain: bool) -> String {
+    let answer = match found {
+        Ok((receipt, proven)) => json!({
+            "verified": true,
+            "chain_asked": with_chain,
+            "rental": receipt.rental,
+            "escrow_id": proven.id,
+            "chain_id": receipt.chain_id,
+            "escrow": receipt.escrow,
+            "platform": proven.platform,
+            "readings": proven.readings,
+            "totals": proven.totals,
+            "faults": [],
+        }),
+        Err(faults) => {
+            let faults: Vec<_> = faults
+                .iter()
+                .map(|fault| json!({ "pointer": fault.pointer, "problem": fault.problem }))
+                .collect();
+            json!({ "verified": false, "chain_asked": with_chain, "faults": faults })
+        }
+    };
+    answer.to_string()
+}
