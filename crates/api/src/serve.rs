@@ -134,7 +134,7 @@ pub async fn serve(
     let (unready_for, drain) = (app.config.unready_for, app.config.drain_timeout);
     metrics::gauge!("weir_serving").set(1);
     let closed = closing.clone();
-    // limits are by address
+    // limits are by address; and a router that is served as it is, would be copied whole for each connection
     let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.cancelled().await;

@@ -49,7 +49,7 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let rows = course.rows;
     drop(tpcb);
     server.stop().await?;
-    if rows.is_empty() && facts.is_empty() {
+    if rows.is_empty() && facts.is_empty() && faults.is_empty() {
         let why = format!("no scenario's name contains {:?}", plan.only);
         return Err(BenchError::subject("measure")(why));
     }

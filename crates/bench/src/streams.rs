@@ -2,6 +2,7 @@
 //! a processor. Each follows a rental of its own, the dearest case: no room is shared.
 
 use std::{
+    convert::Infallible,
     fs, io,
     net::{SocketAddr, TcpStream as Socket},
     sync::OnceLock,
@@ -9,6 +10,11 @@ use std::{
 };
 
 use api::{ApiConfig, AppState};
+use axum::{
+    Router,
+    response::sse::{Event, KeepAlive, Sse},
+    routing::get,
+};
 use chain::ReadClient;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::StatusCode;
@@ -31,8 +37,10 @@ const THREAD: &str = "bench-streams";
 const DOING: &str = "follow rentals";
 /// Streams for a market of so many offers: 10,000 beside a million.
 const PER_OFFERS: u32 = 100;
+/// Streams of the plain server.
+const PLAIN: usize = 200;
 /// File handles that a run needs beside those of its streams.
-const OTHER_FILES: u64 = 500;
+const OTHER_FILES: u64 = 1_000;
 /// Opened at the same time.
 const TOGETHER: usize = 64;
 /// Slices that the streams are watched for: a minute of three-second ones.
@@ -65,6 +73,7 @@ pub(crate) async fn idle(server: &Server, plan: &Plan) -> Result<Vec<Fact>, Benc
     let opened_in = began.elapsed();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let count = open.len() as f64;
+    let plain = plain(open.len().min(PLAIN)).await?;
     let weight = resident()?.saturating_sub(before) as f64 / count.max(1.0);
     statements.take();
     let (on_before, watched) = (on_cpu(THREAD)?, plan.span.saturating_mul(WATCHED));
@@ -76,7 +85,8 @@ pub(crate) async fn idle(server: &Server, plan: &Plan) -> Result<Vec<Fact>, Benc
     drop((first, open, serving));
     Ok(vec![
         Fact::new("streams_idle", all, "streams", "10,000"),
-        Fact::new("stream_idle_bytes", weight, "bytes", "at most 65,536"),
+        Fact::new("stream_idle_bytes", weight, "bytes", "at most 32,768"),
+        Fact::new("stream_plain_bytes", plain, "bytes", "axum's own, for comparison"),
         Fact::new("stream_open", opened_in.as_secs_f64() * 1e3 / count.max(1.0), "ms", ""),
         Fact::new(
             "stream_idle_statements",
@@ -92,6 +102,26 @@ pub(crate) async fn idle(server: &Server, plan: &Plan) -> Result<Vec<Fact>, Benc
             "at most 1",
         ),
     ])
+}
+
+/// Bytes of a stream of an axum that says hello once and then nothing, with heartbeats as ours has.
+async fn plain(count: usize) -> Result<f64, BenchError> {
+    let hello = || async {
+        let hello = Event::default().event("state").data("hello");
+        let events = stream::iter([Ok::<_, Infallible>(hello)]).chain(stream::pending());
+        Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+    };
+    let (listener, _) = listen().await?;
+    let address = listener.local_addr().map_err(BenchError::io("listen"))?;
+    let router = Router::new().route("/v1/rentals/{id}/events", get(hello));
+    let serving = Serving::start("bench-plain", listener, router)?;
+    let first = open(address, "", (0..8).map(|_| Uuid::nil())).await?;
+    let before = resident()?;
+    let open = open(address, "", (0..count).map(|_| Uuid::nil())).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let weight = resident()?.saturating_sub(before) as f64 / (count as f64).max(1.0);
+    drop((first, open, serving));
+    Ok(weight)
 }
 
 /// Counts the process's statements from now on.

@@ -147,7 +147,8 @@ impl Follower {
     async fn look(&mut self, shown: &Snapshot) -> Result<Outlook, Problem> {
         if self.position < shown.since {
             // what lies before the room: at the beginning, after a pause, or in a flood
-            return self.catch_up().await;
+            // seldom, and large: it is not to lie in every stream that waits
+            return Box::pin(self.catch_up()).await;
         }
         self.seen = shown.version;
         let position = self.position;

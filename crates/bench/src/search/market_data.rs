@@ -1,7 +1,10 @@
 //! The generated market, in the service's own tables and, for PostgreSQL's sake, in one flat table with an index that
 //! holds everything the query asks for.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use api::{ApiConfig, AppState};
 use chain::ReadClient;
@@ -50,6 +53,8 @@ impl Serving {
             .build()
             .map_err(BenchError::io("start a runtime"))?;
         let std = listener.into_std().map_err(BenchError::io("hand a socket over"))?;
+        // as the service does it: a router that is served as it is, is copied whole for each connection
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         runtime.spawn(async move {
             let served = match TcpListener::from_std(std) {
                 Ok(listener) => axum::serve(listener, router).await,
