@@ -11,7 +11,7 @@ use domain::{
     id::{AccountId, MachineId, OfferId},
     scope::Scope::{
         self, AccountRead, BillingRead, MachinesRead, MachinesWrite, OffersWrite, RentalsRead,
-        RentalsWrite, TemplatesWrite,
+        RentalsWrite, TemplatesWrite, WebhooksWrite,
     },
 };
 use store::{api_keys::ApiKey, offers, quotes, rentals};
@@ -57,6 +57,15 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("POST", "/v1/rentals/{id}/review", RentalsWrite),
     ("POST", "/v1/rentals/{id}/stop", RentalsWrite),
     ("PUT", "/v1/rentals/{id}/ssh-keys", RentalsWrite),
+    ("GET", "/v1/webhooks", WebhooksWrite),
+    ("GET", "/v1/webhooks/{id}", WebhooksWrite),
+    ("GET", "/v1/webhooks/{id}/deliveries", WebhooksWrite),
+    ("POST", "/v1/webhooks", WebhooksWrite),
+    ("PATCH", "/v1/webhooks/{id}", WebhooksWrite),
+    ("DELETE", "/v1/webhooks/{id}", WebhooksWrite),
+    ("POST", "/v1/webhooks/{id}/rotate-secret", WebhooksWrite),
+    ("POST", "/v1/webhooks/{id}/test", WebhooksWrite),
+    ("POST", "/v1/deliveries/{id}/redeliver", WebhooksWrite),
 ];
 
 /// The scope that a key needs for a route; `None` if it takes no keys.
@@ -104,14 +113,19 @@ async fn check_place(
     let params = RawPathParams::from_request_parts(parts, app).await;
     let params =
         params.map_err(|_| Problem::new(Code::InvalidRequest, "the path is not valid UTF-8"))?;
+    let kind = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
+    let kind = kind.unwrap_or_default();
+    if matches!(kind, "webhooks" | "deliveries") {
+        // they tell of everything that the account has
+        return Err(outside("webhook"));
+    }
     let Some(id) = params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id) else {
         return Ok(());
     };
     let malformed =
         |error: domain::id::IdError| Problem::new(Code::InvalidRequest, error.to_string());
     let mut connection = app.store.read().await?;
-    let kind = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
-    match kind.unwrap_or_default() {
+    match kind {
         "machines" => may_touch_machine(key, id.parse().map_err(malformed)?),
         "offers" => {
             let id: OfferId = id.parse().map_err(malformed)?;

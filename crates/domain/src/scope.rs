@@ -21,6 +21,8 @@ named_enum! {
         RentalsWrite => "rentals:write",
         /// Publish templates.
         TemplatesWrite => "templates:write",
+        /// Say whom to call when something happens, and look at the calls.
+        WebhooksWrite => "webhooks:write",
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) enum Judgement {
 
 /// Facts that anybody with the readings and the chain computes alike.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct FactsView {
+pub(crate) struct DisputeFactsView {
     started_at: Option<Time>,
     /// Null while it runs.
     stopped_at: Option<Time>,
@@ -75,7 +75,7 @@ pub(super) async fn facts(
     (rental, quote): (&Rental, &Quote),
     word: Option<&Word>,
     now: UnixSeconds,
-) -> Result<FactsView, Problem> {
+) -> Result<DisputeFactsView, Problem> {
     let progress = &rental.progress;
     let head = readings::head(connection, rental.id).await?;
     let covered = readings::covered(connection, rental.id).await?;
@@ -97,7 +97,7 @@ pub(super) async fn facts(
     });
     let (judgement, reason) = judge(case.code, in_question, billed, default);
     let listed = gaps.iter().rev().take(MAX_GAPS).rev();
-    Ok(FactsView {
+    Ok(DisputeFactsView {
         started_at: progress.started_at.map(Time),
         stopped_at: ended.map(Time),
         clock_s: clock,

@@ -17,7 +17,7 @@ use store::{
 };
 use utoipa::ToSchema;
 
-use super::facts::{FactsView, facts};
+use super::facts::{DisputeFactsView, facts};
 use crate::{
     AppState, Problem,
     market::deployed,
@@ -63,7 +63,7 @@ pub(crate) struct DisputeSummary {
 
 /// Something that a side shows.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct EvidenceView {
+pub(crate) struct DisputeEvidenceView {
     #[schema(value_type = String, example = "renter")]
     side: Side,
     /// Of the file; the platform keeps no file.
@@ -76,7 +76,7 @@ pub(crate) struct EvidenceView {
 
 /// Billed seconds that a side signed.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ProposalView {
+pub(crate) struct DisputeProposalView {
     seq: u32,
     #[schema(value_type = String, example = "provider")]
     side: Side,
@@ -111,11 +111,11 @@ pub(crate) struct DisputeView {
     /// The time that it is about; all of it if left out.
     from: Option<Time>,
     to: Option<Time>,
-    facts: FactsView,
+    facts: DisputeFactsView,
     /// What the contract holds, while it does.
     held: Option<HeldView>,
-    evidence: Vec<EvidenceView>,
-    proposals: Vec<ProposalView>,
+    evidence: Vec<DisputeEvidenceView>,
+    proposals: Vec<DisputeProposalView>,
     /// What the caller can do on the chain. Disputes are decided there: by both sides, by the arbiter, or by silence.
     actions: Vec<ActionView>,
 }
@@ -158,13 +158,13 @@ pub(super) async fn view(
         to: case.span.map(|span| Time(span.to)),
         facts: facts(connection, case, (rental, quote), word.as_ref(), now).await?,
         held: held(connection, rental, quote, &unit).await?,
-        evidence: shown.into_iter().map(EvidenceView::from).collect(),
+        evidence: shown.into_iter().map(DisputeEvidenceView::from).collect(),
         actions: calls.possible(case, &proposals),
-        proposals: proposals.iter().map(ProposalView::from).collect(),
+        proposals: proposals.iter().map(DisputeProposalView::from).collect(),
     })
 }
 
-impl From<Evidence> for EvidenceView {
+impl From<Evidence> for DisputeEvidenceView {
     fn from(evidence: Evidence) -> Self {
         Self {
             side: evidence.side,
@@ -175,7 +175,7 @@ impl From<Evidence> for EvidenceView {
     }
 }
 
-impl From<&Proposal> for ProposalView {
+impl From<&Proposal> for DisputeProposalView {
     fn from(proposal: &Proposal) -> Self {
         Self {
             seq: proposal.seq,
