@@ -59,7 +59,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// Something to be shown.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EvidenceRequest {
+pub(crate) struct DisputeEvidenceRequest {
     /// Of the file, in hex.
     #[schema(value_type = String, example = "0x9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     sha256: B256,
@@ -88,7 +88,7 @@ pub(crate) struct DisputeRequest {
     to: Option<String>,
     /// At most 16 at once.
     #[serde(default)]
-    evidence: Vec<EvidenceRequest>,
+    evidence: Vec<DisputeEvidenceRequest>,
 }
 
 fn time(text: &str, pointer: &str) -> Result<UnixSeconds, Problem> {
@@ -110,7 +110,7 @@ fn span(from: Option<&str>, to: Option<&str>) -> Result<Option<Interval>, Proble
     }
 }
 
-fn check_evidence(evidence: &[EvidenceRequest]) -> Result<(), Problem> {
+fn check_evidence(evidence: &[DisputeEvidenceRequest]) -> Result<(), Problem> {
     if evidence.len() > MAX_AT_ONCE {
         return Err(Problem::invalid("/evidence", format!("at most {MAX_AT_ONCE} at once")));
     }
@@ -228,7 +228,7 @@ async fn keep(
     tx: &mut Connection,
     id: DisputeId,
     side: Side,
-    evidence: &[EvidenceRequest],
+    evidence: &[DisputeEvidenceRequest],
     now: UnixSeconds,
 ) -> Result<(), TxError<Problem>> {
     for one in evidence {
@@ -318,20 +318,20 @@ async fn live(
 /// What a side shows.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EvidenceBatch {
+pub(crate) struct DisputeEvidenceBatch {
     /// 1 to 16.
-    evidence: Vec<EvidenceRequest>,
+    evidence: Vec<DisputeEvidenceRequest>,
 }
 
 /// Shows evidence, on the caller's side. A case has room for 64 pieces; each stays.
 #[utoipa::path(post, path = "/v1/disputes/{id}/evidence", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    request_body = EvidenceBatch, responses((status = 201, body = DisputeView)))]
+    request_body = DisputeEvidenceBatch, responses((status = 201, body = DisputeView)))]
 async fn add_evidence(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<DisputeId>,
-    Body(request): Body<EvidenceBatch>,
+    Body(request): Body<DisputeEvidenceBatch>,
 ) -> Result<(StatusCode, Json<DisputeView>), Problem> {
     if request.evidence.is_empty() {
         return Err(Problem::invalid("/evidence", "at least one"));

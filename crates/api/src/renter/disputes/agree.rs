@@ -160,7 +160,7 @@ async fn in_range(
 /// A signature under the other side's proposal.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Acceptance {
+pub(crate) struct ProposalAcceptance {
     /// Which proposal.
     #[schema(example = 1)]
     seq: u32,
@@ -173,13 +173,13 @@ pub(crate) struct Acceptance {
 /// it `actions` has the call that ends the rental, for anybody to send while it is valid.
 #[utoipa::path(post, path = "/v1/disputes/{id}/accept", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    request_body = Acceptance,
+    request_body = ProposalAcceptance,
     responses((status = 201, body = DisputeView), (status = 200, body = AgreementView)))]
 async fn accept(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<DisputeId>,
-    Body(request): Body<Acceptance>,
+    Body(request): Body<ProposalAcceptance>,
 ) -> Result<Response, Problem> {
     let (account, now) = (wallet.account.id, app.now());
     let mut connection = app.store.read().await?;

@@ -15,7 +15,7 @@ use crate::{Problem, renter::held::Word, views::Time};
 
 /// A stretch without a reading.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct GapView {
+pub(crate) struct UncoveredView {
     from: Time,
     to: Time,
     #[schema(value_type = u32)]
@@ -36,7 +36,7 @@ pub(crate) enum Judgement {
 
 /// Facts that anybody with the readings and the chain computes alike.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct DisputeFactsView {
+pub(crate) struct DisputeFacts {
     started_at: Option<Time>,
     /// Null while it runs.
     stopped_at: Option<Time>,
@@ -50,7 +50,7 @@ pub(crate) struct DisputeFactsView {
     #[schema(value_type = u32)]
     uncovered_s: Seconds,
     /// Where they lie; the newest 50.
-    uncovered: Vec<GapView>,
+    uncovered: Vec<UncoveredView>,
     /// Those of them in the time that the case is about.
     #[schema(value_type = u32)]
     uncovered_in_question_s: Seconds,
@@ -75,7 +75,7 @@ pub(super) async fn facts(
     (rental, quote): (&Rental, &Quote),
     word: Option<&Word>,
     now: UnixSeconds,
-) -> Result<DisputeFactsView, Problem> {
+) -> Result<DisputeFacts, Problem> {
     let progress = &rental.progress;
     let head = readings::head(connection, rental.id).await?;
     let covered = readings::covered(connection, rental.id).await?;
@@ -97,14 +97,18 @@ pub(super) async fn facts(
     });
     let (judgement, reason) = judge(case.code, in_question, billed, default);
     let listed = gaps.iter().rev().take(MAX_GAPS).rev();
-    Ok(DisputeFactsView {
+    Ok(DisputeFacts {
         started_at: progress.started_at.map(Time),
         stopped_at: ended.map(Time),
         clock_s: clock,
         covered_s: billed,
         uncovered_s: clock.saturating_sub(billed),
         uncovered: listed
-            .map(|gap| GapView { from: Time(gap.from), to: Time(gap.to), seconds: gap.seconds() })
+            .map(|gap| UncoveredView {
+                from: Time(gap.from),
+                to: Time(gap.to),
+                seconds: gap.seconds(),
+            })
             .collect(),
         uncovered_in_question_s: in_question,
         billed_by_default_s: default,

@@ -17,7 +17,7 @@ use store::{
 };
 use utoipa::ToSchema;
 
-use super::facts::{DisputeFactsView, facts};
+use super::facts::{DisputeFacts, facts};
 use crate::{
     AppState, Problem,
     market::deployed,
@@ -63,7 +63,7 @@ pub(crate) struct DisputeSummary {
 
 /// Something that a side shows.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct DisputeEvidenceView {
+pub(crate) struct DisputeEvidence {
     #[schema(value_type = String, example = "renter")]
     side: Side,
     /// Of the file; the platform keeps no file.
@@ -76,7 +76,7 @@ pub(crate) struct DisputeEvidenceView {
 
 /// Billed seconds that a side signed.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct DisputeProposalView {
+pub(crate) struct DisputeProposal {
     seq: u32,
     #[schema(value_type = String, example = "provider")]
     side: Side,
@@ -91,7 +91,7 @@ pub(crate) struct DisputeProposalView {
 
 /// A call of the escrow that the caller's wallet can send now.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ActionView {
+pub(crate) struct DisputeAction {
     /// `contest`, `dispute`, `concede` or `close_agreed`.
     #[schema(example = "dispute")]
     name: &'static str,
@@ -111,13 +111,13 @@ pub(crate) struct DisputeView {
     /// The time that it is about; all of it if left out.
     from: Option<Time>,
     to: Option<Time>,
-    facts: DisputeFactsView,
+    facts: DisputeFacts,
     /// What the contract holds, while it does.
     held: Option<HeldView>,
-    evidence: Vec<DisputeEvidenceView>,
-    proposals: Vec<DisputeProposalView>,
+    evidence: Vec<DisputeEvidence>,
+    proposals: Vec<DisputeProposal>,
     /// What the caller can do on the chain. Disputes are decided there: by both sides, by the arbiter, or by silence.
-    actions: Vec<ActionView>,
+    actions: Vec<DisputeAction>,
 }
 
 pub(super) fn summary(case: &Case, role: Side) -> DisputeSummary {
@@ -158,13 +158,13 @@ pub(super) async fn view(
         to: case.span.map(|span| Time(span.to)),
         facts: facts(connection, case, (rental, quote), word.as_ref(), now).await?,
         held: held(connection, rental, quote, &unit).await?,
-        evidence: shown.into_iter().map(DisputeEvidenceView::from).collect(),
+        evidence: shown.into_iter().map(DisputeEvidence::from).collect(),
         actions: calls.possible(case, &proposals),
-        proposals: proposals.iter().map(DisputeProposalView::from).collect(),
+        proposals: proposals.iter().map(DisputeProposal::from).collect(),
     })
 }
 
-impl From<Evidence> for DisputeEvidenceView {
+impl From<Evidence> for DisputeEvidence {
     fn from(evidence: Evidence) -> Self {
         Self {
             side: evidence.side,
@@ -175,7 +175,7 @@ impl From<Evidence> for DisputeEvidenceView {
     }
 }
 
-impl From<&Proposal> for DisputeProposalView {
+impl From<&Proposal> for DisputeProposal {
     fn from(proposal: &Proposal) -> Self {
         Self {
             seq: proposal.seq,
@@ -205,9 +205,9 @@ impl Calls<'_> {
         does: &'static str,
         calldata: Vec<u8>,
         until: Option<UnixSeconds>,
-    ) -> ActionView {
+    ) -> DisputeAction {
         let call = CallView { to: self.to, calldata: calldata.into() };
-        ActionView { name, does, call, until: until.map(Time) }
+        DisputeAction { name, does, call, until: until.map(Time) }
     }
 
     /// Whether this side's wallet could put the case before the contract now, or has.
@@ -232,7 +232,7 @@ impl Calls<'_> {
         }
     }
 
-    fn possible(&self, case: &Case, proposals: &[Proposal]) -> Vec<ActionView> {
+    fn possible(&self, case: &Case, proposals: &[Proposal]) -> Vec<DisputeAction> {
         if matches!(case.progress.state, DisputeState::Closed | DisputeState::Withdrawn) {
             return Vec::new();
         }
@@ -270,7 +270,7 @@ impl Calls<'_> {
         actions
     }
 
-    fn agreed(&self, proposal: &Proposal) -> ActionView {
+    fn agreed(&self, proposal: &Proposal) -> DisputeAction {
         let own = Bytes::copy_from_slice(&proposal.signature);
         let other = Bytes::copy_from_slice(proposal.accepted.as_deref().unwrap_or_default());
         let signatures = match proposal.side {
