@@ -55,6 +55,8 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(5))
+            // the question below tells as well whether the connection is alive
+            .test_before_acquire(false)
             // Belt to `write`'s braces: a dropped `begin()` can leave a connection inside a
             // transaction (sqlx #4393); the next borrower must never write into it.
             .before_acquire(|connection, _| {
