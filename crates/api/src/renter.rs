@@ -3,6 +3,7 @@
 mod authorization;
 mod book;
 mod cost;
+mod course;
 mod disputes;
 mod end;
 mod events;
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(book::routes())
         .merge(authorization::routes())
         .merge(rentals::routes())
+        .merge(course::routes())
         .merge(stop::routes())
         .merge(end::routes())
         .merge(disputes::routes())

@@ -18,6 +18,7 @@ mod bounds;
 mod cases;
 mod catalog;
 mod chunks;
+mod course;
 mod crowd;
 mod disputes;
 mod docs;

@@ -254,6 +254,7 @@ impl Cast {
             ("POST", "/v1/disputes/{id}/propose") => {
                 json!({"billed_s": 1, "valid_until": "2027-01-15T09:00:00Z"})
             }
+            ("POST", "/v1/rentals/{id}/top-up") => json!({"duration_s": 60}),
             ("POST", "/v1/rentals/{id}/review") => json!({"stars": 1}),
             ("PUT", "/v1/rentals/{id}/ssh-keys") => json!({"ssh_key_ids": []}),
             ("POST", "/v1/agent/commands/{id}/ack") => json!({"outcome": "ok"}),

@@ -1,0 +1,301 @@
+//! A rental's course: what it has cost, what happened, how to go on for longer, and the ways out of the contract that
+//! need nobody's word.
+
+use alloy::primitives::{Address, B256, Bytes};
+use axum::{Json, extract::State};
+use domain::{
+    billing::{auto_stop_second, deposit_ceil},
+    id::RentalId,
+    money::Amount,
+    rental::RentalState,
+    time::Seconds,
+};
+use escrow::{calldata, typed_data};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{
+    quotes::Quote,
+    rentals::Rental,
+    timeline::{self, TimelineEntry},
+};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    cost::{CostView, cost},
+    quotes::{terms_of, unit_of},
+    rentals::of_party,
+};
+use crate::{
+    AppState, Code, Problem,
+    extract::{Body, Id, Parameters, Params},
+    identity::Wallet,
+    provider::{CallView, free_of_obstacles},
+    views::{Time, TokenAmount, page_limit},
+};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(read_cost))
+        .routes(routes!(read_timeline))
+        .routes(routes!(read_escrow))
+        .routes(routes!(top_up))
+}
+
+/// What a rental has cost up to now.
+#[utoipa::path(get, path = "/v1/rentals/{id}/cost", tag = "renter", security(("bearer" = [])),
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
+    responses((status = 200, body = CostView)))]
+async fn read_cost(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<RentalId>,
+) -> Result<Json<CostView>, Problem> {
+    let mut connection = app.store.read().await?;
+    let (rental, quote) = of_party(&mut connection, wallet.account.id, id).await?;
+    let unit = unit_of(&mut connection, quote.token, app.config.chain_id).await?;
+    Ok(Json(cost(&mut connection, &rental, &quote, &unit, app.now()).await?))
+}
+
+/// From where on.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TimelineParams {
+    /// The id of the last entry that is known; 0, the default, begins at the start. Event streams use the same ids.
+    #[param(minimum = 0)]
+    after: Option<u32>,
+    /// 1 to 200; 50 if left out.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u16>,
+}
+
+impl Parameters for TimelineParams {
+    const NAMES: &'static [&'static str] = &["after", "limit"];
+}
+
+/// Something that happened.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TimelineEntryView {
+    #[schema(example = 7)]
+    id: i64,
+    at: Time,
+    /// `state` and `progress` are of the rental, `tx` of the chain; others say what they are.
+    #[schema(example = "state")]
+    kind: String,
+    /// The rest of it.
+    detail: Value,
+}
+
+/// What happened, oldest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Timeline {
+    data: Vec<TimelineEntryView>,
+    /// For the next page as `after`, if there may be one.
+    next: Option<i64>,
+}
+
+/// What happened to a rental, oldest first.
+#[utoipa::path(get, path = "/v1/rentals/{id}/timeline", tag = "renter", security(("bearer" = [])),
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), TimelineParams),
+    responses((status = 200, body = Timeline)))]
+async fn read_timeline(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<RentalId>,
+    Params(params): Params<TimelineParams>,
+) -> Result<Json<Timeline>, Problem> {
+    let limit = page_limit(params.limit)?;
+    let mut connection = app.store.read().await?;
+    of_party(&mut connection, wallet.account.id, id).await?;
+    let after = params.after.unwrap_or_default().into();
+    let entries = timeline::after(&mut connection, id, after, limit.into()).await?;
+    let full = entries.len() >= usize::from(limit);
+    let next = entries.last().filter(|_| full).map(|entry| entry.id);
+    Ok(Json(Timeline { data: entries.into_iter().map(entry_view).collect(), next }))
+}
+
+fn entry_view(entry: TimelineEntry) -> TimelineEntryView {
+    TimelineEntryView { id: entry.id, at: Time(entry.at), kind: entry.kind, detail: entry.detail }
+}
+
+/// A call of the contract that needs nobody's word.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WayOut {
+    #[schema(example = "stop")]
+    name: &'static str,
+    /// Who may send it: `renter`, `provider`, `either` or `anyone`.
+    #[schema(example = "renter")]
+    who: &'static str,
+    /// When the contract takes it, and what it does.
+    when: &'static str,
+    call: CallView,
+}
+
+/// A rental in the contract.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EscrowView {
+    /// Its id on the chain: the hash of its terms.
+    #[schema(value_type = String)]
+    escrow_id: B256,
+    #[schema(value_type = String)]
+    contract: Address,
+    #[schema(example = 31337)]
+    chain_id: u64,
+    /// The terms as typed data: all that the contract goes by. Keep them; they are in the `Locked` event as well.
+    terms: Value,
+    /// The calls that work without the platform, should it be gone or say no.
+    ways_out: Vec<WayOut>,
+}
+
+/// A rental as the contract has it, and the ways out of it that need no word of the platform's.
+#[utoipa::path(get, path = "/v1/rentals/{id}/escrow", tag = "renter", security(("bearer" = [])),
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
+    responses((status = 200, body = EscrowView)))]
+async fn read_escrow(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<RentalId>,
+) -> Result<Json<EscrowView>, Problem> {
+    let mut connection = app.store.read().await?;
+    let (_, quote) = of_party(&mut connection, wallet.account.id, id).await?;
+    let contract = app.deployment(&mut connection).await?;
+    let terms = terms_of(&quote);
+    let domain = escrow::domain(contract.chain_id, contract.escrow);
+    let way = |name, who, when, data: Vec<u8>| {
+        let call = CallView { to: contract.escrow, calldata: data.into() };
+        WayOut { name, who, when, call }
+    };
+    let ways_out = vec![
+        way(
+            "stop",
+            "either",
+            "while it runs: the clock stops now. By the renter all is divided at once; by the provider the last \
+             `holdback` seconds are held for a day, in which the renter may dispute them",
+            calldata::stop(&terms),
+        ),
+        way(
+            "reclaim",
+            "anyone",
+            "if it was locked and never started, ten minutes after `start_by`: the whole deposit goes back to the renter",
+            calldata::reclaim(&terms),
+        ),
+        way(
+            "release",
+            "anyone",
+            "while it runs: the provider is paid up to now, but for the last `holdback` seconds",
+            calldata::release(&terms),
+        ),
+        way(
+            "finalize",
+            "anyone",
+            "once what is held has been held for its day and nobody disputed it: it is paid",
+            calldata::finalize(&terms),
+        ),
+    ];
+    Ok(Json(EscrowView {
+        escrow_id: quote.escrow_id,
+        contract: contract.escrow,
+        chain_id: contract.chain_id,
+        terms: typed_data::terms(&terms, &domain),
+        ways_out,
+    }))
+}
+
+/// How much longer.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TopUpRequest {
+    /// So many seconds more, at the rate that was signed; 1 to 31,536,000.
+    #[schema(value_type = u32, example = 3600, minimum = 1, maximum = 31_536_000)]
+    duration_s: Seconds,
+}
+
+/// How a deposit is added to.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TopUpView {
+    /// What is added; rounded up to a base unit.
+    amount: TokenAmount,
+    /// The contract.
+    #[schema(value_type = String)]
+    to: Address,
+    /// `topUp(terms, amount)`, encoded. Anybody may send it; what is not used goes to the renter.
+    #[schema(value_type = String, example = "0x")]
+    calldata: Bytes,
+    /// Native coin to send with it, in wei.
+    #[schema(value_type = String, example = "0")]
+    value: Amount,
+    /// To be sent before; null for the native coin.
+    approve: Option<CallView>,
+    /// When the deposit is used up then, if the rental has started.
+    exhausts_at: Option<Time>,
+}
+
+/// Tells how to go on for longer, at the same rate: a call for the wallet to send. Nothing is changed by asking. The
+/// contract takes it while the deposit lasts.
+#[utoipa::path(post, path = "/v1/rentals/{id}/top-up", tag = "renter", security(("bearer" = [])),
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
+    request_body = TopUpRequest,
+    responses((status = 200, body = TopUpView)))]
+async fn top_up(
+    State(app): State<AppState>,
+    wallet: Wallet,
+    Id(id): Id<RentalId>,
+    Body(request): Body<TopUpRequest>,
+) -> Result<Json<TopUpView>, Problem> {
+    if !(1..=31_536_000).contains(&request.duration_s.get()) {
+        return Err(Problem::invalid("/duration_s", "1 to 31,536,000 seconds"));
+    }
+    let mut connection = app.store.read().await?;
+    let (rental, quote) = of_party(&mut connection, wallet.account.id, id).await?;
+    goes_on(&rental)?;
+    let amount = deposit_ceil(quote.rate, request.duration_s)
+        .map_err(|error| Problem::invalid("/duration_s", error.to_string()))?;
+    let whole = rental
+        .locked
+        .checked_add(amount)
+        .ok_or_else(|| Problem::invalid("/duration_s", "more than a deposit can be"))?;
+    let funded = auto_stop_second(whole, quote.rate);
+    let from = rental.progress.started_at.unwrap_or(quote.start_by);
+    free_of_obstacles(&mut connection, quote.machine, (app.now(), from, funded)).await??;
+    let contract = app.deployment(&mut connection).await?;
+    let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
+    Ok(Json(view(&quote, contract.escrow, (amount, unit.amount(amount)), {
+        rental.progress.started_at.map(|at| Time(at.saturating_plus(funded)))
+    })))
+}
+
+/// Whether the contract may still take more for it.
+fn goes_on(rental: &Rental) -> Result<(), Problem> {
+    let open = matches!(
+        rental.progress.state,
+        RentalState::Funded | RentalState::Active | RentalState::Interrupted
+    );
+    if open {
+        return Ok(());
+    }
+    let detail = format!(
+        "the rental is {}: a deposit is added to once it is locked and until the rental ends",
+        rental.progress.state
+    );
+    Err(Problem::new(Code::StateConflict, detail).with("state", json!(rental.progress.state)))
+}
+
+fn view(
+    quote: &Quote,
+    escrow: Address,
+    (amount, shown): (Amount, TokenAmount),
+    exhausts_at: Option<Time>,
+) -> TopUpView {
+    let native = quote.token.is_zero();
+    let approve = (!native)
+        .then(|| CallView { to: quote.token, calldata: calldata::approve(escrow, amount).into() });
+    TopUpView {
+        amount: shown,
+        to: escrow,
+        calldata: calldata::top_up(&terms_of(quote), amount).into(),
+        value: if native { amount } else { Amount::ZERO },
+        approve,
+        exhausts_at,
+    }
+}
