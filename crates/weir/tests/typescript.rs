@@ -17,7 +17,7 @@ fn built(into: &Path) {
     run(Command::new(client.join("node_modules/.bin/tsc"))
         .current_dir(&client)
         .arg("--outDir")
-        .arg(into));
+        .arg(into.join("dist")));
     std::fs::copy(client.join("package.json"), into.join("package.json")).unwrap();
     let packages = client.join("node_modules").canonicalize().unwrap();
     std::os::unix::fs::symlink(packages, into.join("node_modules")).unwrap();
@@ -38,7 +38,7 @@ fn a_wallet_rents_through_a_line_that_breaks() {
     let market = Market::start();
     let receipt = market.folder.path().join("receipt.json");
     let text = run(Command::new("node")
-        .arg(built_to.path().join("test/rent.js"))
+        .arg(built_to.path().join("dist/test/rent.js"))
         .args([&market.api, &market.rpc])
         .arg(&receipt));
 

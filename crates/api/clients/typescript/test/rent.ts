@@ -3,8 +3,8 @@ import { writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createPublicClient, createWalletClient, defineChain, http, parseAbi, parseEther, type Address } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import * as client from "../src/index.js";
-import { Weir, type Booking, type RentalEvent, type Signer } from "../src/index.js";
+import * as client from "@weir/client";
+import { Weir, type Booking, type RentalEvent, type Signer } from "@weir/client";
 import { Proxy } from "./proxy.js";
 
 const [api, rpc, receiptFile] = process.argv.slice(2) as [string, string, string];

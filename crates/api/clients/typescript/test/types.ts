@@ -1,5 +1,5 @@
 // What must not compile. It is never run.
-import type { Weir } from "../src/index.js";
+import type { Weir } from "@weir/client";
 
 export async function misuse(weir: Weir): Promise<void> {
   const { data, next_cursor } = await weir.get("/v1/offers", { query: { gpu_model: "rtx-4090" } });
@@ -13,6 +13,9 @@ export async function misuse(weir: Weir): Promise<void> {
   (await weir.get("/v1/offers")).data[0]?.price.amount satisfies number | undefined;
   // @ts-expect-error the rental is not named
   await weir.post("/v1/rentals/{id}/stop");
+  await weir.post("/v1/rentals", { body: { quote_id: "quo_1" }, header: { Prefer: "wait=5" } });
+  // @ts-expect-error no such header
+  await weir.post("/v1/rentals", { body: { quote_id: "quo_1" }, header: { Preefr: "wait=5" } });
   // @ts-expect-error a quote is of an offer
   await weir.post("/v1/quotes", { body: { duration_s: 600, token: "USDC" } });
   // @ts-expect-error a change is of the version that was read
