@@ -53,8 +53,10 @@ sim-bugs: ## Plant bugs one at a time and see whether the simulation finds each 
 sqlx: ## Write .sqlx anew after a change of a query or a migration
 	@scripts/sqlx
 
-docs: ## Write the generated pages in docs/ anew
-	@SQLX_OFFLINE=true UPDATE_DOCS=1 cargo test --quiet --locked -p domain -p api -p weir
+docs: ## Write the generated pages in docs/ anew, and the types of the client for TypeScript
+	@SQLX_OFFLINE=true UPDATE_DOCS=1 cargo test --quiet --locked -p domain -p api
+	@npm run --silent --prefix crates/api/clients/typescript schema
+	@SQLX_OFFLINE=true UPDATE_DOCS=1 cargo test --quiet --locked -p weir
 
 deny: ## Judge the dependencies: known faults (needs the network), licences, sources
 	@scripts/deny

@@ -17,6 +17,11 @@ use crate::{
 /// The most names of one list.
 const MAX_NAMES: usize = 64;
 
+/// What belongs to a page is not told with a search. It is still described, unlike what is skipped for good.
+fn of_a_page<T>(_: &T) -> bool {
+    true
+}
+
 macro_rules! params {
     ($($(#[$meta:meta])* $name:ident: $type:ty,)+) => {
         /// What to search for; what is left out does not matter.
@@ -30,7 +35,7 @@ macro_rules! params {
                 pub(super) $name: Option<$type>,
             )+
             /// The `next_cursor` of the page before.
-            #[serde(skip_serializing)]
+            #[serde(skip_serializing_if = "of_a_page")]
             pub(super) cursor: Option<String>,
         }
 

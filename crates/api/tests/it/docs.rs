@@ -168,6 +168,19 @@ fn codes_are_unique_and_written_down() {
     assert!(stored == page, "docs/ERRORS.md is stale: UPDATE_DOCS=1 cargo test -p api");
 }
 
+/// The committed description is what clients are generated from.
+#[test]
+fn the_description_is_written_down() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+    let mut page = api::openapi().to_pretty_json().unwrap();
+    page.push('\n');
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(stored == page, "crates/api/openapi.json is stale: UPDATE_DOCS=1 cargo test -p api");
+}
+
 /// Every code is provoked by a request in these tests, or there is a reason why not.
 #[test]
 fn every_code_is_reached() {
