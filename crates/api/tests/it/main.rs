@@ -47,6 +47,7 @@ mod running;
 mod sealed;
 mod seals;
 mod search;
+mod security;
 mod sessions;
 mod ssh_keys;
 mod tools;
