@@ -1,9 +1,9 @@
 # Each target is one script or one cargo command; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run check-catalog bench chaos fuzz sim sim-bugs sqlx docs deny fmt clean-data
+.PHONY: help setup run demo-kill test contracts contracts-deep mutation gas-peers deploy-dry-run check-catalog bench chaos fuzz sim sim-bugs sqlx docs deny sbom r2 fmt clean-data
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Check this machine and install the pinned tools
 	@scripts/setup
@@ -44,6 +44,9 @@ chaos: ## Kill, freeze, lie and reorganise under load, then count every unit (KI
 fuzz: ## A hundred thousand requests made from the API's own description (EXAMPLES= SEED=)
 	@EXAMPLES=$(EXAMPLES) SEED=$(SEED) scripts/fuzz
 
+r2: ## Ten thousand requests over connections that are cut, each repeated once at most (REQUESTS= SEED=)
+	@REQUESTS=$(REQUESTS) SEED=$(SEED) scripts/cut
+
 sim: ## Play seeds of the simulation (SEEDS=1..200 ARGS="--steps 300 --jobs 2"; one seed: SEEDS=7)
 	@scripts/sim $(or $(SEEDS),1..20) $(ARGS)
 
@@ -60,6 +63,9 @@ docs: ## Write the generated pages in docs/ anew, and the types of the client fo
 
 deny: ## Judge the dependencies: known faults (needs the network), licences, sources
 	@scripts/deny
+
+sbom: ## What the programs and the tools are made of (CycloneDX), to target/sbom
+	@scripts/sbom --check
 
 fmt: ## Format Rust and Solidity
 	@cargo fmt --all

@@ -12,6 +12,7 @@
 
 pub mod booking;
 pub mod chaos;
+pub mod cut;
 pub mod fuzz;
 pub mod house;
 pub mod market;

@@ -246,6 +246,37 @@ pub mod change {
     pub const SET_TREASURY: u8 = 2;
 }
 
+impl Market {
+    /// Another escrow on the same chain, all of whose roles are one account's but for the operator.
+    pub async fn another_escrow(&self, owner: Address) -> Address {
+        let config = Escrow::Config {
+            owner,
+            guardian: people::guardian(),
+            treasury: owner,
+            arbiter: people::arbiter(),
+            operators: vec![people::operator()],
+            tokens: vec![POL, self.usdc],
+        };
+        wallets::create(&self.chain, code(config)).await
+    }
+
+    /// The engine's process starts anew, with the contract that the database names by now.
+    pub async fn move_to_recorded_site(&mut self) {
+        let recorded = {
+            let mut connection = self.store.read().await.unwrap();
+            deployment::get(&mut connection).await.unwrap().unwrap()
+        };
+        self.site = engine::Site::check(&self.client, &recorded).await.unwrap();
+        self.restart().await;
+    }
+}
+
+fn code(config: Escrow::Config) -> Vec<u8> {
+    let mut code = Escrow::BYTECODE.to_vec();
+    code.extend(Escrow::constructorCall { config }.abi_encode());
+    code
+}
+
 /// The escrow and a token that stands for dollars.
 async fn deploy(chain: &TestChain, client: &ReadClient) -> (Deployment, Address) {
     let usdc = wallets::create(chain, TestUSDC::BYTECODE.to_vec()).await;
@@ -257,10 +288,7 @@ async fn deploy(chain: &TestChain, client: &ReadClient) -> (Deployment, Address)
         operators: vec![people::operator()],
         tokens: vec![POL, usdc],
     };
-    let constructor = Escrow::constructorCall { config };
-    let mut code = Escrow::BYTECODE.to_vec();
-    code.extend(constructor.abi_encode());
-    let escrow = wallets::create(chain, code).await;
+    let escrow = wallets::create(chain, code(config)).await;
     let genesis = client.header(BlockNumberOrTag::Earliest).await.unwrap().unwrap();
     let deployment = Deployment {
         chain_id: chain.chain_id(),

@@ -1,7 +1,7 @@
 //! The key that moves money, and what it signs.
 
 use alloy::{
-    consensus::{SignableTransaction, TxEip1559, TxEnvelope},
+    consensus::{SignableTransaction, TxEip1559, TxEnvelope, transaction::SignerRecoverable as _},
     eips::{
         eip2718::{Decodable2718, Encodable2718},
         eip2930::AccessList,
@@ -26,6 +26,9 @@ pub enum SignerError {
     /// The key did not sign.
     #[error("signing failed: {0}")]
     Failed(String),
+    /// These bytes are to be signed again and are none that this key signed.
+    #[error("not signed again: {0}")]
+    NotOurs(String),
 }
 
 /// A local secp256k1 key. Its `Debug` shows the address only.
@@ -105,17 +108,29 @@ impl Signer {
         self.signed(tx)
     }
 
-    /// Signs the same transaction, number and all, with other fees.
+    /// Signs the same transaction, number and all, with other fees. Whoever stored the bytes, only what this key signed
+    /// before is signed again: a call of `to` on that chain, under that number, that carries no value.
     ///
     /// # Errors
-    /// [`SignerError::Failed`], also if `raw` is not an EIP-1559 transaction.
-    pub fn resign(&self, raw: &[u8], fees: Fees) -> Result<SignedTx, SignerError> {
-        let envelope = TxEnvelope::decode_2718(&mut &*raw)
-            .map_err(|error| SignerError::Failed(error.to_string()))?;
-        let Some(old) = envelope.as_eip1559() else {
-            return Err(SignerError::Failed("not an EIP-1559 transaction".to_owned()));
-        };
+    /// [`SignerError::NotOurs`] if `raw` is anything else, or [`SignerError::Failed`].
+    pub fn resign(
+        &self,
+        raw: &[u8],
+        (chain_id, to, nonce): (u64, Address, u64),
+        fees: Fees,
+    ) -> Result<SignedTx, SignerError> {
+        let envelope = TxEnvelope::decode_2718_exact(raw)
+            .map_err(|error| SignerError::NotOurs(error.to_string()))?;
+        let not_ours = |why: &str| SignerError::NotOurs(why.to_owned());
+        let old = envelope.as_eip1559().ok_or_else(|| not_ours("no EIP-1559 transaction"))?;
+        if envelope.recover_signer().ok() != Some(self.address()) {
+            return Err(not_ours("another key signed it"));
+        }
         let mut tx = old.tx().clone();
+        let call = (tx.chain_id, tx.to, tx.nonce, tx.value);
+        if call != (chain_id, TxKind::Call(to), nonce, U256::ZERO) {
+            return Err(not_ours("another chain, contract, number or value"));
+        }
         tx.max_fee_per_gas = fees.max_fee;
         tx.max_priority_fee_per_gas = fees.tip;
         self.signed(tx)
@@ -154,8 +169,6 @@ impl Signer {
 
 #[cfg(test)]
 mod tests {
-    use alloy::consensus::transaction::SignerRecoverable;
-
     use super::*;
 
     // anvil's well-known first test key
@@ -180,15 +193,59 @@ mod tests {
         assert_eq!(*decoded.tx_hash(), one.hash);
     }
 
+    fn call() -> TxFields {
+        TxFields {
+            chain_id: 137,
+            nonce: 9,
+            to: Address::repeat_byte(9),
+            calldata: Bytes::from_static(&[1, 2, 3]),
+            gas_limit: 50_000,
+            fees: Fees { max_fee: 10, tip: 1 },
+            access_list: AccessList::default(),
+        }
+    }
+
     #[test]
     fn other_fees_change_nothing_else() {
         let signer: Signer = KEY.parse().unwrap();
-        let old = signer.sign_noop(137, 9, Fees { max_fee: 10, tip: 1 }).unwrap();
-        let new = signer.resign(&old.raw, Fees { max_fee: 20, tip: 2 }).unwrap();
-        let again = signer.sign_noop(137, 9, Fees { max_fee: 20, tip: 2 }).unwrap();
+        let old = signer.sign(&call()).unwrap();
+        let fees = Fees { max_fee: 20, tip: 2 };
+        let new = signer.resign(&old.raw, (137, call().to, 9), fees).unwrap();
+        let again = signer.sign(&TxFields { fees, ..call() }).unwrap();
         assert_eq!(new.raw, again.raw);
         assert_ne!(new.hash, old.hash);
-        assert!(signer.resign(&old.raw[1..], Fees { max_fee: 1, tip: 1 }).is_err());
+    }
+
+    #[test]
+    fn only_what_the_key_signed_is_signed_again() {
+        let signer: Signer = KEY.parse().unwrap();
+        let other: Signer = format!("0x{}", "7".repeat(64)).parse().unwrap();
+        let good = signer.sign(&call()).unwrap().raw;
+        let place = (137, call().to, 9);
+        let with_value = {
+            let mut tx =
+                TxEnvelope::decode_2718_exact(&good).unwrap().as_eip1559().unwrap().tx().clone();
+            tx.value = U256::ONE;
+            signer.signed(tx).unwrap().raw
+        };
+        let mut longer = good.to_vec();
+        longer.push(0);
+        let others = other.sign(&call()).unwrap().raw;
+        let fees = Fees { max_fee: 20, tip: 2 };
+        assert!(signer.resign(&good, place, fees).is_ok());
+        for (raw, place) in [
+            (others.as_ref(), place),
+            (with_value.as_ref(), place),
+            (good.as_ref(), (1, place.1, place.2)),
+            (good.as_ref(), (place.0, signer.address(), place.2)),
+            (good.as_ref(), (place.0, place.1, 8)),
+            (&good[1..], place),
+            (longer.as_ref(), place),
+            (&[], place),
+        ] {
+            let error = signer.resign(raw, place, fees).unwrap_err();
+            assert!(matches!(error, SignerError::NotOurs(_)), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 pub mod anvil;
 pub mod chain;
 pub mod clock;
+pub mod cut_proxy;
 pub mod db;
 pub mod port;
 pub mod postgres;
@@ -23,6 +24,7 @@ pub mod tools;
 pub use anvil::{Anvil, AnvilError, AnvilOptions, DEV_ADDRESSES, DEV_KEYS};
 pub use chain::TestChain;
 pub use clock::ManualClock;
+pub use cut_proxy::CutProxy;
 pub use db::{TestDb, TestDbError};
 pub use port::free_port;
 pub use postgres::{Cluster, ClusterOptions, PostgresError};

@@ -19,6 +19,7 @@ mod faults;
 mod http;
 mod lies;
 
+pub(crate) use faults::Dice;
 use faults::{Fate, Transport};
 pub use faults::{Faults, Finality};
 use http::Node;

@@ -48,6 +48,7 @@ mod running;
 mod sealed;
 mod seals;
 mod search;
+mod security;
 mod sessions;
 mod ssh_keys;
 mod tools;

@@ -3,6 +3,7 @@
 
 use std::sync::PoisonError;
 
+use alloy::primitives::Address;
 use chain::{Fees, NOOP_GAS, Refused, SendOutcome};
 use domain::id::TxId;
 use store::{
@@ -50,7 +51,7 @@ impl Lane {
     async fn raise(&self, tx: &Stuck, scene: &Scene, is_next: bool) -> Result<(), EngineError> {
         let is_refused = |why: Refused| tx.refusal.as_deref() == Some(why.as_str());
         let hopeless = [Refused::Invalid, Refused::TooMuchGas].into_iter().any(is_refused);
-        let give_up = !tx.noop && (!tx.wanted || hopeless);
+        let give_up = !tx.noop && (!tx.wanted || hopeless || !self.is_ours(tx));
         let pays = tx.max_fee >= scene.head.base_fee.saturating_add(self.settings.fees.tip_floor);
         let helps = is_next || is_refused(Refused::Underpriced) || !pays;
         // No block since it was signed: the chain stands still, and no fee moves it. And whoever has no coin for this
@@ -69,10 +70,11 @@ impl Lane {
             self.say_ceiling(tx);
             return Ok(());
         };
-        let signed = if give_up {
+        // what is told to be a no-op may pay more: so it is made anew, whatever the bytes are
+        let signed = if give_up || tx.noop {
             self.signer.sign_noop(self.site.chain_id, tx.nonce, fees)?
         } else {
-            self.signer.resign(&tx.raw, fees)?
+            self.signer.resign(&tx.raw, self.place_of(tx), fees)?
         };
         let attempt = attempt(&signed, fees, give_up || tx.noop);
         if self.store_again(tx.id, scene.lease, attempt, give_up).await? {
@@ -83,6 +85,23 @@ impl Lane {
             metrics::counter!("weir_lane_replacements_total").increment(1);
         }
         Ok(())
+    }
+
+    /// Where the bytes of a transaction must go to be of ours, and under which number.
+    const fn place_of(&self, tx: &Stuck) -> (u64, Address, u64) {
+        (self.site.chain_id, self.site.escrow, tx.nonce)
+    }
+
+    /// Whether this key signed the bytes, as a call of the escrow. Who can write to the database can put any there.
+    fn is_ours(&self, tx: &Stuck) -> bool {
+        let fees = Fees { max_fee: tx.max_fee, tip: tx.tip };
+        let Err(error) = self.signer.resign(&tx.raw, self.place_of(tx), fees) else { return true };
+        tracing::error!(
+            tx.id = %tx.id, tx.nonce = tx.nonce, %error,
+            "stored bytes are none of ours: somebody else writes to the database; see the runbook"
+        );
+        metrics::counter!("weir_lane_refusals_total").increment(1);
+        false
     }
 
     fn say_ceiling(&self, tx: &Stuck) {

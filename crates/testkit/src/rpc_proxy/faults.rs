@@ -81,11 +81,30 @@ pub(super) enum Transport {
     Delay(Duration),
 }
 
+/// Draws from a seed (splitmix64).
+#[derive(Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number, below `limit`; 0 for a limit of 0.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = self.0;
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)).checked_rem(limit).unwrap_or_default()
+    }
+}
+
 /// The dice and the tally of one proxy.
 #[derive(Debug)]
 pub(super) struct Fate {
     pub(super) faults: Faults,
-    state: u64,
+    dice: Dice,
     pub(super) counts: BTreeMap<&'static str, u64>,
     /// Calls by their method.
     pub(super) calls: BTreeMap<String, u64>,
@@ -94,16 +113,12 @@ pub(super) struct Fate {
 impl Fate {
     pub(super) fn new(seed: u64) -> Self {
         let (counts, calls) = (BTreeMap::new(), BTreeMap::new());
-        Self { faults: Faults::default(), state: seed, counts, calls }
+        Self { faults: Faults::default(), dice: Dice::new(seed), counts, calls }
     }
 
-    /// The next number (splitmix64), below `limit`; 0 for a limit of 0.
+    /// The next number below `limit`; 0 for a limit of 0.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = self.state;
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)).checked_rem(limit).unwrap_or_default()
+        self.dice.below(limit)
     }
 
     pub(super) fn count(&mut self, what: &'static str) {

@@ -1,0 +1,18 @@
+//! The attacker holds the API process, so the quoting key and every session, and can write whatever it likes into the
+//! database. The worker with the operator's key goes on working with that database, on the real contract. Nobody gets
+//! more out of the escrow than its rules allow, and what the books say falsely is found.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)] // a test stops at the first surprise
+
+mod books;
+mod bytes;
+mod ends;
+mod rules;
+mod terms;
+mod thief;
