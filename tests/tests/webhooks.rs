@@ -35,7 +35,9 @@ use store::{
     Store, StoreError, TxError, accounts,
     webhooks::{
         self, Webhook, Wish,
+        claim::{self, Due, Places},
         deliveries::{self, Delivery},
+        upkeep,
     },
 };
 use testkit::{ManualClock, TestDb};
@@ -145,13 +147,7 @@ impl Scene {
         let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
         let store = Store::connect(&url, 16, clock.clone(), policy()).await.unwrap();
         let now = clock.now().seconds();
-        let account = write(&store, move |tx| {
-            Box::pin(async move {
-                let id = AccountId::from_uuid(Uuid::now_v7());
-                Ok(accounts::find_or_create(tx, id, Address::repeat_byte(1), now).await?.id)
-            })
-        })
-        .await;
+        let account = account(&store, 1, now).await;
         let courier = Courier::new(store.clone(), LOOPBACK, OFFLINE);
         Self { store, clock, courier, endpoint: Endpoint::start().await, account }
     }
@@ -162,6 +158,10 @@ impl Scene {
 
     /// A webhook of the account for a path of the endpoint, or for another URL.
     async fn hook(&self, target: &str) -> WebhookId {
+        self.hook_of(self.account, target).await
+    }
+
+    async fn hook_of(&self, account: AccountId, target: &str) -> WebhookId {
         let id = WebhookId::from_uuid(Uuid::now_v7());
         let url = if target.starts_with('/') {
             format!("{}{target}", self.endpoint.url)
@@ -169,7 +169,7 @@ impl Scene {
             target.to_owned()
         };
         let wish = Wish { url, events: vec!["*".to_owned()], description: String::new() };
-        let (account, now) = (self.account, self.now());
+        let now = self.now();
         let made = write(&self.store, move |tx| {
             let wish = wish.clone();
             Box::pin(async move {
@@ -183,7 +183,7 @@ impl Scene {
     async fn test(&self, hook: WebhookId) -> DeliveryId {
         let now = self.now();
         write(&self.store, move |tx| {
-            Box::pin(async move { Ok(deliveries::test(tx, hook, now).await?) })
+            Box::pin(async move { Ok(deliveries::test(tx, hook, 1_000, now).await?.unwrap()) })
         })
         .await
     }
@@ -204,6 +204,16 @@ impl Scene {
         let mut connection = self.store.read().await.unwrap();
         webhooks::get(&mut connection, id).await.unwrap().unwrap()
     }
+}
+
+async fn account(store: &Store, number: u8, now: UnixSeconds) -> AccountId {
+    write(store, move |tx| {
+        Box::pin(async move {
+            let id = AccountId::from_uuid(Uuid::now_v7());
+            Ok(accounts::find_or_create(tx, id, Address::repeat_byte(number), now).await?.id)
+        })
+    })
+    .await
 }
 
 async fn write<T, F>(store: &Store, work: F) -> T
@@ -364,13 +374,15 @@ async fn gone_is_gone_and_a_redelivery_needs_somebody_to_call() {
     // called again, it is told again
     scene.endpoint.plans("/", &[200]);
     let now = scene.now();
-    write(&scene.store, move |tx| {
+    let given_up = scene.delivery(first).await;
+    let asked = write(&scene.store, move |tx| {
+        let given_up = given_up.clone();
         Box::pin(async move {
             webhooks::enable(tx, hook, now).await?;
-            Ok(deliveries::again(tx, first, now).await?)
+            Ok(deliveries::again(tx, &given_up, 1, now).await?)
         })
-    })
-    .await;
+    });
+    assert!(asked.await);
     scene.round().await;
     assert_eq!(scene.delivery(first).await.state, "delivered");
     assert_eq!(scene.delivery(second).await.state, "failed");
@@ -450,7 +462,7 @@ async fn a_slow_endpoint_starves_nobody() {
     let waiting =
         deliveries::list(&mut connection, slow, Some("pending"), None, 200).await.unwrap();
     assert_eq!(waiting.len(), 40);
-    let backlog = deliveries::backlog(&mut connection, scene.now()).await.unwrap();
+    let backlog = upkeep::backlog(&mut connection, scene.now()).await.unwrap();
     assert_eq!(backlog.due, 40);
     scene.endpoint.gate.add_permits(100);
     scene.courier.finish().await;
@@ -461,16 +473,16 @@ async fn a_slow_endpoint_starves_nobody() {
 async fn two_workers_share_the_work_and_call_once() {
     let scene = Scene::new().await;
     let mut ids = Vec::new();
-    for number in 0..20 {
+    for number in 0..16 {
         let hook = scene.hook(&format!("/{number}")).await;
         ids.push(scene.test(hook).await);
     }
     let other = Courier::new(scene.store.clone(), LOOPBACK, OFFLINE);
     let (one, two) = tokio::join!(scene.courier.tick(), other.tick());
-    assert_eq!(one.unwrap().begun + two.unwrap().begun, 20);
+    assert_eq!(one.unwrap().begun + two.unwrap().begun, 16);
     scene.courier.finish().await;
     other.finish().await;
-    assert_eq!(scene.endpoint.calls().len(), 20);
+    assert_eq!(scene.endpoint.calls().len(), 16);
     for id in ids {
         assert_eq!(scene.delivery(id).await.attempts, 1);
     }
@@ -502,4 +514,135 @@ async fn inside_addresses_are_refused_when_they_are_called() {
         assert_eq!((delivery.state.as_str(), delivery.last_status), ("pending", None));
     }
     assert!(scene.endpoint.calls().is_empty());
+}
+
+/// What a courier with these places would take now.
+async fn claimed(scene: &Scene, places: Places) -> Vec<Due> {
+    let mut connection = scene.store.read().await.unwrap();
+    let lease = Duration::from_secs(30);
+    claim::claim(&mut connection, scene.clock.now(), lease, places).await.unwrap()
+}
+
+const PLACES: Places = Places { free: 100, webhook: 4, account: 16, host: 16, failing: 3 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_and_a_host_have_a_share_of_the_places() {
+    let scene = Scene::new().await;
+    let (many, few) = (scene.account, account(&scene.store, 2, scene.now()).await);
+    // one account with many webhooks on many hosts, all of them before the other's
+    for number in 0..8 {
+        let hook = scene.hook_of(many, &format!("https://h{number}.example/")).await;
+        for _ in 0..4 {
+            scene.test(hook).await;
+        }
+    }
+    scene.clock.advance(Seconds(1));
+    let late = scene.hook_of(few, "https://late.example/").await;
+    scene.test(late).await;
+    let first = claimed(&scene, Places { free: 2, ..PLACES }).await;
+    assert_eq!(first.iter().filter(|due| due.webhook == late).count(), 1, "one of each account");
+    assert_eq!(claimed(&scene, PLACES).await.len(), 15, "its share, with the one that it has");
+    assert!(claimed(&scene, PLACES).await.is_empty());
+    scene.clock.advance(Seconds(31));
+    // one host, whoever's and at whichever port
+    let mut hooks = Vec::new();
+    for number in 3..9 {
+        let one = account(&scene.store, number, scene.now()).await;
+        hooks.push(scene.hook_of(one, &format!("https://Shared.example:{number}00/")).await);
+    }
+    for hook in &hooks {
+        for _ in 0..4 {
+            scene.test(*hook).await;
+        }
+    }
+    let taken = claimed(&scene, Places { account: 4, host: 8, ..PLACES }).await;
+    let shared: Vec<_> = taken.iter().filter(|due| hooks.contains(&due.webhook)).collect();
+    assert_eq!(shared.len(), 8);
+    for hook in &hooks {
+        let places = shared.iter().filter(|due| due.webhook == *hook).count();
+        assert!((1..=2).contains(&places), "shared alike: {places}");
+    }
+    let text = format!("{taken:?}");
+    assert!(!text.contains("[7, 7") && text.contains("whk_"), "no secret is shown: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_fail_have_a_few_places_and_come_last() {
+    let scene = Scene::new().await;
+    for number in 0..8 {
+        let hook = scene.hook(&format!("https://failing{number}.example/")).await;
+        scene.test(hook).await;
+    }
+    for due in claimed(&scene, Places { failing: 100, ..PLACES }).await {
+        let now = scene.now();
+        let failed = deliveries::Tried::Failed(None, "no answer".to_owned(), Some(Seconds(5)));
+        write(&scene.store, move |tx| {
+            let (due, failed) = (due.clone(), failed.clone());
+            Box::pin(async move { Ok(deliveries::record(tx, &due, &failed, now).await?) })
+        })
+        .await;
+    }
+    scene.clock.advance(Seconds(60));
+    let well = scene.hook("https://well.example/").await;
+    scene.test(well).await;
+    let first = claimed(&scene, Places { free: 1, ..PLACES }).await;
+    assert_eq!(first[0].webhook, well, "though the others have waited for longer");
+    scene.test(well).await;
+    let taken = claimed(&scene, PLACES).await;
+    assert_eq!(taken.iter().filter(|due| due.webhook == well).count(), 1);
+    assert_eq!(taken.len(), 4, "and three of the eight that fail");
+    assert!(claimed(&scene, PLACES).await.is_empty(), "however often somebody asks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_webhook_that_is_gone_is_cleared_away_bit_by_bit() {
+    let scene = Scene::new().await;
+    let (disabled, deleted, kept) =
+        (scene.hook("/a").await, scene.hook("/b").await, scene.hook("/c").await);
+    let now = scene.now();
+    for hook in [disabled, deleted, kept] {
+        write(&scene.store, move |tx| {
+            Box::pin(async move {
+                for _ in 0..300 {
+                    deliveries::test(tx, hook, 1_000, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await;
+    }
+    write(&scene.store, move |tx| {
+        Box::pin(async move {
+            webhooks::disable(tx, disabled, "enough", now).await?;
+            Ok(webhooks::delete(tx, deleted, now).await?)
+        })
+    })
+    .await;
+    let mut connection = scene.store.read().await.unwrap();
+    assert_eq!(webhooks::get(&mut connection, deleted).await.unwrap(), None, "gone at once");
+    assert!(claimed(&scene, PLACES).await.iter().all(|due| due.webhook == kept));
+    let mut rounds = Vec::new();
+    loop {
+        let cleared = write(&scene.store, move |tx| {
+            Box::pin(async move { Ok(upkeep::clear(tx, 150).await?) })
+        })
+        .await;
+        rounds.push(cleared);
+        if cleared == 0 {
+            break;
+        }
+    }
+    // 200 were given up with the webhook
+    assert_eq!(rounds, [250, 150, 0]);
+    let of = |hook| {
+        let store = scene.store.clone();
+        async move {
+            let mut connection = store.read().await.unwrap();
+            let all = deliveries::list(&mut connection, hook, None, None, 1_000).await.unwrap();
+            (all.len(), all.iter().filter(|one| one.state == "pending").count())
+        }
+    };
+    assert_eq!(of(disabled).await, (300, 0));
+    assert_eq!(of(deleted).await, (0, 0));
+    assert_eq!(of(kept).await, (300, 300));
 }

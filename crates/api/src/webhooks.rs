@@ -80,9 +80,11 @@ pub(crate) struct WebhookPatch {
 }
 
 /// Judges what an owner says.
-fn judged(wish: Wish, app: &AppState) -> Result<Wish, Problem> {
-    Target::parse(&wish.url, app.config.webhooks)
+fn judged(mut wish: Wish, app: &AppState) -> Result<Wish, Problem> {
+    let target = Target::parse(&wish.url, app.config.webhooks)
         .map_err(|error| Problem::invalid("/url", error.to_string()))?;
+    // as it was understood: what a parser drops or escapes is neither kept nor called
+    wish.url = target.url;
     if wish.events.is_empty() || wish.events.len() > EVENTS.len() {
         let message = "name at least one event and each only once, or \"*\" for all";
         return Err(Problem::invalid("/events", message));
@@ -270,13 +272,13 @@ async fn remove(
     wallet: Wallet,
     Id(id): Id<WebhookId>,
 ) -> Result<StatusCode, Problem> {
-    let wallet = std::sync::Arc::new(wallet);
+    let (wallet, now) = (std::sync::Arc::new(wallet), app.now());
     app.store
         .write("webhooks.delete", move |tx| {
             let wallet = wallet.clone();
             Box::pin(async move {
                 owned_in(tx, &wallet, id).await?;
-                Ok(webhooks::delete(tx, id).await?)
+                Ok(webhooks::delete(tx, id, now).await?)
             })
         })
         .await

@@ -14,8 +14,9 @@ use domain::{
 use store::{
     Store, TxError,
     webhooks::{
-        deliveries::{self, Due, Recorded, Tried},
-        links,
+        claim::{self, Due, Places},
+        deliveries::{self, Recorded, Tried},
+        links, upkeep,
     },
 };
 use tokio::{
@@ -38,8 +39,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LEASE: Duration = Duration::from_secs(30);
 /// Calls of this process that are under way at once.
 const AT_ONCE: usize = 256;
-/// Calls to one endpoint at once, by all processes.
+/// Calls at once to one endpoint, for one account and to one host, by all processes.
 const EACH: i64 = 4;
+const OF_ACCOUNT: i64 = 16;
+const TO_HOST: i64 = 16;
+/// And to all endpoints to which nothing came through lately: a quarter of one process's places.
+const FAILING: i64 = 64;
 /// Events that one transaction fans out.
 const FAN: i64 = 200;
 /// Between two looks at machines, backlog and age.
@@ -114,10 +119,16 @@ impl Courier {
             })
             .await?;
         let room = AT_ONCE.saturating_sub(self.reap());
-        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        let places = Places {
+            free: i64::try_from(room).unwrap_or(i64::MAX),
+            webhook: EACH,
+            account: OF_ACCOUNT,
+            host: TO_HOST,
+            failing: FAILING,
+        };
         let due = {
             let mut connection = self.store.read().await?;
-            deliveries::claim(&mut connection, self.store.now(), LEASE, (room, EACH)).await?
+            claim::claim(&mut connection, self.store.now(), LEASE, places).await?
         };
         let begun = due.len();
         for due in due {
@@ -166,13 +177,14 @@ impl Courier {
             .write("webhooks.look", move |tx| {
                 Box::pin(async move {
                     links::watch(tx, now, heard_since).await?;
-                    deliveries::forget(tx, now.saturating_minus(KEEP), FORGET).await?;
+                    upkeep::forget(tx, now.saturating_minus(KEEP), FORGET).await?;
+                    upkeep::clear(tx, FORGET).await?;
                     Ok::<_, TxError<EngineError>>(())
                 })
             })
             .await?;
         let mut connection = self.store.read().await?;
-        let backlog = deliveries::backlog(&mut connection, now).await?;
+        let backlog = upkeep::backlog(&mut connection, now).await?;
         let due = u32::try_from(backlog.due).unwrap_or(u32::MAX);
         metrics::gauge!("weir_webhook_due").set(due);
         metrics::gauge!("weir_webhook_oldest_due_seconds").set(backlog.oldest.get());

@@ -1,8 +1,10 @@
 //! Webhooks: who wants to be told of what. Events are made by triggers, in the transactions in which they happen; from
 //! there [`deliveries`] takes them to whoever asked.
 
+pub mod claim;
 pub mod deliveries;
 pub mod links;
+pub mod upkeep;
 
 use domain::{
     id::{AccountId, WebhookId},
@@ -14,6 +16,9 @@ use crate::{
     Connection, StoreError,
     convert::{seconds, ts},
 };
+
+/// Deliveries that are given up together with their webhook.
+const AT_ONCE: i64 = 200;
 
 /// How the one endpoint stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +107,7 @@ pub async fn create(
     let made = sqlx::query!(
         "INSERT INTO webhooks (id, account_id, url, events, description, secret, created_at, updated_at)
          SELECT $1::uuid, $2::uuid, $3, $4, $5, $6, $7, $7
-         WHERE (SELECT count(*) FROM webhooks WHERE account_id = $2) < $8",
+         WHERE (SELECT count(*) FROM webhooks WHERE account_id = $2 AND deleted_at IS NULL) < $8",
         id.uuid(),
         account.uuid(),
         wish.url,
@@ -129,7 +134,7 @@ pub async fn list(
         Row,
         "SELECT id, account_id, url, events, description, old_until, disabled_reason, disabled_at, failing_since,
                 version, created_at
-         FROM webhooks WHERE account_id = $1 ORDER BY id LIMIT 1000",
+         FROM webhooks WHERE account_id = $1 AND deleted_at IS NULL ORDER BY id LIMIT 1000",
         account.uuid(),
     )
     .fetch_all(connection)
@@ -151,7 +156,7 @@ pub async fn get(
         Row,
         "SELECT id, account_id, url, events, description, old_until, disabled_reason, disabled_at, failing_since,
                 version, created_at
-         FROM webhooks WHERE id = $1",
+         FROM webhooks WHERE id = $1 AND deleted_at IS NULL",
         id.uuid(),
     )
     .fetch_optional(connection)
@@ -208,7 +213,8 @@ pub async fn enable(
     Ok(())
 }
 
-/// Calls a webhook no more, with the reason. What waits for it is given up.
+/// Calls a webhook no more, with the reason. What waits for it is given up: the oldest now, the rest by
+/// [`upkeep::clear`].
 ///
 /// # Errors
 /// The database's.
@@ -233,20 +239,35 @@ pub async fn disable(
     sqlx::query!(
         "UPDATE deliveries SET state = 'failed', leased_until = NULL,
                 last_error = COALESCE(last_error, 'the webhook was disabled')
-         WHERE webhook_id = $1 AND state = 'pending'",
+         WHERE id IN (SELECT id FROM deliveries WHERE webhook_id = $1 AND state = 'pending'
+                      ORDER BY due_at LIMIT $2)",
         id.uuid(),
+        AT_ONCE,
     )
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Forgets a webhook and its deliveries.
+/// Takes a webhook from its owner, for good. Its deliveries and itself are cleared away by [`upkeep::clear`].
 ///
 /// # Errors
 /// The database's.
-pub async fn delete(tx: &mut Connection, id: WebhookId) -> Result<(), StoreError> {
-    sqlx::query!("DELETE FROM webhooks WHERE id = $1", id.uuid()).execute(tx).await?;
+pub async fn delete(
+    tx: &mut Connection,
+    id: WebhookId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE webhooks SET state = 'disabled', deleted_at = $2, updated_at = $2,
+                disabled_reason = COALESCE(disabled_reason, 'its owner deleted it'),
+                disabled_at = COALESCE(disabled_at, $2)
+         WHERE id = $1 AND deleted_at IS NULL",
+        id.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

@@ -59,7 +59,11 @@ pub(crate) const KEYS: &[Key] = &[
     key("WEIR_ORACLE_S", "15", "seconds between two looks at the price feeds"),
     key("WEIR_LOG", "info", "log filter, as tracing's EnvFilter takes it"),
     key("WEIR_LOG_FORMAT", "text", "`text` or `json`"),
-    key("WEIR_DB_CONNECTIONS", "16", "most database connections of one process"),
+    key(
+        "WEIR_DB_CONNECTIONS",
+        "16",
+        "most database connections of one process; `weir work` has 4 more, for webhooks",
+    ),
     key("WEIR_METRICS_LISTEN", "", "where `weir work` serves /metrics; empty means nowhere"),
     key(
         "WEIR_FEE_BPS",

@@ -59,7 +59,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
 /// Applies pending migrations.
 pub(crate) async fn migrate() -> Result<(), Failure> {
     let config = Config::from_env()?;
-    let store = connect(&config).await?;
+    let store = connect(&config, config.connections).await?;
     store::check_server(store.pool()).await.map_err(Failure::during("DATABASE_URL"))?;
     apply_migrations(&store).await
 }
@@ -84,7 +84,7 @@ pub(crate) async fn apply_migrations(store: &Store) -> Result<(), Failure> {
 
 /// Connects, and checks that server and schema are ones that this program can work with.
 pub(crate) async fn open_store(config: &Config) -> Result<Store, Failure> {
-    let store = connect(config).await?;
+    let store = connect(config, config.connections).await?;
     store::check_server(store.pool()).await.map_err(Failure::during("DATABASE_URL"))?;
     let schema = look(&store).await.map_err(Failure::during("DATABASE_URL"))?;
     schema.usable().map_err(|misfit| Failure::new(misfit.to_string()))?;
@@ -103,9 +103,9 @@ async fn look(store: &Store) -> Result<schema::Schema, StoreError> {
     schema::look(&mut connection).await
 }
 
-async fn connect(config: &Config) -> Result<Store, Failure> {
+pub(crate) async fn connect(config: &Config, connections: u32) -> Result<Store, Failure> {
     let clock = Arc::new(SystemClock);
-    Store::connect(config.database()?, config.connections, clock, config.policy.clone())
+    Store::connect(config.database()?, connections, clock, config.policy.clone())
         .await
         .map_err(|error| {
             Failure::new(format!(

@@ -13,7 +13,7 @@ use crate::{
     failure::Failure,
     feeds,
     metrics::Process,
-    serve::{CLOSE_WITHIN, no_deployment, open_store},
+    serve::{CLOSE_WITHIN, connect, no_deployment, open_store},
     shutdown, telemetry,
     vitals::Vitals,
 };
@@ -21,12 +21,16 @@ use crate::{
 /// Webhooks are told that a machine is offline when the API shows it so.
 const OFFLINE_AFTER: Seconds = Seconds(30);
 
+/// The courier has connections of its own: however much there is to tell, it takes none from those who move money.
+const CONNECTIONS_TO_CALL: u32 = 4;
+
 /// Works until told to stop.
 pub(crate) async fn run() -> Result<(), Failure> {
     let metrics = telemetry::start(Process::Work)?;
     let config = Config::from_env()?;
     let signers = config.signers()?;
     let store = open_store(&config).await?;
+    let calling = connect(&config, CONNECTIONS_TO_CALL).await?;
     let client = ReadClient::connect(config.rpc()?).map_err(Failure::during("RPC_URL"))?;
     let known = {
         let mut connection = store.read().await.map_err(Failure::during("the database"))?;
@@ -50,7 +54,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     };
     let watching = tokio::spawn(vitals.keep(stop.clone()));
     let engine = Engine { store: store.clone(), client, signers, site, settings: config.engine };
-    let courier = Courier::new(store.clone(), config.webhooks, OFFLINE_AFTER);
+    let courier = Courier::new(calling.clone(), config.webhooks, OFFLINE_AFTER);
     // Told to stop, each loop finishes the round that it is in and takes no new work: every timer that it has
     // claimed is done or given back by then.
     let outcome = tokio::select! {
@@ -65,6 +69,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
         }
     };
     watching.abort();
+    shutdown::close(&calling, CLOSE_WITHIN).await;
     shutdown::close(&store, CLOSE_WITHIN).await;
     tracing::info!("stopped");
     outcome

@@ -45,12 +45,22 @@ impl Parameters for DeliveryParams {
     const NAMES: &'static [&'static str] = &["state", "limit", "cursor"];
 }
 
+/// Of a webhook's deliveries that wait, as many may be tests or redeliveries.
+const MOST_ASKED: i64 = 32;
+
+fn enough() -> Problem {
+    let detail = format!(
+        "{MOST_ASKED} deliveries that were asked for wait for this webhook; ask again when some came through"
+    );
+    Problem::new(Code::StateConflict, detail)
+}
+
 fn disabled() -> Problem {
     let detail = "the webhook is disabled; enable it first with PATCH {\"enabled\": true}";
     Problem::new(Code::StateConflict, detail)
 }
 
-/// Sends a webhook the event `webhook.test`, soon. What comes of it is in the webhook's deliveries.
+/// Sends a webhook the event `webhook.test`, soon. At most 32 tests and redeliveries may wait for a webhook. What comes of it is in the webhook's deliveries.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "webhooks", security(("bearer" = [])),
     params(("id" = String, Path, example = "whk_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
     responses((status = 202, body = DeliveryView)))]
@@ -68,7 +78,9 @@ async fn test(
                 if owned_in(tx, &wallet, id).await?.disabled.is_some() {
                     return refuse(disabled());
                 }
-                let made = deliveries::test(tx, id, now).await?;
+                let Some(made) = deliveries::test(tx, id, MOST_ASKED, now).await? else {
+                    return refuse(enough());
+                };
                 deliveries::get(tx, made).await?.map_or_else(|| refuse(gone()), Ok)
             })
         })
@@ -141,7 +153,9 @@ async fn redeliver(
                 if webhook.disabled.is_some() {
                     return refuse(disabled());
                 }
-                deliveries::again(tx, id, now).await?;
+                if !deliveries::again(tx, &delivery, MOST_ASKED, now).await? {
+                    return refuse(enough());
+                }
                 deliveries::get(tx, id).await?.map_or_else(|| refuse(gone()), Ok)
             })
         })

@@ -1,7 +1,7 @@
 //! Webhooks: asked for, changed, looked at; what is written when something happens. Calls are in `tests/webhooks.rs`.
 
 use domain::{
-    id::{EventId, WebhookId},
+    id::{DeliveryId, EventId, WebhookId},
     rental::RentalEvent,
     time::Seconds,
     webhook::{EVENTS, Rules},
@@ -121,6 +121,7 @@ async fn what_cannot_be_called_is_refused_with_the_reason() {
         ("https://[::ffff:10.0.0.1]/", "not a public address"),
         ("https://0x7f000001/", "not a public address"),
         ("https://db.internal/", "not a public address"),
+        ("https://postgres/", "not a public address"),
     ] {
         let body = json!({"url": url, "events": ["*"]});
         let reply = world.post("/v1/webhooks").auth(&person.token).json(&body).send().await;
@@ -355,4 +356,58 @@ fn the_page_lists_every_event() {
     for prefix in [WebhookId::PREFIX, EventId::PREFIX] {
         assert!(page.contains(&format!("{prefix}_")), "{prefix}");
     }
+}
+
+/// What a parser drops or escapes is neither kept nor called; kept as it came, a NUL would be an error of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_is_kept_as_it_was_understood() {
+    let world = World::new().await;
+    let person = world.sign_in(1).await;
+    for (url, kept) in [
+        ("https://hooks.example.com/a\0b", "https://hooks.example.com/a%00b"),
+        ("https://Hooks.example.com/a\tb\n", "https://hooks.example.com/ab"),
+    ] {
+        let body = json!({"url": url, "events": ["*"]});
+        let made = world.post("/v1/webhooks").auth(&person.token).json(&body).send().await.ok(201);
+        assert_eq!(made["webhook"]["url"], kept);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_some_deliveries_that_were_asked_for_wait() {
+    let world = World::new().await;
+    let person = world.sign_in(1).await;
+    let hook = id_of(&create(&world, &person, json!(["*"])).await);
+    let path = format!("/v1/webhooks/{hook}/test");
+    let test = || world.post(&path).auth(&person.token).send();
+    let first = test().await.ok(202);
+    let first: DeliveryId = first["id"].as_str().unwrap().parse().unwrap();
+    for _ in 1..32 {
+        test().await.ok(202);
+    }
+    let refused = test().await.problem(409, "state-conflict");
+    assert!(refused["detail"].as_str().unwrap().contains("32 deliveries"), "{refused}");
+    // one comes through, and there is room for it or for another
+    settle(&world, first).await;
+    let again = format!("/v1/deliveries/{first}/redeliver");
+    world.post(&again).auth(&person.token).send().await.ok(202);
+    test().await.problem(409, "state-conflict");
+    settle(&world, first).await;
+    test().await.ok(202);
+    world.post(&again).auth(&person.token).send().await.problem(409, "state-conflict");
+    // another webhook has its own
+    let other = id_of(&create(&world, &person, json!(["*"])).await);
+    let path = format!("/v1/webhooks/{other}/test");
+    world.post(&path).auth(&person.token).send().await.ok(202);
+}
+
+/// As if the courier had called.
+async fn settle(world: &World, id: DeliveryId) {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'delivered', delivered_at = created_at WHERE id = $1",
+    )
+    .bind(id.uuid())
+    .execute(world.store.pool())
+    .await
+    .unwrap();
 }

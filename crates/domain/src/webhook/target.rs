@@ -77,6 +77,8 @@ pub struct Target {
     pub authority: String,
     /// Path and query.
     pub path: String,
+    /// All of it, as it was understood: without what a parser drops, and with the rest escaped.
+    pub url: String,
 }
 
 impl Target {
@@ -90,6 +92,9 @@ impl Target {
             return Err(TargetError::NotAUrl);
         }
         let url = Url::parse(text).map_err(|_| TargetError::NotAUrl)?;
+        if url.as_str().len() > MAX_URL {
+            return Err(TargetError::NotAUrl);
+        }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(TargetError::Credentials);
         }
@@ -129,15 +134,16 @@ impl Target {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
         };
-        Ok(Self { scheme, host, port, authority, path })
+        Ok(Self { scheme, host, port, authority, path, url: url.into() })
     }
 }
 
+/// A name without a full stop is one of the resolver's own network, or of its search list.
 fn is_inside(name: &str) -> bool {
     let ends_in = |end: &str| {
         name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    name.is_empty() || INSIDE.into_iter().any(ends_in)
+    !name.contains('.') || INSIDE.into_iter().any(ends_in)
 }
 
 /// Whether an address is one of the public internet (IANA's registries of special-purpose addresses). An IPv4 address
@@ -309,6 +315,8 @@ mod tests {
             "https://db.internal/",
             "https://printer.local/",
             "https://router.lan/",
+            "https://postgres/",
+            "https://mylan./",
             "https://１２７.0.0.1/",
         ] {
             assert!(
@@ -317,7 +325,16 @@ mod tests {
             );
         }
         assert!(Target::parse("https://notlocalhost.example/", STRICT).is_ok());
-        assert!(Target::parse("https://mylan/", STRICT).is_ok(), "a name of its own");
+        assert!(Target::parse("https://my.lanes/", STRICT).is_ok());
+    }
+
+    #[test]
+    fn a_url_is_kept_as_it_is_understood() {
+        let kept = |text: &str| Target::parse(text, STRICT).unwrap().url;
+        assert_eq!(kept(" https://Hooks.Example/a\t\n?b\0c "), "https://hooks.example/a?b%00c");
+        assert_eq!(kept("https://hooks.example/\0"), "https://hooks.example/");
+        let long = format!("https://hooks.example/{}", "é".repeat(600));
+        assert_eq!(Target::parse(&long, STRICT), Err(TargetError::NotAUrl), "escaped it is longer");
     }
 
     #[test]

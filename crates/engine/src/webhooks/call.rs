@@ -137,7 +137,8 @@ impl Caller {
         let addresses: Vec<SocketAddr> = match &target.host {
             Host::Address(address) => vec![SocketAddr::new(*address, target.port)],
             Host::Name(name) => {
-                let found = lookup_host((name.as_str(), target.port)).await;
+                let asked = absolute(name);
+                let found = lookup_host((asked.as_str(), target.port)).await;
                 let found = found.map_err(|error| format!("{name} cannot be resolved: {error}"))?;
                 found.take(MOST_ADDRESSES.saturating_add(1)).collect()
             }
@@ -147,13 +148,20 @@ impl Caller {
     }
 }
 
+/// A name as the resolver takes it without its search list: what is asked for is what was written.
+fn absolute(name: &str) -> String {
+    if name.contains('.') { format!("{name}.") } else { name.to_owned() }
+}
+
 /// A name with one address inside is not called at all: whichever is connected to must not be a matter of chance.
 fn judge(rules: Rules, addresses: impl Iterator<Item = IpAddr>) -> Result<(), String> {
     let mut count = 0_usize;
     for address in addresses {
         count = count.saturating_add(1);
         if !rules.admit(address) {
-            return Err(format!("{address} is not a public address"));
+            tracing::debug!(%address, "a webhook leads inside");
+            // which one it is would tell its owner what our resolver knows
+            return Err("it leads to what is not a public address".to_owned());
         }
     }
     match count {

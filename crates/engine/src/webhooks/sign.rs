@@ -5,7 +5,7 @@ use domain::time::UnixSeconds;
 use hmac::{Hmac, Mac as _};
 use serde_json::json;
 use sha2::Sha256;
-use store::webhooks::deliveries::Due;
+use store::webhooks::claim::Due;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// What is sent: the same bytes with every try.

@@ -1,18 +1,16 @@
 //! From events to endpoints: fanned out, claimed for a short while, tried, and recorded by the holder of the lease alone.
 
-use std::time::Duration;
-
 use domain::{
     id::{DeliveryId, EventId, WebhookId},
-    time::{Seconds, UnixMillis, UnixSeconds},
+    time::{Seconds, UnixSeconds},
     webhook::PATIENCE,
 };
-use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::claim::Due;
 use crate::{
     Connection, StoreError,
-    convert::{seconds, ts, ts_millis},
+    convert::{seconds, ts},
 };
 
 /// The longest error that is kept, in characters.
@@ -138,22 +136,47 @@ pub async fn get(
     .transpose()
 }
 
-/// Makes a delivery of an event that nothing but the wish for it has caused.
+/// Whether `most` deliveries of a webhook wait that somebody asked for. Whoever asks at the same time waits for the answer.
+async fn enough_asked(
+    tx: &mut Connection,
+    webhook: WebhookId,
+    most: i64,
+) -> Result<bool, StoreError> {
+    sqlx::query!("SELECT id FROM webhooks WHERE id = $1 FOR NO KEY UPDATE", webhook.uuid())
+        .fetch_optional(&mut *tx)
+        .await?;
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) >= $2 AS "enough!" FROM (
+             SELECT FROM deliveries WHERE webhook_id = $1 AND state = 'pending' AND asked LIMIT $2) waiting"#,
+        webhook.uuid(),
+        most,
+    )
+    .fetch_one(tx)
+    .await?)
+}
+
+/// Makes a delivery of an event that nothing but the wish for it has caused. `None` if `most` that somebody asked for
+/// wait already.
 ///
 /// # Errors
 /// The database's.
 pub async fn test(
     tx: &mut Connection,
     webhook: WebhookId,
+    most: i64,
     now: UnixSeconds,
-) -> Result<DeliveryId, StoreError> {
+) -> Result<Option<DeliveryId>, StoreError> {
+    if enough_asked(tx, webhook, most).await? {
+        return Ok(None);
+    }
     let id = sqlx::query_scalar!(
         r#"WITH event AS (
              INSERT INTO hook_events (account_id, kind, at, data, fanned)
              SELECT account_id, 'webhook.test', $2,
                     jsonb_build_object('webhook_id', 'whk_' || replace(id::text, '-', '')), true
              FROM webhooks WHERE id = $1 RETURNING id)
-           INSERT INTO deliveries (webhook_id, event_id, due_at, created_at) SELECT $1, id, $2, $2 FROM event
+           INSERT INTO deliveries (webhook_id, event_id, due_at, created_at, asked)
+           SELECT $1, id, $2, $2, true FROM event
            RETURNING id"#,
         webhook.uuid(),
         ts(now)?,
@@ -161,27 +184,33 @@ pub async fn test(
     .fetch_optional(tx)
     .await?
     .ok_or(StoreError::Missing("the webhook"))?;
-    Ok(DeliveryId::from_uuid(id))
+    Ok(Some(DeliveryId::from_uuid(id)))
 }
 
-/// Has a delivery tried again from now on, whatever came of it before. One that is being tried goes on.
+/// Has a delivery tried again from now on, whatever came of it before. One that is being tried goes on. False if `most`
+/// that somebody asked for wait already, and this is none of them.
 ///
 /// # Errors
 /// The database's.
 pub async fn again(
     tx: &mut Connection,
-    id: DeliveryId,
+    delivery: &Delivery,
+    most: i64,
     now: UnixSeconds,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    if delivery.state != "pending" && enough_asked(tx, delivery.webhook, most).await? {
+        return Ok(false);
+    }
     sqlx::query!(
-        "UPDATE deliveries SET state = 'pending', tries = 0, due_at = $2, delivered_at = NULL
+        "UPDATE deliveries
+         SET asked = asked OR state <> 'pending', state = 'pending', tries = 0, due_at = $2, delivered_at = NULL
          WHERE id = $1 AND (leased_until IS NULL OR leased_until <= $2)",
-        id.uuid(),
+        delivery.id.uuid(),
         ts(now)?,
     )
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Makes the deliveries of up to `limit` events. Returns how many events that were.
@@ -205,91 +234,6 @@ pub async fn fan_out(tx: &mut Connection, now: UnixSeconds, limit: i64) -> Resul
     .execute(tx)
     .await?;
     Ok(done.rows_affected())
-}
-
-/// A delivery to be tried now.
-#[derive(Clone, Debug)]
-pub struct Due {
-    /// Which.
-    pub id: DeliveryId,
-    /// The lease number to record it with.
-    pub run_lease: i64,
-    /// How often it was tried since it was last asked for, this time included.
-    pub tries: u32,
-    /// For whom.
-    pub webhook: WebhookId,
-    /// Who is called.
-    pub url: String,
-    /// What it is signed with: the secret, and the one before it while that is good.
-    pub secrets: Vec<Vec<u8>>,
-    /// Which event.
-    pub event: EventId,
-    /// What has happened.
-    pub kind: String,
-    /// When.
-    pub at: UnixSeconds,
-    /// The rest of it.
-    pub data: Value,
-}
-
-/// Takes up to `limit` due deliveries for `lease`; of each webhook at most `each` at a time, and one of those to which
-/// nothing came through lately: so a slow endpoint has few of the places, and the others go on.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn claim(
-    connection: &mut Connection,
-    now: UnixMillis,
-    lease: Duration,
-    (limit, each): (i64, i64),
-) -> Result<Vec<Due>, StoreError> {
-    let now = ts_millis(now)?;
-    let until = now.checked_add(lease.try_into().map_err(StoreError::corrupt)?);
-    sqlx::query!(
-        r#"WITH room AS (
-             SELECT w.id, CASE WHEN w.failing_since IS NULL THEN $4::bigint ELSE 1 END
-                    - (SELECT count(*) FROM deliveries d
-                       WHERE d.webhook_id = w.id AND d.state = 'pending' AND d.leased_until > $1) AS free
-             FROM webhooks w
-             WHERE w.state = 'active' AND EXISTS (SELECT FROM deliveries d WHERE d.webhook_id = w.id
-                                                  AND d.state = 'pending' AND d.due_at <= $1)),
-           picked AS (
-             SELECT one.id FROM room, LATERAL (
-               SELECT d.id, d.due_at FROM deliveries d
-               WHERE d.webhook_id = room.id AND d.state = 'pending' AND d.due_at <= $1
-                 AND (d.leased_until IS NULL OR d.leased_until <= $1)
-               ORDER BY d.due_at, d.seq LIMIT greatest(room.free, 0) FOR UPDATE SKIP LOCKED) one
-             ORDER BY one.due_at LIMIT $3)
-           UPDATE deliveries d
-           SET run_lease = d.run_lease + 1, leased_until = $2, attempts = d.attempts + 1, tries = d.tries + 1
-           FROM picked, webhooks w, hook_events e
-           WHERE d.id = picked.id AND w.id = d.webhook_id AND e.id = d.event_id
-           RETURNING d.id, d.run_lease, d.tries, w.id AS webhook, w.url, w.secret,
-                     CASE WHEN w.old_until > $1 THEN w.old_secret END AS old_secret,
-                     e.id AS event, e.kind, e.at, e.data"#,
-        now,
-        until,
-        limit,
-        each,
-    )
-    .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| {
-        Ok(Due {
-            id: DeliveryId::from_uuid(row.id),
-            run_lease: row.run_lease,
-            tries: u32::try_from(row.tries).map_err(StoreError::corrupt)?,
-            webhook: WebhookId::from_uuid(row.webhook),
-            url: row.url,
-            secrets: std::iter::once(row.secret).chain(row.old_secret).collect(),
-            event: EventId::from_uuid(row.event),
-            kind: row.kind,
-            at: seconds(row.at)?,
-            data: row.data,
-        })
-    })
-    .collect()
 }
 
 /// What came of a try.
@@ -404,60 +348,4 @@ async fn note_failing(
     .execute(tx)
     .await?;
     Ok(())
-}
-
-/// How much waits: deliveries that are due, and for how long the oldest has been whose endpoint is well.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Deliveries that are due or being tried.
-    pub due: u64,
-    /// Seconds since the oldest of those was due whose endpoints have not failed lately, or since an event was made
-    /// that is not fanned out.
-    pub oldest: Seconds,
-}
-
-/// Looks at what waits.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn backlog(connection: &mut Connection, now: UnixSeconds) -> Result<Backlog, StoreError> {
-    let row = sqlx::query!(
-        r#"SELECT (SELECT count(*) FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id
-                   WHERE d.state = 'pending' AND d.due_at <= $1 AND w.state = 'active') AS "due!",
-                  LEAST((SELECT min(d.due_at) FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id
-                         WHERE d.state = 'pending' AND d.due_at <= $1 AND w.state = 'active'
-                           AND w.failing_since IS NULL),
-                        (SELECT min(at) FROM hook_events WHERE NOT fanned)) AS since"#,
-        ts(now)?,
-    )
-    .fetch_one(connection)
-    .await?;
-    let since = row.since.map(seconds).transpose()?;
-    let oldest = since.map_or(0, |since| now.get().saturating_sub(since.get()));
-    Ok(Backlog {
-        due: u64::try_from(row.due).map_err(StoreError::corrupt)?,
-        oldest: Seconds(u32::try_from(oldest).unwrap_or(u32::MAX)),
-    })
-}
-
-/// Forgets up to `limit` events from before `before` that nobody waits for. Returns how many.
-///
-/// # Errors
-/// The database's.
-pub async fn forget(
-    tx: &mut Connection,
-    before: UnixSeconds,
-    limit: i64,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query!(
-        "DELETE FROM hook_events WHERE id IN (
-           SELECT e.id FROM hook_events e WHERE e.at < $1 AND e.fanned
-             AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e.id AND d.state = 'pending')
-           ORDER BY e.at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        ts(before)?,
-        limit,
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected())
 }

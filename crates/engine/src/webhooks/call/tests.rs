@@ -8,7 +8,7 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+        pki_types::{CertificateDer, PrivatePkcs8KeyDer},
     },
 };
 
@@ -20,7 +20,8 @@ const STRICT: Rules = Rules { loopback: false };
 fn every_address_of_a_name_is_judged() {
     let judged = |texts: &[&str]| judge(STRICT, texts.iter().map(|text| text.parse().unwrap()));
     assert_eq!(judged(&["1.1.1.1", "2606:4700::1111"]), Ok(()));
-    assert!(judged(&["1.1.1.1", "10.0.0.1"]).unwrap_err().contains("10.0.0.1"));
+    let refused = judged(&["1.1.1.1", "10.0.0.1"]).unwrap_err();
+    assert_eq!(refused, "it leads to what is not a public address", "and not which one");
     assert!(judged(&["fd00::1"]).is_err());
     assert!(judged(&["::ffff:1.1.1.1"]).is_err(), "an address in disguise");
     assert!(judged(&[]).is_err());
@@ -39,6 +40,7 @@ async fn a_name_that_leads_inside_is_refused_after_it_is_resolved() {
         port,
         authority: "localhost".to_owned(),
         path: "/".to_owned(),
+        url: format!("http://localhost:{port}/"),
     };
     let caller = Caller::trusting(STRICT, RootCertStore::empty());
     let refused = caller.connect(&target).await.unwrap_err();
@@ -51,29 +53,27 @@ async fn a_name_that_leads_inside_is_refused_after_it_is_resolved() {
     local.connect(&target).await.unwrap();
 }
 
-/// A certificate for `localhost` by an authority that nobody else trusts; they guard nothing.
-const AUTHORITY: &[u8] = include_bytes!("../tls/ca.pem");
-const CERTIFICATE: &[u8] = include_bytes!("../tls/localhost.pem");
-const KEY: &[u8] = include_bytes!("../tls/localhost.key");
 const LOCAL: Rules = Rules { loopback: true };
 
-fn trusting(certificates: &[u8]) -> Caller {
+fn trusting(certificates: &[CertificateDer<'static>]) -> Caller {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(certificates) {
-        roots.add(certificate.unwrap()).unwrap();
+    for certificate in certificates {
+        roots.add(certificate.clone()).unwrap();
     }
     Caller::trusting(LOCAL, roots)
 }
 
-/// An endpoint with TLS that answers 204 to whatever it is sent; its port.
-async fn encrypted() -> u16 {
-    let chain = CertificateDer::pem_slice_iter(CERTIFICATE).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
+/// An endpoint with TLS that answers 204 to whatever it is sent; its port, and the certificate for `localhost` that it
+/// made for itself.
+async fn encrypted() -> (u16, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(chain, key)
+        .with_single_cert(vec![certificate.clone()], key.into())
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -90,13 +90,19 @@ async fn encrypted() -> u16 {
             stream.flush().await.unwrap();
         }
     });
-    port
+    (port, certificate)
+}
+
+#[test]
+fn a_name_is_asked_for_as_it_is_written() {
+    assert_eq!(absolute("hooks.example"), "hooks.example.", "without the resolver's search list");
+    assert_eq!(absolute("localhost"), "localhost");
 }
 
 #[tokio::test]
 async fn certificates_are_verified_with_their_names() {
-    let port = encrypted().await;
-    let caller = trusting(AUTHORITY);
+    let (port, certificate) = encrypted().await;
+    let caller = trusting(&[certificate]);
     let url = format!("https://localhost:{port}/x");
     let answer = caller.post(&url, &[("webhook-id", "evt_1".to_owned())], "{}".to_owned()).await;
     assert_eq!((answer.status, answer.error), (Some(204), None));
