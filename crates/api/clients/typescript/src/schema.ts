@@ -1132,6 +1132,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/rentals/{id}/cost": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a rental has cost up to now. */
+        get: operations["get_rentals_id_cost"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/rentals/{id}/end": {
         parameters: {
             query?: never;
@@ -1147,6 +1164,23 @@ export interface paths {
          *     dispute what is held.
          */
         post: operations["post_rentals_id_end"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rentals/{id}/escrow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A rental as the contract has it, and the ways out of it that need no word of the platform's. */
+        get: operations["get_rentals_id_escrow"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1279,6 +1313,43 @@ export interface paths {
         put?: never;
         /** Ends a rental now. Before the start everything goes back; after it, the seconds so far are billed. */
         post: operations["post_rentals_id_stop"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rentals/{id}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened to a rental, oldest first. */
+        get: operations["get_rentals_id_timeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rentals/{id}/top-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tells how to go on for longer, at the same rate: a call for the wallet to send. Nothing is changed by asking. The
+         *     contract takes it while the deposit lasts.
+         */
+        post: operations["post_rentals_id_top_up"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1493,7 +1564,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Sends a webhook the event `webhook.test`, soon. What comes of it is in the webhook's deliveries. */
+        /** Sends a webhook the event `webhook.test`, soon. At most 32 tests and redeliveries may wait for a webhook. What comes of it is in the webhook's deliveries. */
         post: operations["post_webhooks_id_test"];
         delete?: never;
         options?: never;
@@ -1505,20 +1576,6 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description A signature under the other side's proposal. */
-        Acceptance: {
-            /**
-             * Format: u-int32
-             * @description Which proposal.
-             * @example 1
-             */
-            seq: number;
-            /**
-             * @description The same `AgreedEnd`, signed by the caller's wallet, in hex. Left out, the answer is what to sign.
-             * @example 0x
-             */
-            signature?: string | null;
-        };
         /** @description What a payer holds. */
         AccessView: {
             expires_at: components["schemas"]["Time"];
@@ -1554,18 +1611,6 @@ export interface components {
              * @example 0x
              */
             signature?: string | null;
-        };
-        /** @description A call of the escrow that the caller's wallet can send now. */
-        ActionView: {
-            call: components["schemas"]["CallView"];
-            /** @description What it does. */
-            does: string;
-            /**
-             * @description `contest`, `dispute`, `concede` or `close_agreed`.
-             * @example dispute
-             */
-            name: string;
-            until?: components["schemas"]["Time"] | null;
         };
         /** @description The rental after an agent's word. */
         AgentAnswer: {
@@ -2109,10 +2154,105 @@ export interface components {
             max_gb: number;
             per_gb_month: components["schemas"]["Usd"];
         };
+        /** @description A call of the escrow that the caller's wallet can send now. */
+        DisputeAction: {
+            call: components["schemas"]["CallView"];
+            /** @description What it does. */
+            does: string;
+            /**
+             * @description `contest`, `dispute`, `concede` or `close_agreed`.
+             * @example dispute
+             */
+            name: string;
+            until?: components["schemas"]["Time"] | null;
+        };
+        /** @description Something that a side shows. */
+        DisputeEvidence: {
+            at: components["schemas"]["Time"];
+            /** @description Of the file; the platform keeps no file. */
+            sha256: string;
+            /** @example renter */
+            side: string;
+            /** @example https://example.com/log.txt */
+            uri: string;
+        };
+        /** @description What a side shows. */
+        DisputeEvidenceBatch: {
+            /** @description 1 to 16. */
+            evidence: components["schemas"]["DisputeEvidenceRequest"][];
+        };
+        /** @description Something to be shown. */
+        DisputeEvidenceRequest: {
+            /**
+             * @description Of the file, in hex.
+             * @example 0x9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+             */
+            sha256: string;
+            /**
+             * @description Where it is, `https:` or `ipfs:`; the platform does not fetch it.
+             * @example https://example.com/log.txt
+             */
+            uri: string;
+        };
+        /** @description Facts that anybody with the readings and the chain computes alike. */
+        DisputeFacts: {
+            /**
+             * Format: u-int32
+             * @description What the contract bills if nobody says anything more; null before its clock has stopped.
+             */
+            billed_by_default_s?: number | null;
+            /**
+             * Format: u-int32
+             * @description Seconds from the start until the end, or until now; no more than the deposit pays for.
+             */
+            clock_s: number;
+            /**
+             * Format: u-int32
+             * @description Those of them that signed readings cover: what the platform bills.
+             */
+            covered_s: number;
+            judgement: components["schemas"]["Judgement"];
+            /** Format: u-int64 */
+            readings: number;
+            /** @description The hash of the newest reading. */
+            readings_root: string;
+            /** @description Why, in a sentence. */
+            reason: string;
+            started_at?: components["schemas"]["Time"] | null;
+            stopped_at?: components["schemas"]["Time"] | null;
+            /** @description Where they lie; the newest 50. */
+            uncovered: components["schemas"]["UncoveredView"][];
+            /**
+             * Format: u-int32
+             * @description Those of them in the time that the case is about.
+             */
+            uncovered_in_question_s: number;
+            /**
+             * Format: u-int32
+             * @description The others.
+             */
+            uncovered_s: number;
+        };
         /** @description A page of disputes. */
         DisputePage: {
             data: components["schemas"]["DisputeSummary"][];
             next_cursor?: string | null;
+        };
+        /** @description Billed seconds that a side signed. */
+        DisputeProposal: {
+            /** @description Both have signed: anybody can send it. */
+            accepted: boolean;
+            at: components["schemas"]["Time"];
+            /**
+             * Format: u-int32
+             * @description Seconds to be billed in all.
+             */
+            billed_s: number;
+            /** Format: u-int32 */
+            seq: number;
+            /** @example provider */
+            side: string;
+            valid_until: components["schemas"]["Time"];
         };
         /** @description A case to be opened. */
         DisputeRequest: {
@@ -2122,7 +2262,7 @@ export interface components {
              */
             code: string;
             /** @description At most 16 at once. */
-            evidence?: components["schemas"]["EvidenceRequest"][];
+            evidence?: components["schemas"]["DisputeEvidenceRequest"][];
             /**
              * @description The time that it is about, RFC 3339; both or none.
              * @example 2026-01-31T12:03:00Z
@@ -2176,12 +2316,12 @@ export interface components {
         /** @description A dispute. */
         DisputeView: components["schemas"]["DisputeSummary"] & {
             /** @description What the caller can do on the chain. Disputes are decided there: by both sides, by the arbiter, or by silence. */
-            actions: components["schemas"]["ActionView"][];
-            evidence: components["schemas"]["EvidenceView"][];
-            facts: components["schemas"]["FactsView"];
+            actions: components["schemas"]["DisputeAction"][];
+            evidence: components["schemas"]["DisputeEvidence"][];
+            facts: components["schemas"]["DisputeFacts"];
             from?: components["schemas"]["Time"] | null;
             held?: components["schemas"]["HeldView"] | null;
-            proposals: components["schemas"]["ProposalView"][];
+            proposals: components["schemas"]["DisputeProposal"][];
             statement: string;
             to?: components["schemas"]["Time"] | null;
         };
@@ -2327,6 +2467,21 @@ export interface components {
             status: number;
             /** @example The GPUs are rented */
             title: string;
+        };
+        /** @description A rental in the contract. */
+        EscrowView: {
+            /**
+             * Format: u-int64
+             * @example 31337
+             */
+            chain_id: number;
+            contract: string;
+            /** @description Its id on the chain: the hash of its terms. */
+            escrow_id: string;
+            /** @description The terms as typed data: all that the contract goes by. Keep them; they are in the `Locked` event as well. */
+            terms: unknown;
+            /** @description The calls that work without the platform, should it be gone or say no. */
+            ways_out: components["schemas"]["WayOut"][];
         };
         /** @description An estimate. It binds nobody: a quote does. */
         EstimateAnswer: (components["schemas"]["UsageAnswer"] & {
@@ -2721,33 +2876,17 @@ export interface components {
             /** @description The request as it was understood, with what was left out filled in. */
             request: components["schemas"]["EstimateRequest"];
         };
-        /** @description What a side shows. */
-        EvidenceBatch: {
-            /** @description 1 to 16. */
-            evidence: components["schemas"]["EvidenceRequest"][];
-        };
-        /** @description Something to be shown. */
-        EvidenceRequest: {
-            /**
-             * @description Of the file, in hex.
-             * @example 0x9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-             */
-            sha256: string;
-            /**
-             * @description Where it is, `https:` or `ipfs:`; the platform does not fetch it.
-             * @example https://example.com/log.txt
-             */
-            uri: string;
-        };
-        /** @description Something that a side shows. */
+        /** @description The evidence in a word. */
         EvidenceView: {
-            at: components["schemas"]["Time"];
-            /** @description Of the file; the platform keeps no file. */
-            sha256: string;
-            /** @example renter */
-            side: string;
-            /** @example https://example.com/log.txt */
-            uri: string;
+            /** @description Who signed them. */
+            agent?: string | null;
+            /**
+             * Format: u-int64
+             * @description How many readings there are.
+             */
+            count: number;
+            /** @description The hash of the last one, which by naming the one before covers all; zero without any. */
+            root: string;
         };
         /** @description What is known of a machine; null is not known. */
         FactsView: {
@@ -2852,13 +2991,6 @@ export interface components {
              */
             source: string;
             usd_per_token: components["schemas"]["Usd"];
-        };
-        /** @description A stretch without a reading. */
-        GapView: {
-            from: components["schemas"]["Time"];
-            /** Format: u-int32 */
-            seconds: number;
-            to: components["schemas"]["Time"];
         };
         /** @description A GPU to be registered. */
         GpuRequest: {
@@ -4248,6 +4380,20 @@ export interface components {
             title: string;
             /** @description `/errors/{code}`: a page about this kind of error. */
             type: string;
+        };
+        /** @description A signature under the other side's proposal. */
+        ProposalAcceptance: {
+            /**
+             * Format: u-int32
+             * @description Which proposal.
+             * @example 1
+             */
+            seq: number;
+            /**
+             * @description The same `AgreedEnd`, signed by the caller's wallet, in hex. Left out, the answer is what to sign.
+             * @example 0x
+             */
+            signature?: string | null;
         };
         /** @description Billed seconds to agree on. */
         ProposalRequest: {
@@ -5721,6 +5867,31 @@ export interface components {
          * @example 2026-01-31T12:00:00Z
          */
         Time: string;
+        /** @description What happened, oldest first. */
+        Timeline: {
+            data: components["schemas"]["TimelineEntryView"][];
+            /**
+             * Format: int64
+             * @description For the next page as `after`, if there may be one.
+             */
+            next?: number | null;
+        };
+        /** @description Something that happened. */
+        TimelineEntryView: {
+            at: components["schemas"]["Time"];
+            /** @description The rest of it. */
+            detail: unknown;
+            /**
+             * Format: int64
+             * @example 7
+             */
+            id: number;
+            /**
+             * @description `state` and `progress` are of the rental, `tx` of the chain; others say what they are.
+             * @example state
+             */
+            kind: string;
+        };
         /**
          * @description An amount of a token.
          * @example {
@@ -5796,6 +5967,34 @@ export interface components {
             /** @example USDC */
             symbol: string;
         };
+        /** @description How much longer. */
+        TopUpRequest: {
+            /**
+             * Format: u-int32
+             * @description So many seconds more, at the rate that was signed; 1 to 31,536,000.
+             * @example 3600
+             */
+            duration_s: number;
+        };
+        /** @description How a deposit is added to. */
+        TopUpView: {
+            /** @description What is added; rounded up to a base unit. */
+            amount: components["schemas"]["TokenAmount"];
+            approve?: components["schemas"]["CallView"] | null;
+            /**
+             * @description `topUp(terms, amount)`, encoded. Anybody may send it; what is not used goes to the renter.
+             * @example 0x
+             */
+            calldata: string;
+            exhausts_at?: components["schemas"]["Time"] | null;
+            /** @description The contract. */
+            to: string;
+            /**
+             * @description Native coin to send with it, in wei.
+             * @example 0
+             */
+            value: string;
+        };
         /** @description What the job comes to at most, as a quote would reckon. The parts are rounded up one by one. */
         TotalView: {
             compute: components["schemas"]["Usd"];
@@ -5817,6 +6016,13 @@ export interface components {
             permit?: unknown;
             /** @description The terms, for showing: their hash is the `escrow_id`. */
             terms: unknown;
+        };
+        /** @description A stretch without a reading. */
+        UncoveredView: {
+            from: components["schemas"]["Time"];
+            /** Format: u-int32 */
+            seconds: number;
+            to: components["schemas"]["Time"];
         };
         /** @description Rented time. */
         UsageAnswer: components["schemas"]["ChargeView"] & {
@@ -5917,6 +6123,19 @@ export interface components {
             display: string;
             label: string;
             total: components["schemas"]["Usd"];
+        };
+        /** @description A call of the contract that needs nobody's word. */
+        WayOut: {
+            call: components["schemas"]["CallView"];
+            /** @example stop */
+            name: string;
+            /** @description When the contract takes it, and what it does. */
+            when: string;
+            /**
+             * @description Who may send it: `renter`, `provider`, `either` or `anyone`.
+             * @example renter
+             */
+            who: string;
         };
         /** @description One way of doing something. */
         WayRequest: {
@@ -6945,7 +7164,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Acceptance"];
+                "application/json": components["schemas"]["ProposalAcceptance"];
             };
         };
         responses: {
@@ -6990,7 +7209,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["EvidenceBatch"];
+                "application/json": components["schemas"]["DisputeEvidenceBatch"];
             };
         };
         responses: {
@@ -8997,6 +9216,38 @@ export interface operations {
             };
         };
     };
+    get_rentals_id_cost: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CostView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_rentals_id_end: {
         parameters: {
             query?: never;
@@ -9052,6 +9303,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EndView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_rentals_id_escrow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EscrowView"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
@@ -9343,6 +9626,79 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["StopView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_rentals_id_timeline: {
+        parameters: {
+            query?: {
+                /** @description The id of the last entry that is known; 0, the default, begins at the start. Event streams use the same ids. */
+                after?: number;
+                /** @description 1 to 200; 50 if left out. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_rentals_id_top_up: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TopUpRequest"];
+            };
+        };
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TopUpView"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
