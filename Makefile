@@ -35,8 +35,9 @@ deploy-dry-run: ## Rehearse a deployment to Polygon on a local chain, and the ow
 check-catalog: ## Have gpuhunt and SkyPilot (460 MB from PyPI) read the market's files from a real API
 	@scripts/setup && scripts/check-catalog
 
-bench: ## Measure
-	@SQLX_OFFLINE=true cargo run --quiet --release --locked -p bench
+bench: ## Measure (ONLY=start: scenarios whose name contains that)
+	@SQLX_OFFLINE=true cargo build --quiet --release --locked -p weir -p bench --bins
+	@"$${CARGO_TARGET_DIR:-target}/release/bench" $(if $(ONLY),--only $(ONLY))
 
 chaos: ## Kill, freeze, lie and reorganise under load, then count every unit (KILLS= RENTALS= ONLY= SEED= WRITE=1)
 	@KILLS=$(KILLS) RENTALS=$(RENTALS) IN_FLIGHT=$(IN_FLIGHT) ONLY=$(ONLY) SEED=$(SEED) WRITE=$(WRITE) scripts/chaos

@@ -24,6 +24,7 @@ mod scenario;
 mod search;
 mod server;
 mod settle;
+mod start;
 mod statistics;
 mod streams;
 mod tpcb;

@@ -7,7 +7,7 @@ use crate::{
     measure,
     report::Row,
     search::{Filled, growth, visible},
-    streams,
+    start, streams,
 };
 
 /// Starts a server, measures every scenario that the plan names, and stops the server.
@@ -44,6 +44,14 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
         match streams::idle(&server, plan).await {
             Ok(found) => facts.extend(found),
             Err(error) => faults.push(format!("streams: {error}")),
+        }
+    }
+    let wanted = "start".contains(&plan.only) || plan.only.contains("start");
+    if wanted {
+        eprintln!("bench: starts, and a service that rests");
+        match start::start(&server, plan).await {
+            Ok(found) => facts.extend(found),
+            Err(error) => faults.push(format!("start: {error}")),
         }
     }
     let rows = course.rows;

@@ -9,13 +9,17 @@ use std::{
     },
 };
 
+use alloy_primitives::{Address, B256};
 use api::{LimitConfig, Quota, Setting};
 use domain::{
     money::FeeBps,
     time::{Clock, Seconds, UnixMillis},
 };
 use sqlx::{Connection as _, PgConnection};
-use store::{Policy, Store};
+use store::{
+    Policy, Store, StoreError, TxError,
+    deployment::{self, Deployment},
+};
 use testkit::{Cluster, ClusterOptions};
 use tokio::time::Instant;
 
@@ -92,6 +96,33 @@ impl Server {
             .map_err(BenchError::subject("connect to the database"))?;
         store.migrate().await.map_err(BenchError::subject("migrate"))?;
         Ok(store)
+    }
+
+    /// The URL of a database of its own with the schema, and with a deployment, so that a service starts on it.
+    pub(crate) async fn with_deployment(&self, name: &str) -> Result<String, BenchError> {
+        self.cluster.ensure_database(name).await?;
+        let url = self.cluster.url(name);
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let store = Store::connect(&url, 1, clock, policy()?)
+            .await
+            .map_err(BenchError::subject("connect to the database"))?;
+        store.migrate().await.map_err(BenchError::subject("migrate"))?;
+        let recorded = store.write("record", |tx| {
+            Box::pin(async move {
+                let word = |byte| B256::repeat_byte(byte);
+                let deployment = Deployment {
+                    chain_id: 31_337,
+                    genesis_hash: word(1),
+                    escrow: Address::repeat_byte(2),
+                    code_hash: word(3),
+                    deployed_block: 1,
+                };
+                deployment::record(tx, &deployment).await?;
+                Ok::<_, TxError<StoreError>>(())
+            })
+        });
+        recorded.await.map_err(BenchError::subject("record a deployment"))?;
+        Ok(url)
     }
 
     /// A connection of its own to database `name`.
