@@ -181,19 +181,26 @@ fn spend_nonce(outcome: NonceUse) -> Result<(), Problem> {
     }
 }
 
-/// Asks a contract wallet (EIP-1271, ERC-6492), for an open nonce only: an invented message costs the chain no call.
+/// How often the chain is asked for one nonce: a wallet of several owners may be slow to agree.
+const MOST_ASKED: i32 = 8;
+
+/// Asks a contract wallet (EIP-1271, ERC-6492), for an open nonce only and a few times: an invented message costs the
+/// chain no call.
 async fn check_contract(
     app: &AppState,
     claim: &siwe::Claim,
     hash: B256,
     signature: &[u8],
 ) -> Result<(), Problem> {
-    let mut connection = app.store.read().await?;
-    if !accounts::nonce_is_open(&mut connection, &claim.nonce, app.now()).await? {
-        return Err(invalid("the nonce is unknown or was used before"));
+    let (nonce, now) = (claim.nonce.clone(), app.now());
+    let may_ask = app.store.write::<bool, Problem, _>("auth.ask", move |tx| {
+        let nonce = nonce.clone();
+        Box::pin(async move { Ok(accounts::note_asked(tx, &nonce, MOST_ASKED, now).await?) })
+    });
+    if !may_ask.await? {
+        return Err(invalid("the nonce is unknown or was used before; ask for another"));
     }
-    drop(connection);
-    let asked = wallets::signed(&app.chain, claim.wallet, hash, signature).await;
+    let asked = wallets::signed(app, claim.wallet, hash, signature).await;
     let valid = asked.map_err(|error| {
         tracing::warn!(%error, "the chain could not be asked about a wallet");
         let detail = "the signature is not by the wallet's key, and the chain could not be asked \

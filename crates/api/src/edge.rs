@@ -15,7 +15,11 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use self::trace::Trace;
-use crate::{Code, Problem, prefer::Wait, state::AppState};
+use crate::{
+    Code, Problem,
+    prefer::{self, Wait},
+    state::AppState,
+};
 
 /// Under which a request is logged; a caller may bring its own.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,10 +44,10 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
         trace.id = trace.id,
         trace.span = trace.span,
         trace.parent = trace.parent,
-        http.method = %method,
+        http.method = method_label(&method),
         http.route = %route,
     );
-    let limit = patience(&app, &request);
+    let limit = patience(&app, &request, &route);
     let mut judged = app.limits.judge(&request);
     let secret = may_hold_secrets(&method, &path);
     let response = match judged.refusal() {
@@ -60,7 +64,7 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
     span.in_scope(|| {
         tracing::debug!(http.status = status.as_u16(), http.elapsed = ?elapsed, "request answered");
     });
-    metrics::counter!("weir_http_requests_total", "method" => method.to_string(),
+    metrics::counter!("weir_http_requests_total", "method" => method_label(&method),
         "route" => route.clone(), "status" => status.as_str().to_owned())
     .increment(1);
     metrics::histogram!("weir_http_request_seconds", "route" => route)
@@ -76,6 +80,20 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A method as a label. Anybody can invent methods, and a label is kept for ever.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 /// An answer that is sent as it is.
@@ -98,11 +116,11 @@ pub(crate) fn compressible(
     status.is_success() && extensions.get::<Uncompressed>().is_none()
 }
 
-/// How long a request may take: what is set, and on top what a writer wants to wait for.
-fn patience(app: &AppState, request: &Request) -> Duration {
+/// How long a request may take: what is set, and on top what the caller wants to wait for where that is done.
+fn patience(app: &AppState, request: &Request, route: &str) -> Duration {
     let limit = app.config.request_timeout;
-    let writes = matches!(*request.method(), Method::POST | Method::PUT);
-    let wait = Wait::of(request.headers()).0.filter(|_| writes);
+    let waits = *request.method() == Method::POST && prefer::ROUTES.contains(&route);
+    let wait = Wait::of(request.headers()).0.filter(|_| waits);
     limit.saturating_add(wait.unwrap_or_default())
 }
 
@@ -168,6 +186,16 @@ mod tests {
     use axum::{body::to_bytes, http::StatusCode};
 
     use super::*;
+
+    #[test]
+    fn an_invented_method_is_no_label_of_its_own() {
+        for known in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] {
+            assert_eq!(method_label(&known.parse().unwrap()), known);
+        }
+        for other in ["TRACE", "PROPFIND", "get", "X1", "X2"] {
+            assert_eq!(method_label(&other.parse().unwrap()), "other");
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_and_its_words_stay_inside() {

@@ -6,7 +6,10 @@ use axum::{
     http::{header, request::Parts},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use domain::id::{MachineId, SessionId};
+use domain::{
+    id::{MachineId, RentalId, SessionId},
+    time::UnixSeconds,
+};
 use escrow::reading::recover_hash;
 use rand::TryRngCore as _;
 use sha2::{Digest as _, Sha256};
@@ -16,7 +19,9 @@ use store::{
     sessions,
 };
 
-use crate::{Code, Problem, access, api_token, problem::internal, renter, state::AppState};
+use crate::{
+    Code, Problem, access, api_token, limits::Whose, problem::internal, renter, state::AppState,
+};
 
 /// Bytes of randomness in a secret.
 const SECRET_BYTES: usize = 32;
@@ -73,7 +78,7 @@ pub(crate) enum By {
     /// A program of theirs has a key.
     Key(Box<ApiKey>),
     /// They paid for a rental, and have a token for it alone.
-    Rental,
+    Rental(RentalId),
 }
 
 /// Somebody known by a wallet, who signed in or whose key is used. Which routes take keys is in [`access::SCOPES`]:
@@ -81,23 +86,25 @@ pub(crate) enum By {
 pub(crate) struct Wallet {
     pub(crate) by: By,
     pub(crate) account: Account,
+    /// When the session, the key or the token ends by itself, if it does.
+    pub(crate) expires_at: Option<UnixSeconds>,
 }
 
 impl Wallet {
     /// The key that is used, if one is.
     pub(crate) fn key(&self) -> Option<&ApiKey> {
         match &self.by {
-            By::Session(_) | By::Rental => None,
+            By::Session(_) | By::Rental(_) => None,
             By::Key(key) => Some(key),
         }
     }
 
-    /// The id of the session or key, by which it is revoked, if it can be.
-    pub(crate) const fn credential(&self) -> Option<uuid::Uuid> {
+    /// The id of the session or key, or of the rental that a token is for: what is announced when it is revoked.
+    pub(crate) const fn credential(&self) -> uuid::Uuid {
         match &self.by {
-            By::Session(id) => Some(id.uuid()),
-            By::Key(key) => Some(key.id.uuid()),
-            By::Rental => None,
+            By::Session(id) => id.uuid(),
+            By::Key(key) => key.id.uuid(),
+            By::Rental(id) => id.uuid(),
         }
     }
 
@@ -108,7 +115,7 @@ impl Wallet {
     pub(crate) fn session(&self) -> Result<SessionId, Problem> {
         match &self.by {
             By::Session(id) => Ok(*id),
-            By::Key(_) | By::Rental => {
+            By::Key(_) | By::Rental(_) => {
                 Err(Problem::new(Code::Forbidden, "sign in with the wallet for that"))
             }
         }
@@ -123,7 +130,8 @@ impl FromRequestParts<AppState> for Wallet {
         if token.starts_with(api_token::PREFIX) {
             let (key, account) = key(&token, app).await?;
             access::check(parts, app, &key, account.id).await?;
-            return Ok(Self { by: By::Key(Box::new(key)), account });
+            let expires_at = key.expires_at;
+            return Ok(Self { by: By::Key(Box::new(key)), account, expires_at });
         }
         // whoever paid for a rental has a token for it alone
         if let Some(wallet) = renter::holder(parts, app).await? {
@@ -131,7 +139,10 @@ impl FromRequestParts<AppState> for Wallet {
         }
         let session = session(&token, app).await?;
         match session.owner {
-            SessionOwner::Account(account) => Ok(Self { by: By::Session(session.id), account }),
+            SessionOwner::Account(account) => {
+                let expires_at = Some(session.expires_at);
+                Ok(Self { by: By::Session(session.id), account, expires_at })
+            }
             SessionOwner::Machine(_) => {
                 let detail = "an agent's session may use /v1/agent only";
                 Err(access::refused("agent", Problem::new(Code::Forbidden, detail)))
@@ -191,7 +202,11 @@ async fn session(token: &str, app: &AppState) -> Result<accounts::Session, Probl
     let hash = hash_of(token);
     let found = accounts::find_session(&mut connection, &hash, app.now()).await?;
     drop(connection);
-    let session = vouched(app, &hash, found, "the session has ended; sign in again")?;
+    let whose = |session: &accounts::Session| match session.owner {
+        SessionOwner::Account(account) => Whose::Account(account.id),
+        SessionOwner::Machine(id) => Whose::Machine(id),
+    };
+    let session = vouched(app, &hash, found, whose, "the session has ended; sign in again")?;
     let (id, hour) = (session.id, sessions::hour(app.now()));
     if matches!(session.owner, SessionOwner::Account(_)) && session.last_used_at != Some(hour) {
         let noted = app.store.write::<(), Problem, _>("sessions.touch", move |tx| {
@@ -211,7 +226,8 @@ async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> 
     let found = api_keys::find(&mut connection, &hash, app.now()).await?;
     drop(connection);
     let detail = "the key was revoked, has expired, or is not one of ours";
-    let (key, account) = vouched(app, &hash, found, detail)?;
+    let whose = |(_, account): &(ApiKey, Account)| Whose::Account(account.id);
+    let (key, account) = vouched(app, &hash, found, whose, detail)?;
     let (id, hour) = (key.id, sessions::hour(app.now()));
     if key.last_used_at != Some(hour) {
         let noted = app.store.write::<(), Problem, _>("api_keys.touch", move |tx| {
@@ -222,16 +238,17 @@ async fn key(token: &str, app: &AppState) -> Result<(ApiKey, Account), Problem> 
     Ok((key, account))
 }
 
-/// What belongs to a token, which is then limited by itself and not by its address; the token of nothing is not.
+/// What belongs to a token, which is then limited by whose it is and not by its address; the token of nothing is not.
 pub(crate) fn vouched<T>(
     app: &AppState,
     hash: &[u8; 32],
     found: Option<T>,
+    whose: impl FnOnce(&T) -> Whose,
     otherwise: &str,
 ) -> Result<T, Problem> {
     match found {
         Some(found) => {
-            app.limits.vouch(hash);
+            app.limits.vouch(hash, whose(&found));
             Ok(found)
         }
         None => {

@@ -1,6 +1,6 @@
 //! How many requests somebody may make. Each limit is a token bucket: so many requests at once, and as many again,
-//! evenly, in its window. Who is known by a session is counted as that; everybody else by address, so that neither
-//! invented tokens nor a borrowed address get around it. A crate would do for the buckets, but none of them forgets:
+//! evenly, in its window. Who is known by a session or a key is counted as the account that it is of; everybody else by
+//! address, so that neither invented tokens nor a borrowed address get around it. A crate would do for the buckets, but none of them forgets:
 //! what is kept here is bounded ([`bucket`]).
 
 mod bucket;
@@ -12,6 +12,7 @@ use axum::{
     extract::{ConnectInfo, Request},
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
 };
+use domain::id::{AccountId, MachineId};
 use tokio::time::Instant;
 
 use self::bucket::{Buckets, Key, Standing, Vouched};
@@ -53,6 +54,13 @@ pub struct QuotaError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting(pub Option<Quota>);
 
+impl Setting {
+    /// So many times as much in the same time.
+    fn times(self, factor: u32) -> Self {
+        Self(self.0.map(|quota| Quota { requests: quota.requests.saturating_mul(factor), ..quota }))
+    }
+}
+
 impl FromStr for Setting {
     type Err = QuotaError;
 
@@ -71,13 +79,14 @@ impl FromStr for Setting {
 /// The limits of a service.
 #[derive(Clone, Debug)]
 pub struct LimitConfig {
-    /// Of an address without a session: an IPv4 address, or an IPv6 network of 64 bits.
+    /// Of an address without a session: an IPv4 address, or an IPv6 network of 64 bits. All that comes from one, or
+    /// from an IPv6 network of 48 bits, may be 16 times as much, whoever it is; but for agents.
     pub address: Setting,
     /// Of an address, for signing in.
     pub sign_in: Setting,
-    /// Of a session.
+    /// Of an account, with all of its sessions and keys, or of a machine.
     pub identity: Setting,
-    /// Of a session, or of an address without one, for everything but reading.
+    /// Of an account or a machine, or of an address without one, for everything but reading.
     pub writes: Setting,
     /// Whose `X-Forwarded-For` is believed.
     pub proxies: Vec<Net>,
@@ -111,9 +120,16 @@ struct Policy {
     buckets: Buckets,
 }
 
+/// What a network may do in all, in times of what an address may without a session: many people share an address.
+const NETWORK: u32 = 16;
+/// How often the chain is asked about contract wallets, for everybody together.
+const WALLETS: Option<Quota> = Quota::new(300, 60);
+
 /// Counts requests.
 pub(crate) struct Limits {
     address: Option<Policy>,
+    network: Option<Policy>,
+    wallets: Option<Policy>,
     sign_in: Option<Policy>,
     identity: Option<Policy>,
     writes: Option<Policy>,
@@ -129,6 +145,8 @@ impl Limits {
         };
         Self {
             address: policy("address", config.address),
+            network: policy("network", config.address.times(NETWORK)),
+            wallets: config.sign_in.0.and_then(|_| policy("wallets", Setting(WALLETS))),
             sign_in: policy("sign-in", config.sign_in),
             identity: policy("identity", config.identity),
             writes: policy("writes", config.writes),
@@ -139,8 +157,22 @@ impl Limits {
     }
 
     /// A credential with this hash is somebody's: from now on its requests are counted as theirs.
-    pub(crate) fn vouch(&self, hash: &[u8; 32]) {
-        self.vouched.add(Key::secret(hash));
+    pub(crate) fn vouch(&self, hash: &[u8; 32], whose: Whose) {
+        let owner = match whose {
+            Whose::Account(id) => Key::account(id.uuid()),
+            Whose::Machine(id) => Key::machine(id.uuid()),
+        };
+        self.vouched.add(Key::secret(hash), owner);
+    }
+
+    /// Whether the chain may be asked about one more signature of a contract wallet.
+    pub(crate) fn may_ask_wallet(&self) -> bool {
+        let Some(policy) = &self.wallets else { return true };
+        let allowed = policy.buckets.take(Key::EVERYBODY, self.since.elapsed()).allowed;
+        if !allowed {
+            metrics::counter!("weir_http_limited_total", "policy" => policy.name).increment(1);
+        }
+        allowed
     }
 
     /// It is nobody's any more.
@@ -154,22 +186,17 @@ impl Limits {
         if !path.starts_with("/v1/") {
             return Judged::default();
         }
-        let address = || {
-            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-            Key::address(caller::address(
-                peer.map(|peer| peer.0.ip()),
-                request.headers(),
-                &self.proxies,
-            ))
-        };
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|peer| peer.0.ip());
+        let address = caller::address(peer, request.headers(), &self.proxies);
         let known = bearer(request.headers()).map(|token| Key::secret(&identity::hash_of(token)));
-        let known = known.filter(|key| self.vouched.has(*key));
+        let known = known.and_then(|key| self.vouched.owner(key));
         let (who, first) = if signs_in(method, path) {
-            (address(), &self.sign_in)
-        } else if let Some(token) = known {
-            (token, &self.identity)
+            (Key::address(address), &self.sign_in)
+        } else if let Some(owner) = known {
+            (owner, &self.identity)
         } else {
-            (address(), &self.address)
+            (Key::address(address), &self.address)
         };
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         let second = if reads || signs_in(method, path) { &None } else { &self.writes };
@@ -179,8 +206,22 @@ impl Limits {
                 judged.take(policy, who, self.since.elapsed());
             }
         }
+        // a house full of machines has one address
+        let network = self.network.as_ref().filter(|_| !known.is_some_and(Key::is_machine));
+        if let Some(policy) = network.filter(|_| judged.refused.is_none()) {
+            judged.take_silently(policy, Key::network(address), self.since.elapsed());
+        }
         judged
     }
+}
+
+/// Whose a credential is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose {
+    /// An account's.
+    Account(AccountId),
+    /// A machine's.
+    Machine(MachineId),
 }
 
 /// Signing in is counted by address: whoever tries has no session yet, and one that they have must not help.
@@ -204,7 +245,20 @@ pub(crate) struct Judged {
 
 impl Judged {
     fn take(&mut self, policy: &Policy, who: Key, elapsed: Duration) {
-        let (quota, standing) = (policy.buckets.quota(), policy.buckets.take(who, elapsed));
+        let standing = policy.buckets.take(who, elapsed);
+        self.note(policy, standing);
+    }
+
+    /// Tells of it only if it is one too many.
+    fn take_silently(&mut self, policy: &Policy, who: Key, elapsed: Duration) {
+        let standing = policy.buckets.take(who, elapsed);
+        if !standing.allowed {
+            self.note(policy, standing);
+        }
+    }
+
+    fn note(&mut self, policy: &Policy, standing: Standing) {
+        let quota = policy.buckets.quota();
         self.told.push((policy.name, quota, standing));
         if standing.allowed {
             return;
@@ -258,6 +312,15 @@ mod tests {
         for bad in ["", "600", "0/60", "600/0", "600/86401", "-1/60", "a/b", "1/2/3", "OFF"] {
             assert!(bad.parse::<Setting>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn wallets_are_asked_about_so_often_for_everybody_together() {
+        let limits = Limits::new(&LimitConfig::default());
+        let asked = (0..1_000).filter(|_| limits.may_ask_wallet()).count();
+        assert!((300..400).contains(&asked), "{asked}");
+        let off = Limits::new(&LimitConfig::off());
+        assert!((0..1_000).all(|_| off.may_ask_wallet()));
     }
 
     #[test]

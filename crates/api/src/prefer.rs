@@ -12,6 +12,8 @@ use crate::state::AppState;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Tells which preference was followed.
 pub(crate) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// Where it is waited, each with POST.
+pub(crate) const ROUTES: [&str; 2] = ["/v1/rentals", "/v1/rentals/{id}/authorization"];
 /// Nobody is waited for longer, whatever they ask for.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,22 @@ impl FromRequestParts<AppState> for Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_routes_that_wait_are_those_that_say_so() {
+        let document = serde_json::to_value(crate::openapi()).unwrap();
+        let mut waiting = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let parameters = operation["parameters"].as_array();
+                if parameters.into_iter().flatten().any(|one| one["name"] == "Prefer") {
+                    assert_eq!(method, "post", "{path}");
+                    waiting.push(path.as_str());
+                }
+            }
+        }
+        assert_eq!(waiting, ROUTES);
+    }
 
     fn of(lines: &[&'static str]) -> Option<u64> {
         let mut headers = HeaderMap::new();

@@ -26,6 +26,7 @@ use crate::{
     revoked::Revoked,
     search::{Market, Seats},
     streams::Streams,
+    wallets::Desk,
 };
 
 /// Settings of the HTTP side.
@@ -128,6 +129,7 @@ pub struct AppState {
     pub(crate) figures: Figures,
     pub(crate) histories: Turns,
     pub(crate) revoked: Revoked,
+    pub(crate) desk: Desk,
     /// The service was told to stop: it serves, but wants nobody new.
     pub(crate) leaving: CancellationToken,
     /// It accepts nobody any more.
@@ -167,6 +169,7 @@ impl AppState {
             figures,
             histories: Turns::default(),
             revoked: Revoked::default(),
+            desk: Desk::default(),
             leaving,
             closing,
             deployment,

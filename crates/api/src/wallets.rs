@@ -3,7 +3,7 @@
 //! Whatever is asked is asked of code that anybody may have written, in `eth_call`s of one block, with bounds on gas and
 //! time, by a caller that is nobody. A wallet that has code is asked itself, whatever the signature says of a factory.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
     eips::BlockId,
@@ -13,6 +13,9 @@ use alloy::{
 };
 use chain::{Bounded, ChainError, ReadClient};
 use escrow::bindings::WalletProbe;
+use tokio::sync::Semaphore;
+
+use crate::AppState;
 
 sol! {
     function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);
@@ -29,6 +32,19 @@ const GAS_TO_CHECK: u64 = 500_000;
 const GAS_TO_DEPLOY: u64 = 8_000_000;
 /// How long all questions together may take.
 const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Signatures that are asked about at once, of a process: what they cost the chain is not for callers to decide.
+const AT_ONCE: usize = 4;
+
+/// Room for so many questions.
+#[derive(Clone)]
+pub(crate) struct Desk(Arc<Semaphore>);
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
 
 /// A signature as it came: the wallet's own part, and how the wallet would be deployed.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,16 +69,47 @@ impl Parts {
 /// how it gets some.
 ///
 /// # Errors
-/// [`ChainError::Unavailable`] if the chain does not answer in time.
+/// [`ChainError::Unavailable`] if the chain does not answer in time, or is asked too much already.
 pub(crate) async fn signed(
-    chain: &ReadClient,
+    app: &AppState,
     wallet: Address,
     hash: B256,
     signature: &[u8],
 ) -> Result<bool, ChainError> {
     let Some(parts) = Parts::of(signature) else { return Ok(false) };
-    let asked = tokio::time::timeout(PATIENCE, ask(chain, wallet, hash, parts)).await;
-    asked.unwrap_or_else(|_| {
+    in_turn(app, wallet, hash, parts).await
+}
+
+/// Whether a wallet that has code says that it signed a hash (EIP-1271 alone): as other contracts ask it.
+///
+/// # Errors
+/// As [`signed`].
+pub(crate) async fn signed_as_deployed(
+    app: &AppState,
+    wallet: Address,
+    hash: B256,
+    signature: &[u8],
+) -> Result<bool, ChainError> {
+    let own = Bytes::copy_from_slice(signature);
+    in_turn(app, wallet, hash, Parts { own, deployment: None }).await
+}
+
+async fn in_turn(
+    app: &AppState,
+    wallet: Address,
+    hash: B256,
+    parts: Parts,
+) -> Result<bool, ChainError> {
+    if !app.limits.may_ask_wallet() {
+        let reason = "wallets are asked about too often; come again in a minute".to_owned();
+        return Err(ChainError::Unavailable(reason));
+    }
+    let asked = tokio::time::timeout(PATIENCE, async {
+        // it is never closed
+        let _turn = app.desk.0.acquire().await;
+        ask(&app.chain, wallet, hash, parts).await
+    });
+    asked.await.unwrap_or_else(|_| {
         let seconds = PATIENCE.as_secs();
         Err(ChainError::Unavailable(format!("no answer about a wallet within {seconds} s")))
     })
@@ -75,7 +122,7 @@ async fn ask(
     parts: Parts,
 ) -> Result<bool, ChainError> {
     // one block for all questions: what has no code in it is asked as such
-    let at = BlockId::number(chain.head().await?.number);
+    let at = BlockId::number(chain.common_head().await?);
     if chain.has_code(wallet, at).await? {
         let data = isValidSignatureCall { hash, signature: parts.own }.abi_encode().into();
         let call = Bounded { to: Some(wallet), data, gas: GAS_TO_CHECK };

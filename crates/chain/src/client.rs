@@ -26,14 +26,8 @@ use crate::{
 
 sol! {
     function nonces(address owner) external view returns (uint256);
-    function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);
     function balanceOf(address account) external view returns (uint256);
 }
-
-/// The magic answer of EIP-1271.
-const MAGIC_1271: [u8; 4] = [0x16, 0x26, 0xba, 0x7e];
-/// More than this a signature check may not burn.
-const GAS_1271: u64 = 500_000;
 
 /// So often one endpoint is asked for a nonce on which much rests.
 const LOOKS_AT_NONCE: usize = 3;
@@ -339,27 +333,6 @@ impl ReadClient {
             .map_err(|error| ChainError::Nonsense(format!("nonces of {token}: {error}")))
     }
 
-    /// Whether a contract wallet accepts a signature over a hash (EIP-1271), with a bound on gas.
-    ///
-    /// # Errors
-    /// [`ChainError::Unavailable`] if the chain does not answer; a wallet that reverts says no.
-    pub async fn is_valid_signature_1271(
-        &self,
-        wallet: Address,
-        hash: B256,
-        signature: Bytes,
-    ) -> Result<bool, ChainError> {
-        let calldata = isValidSignatureCall { hash, signature }.abi_encode();
-        let call = request(None, wallet, calldata).gas_limit(GAS_1271);
-        match self.answer(&call, BlockId::latest()).await {
-            Ok(data) => Ok(data.len() >= 32 && data.starts_with(&MAGIC_1271)),
-            Err(ChainError::Unavailable(reason)) => Err(ChainError::Unavailable(reason)),
-            Err(
-                ChainError::Reverts { .. } | ChainError::Refused { .. } | ChainError::Nonsense(_),
-            ) => Ok(false),
-        }
-    }
-
     async fn answer(&self, call: &TransactionRequest, at: BlockId) -> Result<Bytes, ChainError> {
         let ask =
             |provider: DynProvider| async move { Ok(provider.call(call.clone()).block(at).await?) };
@@ -374,7 +347,7 @@ fn request(from: Option<Address>, to: Address, calldata: Vec<u8>) -> Transaction
     request
 }
 
-async fn header_at(
+pub(crate) async fn header_at(
     provider: &DynProvider,
     at: BlockNumberOrTag,
 ) -> Result<Option<BlockHeader>, ChainError> {

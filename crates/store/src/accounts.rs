@@ -138,23 +138,27 @@ pub async fn add_nonce(
     Ok(())
 }
 
-/// True if a nonce could be used now. Only [`use_nonce`] decides.
+/// Notes that the chain is asked for a nonce. False if it was `most` times already, or if the nonce could not be used
+/// now; only [`use_nonce`] decides that.
 ///
 /// # Errors
 /// The database's.
-pub async fn nonce_is_open(
-    connection: &mut Connection,
+pub async fn note_asked(
+    tx: &mut Connection,
     nonce: &str,
+    most: i32,
     now: UnixSeconds,
 ) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM sign_in_nonces
-                          WHERE nonce = $1 AND used_at IS NULL AND expires_at > $2) AS "open!""#,
+    let noted = sqlx::query!(
+        "UPDATE sign_in_nonces SET asked = asked + 1
+         WHERE nonce = $1 AND used_at IS NULL AND expires_at > $2 AND asked < $3",
         nonce,
         ts(now)?,
+        most,
     )
-    .fetch_one(connection)
-    .await?)
+    .execute(tx)
+    .await?;
+    Ok(noted.rows_affected() == 1)
 }
 
 /// Uses a nonce up. Of any number of concurrent callers one gets [`NonceUse::Accepted`].
@@ -215,7 +219,10 @@ pub enum NewOwner {
     Machine(MachineId),
 }
 
-/// Opens a session, and forgets a few that ended long ago.
+/// Sessions of one account that are good at once.
+const MOST_SESSIONS: i64 = 64;
+
+/// Opens a session, and forgets a few that ended long ago. Of an account that has [`MOST_SESSIONS`] the oldest ends.
 ///
 /// # Errors
 /// The database's.
@@ -230,7 +237,10 @@ pub async fn open_session(tx: &mut Connection, session: &NewSession) -> Result<(
     .execute(&mut *tx)
     .await?;
     let (account, machine) = match session.owner {
-        NewOwner::Account(id) => (Some(id.uuid()), None),
+        NewOwner::Account(id) => {
+            sessions::revoke_beyond(tx, id, MOST_SESSIONS.saturating_sub(1), session.now).await?;
+            (Some(id.uuid()), None)
+        }
         NewOwner::Machine(id) => (None, Some(id.uuid())),
     };
     sqlx::query!(

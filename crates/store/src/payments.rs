@@ -111,6 +111,17 @@ pub async fn give_token(
     Ok(())
 }
 
+/// What a payer has for a rental.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RentalToken {
+    /// For which rental.
+    pub rental: RentalId,
+    /// Whose.
+    pub account: Account,
+    /// When it ends by itself.
+    pub expires_at: UnixSeconds,
+}
+
 /// Whose token this is, and for which rental, unless its time is over.
 ///
 /// # Errors
@@ -119,9 +130,9 @@ pub async fn find_token(
     connection: &mut Connection,
     token_hash: &[u8; 32],
     now: UnixSeconds,
-) -> Result<Option<(RentalId, Account)>, StoreError> {
+) -> Result<Option<RentalToken>, StoreError> {
     let row = sqlx::query!(
-        "SELECT t.rental_id, a.id, a.address, a.created_at
+        "SELECT t.rental_id, t.expires_at, a.id, a.address, a.created_at
          FROM rental_tokens t JOIN accounts a ON a.id = t.account_id
          WHERE t.token_hash = $1 AND t.expires_at > $2",
         token_hash.as_slice(),
@@ -135,7 +146,27 @@ pub async fn find_token(
             address: address(&row.address)?,
             created_at: seconds(row.created_at)?,
         };
-        Ok((RentalId::from_uuid(row.rental_id), account))
+        let expires_at = seconds(row.expires_at)?;
+        Ok(RentalToken { rental: RentalId::from_uuid(row.rental_id), account, expires_at })
     })
     .transpose()
+}
+
+/// Ends all tokens of an account. For which rentals they were.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn end_tokens(
+    tx: &mut Connection,
+    account: AccountId,
+    now: UnixSeconds,
+) -> Result<Vec<RentalId>, StoreError> {
+    let ended = sqlx::query_scalar!(
+        "DELETE FROM rental_tokens WHERE account_id = $1 AND expires_at > $2 RETURNING rental_id",
+        account.uuid(),
+        ts(now)?,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(ended.into_iter().map(RentalId::from_uuid).collect())
 }

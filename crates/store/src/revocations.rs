@@ -17,17 +17,19 @@ pub async fn announce(tx: &mut Connection, ids: &[Uuid]) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Whether the session or key with this id is there and was not revoked.
+/// Of these sessions, keys and rentals: which sessions and keys are there and were not revoked, and for which rentals there
+/// is a token.
 ///
 /// # Errors
 /// The database's.
-pub async fn is_good(connection: &mut Connection, id: Uuid) -> Result<bool, StoreError> {
+pub async fn good(connection: &mut Connection, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM sessions WHERE id = $1 AND revoked_at IS NULL)
-               OR EXISTS (SELECT FROM api_keys WHERE id = $1 AND revoked_at IS NULL) AS "good!""#,
-        id,
+        r#"SELECT id AS "id!" FROM sessions WHERE id = ANY($1) AND revoked_at IS NULL
+           UNION ALL SELECT id FROM api_keys WHERE id = ANY($1) AND revoked_at IS NULL
+           UNION ALL SELECT rental_id FROM rental_tokens WHERE rental_id = ANY($1)"#,
+        ids,
     )
-    .fetch_one(connection)
+    .fetch_all(connection)
     .await?)
 }
 

@@ -1,14 +1,14 @@
 //! An account's sessions, as its owner sees and ends them. How they begin is in [`crate::accounts`].
 
 use domain::{
-    id::{AccountId, SessionId},
+    id::{AccountId, RentalId, SessionId},
     time::UnixSeconds,
 };
 
 use crate::{
     Connection, StoreError,
     convert::{seconds, ts},
-    revocations,
+    payments, revocations,
 };
 
 /// A session that is still good.
@@ -105,7 +105,7 @@ pub async fn revoke(
     Ok(revoked.rows_affected() == 1)
 }
 
-/// Ends every session of an account but one. How many there were.
+/// Ends every session of an account but one, and every token that it has for a rental. How many there were.
 ///
 /// # Errors
 /// The database's.
@@ -115,7 +115,7 @@ pub async fn revoke_others(
     but: SessionId,
     now: UnixSeconds,
 ) -> Result<u64, StoreError> {
-    let revoked = sqlx::query_scalar!(
+    let mut revoked = sqlx::query_scalar!(
         "UPDATE sessions SET revoked_at = $3
          WHERE account_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3 RETURNING id",
         account.uuid(),
@@ -124,6 +124,33 @@ pub async fn revoke_others(
     )
     .fetch_all(&mut *tx)
     .await?;
+    revoked.extend(payments::end_tokens(tx, account, now).await?.into_iter().map(RentalId::uuid));
     revocations::announce(tx, &revoked).await?;
     u64::try_from(revoked.len()).map_err(StoreError::corrupt)
+}
+
+/// Ends all but the newest `most` sessions of an account.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn revoke_beyond(
+    tx: &mut Connection,
+    account: AccountId,
+    most: i64,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let revoked = sqlx::query_scalar!(
+        "UPDATE sessions SET revoked_at = $3 WHERE id IN (
+           SELECT id FROM sessions WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $3
+           ORDER BY id DESC OFFSET $2 FOR UPDATE SKIP LOCKED) RETURNING id",
+        account.uuid(),
+        most,
+        ts(now)?,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if revoked.is_empty() {
+        return Ok(());
+    }
+    revocations::announce(tx, &revoked).await
 }

@@ -178,6 +178,29 @@ pub async fn set(
     Ok(())
 }
 
+/// The rentals that a key of an account opens, in the order in which they are to be locked.
+///
+/// # Errors
+/// The database's.
+pub async fn opens(
+    tx: &mut Connection,
+    account: AccountId,
+    id: SshKeyId,
+) -> Result<Vec<RentalId>, StoreError> {
+    let opened = sqlx::query_scalar!(
+        "SELECT r.rental_id FROM rental_ssh_keys r JOIN ssh_keys k ON k.id = r.ssh_key_id
+         JOIN rentals l ON l.id = r.rental_id
+         WHERE k.id = $1 AND k.account_id = $2 AND k.deleted_at IS NULL
+           AND l.state IN ('awaiting_funds', 'funded', 'provisioning', 'active', 'interrupted')
+         ORDER BY r.rental_id",
+        id.uuid(),
+        account.uuid(),
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(opened.into_iter().map(RentalId::from_uuid).collect())
+}
+
 /// Takes a key from an account. `None` if it has no such key; else the rentals that it opened and that have not ended,
 /// which it opens no more: their machines have to be told.
 ///

@@ -112,14 +112,19 @@ pub(crate) const KEYS: &[Key] = &[
         "WEIR_LIMIT_ADDRESS",
         "1200/60",
         "requests that an address without a session may make at once, and again in so many seconds, or `off`; an IPv6 \
-         network of 64 bits counts as one address",
+         network of 64 bits counts as one address. All that comes from an IPv4 address or an IPv6 network of 48 bits, \
+         with whatever sessions, may be 16 times as much, but for machines",
     ),
     key("WEIR_LIMIT_SIGN_IN", "120/60", "the same for signing in, by address"),
-    key("WEIR_LIMIT_IDENTITY", "3000/60", "requests that a session may make, or `off`"),
+    key(
+        "WEIR_LIMIT_IDENTITY",
+        "3000/60",
+        "requests that an account with all of its sessions and keys, or a machine, may make, or `off`",
+    ),
     key(
         "WEIR_LIMIT_WRITES",
         "600/60",
-        "the same for everything but reading, of a session or of an address without one",
+        "the same for everything but reading, of an account, a machine or an address without a session",
     ),
     key(
         "WEIR_TRUSTED_PROXIES",

@@ -123,14 +123,15 @@ async fn end(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How many sessions were ended.
+/// How many sessions and tokens of rentals were ended.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Ended {
     #[schema(example = 2)]
     ended: u64,
 }
 
-/// Ends all of the caller's sessions but the one that asks.
+/// Ends all of the caller's sessions but the one that asks, and the tokens that came with rentals paid for by x402. API
+/// keys stay.
 #[utoipa::path(delete, path = "/v1/sessions", tag = "account", security(("bearer" = [])),
     responses((status = 200, body = Ended)))]
 async fn end_others(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Ended>, Problem> {

@@ -146,10 +146,13 @@ async fn delete(
     app.store
         .write("ssh_keys.delete", move |tx| {
             Box::pin(async move {
+                // the rentals first and in one order, as everybody locks them: who waits for us has nothing of ours
+                for rental in ssh_keys::opens(tx, account, id).await? {
+                    readings::lock_rental(tx, rental).await?;
+                }
                 let Some(mut opened) = ssh_keys::delete(tx, account, id, now).await? else {
                     return refuse(Problem::not_found("SSH key"));
                 };
-                // in one order, so that two who delete keys of the same rentals wait for each other at most
                 opened.sort_unstable();
                 for rental in opened {
                     told(tx, rental, now).await?;

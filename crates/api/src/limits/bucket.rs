@@ -2,11 +2,13 @@
 //! full again. Whoever is full need not be remembered: two maps take turns, and the older one is thrown away.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use uuid::Uuid;
 
 use super::Quota;
 
@@ -17,7 +19,35 @@ const MOST: usize = 28_672;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(u128);
 
+/// In its highest byte a key says what it is.
+const MACHINE: u128 = 9;
+
 impl Key {
+    /// All callers together.
+    pub(super) const EVERYBODY: Self = Self(0);
+
+    /// An IPv4 address, or the 48 bits of an IPv6 address that a house is given.
+    pub(super) fn network(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::address(address),
+            IpAddr::V6(six) => Self((5 << 120) | (six.to_bits() >> 80)),
+        }
+    }
+
+    /// An account.
+    pub(super) fn account(id: Uuid) -> Self {
+        Self((8 << 120) | (id.as_u128() & (u128::MAX >> 8)))
+    }
+
+    /// A machine.
+    pub(super) fn machine(id: Uuid) -> Self {
+        Self((MACHINE << 120) | (id.as_u128() & (u128::MAX >> 8)))
+    }
+
+    pub(super) const fn is_machine(self) -> bool {
+        self.0 >> 120 == MACHINE
+    }
+
     /// An IPv4 address, or the 64 bits of an IPv6 address that name a network: whoever has one has all of it.
     pub(super) fn address(address: IpAddr) -> Self {
         match address {
@@ -112,20 +142,20 @@ impl Buckets {
     }
 }
 
-/// Credentials that were seen to be somebody's. One that is forgotten is seen again at its next request.
+/// Credentials that were seen to be somebody's, and whose. One that is forgotten is seen again at its next request.
 #[derive(Default)]
-pub(super) struct Vouched(Mutex<(HashSet<Key>, HashSet<Key>)>);
+pub(super) struct Vouched(Mutex<(HashMap<Key, Key>, HashMap<Key, Key>)>);
 
 impl Vouched {
-    pub(super) fn add(&self, key: Key) {
+    pub(super) fn add(&self, key: Key, owner: Key) {
         let mut sets = self.sets();
-        if sets.0.contains(&key) {
+        if sets.0.contains_key(&key) {
             return;
         }
         if sets.0.len() >= MOST {
             sets.1 = std::mem::take(&mut sets.0);
         }
-        sets.0.insert(key);
+        sets.0.insert(key, owner);
     }
 
     pub(super) fn remove(&self, key: Key) {
@@ -134,12 +164,12 @@ impl Vouched {
         sets.1.remove(&key);
     }
 
-    pub(super) fn has(&self, key: Key) -> bool {
+    pub(super) fn owner(&self, key: Key) -> Option<Key> {
         let sets = self.sets();
-        sets.0.contains(&key) || sets.1.contains(&key)
+        sets.0.get(&key).or_else(|| sets.1.get(&key)).copied()
     }
 
-    fn sets(&self) -> MutexGuard<'_, (HashSet<Key>, HashSet<Key>)> {
+    fn sets(&self) -> MutexGuard<'_, (HashMap<Key, Key>, HashMap<Key, Key>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -212,19 +242,25 @@ mod tests {
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        let net = |text: &str| Key::network(text.parse().unwrap());
+        assert_eq!(net("2001:db8:1:2::1"), net("2001:db8:1:ffff::1"), "a house has 48 bits");
+        assert_ne!(net("2001:db8:1::1"), net("2001:db8:2::1"));
+        assert_ne!(net("192.0.2.1"), net("192.0.2.2"));
+        let id = Uuid::from_u128(u128::MAX);
+        assert!(Key::machine(id).is_machine() && !Key::account(id).is_machine());
     }
 
     #[test]
     fn credentials_are_vouched_for_until_they_are_not() {
         let vouched = Vouched::default();
-        let key = Key::secret(&[7; 32]);
-        assert!(!vouched.has(key));
-        vouched.add(key);
-        assert!(vouched.has(key));
+        let (key, owner) = (Key::secret(&[7; 32]), Key::account(Uuid::from_u128(1)));
+        assert_eq!(vouched.owner(key), None);
+        vouched.add(key, owner);
+        assert_eq!(vouched.owner(key), Some(owner));
         vouched.remove(key);
-        assert!(!vouched.has(key));
+        assert_eq!(vouched.owner(key), None);
         for number in 0..100_000 {
-            vouched.add(Key(number));
+            vouched.add(Key(number), owner);
         }
         let sets = vouched.sets();
         assert!(sets.0.len() <= MOST && sets.1.len() <= MOST);

@@ -1,7 +1,7 @@
 //! Signing how a rental ended: what both sides sign is final at once; what one does not sign may be held by the
 //! contract for a day.
 
-use alloy::primitives::{Address, B256, Bytes, hex};
+use alloy::primitives::{Address, B256, hex};
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{
     id::{AccountId, RentalId},
@@ -28,6 +28,7 @@ use crate::{
     market::deployed,
     problem::refuse,
     views::Time,
+    wallets,
 };
 
 /// The longest signature that is taken: a smart wallet's of some owners.
@@ -196,11 +197,6 @@ pub(super) async fn check_signature(
                       whether it is by a contract wallet";
         Problem::new(Code::ChainUnavailable, detail)
     };
-    if app.chain.code_hash(wallet).await.map_err(offline)?.is_none() {
-        return Err(refused());
-    }
-    let signature = Bytes::copy_from_slice(signature);
-    let valid =
-        app.chain.is_valid_signature_1271(wallet, digest, signature).await.map_err(offline)?;
-    if valid { Ok(()) } else { Err(refused()) }
+    let valid = wallets::signed_as_deployed(app, wallet, digest, signature).await;
+    if valid.map_err(offline)? { Ok(()) } else { Err(refused()) }
 }

@@ -33,7 +33,7 @@ const COST_EVERY: Duration = Duration::from_secs(1);
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// Entries that are read at once.
 const BATCH: i64 = 100;
-/// After so long the reader has to come again, with a session that is still good.
+/// After so long the reader has to come again, and sooner if the session, key or token ends sooner.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -65,6 +65,8 @@ async fn follow(
     })?;
     let revoked = app.revoked.of(&app.store, wallet.credential());
     let room = app.feed.follow(id).await?;
+    let left = wallet.expires_at.map(|end| end.saturating_since(app.now()));
+    let longest = left.map_or(LONGEST, |left| LONGEST.min(Duration::from_secs(left.get().into())));
     let follower = Follower {
         app,
         room,
@@ -72,7 +74,7 @@ async fn follow(
         position,
         waiting: VecDeque::new(),
         cost_told: None,
-        begun: Instant::now(),
+        until: Instant::now().checked_add(longest),
         farewell: false,
         _permit: permit,
     };
@@ -106,7 +108,8 @@ struct Follower {
     waiting: VecDeque<Event>,
     /// When the cost was told, and which.
     cost_told: Option<(Instant, Arc<str>)>,
-    begun: Instant,
+    /// When it ends in any case.
+    until: Option<Instant>,
     /// The reader was told to come again.
     farewell: bool,
     _permit: StreamPermit,
@@ -119,7 +122,7 @@ impl Follower {
             if let Some(event) = self.waiting.pop_front() {
                 return Some(event);
             }
-            if self.begun.elapsed() >= LONGEST || self.farewell {
+            if self.farewell || self.until.is_some_and(|until| Instant::now() >= until) {
                 return None;
             }
             if self.app.closing.is_cancelled() {
@@ -192,8 +195,7 @@ impl Follower {
 
     /// Waits until the room shows something new, or the service closes, or this long.
     async fn wait(&self, until: Option<Instant>) {
-        let longest = self.begun.checked_add(LONGEST);
-        let until = until.into_iter().chain(longest).min();
+        let until = until.into_iter().chain(self.until).min();
         tokio::select! {
             () = self.app.closing.cancelled() => {}
             () = self.room.changed_from(self.seen) => {}

@@ -16,7 +16,7 @@ use crate::{AppState, Problem, prefer, views::json_of};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Waits until the rental of an answer is not as the answer tells it, and then tells it as it is. Returns whether it
-/// waited: not if nobody asked, nor if it could not look.
+/// waited: not if nobody asked, nor if it could not look, nor if as many streams are open as may be: it is one, too.
 pub(super) async fn until_moved_on(
     app: &AppState,
     account: AccountId,
@@ -25,6 +25,7 @@ pub(super) async fn until_moved_on(
 ) -> bool {
     let Some(wait) = wait.0 else { return false };
     let Some(before) = Told::of(body) else { return false };
+    let Some(_permit) = app.streams.open(account) else { return false };
     let until = Instant::now().checked_add(wait);
     let Ok(room) = app.feed.follow(before.id).await else { return false };
     loop {

@@ -433,3 +433,33 @@ async fn a_key_that_makes_no_sense_is_not_made() {
     let more = world.post("/v1/api-keys").auth(&owner.token).json(&body);
     more.send().await.problem(409, "state-conflict");
 }
+
+/// What could not be looked up is looked up again: a stream does not go on because the database had trouble.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_session_could_not_be_looked_up_asks_again() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let sql = |text: &'static str| {
+        let pool = world.store.pool();
+        async move { sqlx::raw_sql(text).execute(pool).await.unwrap() }
+    };
+    sql("ALTER TABLE api_keys RENAME TO away").await;
+    let mut stream = Stream::open(&world, &running.id, &running.renter.token, None).await;
+    assert!(stream.next().await.is_some());
+    // nobody is told, as if that was lost
+    sql("UPDATE sessions SET revoked_at = created_at").await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    sql("ALTER TABLE away RENAME TO api_keys").await;
+    ended(&mut stream).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_session_does() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let renter = world.sign_in(9).await;
+    world.pass(24 * 3_600 - 1);
+    let mut stream = Stream::open(&world, &running.id, &renter.token, None).await;
+    assert!(stream.next().await.is_some());
+    ended(&mut stream).await;
+}

@@ -183,6 +183,17 @@ async fn whoever_prefers_to_wait_is_answered_when_the_rental_has_moved_on() {
     assert_eq!(plain.ok(201)["rental"]["lock"], "none");
 }
 
+/// Whoever waits holds as much as a stream does: where no stream is to be had, nobody waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_one_of_the_streams_that_may_be_open() {
+    let world = World::with(|config| config.streams_per_account = 0).await;
+    let (_rig, renter, quote) = quoted(&world).await;
+    let booking = world.post("/v1/rentals").auth(&renter.token).key("k").header("prefer", "wait=2");
+    let reply = booking.json(&json!({"quote_id": quote["id"]})).send().await;
+    assert_eq!(reply.header("preference-applied"), "");
+    reply.ok(201);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_booking_is_made_even_if_its_caller_has_gone() {
     let world = World::new().await;

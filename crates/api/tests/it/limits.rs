@@ -157,3 +157,42 @@ async fn limits_can_be_turned_off() {
         reply.ok(200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_sessions_of_an_account_share_one_quota() {
+    let world = limited(|config| config.limits.identity = quota(4, 3_600)).await;
+    let (one, two, other) =
+        (world.sign_in(1).await, world.sign_in(1).await, world.sign_in(2).await);
+    let me = |token: &str| world.get("/v1/me").auth(token).send();
+    // of each the first is counted by address
+    for person in [&one, &two, &other] {
+        assert!(me(&person.token).await.header("ratelimit").starts_with("\"address\""));
+    }
+    for (person, left) in [(&one, 3), (&two, 2), (&one, 1), (&two, 0)] {
+        let reply = me(&person.token).await;
+        assert_eq!(reply.header("ratelimit"), format!("\"identity\";r={left};t=900"));
+    }
+    me(&one.token).await.problem(429, "rate-limited");
+    me(&two.token).await.problem(429, "rate-limited");
+    me(&other.token).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_has_a_limit_whoever_it_is_but_for_machines() {
+    let world = limited(|config| config.limits.address = quota(10, 3_600)).await;
+    let rig = world.rig(1, 1, "0.65").await;
+    world.heartbeat(&rig.agent, &[]).await;
+    // each from an address of its own, all from one house: 16 times as many as from one address
+    for number in 0..160 {
+        tokens(&world, &format!("[2001:db8:7:{number:x}::1]")).await.ok(200);
+    }
+    let refused = tokens(&world, "[2001:db8:7:ffff::1]").await.problem(429, "rate-limited");
+    assert_eq!(refused["violated-policies"], json!(["network"]));
+    let me = from(world.get("/v1/me"), "[2001:db8:7:fffe::1]").auth(&rig.provider.token);
+    me.send().await.problem(429, "rate-limited");
+    let heartbeat = from(world.post("/v1/agent/heartbeat"), "[2001:db8:7:fffd::1]");
+    let body = json!({"running": []});
+    let reply = heartbeat.auth(&rig.agent.token).json(&body).send().await;
+    assert_ne!(reply.status, 429, "a house full of machines has one address");
+    tokens(&world, "[2001:db8:8::1]").await.ok(200);
+}

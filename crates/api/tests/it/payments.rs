@@ -14,6 +14,7 @@ use escrow::{
 use serde_json::{Value, json};
 
 use crate::{
+    events::Stream,
     fixture::{CHAIN_ID, ESCROW, NOW, Reply, Rig, USDC, World, key},
     rpc,
 };
@@ -357,4 +358,30 @@ async fn prices_without_end_are_not_kept() {
     required(&world, "k", &order(&rig)).await;
     let left = count(&world, "SELECT count(*) FROM payment_offers").await;
     assert_eq!(left, 10_000 - 20 + 1);
+}
+
+/// The token is listed nowhere, and ended with all that the account has beside its own session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_who_signs_in_can_end_the_token() {
+    let world = world().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let accepted = required(&world, "k", &order(&rig)).await;
+    let body = pay(&world, "k", &order(&rig), &paid_by(&accepted, &key(40))).await.ok(202);
+    let text = |pointer: &str| body.pointer(pointer).unwrap().as_str().unwrap();
+    let (id, token) = (text("/rental/id"), text("/access/token"));
+    let mut stream = Stream::open(&world, id, token, None).await;
+    assert!(stream.next().await.is_some());
+    let stranger = world.sign_in(41).await;
+    let ended = world.call("DELETE", "/v1/sessions").auth(&stranger.token).send().await.ok(200);
+    assert_eq!(ended["ended"], 0);
+    let path = format!("/v1/rentals/{id}");
+    world.get(&path).auth(token).send().await.ok(200);
+
+    let payer = world.sign_in(40).await;
+    let ended = world.call("DELETE", "/v1/sessions").auth(&payer.token).send().await.ok(200);
+    assert_eq!(ended["ended"], 1);
+    world.get(&path).auth(token).send().await.problem(401, "unauthenticated");
+    world.get(&path).auth(&payer.token).send().await.ok(200);
+    let all = async { while stream.next().await.is_some() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("it goes on");
 }

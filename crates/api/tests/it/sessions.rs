@@ -86,3 +86,18 @@ async fn all_others_are_ended_together() {
     world.get("/v1/me").auth(&rig.provider.token).send().await.ok(200);
     world.heartbeat(&rig.agent, &[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_sessions_the_oldest_ends() {
+    let world = World::new().await;
+    let other = world.sign_in(2).await;
+    let mut mine = Vec::new();
+    for _ in 0..65 {
+        mine.push(world.sign_in(1).await);
+    }
+    world.get("/v1/me").auth(&mine[0].token).send().await.problem(401, "unauthenticated");
+    world.get("/v1/me").auth(&mine[1].token).send().await.ok(200);
+    let listed = world.get("/v1/sessions?limit=200").auth(&mine[64].token).send().await.ok(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 64);
+    world.get("/v1/me").auth(&other.token).send().await.ok(200);
+}

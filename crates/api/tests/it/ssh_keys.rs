@@ -223,3 +223,37 @@ async fn keys_are_replaced_while_it_runs_and_a_deleted_one_is_shut_out() {
     assert_eq!(orders(&world, &running, "access").await, Vec::<Value>::new(), "nobody is let in");
     put(&world, &renter, id, &[]).await.problem(409, "state-conflict");
 }
+
+/// The rental is locked before the key, as by everybody who gives orders: neither waits for what the other holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_deleted_after_its_rentals_are_locked() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let (id, renter) = (running.id.as_str(), running.renter.clone());
+    let laptop = add(&world, &renter, LAPTOP).await;
+    put(&world, &renter, id, &[&laptop]).await.ok(200);
+    let mut held = world.store.pool().acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT id FROM rentals FOR UPDATE").execute(&mut *held).await.unwrap();
+    let path = format!("/v1/ssh-keys/{laptop}");
+    let (deleted, free) =
+        tokio::join!(world.call("DELETE", &path).auth(&renter.token).send(), async {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                         AND datname = current_database()";
+            for _ in 0..2_000 {
+                let waiting: i64 =
+                    sqlx::query_scalar(waits).fetch_one(world.store.pool()).await.unwrap();
+                if waiting > 0 {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            let free = sqlx::raw_sql("SELECT id FROM ssh_keys FOR SHARE NOWAIT; COMMIT");
+            let free = free.execute(&mut *held).await;
+            if free.is_err() {
+                sqlx::raw_sql("ROLLBACK").execute(&mut *held).await.unwrap();
+            }
+            free
+        });
+    deleted.ok(204);
+    free.expect("whoever waits for the rental holds no key");
+}

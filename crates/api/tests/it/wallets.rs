@@ -10,7 +10,7 @@ use alloy::{
 };
 use serde_json::{Value, json};
 use store::Store;
-use testkit::{DEV_ADDRESSES, ManualClock, TestChain, TestDb};
+use testkit::{DEV_ADDRESSES, ManualClock, RpcProxy, TestChain, TestDb};
 
 use crate::fixture::{CHAIN_ID, NOW, World, key, policy, sign};
 
@@ -38,10 +38,12 @@ enum Manner {
     BurnsGas,
 }
 
-/// A market whose chain has a factory of wallets.
+/// A market whose chain has a factory of wallets, and is asked by two endpoints.
 struct Town {
     world: World,
     chain: TestChain,
+    /// The endpoint that is asked first.
+    first: RpcProxy,
     factory: Address,
 }
 
@@ -51,8 +53,10 @@ impl Town {
         let db = TestDb::new(Some(&store::MIGRATOR)).await.unwrap();
         let clock = Arc::new(ManualClock::new(NOW.millis()));
         let store = Store::from_pool(db.pool, clock.clone(), policy());
-        let world = World::over(store, clock, chain.url(), |_| {}).await;
-        let mut town = Self { world, chain, factory: Address::ZERO };
+        let first = RpcProxy::before(chain.url(), 1).await.unwrap();
+        let urls = format!("{},{}", first.url(), chain.url());
+        let world = World::over(store, clock, &urls, |_| {}).await;
+        let mut town = Self { world, chain, first, factory: Address::ZERO };
         town.factory = town.create(WalletFactory::BYTECODE.to_vec()).await;
         town
     }
@@ -243,4 +247,50 @@ async fn an_account_with_delegated_code_signs_by_its_key_or_its_code() {
     town.signs_in(to, &message, &sign(&account, &message)).await;
     let message = town.world.message(to).await;
     town.signs_in(to, &message, &sign(&device, &message)).await;
+}
+
+/// One endpoint's word lets nobody in.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_lies_opens_no_account() {
+    let town = Town::new().await;
+    let victim = town.wallet(key(1).address()).await;
+    let nobody = Address::repeat_byte(0x77);
+    let yes = format!("0x1626ba7e{:0<56}", "");
+    let said = yes.clone();
+    town.first.meddle(move |method, _, result| {
+        if method == "eth_call" {
+            *result = json!(said);
+        }
+    });
+    let message = town.world.message(victim).await;
+    let reply = town.world.verify(&message, &sign(&key(2), &message)).await;
+    assert_ne!(reply.status, 201);
+    town.first.meddle(move |method, _, result| match method {
+        "eth_getCode" => *result = json!("0x00"),
+        "eth_call" => *result = json!(yes),
+        _ => {}
+    });
+    let message = town.world.message(nobody).await;
+    let reply = town.world.verify(&message, &sign(&key(2), &message)).await;
+    reply.problem(503, "chain-unavailable");
+    // both tell the truth
+    town.first.meddle(|_, _, _| {});
+    let message = town.world.message(victim).await;
+    town.signs_in(victim, &message, &sign(&key(1), &message)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_one_nonce_the_chain_is_asked_a_few_times_only() {
+    let town = Town::new().await;
+    let owner = key(1);
+    let wallet = town.wallet(owner.address()).await;
+    let message = town.world.message(wallet).await;
+    for _ in 0..8 {
+        town.refuses(&message, &sign(&key(2), &message)).await;
+    }
+    let refused = town.world.verify(&message, &sign(&owner, &message)).await;
+    let refused = refused.problem(401, "siwe-invalid");
+    assert!(refused["detail"].as_str().unwrap().contains("ask for another"), "{refused}");
+    let message = town.world.message(wallet).await;
+    town.signs_in(wallet, &message, &sign(&owner, &message)).await;
 }

@@ -6,6 +6,7 @@ use store::payments;
 use crate::{
     AppState, Code, Problem,
     identity::{By, Secret, Wallet, hash_of, vouched},
+    limits::Whose,
 };
 
 /// What such a token begins with.
@@ -31,12 +32,15 @@ pub(crate) async fn holder(parts: &Parts, app: &AppState) -> Result<Option<Walle
     let hash = hash_of(token.trim());
     let found = payments::find_token(&mut connection, &hash, app.now()).await?;
     let detail = "the rental's token is over, or was never given";
-    let (rental, account) = vouched(app, &hash, found, detail)?;
+    let whose = |token: &payments::RentalToken| Whose::Account(token.account.id);
+    let token = vouched(app, &hash, found, whose, detail)?;
+    let rental = token.rental;
     let place = format!("/v1/rentals/{rental}");
     let rest = parts.uri.path().strip_prefix(&place);
     if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         let detail = format!("this token is good for {place} only; sign in for anything else");
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    Ok(Some(Wallet { by: By::Rental, account }))
+    let expires_at = Some(token.expires_at);
+    Ok(Some(Wallet { by: By::Rental(rental), account: token.account, expires_at }))
 }
