@@ -114,6 +114,31 @@ async fn an_authorization_that_the_token_does_not_take_costs_nothing_and_is_told
     market.assert_at_rest().await;
 }
 
+/// Who pays by x402 has nothing but this authorization: the GPUs wait for nobody.
+#[tokio::test]
+async fn a_booking_whose_payment_is_not_taken_is_over() {
+    let market = Market::new().await;
+    let rental = market.book().await;
+    let (id, now) = (rental.id, market.store.now().seconds());
+    let renter = market.rental(&rental).await.renter;
+    let ends = now.saturating_plus(domain::time::Seconds(3_600));
+    market
+        .store
+        .write::<(), (), _>("test.token", move |tx| {
+            Box::pin(async move {
+                Ok(store::payments::give_token(tx, &[7; 32], id, renter, now, ends).await?)
+            })
+        })
+        .await
+        .unwrap();
+    let other = DEV_KEYS[6];
+    queue(&market, &rental, &authorize(&market, &rental, rental.deposit, other)).await;
+    market.tick().await.unwrap();
+    assert_eq!(market.steps(&rental).await[0].state, "refused");
+    assert_eq!(market.state(&rental).await, RentalState::Expired);
+    market.assert_at_rest().await;
+}
+
 /// The wallet takes the coin while the platform estimates, and burns all it may in the block.
 #[tokio::test]
 async fn a_wallet_that_changes_its_mind_after_the_estimate_is_credited() {

@@ -250,6 +250,15 @@ async fn what_the_platform_ends_bills_what_readings_cover() {
     market.run_for(&rental, 100).await;
     market.stop(&rental).await;
     until(&market, &rental, RentalState::Contested).await;
+    // anybody can have the contract say that it skipped something: nobody is told, and the receipt is as good
+    let early = calldata::finalize_batch(std::slice::from_ref(&rental.terms));
+    market.call(people::stranger(), early).await;
+    market.settle_in().await;
+    let skipped = "SELECT count(*) FROM chain_events WHERE name = 'skipped'";
+    assert_eq!(market.count(skipped).await, 1);
+    let told = "SELECT count(*) FROM rental_events WHERE detail ->> 'event' = 'skipped'";
+    assert_eq!(market.count(told).await, 0);
+    assert!(market.told(&rental, "skipped").await.is_empty());
     market.pass(DAY).await;
     until(&market, &rental, RentalState::Settled).await;
     let seen = market.told(&rental, "released").await.len()

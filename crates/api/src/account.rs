@@ -1,6 +1,7 @@
 //! What somebody sees and settles about their own access: sessions, API keys, SSH keys.
 
 mod api_keys;
+mod given_keys;
 mod rental_keys;
 mod sessions;
 mod ssh_keys;
@@ -10,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{AppState, Problem};
 
+pub(crate) use given_keys::{given_keys, refuse_private_keys};
 pub(crate) use rental_keys::{check_ids, open_with};
 pub(crate) use sessions::program;
 

@@ -6,7 +6,11 @@
 mod bucket;
 mod caller;
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use axum::{
     extract::{ConnectInfo, Request},
@@ -180,15 +184,28 @@ impl Limits {
         self.vouched.remove(Key::secret(hash));
     }
 
+    /// Where a request comes from.
+    fn caller(&self, request: &Request) -> IpAddr {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        caller::address(peer.map(|peer| peer.0.ip()), request.headers(), &self.proxies)
+    }
+
+    /// Of whom what is kept for nobody in particular is counted: an IPv4 address, or the first 48 bits of an IPv6 address,
+    /// as many as one customer of a network has at most.
+    pub(crate) fn network(&self, request: &Request) -> Vec<u8> {
+        match self.caller(request) {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().into_iter().take(6).collect(),
+        }
+    }
+
     /// Counts a request of the API.
     pub(crate) fn judge(&self, request: &Request) -> Judged {
         let (method, path) = (request.method(), request.uri().path());
         if !path.starts_with("/v1/") {
             return Judged::default();
         }
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let peer = peer.map(|peer| peer.0.ip());
-        let address = caller::address(peer, request.headers(), &self.proxies);
+        let address = self.caller(request);
         let known = bearer(request.headers()).map(|token| Key::secret(&identity::hash_of(token)));
         let known = known.and_then(|key| self.vouched.owner(key));
         let (who, first) = if signs_in(method, path) {

@@ -1,6 +1,9 @@
 //! What anyone may see: tokens, the contract, and the offers.
 
-use alloy::primitives::{Address, B256};
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::PrivateKeySigner,
+};
 use axum::{extract::State, http::HeaderMap, response::Response};
 use escrow::terms::{NAME, VERSION};
 use serde::Serialize;
@@ -92,6 +95,10 @@ pub(crate) struct DeploymentView {
     deployed_block: u64,
     /// The EIP-712 domain of terms and readings.
     domain: DomainView,
+    /// Whose key signs quotes and receipts; null if they are not signed. `weir verify --platform` takes it: keep it from
+    /// before, for whoever could show you another receipt could show you another key.
+    #[schema(value_type = Option<String>, example = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8")]
+    quote_signer: Option<Address>,
 }
 
 /// An EIP-712 domain.
@@ -138,6 +145,7 @@ async fn contract(State(app): State<AppState>, headers: HeaderMap) -> Result<Res
         code_hash: found.code_hash,
         deployed_block: found.deployed_block,
         domain,
+        quote_signer: app.config.quoter.as_ref().map(PrivateKeySigner::address),
     };
     cache::json(&headers, KEEP_DEPLOYMENT_S, &view)
 }

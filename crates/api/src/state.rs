@@ -23,6 +23,7 @@ use crate::{
     limits::{LimitConfig, Limits},
     market::deployed,
     public::{Figures, Turns},
+    renter::Seals,
     revoked::Revoked,
     search::{Market, Seats},
     streams::Streams,
@@ -128,6 +129,7 @@ pub struct AppState {
     pub(crate) streams: Streams,
     pub(crate) figures: Figures,
     pub(crate) histories: Turns,
+    pub(crate) seals: Seals,
     pub(crate) revoked: Revoked,
     pub(crate) desk: Desk,
     /// The service was told to stop: it serves, but wants nobody new.
@@ -168,6 +170,7 @@ impl AppState {
             streams,
             figures,
             histories: Turns::default(),
+            seals: Seals::default(),
             revoked: Revoked::default(),
             desk: Desk::default(),
             leaving,

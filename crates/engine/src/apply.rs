@@ -55,7 +55,9 @@ pub(crate) async fn final_event(
         None => None,
     };
     let scene = Scene { policy, event, rental, now };
-    if let Some(rental) = rental {
+    // anybody can have a call about any rental skipped: that is no part of its story
+    let told = !matches!(body, EscrowEvent::Skipped { .. });
+    if let Some(rental) = rental.filter(|_| told) {
         let detail = json!({
             "event": event.name,
             "tx_hash": event.tx_hash,

@@ -12,7 +12,7 @@ use store::{
     Connection, Policy, Store, StoreError, TxError, advance,
     ends::{self, End},
     intents::{self, Call, Intent},
-    quotes, readings, rentals, timeline,
+    payments, quotes, readings, rentals, timeline,
     txs::{Finalised, Outcome},
 };
 use uuid::Uuid;
@@ -151,12 +151,28 @@ async fn follow(
         Call::Release { .. } if is_pointless(reason) => return Ok(()),
         Call::Release { .. } => RentalEvent::ReleaseRefused { now },
         Call::Lock { .. } => {
-            let detail = serde_json::json!({ "reason": reason });
-            timeline::append(tx, intent.rental, now, "funding_refused", &detail).await?;
-            return Ok(());
+            return funding_refused(tx, policy, intent.rental, reason, now).await;
         }
     };
     lenient(advance::apply(tx, policy, intent.rental, &event, now).await)
+}
+
+/// The renter's authorization does not lock: says so. Who signed in can still lock by itself, and nothing is lost. A booking
+/// that was to be paid for by it (x402) is over, so that its GPUs wait for nothing.
+pub(crate) async fn funding_refused(
+    tx: &mut Connection,
+    policy: &Policy,
+    rental: RentalId,
+    reason: &str,
+    now: UnixSeconds,
+) -> Result<(), TxError<EngineError>> {
+    let detail = serde_json::json!({ "reason": reason });
+    timeline::append(tx, rental, now, "funding_refused", &detail).await?;
+    if payments::is_paid(tx, rental).await? {
+        let over = RentalEvent::FundingDeadline;
+        lenient(advance::apply(tx, policy, rental, &over, now).await)?;
+    }
+    Ok(())
 }
 
 /// How long a call took from being wanted, which its id tells, to being final.

@@ -72,7 +72,7 @@ pub struct Receipt {
     pub quote: SignedQuote,
     /// The evidence.
     pub readings: Readings,
-    /// What was metered; null for a rental that never started.
+    /// What was metered; null for a rental that never started, or that a wallet ended on the chain.
     pub metered: Option<Metered>,
     /// What the contract said, in order: the lock first, the end last.
     pub events: Vec<ChainEvent>,

@@ -265,7 +265,8 @@ pub async fn finalise(tx: &mut Connection, number: u64, hash: B256) -> Result<bo
 }
 
 /// What the chain said about a rental so far, in order, unfinal events marked so: the newest `limit`
-/// events, for anybody can add top-ups without end.
+/// events, for anybody can add top-ups without end. Skipped calls are not among them: they say nothing of the rental,
+/// and anybody can make them for nothing but gas.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -279,8 +280,36 @@ pub async fn events_for(
         r#"SELECT e.block_hash, e.block_number, b.timestamp, e.log_index, e.tx_hash, e.name,
                   e.escrow_id, b.final AS "is_final!", e.body
            FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
-           WHERE e.escrow_id = $1 ORDER BY e.block_number DESC, e.log_index DESC LIMIT $2"#,
+           WHERE e.escrow_id = $1 AND e.name <> 'skipped'
+           ORDER BY e.block_number DESC, e.log_index DESC LIMIT $2"#,
         escrow_id.as_slice(),
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    newest_first.into_iter().rev().map(SeenEvent::try_from).collect()
+}
+
+/// What the chain said finally about a rental under these names, in order: the newest `limit`, however much else was said.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn final_named(
+    connection: &mut Connection,
+    escrow_id: B256,
+    names: &[&str],
+    limit: i64,
+) -> Result<Vec<SeenEvent>, StoreError> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let newest_first = sqlx::query_as!(
+        EventRow,
+        r#"SELECT e.block_hash, e.block_number, b.timestamp, e.log_index, e.tx_hash, e.name,
+                  e.escrow_id, b.final AS "is_final!", e.body
+           FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
+           WHERE e.escrow_id = $1 AND e.name <> 'skipped' AND e.name = ANY($2) AND b.final
+           ORDER BY e.block_number DESC, e.log_index DESC LIMIT $3"#,
+        escrow_id.as_slice(),
+        &names,
         limit
     )
     .fetch_all(connection)

@@ -170,6 +170,19 @@ pub async fn lock_live(tx: &mut Connection, rental: RentalId) -> Result<Option<C
     .transpose()
 }
 
+/// How many cases there have been about a rental.
+///
+/// # Errors
+/// The database's.
+pub async fn count(connection: &mut Connection, rental: RentalId) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM disputes WHERE rental_id = $1"#,
+        rental.uuid()
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// The case with this id, so locked that it stays as it is until the transaction ends.
 ///
 /// # Errors

@@ -14,6 +14,8 @@ use crate::{
 
 /// How many dead rows each new one clears away, so that the tables stay small without a timer.
 const CLEARED: i64 = 20;
+/// The most tokens of one rental.
+pub const MOST_TOKENS: i64 = 8;
 
 /// A price without a payer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,36 +26,73 @@ pub struct PaymentOffer {
     pub request_hash: [u8; 32],
 }
 
-/// Keeps a price, and clears a few that are over. False if `most` are open already: then it is not kept.
+/// How many prices may be open.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// In all.
+    pub most: i64,
+    /// Of one network.
+    pub share: i64,
+}
+
+/// What became of a price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is kept.
+    Yes,
+    /// It is not: the network has its share.
+    ShareUsed,
+    /// It is not: there is no room for anybody.
+    Full,
+}
+
+/// Keeps a price for a network, and clears a few that are over, if there is room.
 ///
 /// # Errors
 /// The database's.
 pub async fn offer(
     tx: &mut Connection,
     offer: &PaymentOffer,
-    most: i64,
-) -> Result<bool, StoreError> {
+    network: &[u8],
+    room: Room,
+) -> Result<Kept, StoreError> {
     let (quote, now) = (&offer.quote, offer.quote.created_at);
     let body = serde_json::to_value(quote).map_err(StoreError::corrupt)?;
-    let done = sqlx::query!(
+    let open = sqlx::query!(
+        r#"SELECT (SELECT count(*) FROM (SELECT FROM payment_offers WHERE expires_at >= $1 LIMIT $3) o) AS "all!",
+                  (SELECT count(*) FROM (SELECT FROM payment_offers
+                                         WHERE network = $2 AND expires_at >= $1 LIMIT $4) o) AS "here!""#,
+        ts(now)?,
+        network,
+        room.most,
+        room.share,
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if open.here >= room.share {
+        return Ok(Kept::ShareUsed);
+    }
+    if open.all >= room.most {
+        return Ok(Kept::Full);
+    }
+    sqlx::query!(
         "WITH old AS (
              DELETE FROM payment_offers WHERE id IN
                 (SELECT id FROM payment_offers WHERE expires_at < $4
                  ORDER BY expires_at LIMIT $6 FOR UPDATE SKIP LOCKED))
-         INSERT INTO payment_offers (id, request_hash, quote, created_at, expires_at)
-         SELECT $1, $2, $3, $4, $5
-         WHERE (SELECT count(*) FROM (SELECT FROM payment_offers WHERE expires_at >= $4 LIMIT $7) o) < $7",
+         INSERT INTO payment_offers (id, request_hash, quote, created_at, expires_at, network)
+         VALUES ($1, $2, $3, $4, $5, $7)",
         quote.id.uuid(),
         offer.request_hash.as_slice(),
         body,
         ts(now)?,
         ts(quote.expires_at)?,
         CLEARED,
-        most,
+        network,
     )
     .execute(tx)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(Kept::Yes)
 }
 
 /// The price that was given under this id, while it is kept.
@@ -120,6 +159,45 @@ pub struct RentalToken {
     pub account: Account,
     /// When it ends by itself.
     pub expires_at: UnixSeconds,
+}
+
+/// Gives the payer another token, as long as one of its tokens is good and it has fewer than [`MOST_TOKENS`]: until
+/// when it is good.
+///
+/// # Errors
+/// The database's.
+pub async fn give_another(
+    tx: &mut Connection,
+    token_hash: &[u8; 32],
+    rental: RentalId,
+    now: UnixSeconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    let given = sqlx::query_scalar!(
+        "INSERT INTO rental_tokens (token_hash, rental_id, account_id, created_at, expires_at)
+         SELECT $1, rental_id, account_id, $3, max(expires_at) FROM rental_tokens
+         WHERE rental_id = $2 AND expires_at > $3 GROUP BY rental_id, account_id HAVING count(*) < $4
+         RETURNING expires_at",
+        token_hash.as_slice(),
+        rental.uuid(),
+        ts(now)?,
+        MOST_TOKENS,
+    )
+    .fetch_optional(tx)
+    .await?;
+    given.map(seconds).transpose()
+}
+
+/// Whether a rental was paid for with its booking, by x402.
+///
+/// # Errors
+/// The database's.
+pub async fn is_paid(connection: &mut Connection, rental: RentalId) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM rental_tokens WHERE rental_id = $1) AS "paid!""#,
+        rental.uuid()
+    )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Whose token this is, and for which rental, unless its time is over.

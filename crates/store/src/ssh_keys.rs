@@ -48,7 +48,8 @@ pub async fn insert(
     let inserted = sqlx::query!(
         "INSERT INTO ssh_keys (id, account_id, label, public_key, fingerprint, created_at)
          SELECT $1, $2, $3, $4, $5, $6
-         WHERE (SELECT count(*) FROM ssh_keys WHERE account_id = $2 AND deleted_at IS NULL) < $7",
+         WHERE (SELECT count(*) FROM ssh_keys WHERE account_id = $2 AND deleted_at IS NULL
+                AND rental_id IS NULL) < $7",
         key.id.uuid(),
         account.uuid(),
         key.label,
@@ -95,7 +96,7 @@ pub async fn list(
     sqlx::query_as!(
         Row,
         "SELECT id, label, public_key, fingerprint, created_at FROM ssh_keys
-         WHERE account_id = $1 AND deleted_at IS NULL ORDER BY id DESC LIMIT $2",
+         WHERE account_id = $1 AND deleted_at IS NULL AND rental_id IS NULL ORDER BY id DESC LIMIT $2",
         account.uuid(),
         MOST_KEYS,
     )
@@ -141,6 +142,7 @@ pub async fn missing(
     // held, so that none is deleted before the rental that names it is there to be cleared
     let found = sqlx::query_scalar!(
         "SELECT id FROM ssh_keys WHERE id = ANY($1) AND account_id = $2 AND deleted_at IS NULL
+             AND rental_id IS NULL
          ORDER BY id FOR SHARE",
         &ids,
         account.uuid(),
@@ -150,7 +152,40 @@ pub async fn missing(
     Ok(keys.iter().filter(|key| !found.contains(&key.uuid())).copied().collect())
 }
 
-/// From now on exactly these keys open a rental.
+/// Keeps keys that are given with a rental, for that rental alone: the ids that they have.
+///
+/// # Errors
+/// The database's.
+pub async fn give(
+    tx: &mut Connection,
+    renter: AccountId,
+    rental: RentalId,
+    keys: &[SshKey],
+) -> Result<Vec<SshKeyId>, StoreError> {
+    let mut ids = Vec::with_capacity(keys.len());
+    for key in keys {
+        let id = sqlx::query_scalar!(
+            "INSERT INTO ssh_keys (id, account_id, label, public_key, fingerprint, created_at, rental_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (rental_id, fingerprint) WHERE rental_id IS NOT NULL
+                DO UPDATE SET label = EXCLUDED.label
+             RETURNING id",
+            key.id.uuid(),
+            renter.uuid(),
+            key.label,
+            key.public_key,
+            key.fingerprint,
+            ts(key.created_at)?,
+            rental.uuid(),
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        ids.push(SshKeyId::from_uuid(id));
+    }
+    Ok(ids)
+}
+
+/// From now on exactly these keys open a rental. Those that were given with it and do not are forgotten.
 ///
 /// # Errors
 /// The database's.
@@ -172,6 +207,13 @@ pub async fn set(
          ON CONFLICT DO NOTHING",
         rental.uuid(),
         &ids,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM ssh_keys WHERE rental_id = $1 AND id <> ALL($2)",
+        rental.uuid(),
+        &ids
     )
     .execute(tx)
     .await?;
@@ -213,7 +255,8 @@ pub async fn delete(
     now: UnixSeconds,
 ) -> Result<Option<Vec<RentalId>>, StoreError> {
     let deleted = sqlx::query!(
-        "UPDATE ssh_keys SET deleted_at = $3 WHERE id = $1 AND account_id = $2 AND deleted_at IS NULL",
+        "UPDATE ssh_keys SET deleted_at = $3
+         WHERE id = $1 AND account_id = $2 AND deleted_at IS NULL AND rental_id IS NULL",
         id.uuid(),
         account.uuid(),
         ts(now)?,

@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// A key that signs for the platform; without one, any key is believed that signed quote and receipt
     #[arg(long, value_name = "ADDRESS")]
     platform: Vec<Address>,
+    /// The key of the machine's agent; without it, any key is believed that signed all of the readings
+    #[arg(long, value_name = "ADDRESS")]
+    agent: Option<Address>,
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
@@ -45,7 +48,13 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let bytes = bytes_of(&args.receipt)?;
     let apart = args.readings.as_deref().map(readings_of).transpose()?;
-    let found = check(&bytes, apart.as_deref(), &args.platform, args.rpc.as_deref()).await?;
+    let mut found = check(&bytes, apart.as_deref(), &args.platform, args.rpc.as_deref()).await?;
+    if let Some(fault) = args.agent.and_then(|agent| other_agent(&bytes, agent)) {
+        found = match found {
+            Ok(_) => Err(vec![fault]),
+            Err(faults) => Err(faults.into_iter().chain([fault]).collect()),
+        };
+    }
     if args.json {
         println!("{}", as_json(&found, args.rpc.is_some()));
     }
@@ -93,6 +102,13 @@ pub(crate) async fn check(
         Some(proven) if faults.is_empty() => Ok((receipt, proven)),
         _ => Err(faults),
     })
+}
+
+/// Whether another key signed the readings than the machine's agent is known by.
+fn other_agent(bytes: &[u8], agent: Address) -> Option<Fault> {
+    let told = receipt::read(bytes).ok()?.readings.agent?;
+    let problem = format!("{told} signed the readings, and not {agent}");
+    (told != agent).then(|| Fault::new("/readings/agent", problem))
 }
 
 /// The failure of a check.
@@ -144,6 +160,9 @@ fn print(receipt: &Receipt, proven: &Proven, with_chain: bool) {
     println!("  on the chain   {} of {} on chain {}", proven.id, receipt.escrow, receipt.chain_id);
     println!("  signed by      {} for the platform", signers.join(" and "));
     println!("  evidence       {} signed readings", proven.readings);
+    if let Some(agent) = receipt.readings.agent {
+        println!("  by the machine {agent}, by its own word (--agent ADDRESS)");
+    }
     println!("  billed         {} s at {} base units/h", totals.billed, proven.terms.pricePerHour);
     println!(
         "  split          {} provider + {} fee + {} refund = {} deposit",
@@ -167,6 +186,7 @@ fn as_json(found: &Found, with_chain: bool) -> String {
             "escrow": receipt.escrow,
             "platform": proven.platform,
             "readings": proven.readings,
+            "agent": receipt.readings.agent,
             "totals": proven.totals,
             "faults": [],
         }),

@@ -42,6 +42,21 @@ fn an_agent_with_a_key_and_some_usdc_rents_with_one_retry() {
     );
     assert_eq!((&found["rental"], code), (&rented["rental"], Some(0)));
 
+    // by the machine's key that is known, and no other
+    let agent = found["agent"].as_str().unwrap();
+    for (agent, code) in [(agent, 0), ("0x00000000000000000000000000000000000000a9", 8)] {
+        let verify = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .arg("verify")
+            .arg(&receipt)
+            .args(["--json", "--agent", agent])
+            .output()
+            .unwrap();
+        assert_eq!(verify.status.code(), Some(code));
+        let found: serde_json::Value = serde_json::from_slice(&verify.stdout).unwrap();
+        let pointer = found.pointer("/faults/0/pointer").and_then(|value| value.as_str());
+        assert_eq!(pointer, (code == 8).then_some("/readings/agent"));
+    }
+
     // who is not answered does not know
     let nobody = format!("http://127.0.0.1:{}", testkit::free_port().unwrap());
     let (code, found) = verify(&receipt, &nobody);

@@ -7,18 +7,22 @@ use domain::{
     time::UnixSeconds,
 };
 use serde::Deserialize;
+use serde_json::Value;
 use store::{
     Connection, StoreError, TxError, readings,
     rentals::{self, Rental},
-    ssh_keys::{self, MOST_OF_RENTAL},
+    ssh_keys::{self, MOST_OF_RENTAL, SshKey},
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::ssh_keys::{SshKeyList, SshKeyView};
+use super::{
+    given_keys::{given_keys, refuse_private_keys},
+    ssh_keys::{SshKeyList, SshKeyView},
+};
 use crate::{
     AppState, Code, Problem,
-    extract::{Body, Id},
+    extract::{self, Body, Id},
     identity::Wallet,
     problem::refuse,
 };
@@ -32,9 +36,11 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"ssh_key_ids": ["ssh_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"]}))]
 pub(crate) struct RentalKeys {
-    /// Ids of your SSH keys, at most 16; none closes the rental to everybody.
-    #[schema(value_type = Vec<String>)]
-    ssh_key_ids: Vec<SshKeyId>,
+    /// Ids of your SSH keys. With the other member at most 16; `[]` alone closes the rental to everybody.
+    #[schema(value_type = Option<Vec<String>>)]
+    ssh_key_ids: Option<Vec<SshKeyId>>,
+    /// Public keys themselves, each the one line of a `.pub` file: they open this rental and are in no list of yours.
+    ssh_public_keys: Option<Vec<String>>,
 }
 
 /// Whether these can be the keys of a rental.
@@ -52,7 +58,7 @@ pub(crate) fn check_ids(ids: &[SshKeyId]) -> Result<(), Problem> {
     }
 }
 
-/// From now on these keys of the renter's open the rental.
+/// From now on these keys open the rental: some of the renter's, and some that are given for it.
 ///
 /// # Errors
 /// [`Code::ValidationFailed`] for one that the renter has not; the store's.
@@ -61,13 +67,20 @@ pub(crate) async fn open_with(
     renter: AccountId,
     rental: RentalId,
     ids: &[SshKeyId],
+    given: &[SshKey],
 ) -> Result<(), TxError<Problem>> {
+    if ids.len().saturating_add(given.len()) > MOST_OF_RENTAL {
+        let message = format!("at most {MOST_OF_RENTAL} keys open a rental, both kinds together");
+        return refuse(Problem::invalid("/ssh_public_keys", message));
+    }
     let missing = ssh_keys::missing(tx, renter, ids).await?;
     if let Some(at) = ids.iter().position(|id| missing.contains(id)) {
         let message = "you have no such SSH key";
         return refuse(Problem::invalid(format!("/ssh_key_ids/{at}"), message));
     }
-    Ok(ssh_keys::set(tx, rental, ids).await?)
+    let mut all = ids.to_vec();
+    all.extend(ssh_keys::give(tx, renter, rental, given).await?);
+    Ok(ssh_keys::set(tx, rental, &all).await?)
 }
 
 /// Tells the machine whom to let in, if it has been told to let anybody in.
@@ -141,14 +154,22 @@ async fn replace(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<RentalId>,
-    Body(request): Body<RentalKeys>,
+    Body(body): Body<Value>,
 ) -> Result<Json<SshKeyList>, Problem> {
-    check_ids(&request.ssh_key_ids)?;
+    refuse_private_keys(&body)?;
+    let request: RentalKeys = extract::value(body, "")?;
+    if request.ssh_key_ids.is_none() && request.ssh_public_keys.is_none() {
+        let message = "name keys, here or in ssh_public_keys; [] closes the rental to everybody";
+        return Err(Problem::invalid("/ssh_key_ids", message));
+    }
     let (account, now) = (wallet.account.id, app.now());
+    let ids = request.ssh_key_ids.unwrap_or_default();
+    check_ids(&ids)?;
+    let given = given_keys(&request.ssh_public_keys.unwrap_or_default(), now)?;
     let keys = app
         .store
         .write("rentals.ssh_keys", move |tx| {
-            let ids = request.ssh_key_ids.clone();
+            let (ids, given) = (ids.clone(), given.clone());
             Box::pin(async move {
                 // the rental before the order, as everybody who gives orders locks them
                 readings::lock_rental(tx, id).await?;
@@ -158,7 +179,7 @@ async fn replace(
                     let detail = format!("the rental is {state}: nobody can be let in any more");
                     return refuse(Problem::new(Code::StateConflict, detail));
                 }
-                open_with(tx, account, id, &ids).await?;
+                open_with(tx, account, id, &ids, &given).await?;
                 tell_machine(tx, &rental, now).await?;
                 Ok(ssh_keys::of_rental(tx, id).await?)
             })

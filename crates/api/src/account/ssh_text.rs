@@ -29,20 +29,29 @@ pub(super) struct Pasted {
 /// # Errors
 /// [`Code::NotAPublicKey`] with what it is instead; [`Code::ValidationFailed`] for a key that is too weak.
 pub(super) fn read(text: &str) -> Result<Pasted, Problem> {
-    refuse_private(text)?;
+    read_at(text, POINTER)
+}
+
+/// Reads one public key, of this place in the request.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_at(text: &str, pointer: &str) -> Result<Pasted, Problem> {
+    refuse_private_at(text, pointer)?;
     let text = text.trim();
+    let refused = |what: &str| not_a_key(what, pointer);
     if text.len() > MAX_TEXT {
-        return Err(not_a_key(&format!("it is longer than {MAX_TEXT} characters")));
+        return Err(refused(&format!("it is longer than {MAX_TEXT} characters")));
     }
     if let Some(what) = what_else(text) {
-        return Err(not_a_key(what));
+        return Err(refused(what));
     }
     let key = PublicKey::from_openssh(text).map_err(|_| {
-        not_a_key("it is not one line of type, base64 and comment, as OpenSSH writes it")
+        refused("it is not one line of type, base64 and comment, as OpenSSH writes it")
     })?;
-    check_strength(key.key_data())?;
+    check_strength(key.key_data(), pointer)?;
     let bare = PublicKey::new(key.key_data().clone(), "");
-    let line = bare.to_openssh().map_err(|_| not_a_key("it cannot be written again"))?;
+    let line = bare.to_openssh().map_err(|_| refused("it cannot be written again"))?;
     Ok(Pasted {
         line: line.trim_end().to_owned(),
         fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
@@ -55,17 +64,25 @@ pub(super) fn read(text: &str) -> Result<Pasted, Problem> {
 /// # Errors
 /// [`Code::NotAPublicKey`].
 pub(super) fn refuse_private(text: &str) -> Result<(), Problem> {
+    refuse_private_at(text, POINTER)
+}
+
+/// The same, of this place in the request.
+///
+/// # Errors
+/// [`Code::NotAPublicKey`].
+pub(super) fn refuse_private_at(text: &str, pointer: &str) -> Result<(), Problem> {
     let upper = text.to_ascii_uppercase();
     if upper.contains("PRIVATE KEY") || upper.contains("PUTTY-USER-KEY-FILE") {
         let detail = "it is a private key. It was not stored, but it has left your machine: make \
                       another one, and send the file that ends in .pub";
-        return Err(not_a_key(detail));
+        return Err(not_a_key(detail, pointer));
     }
     Ok(())
 }
 
-fn not_a_key(what: &str) -> Problem {
-    Problem::new(Code::NotAPublicKey, what).at(POINTER, what)
+fn not_a_key(what: &str, pointer: &str) -> Problem {
+    Problem::new(Code::NotAPublicKey, what).at(pointer, what)
 }
 
 /// What a text is that is often taken for a public key.
@@ -99,8 +116,8 @@ fn what_else(text: &str) -> Option<&'static str> {
     None
 }
 
-fn check_strength(key: &KeyData) -> Result<(), Problem> {
-    let weak = |message: String| Err(Problem::invalid(POINTER, message));
+fn check_strength(key: &KeyData, pointer: &str) -> Result<(), Problem> {
+    let weak = |message: String| Err(Problem::invalid(pointer, message));
     match key {
         KeyData::Ed25519(_) | KeyData::SkEd25519(_) => Ok(()),
         KeyData::Ecdsa(_) | KeyData::SkEcdsaSha2NistP256(_) => Ok(()),

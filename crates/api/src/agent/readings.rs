@@ -57,8 +57,8 @@ pub(crate) struct ReadingRequest {
     /// Unix seconds: the one after the last that it covers; at most 60 more.
     #[schema(example = 1_769_860_805_u64)]
     to: u64,
-    /// What was measured, at most 1 KiB. Its hash is keccak256 of its JSON with sorted keys and no
-    /// spaces; leave fractions out, for they have more than one spelling.
+    /// What was measured, at most 1 KiB. Its hash is keccak256 of its JSON with sorted keys and no spaces. Numbers in it
+    /// are whole, of 64 bits at most: others have more than one spelling, and go into strings.
     #[schema(value_type = Object, example = json!({"gpus": [{"util": 97, "mem_mb": 20480}]}))]
     detail: Map<String, Value>,
     /// The hash of the reading before; zero for the first.
@@ -118,6 +118,10 @@ async fn verified(
         let message = format!("at most {MAX_DETAIL} bytes of JSON, without NUL characters");
         return Err(Problem::invalid("/detail", message));
     }
+    if !has_one_spelling(&detail) {
+        let message = "a number in it is no whole one of 64 bits; write it as a string";
+        return Err(Problem::invalid("/detail", message));
+    }
     let signature = signature_bytes(&request.signature).ok_or_else(|| {
         let detail = "the signature is not 65 bytes in hex";
         Problem::new(Code::ReadingSignatureInvalid, detail).at("/signature", detail)
@@ -161,6 +165,17 @@ async fn verified(
         signature,
         received_at: app.now(),
     })
+}
+
+/// Whether the database gives a value back as it was signed. Of numbers, it does not keep how they were written: 1e16 and
+/// -0.0 come back as others, and so with another hash.
+fn has_one_spelling(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_i64() || number.is_u64(),
+        Value::Array(items) => items.iter().all(has_one_spelling),
+        Value::Object(members) => members.values().all(has_one_spelling),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
 }
 
 /// Appends a verified reading. False if it was there already.

@@ -30,6 +30,7 @@ use store::{
     offers,
     quotes::Quote,
     rentals::{self, Ground, HeldGpu, NewRental, Rental},
+    ssh_keys::SshKey,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -133,7 +134,8 @@ pub(crate) struct FundingView {
 /// What a payer holds.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AccessView {
-    /// To be sent as `Authorization: Bearer` to `/v1/rentals/{id}` and what lies below; shown once.
+    /// To be sent as `Authorization: Bearer` to `/v1/rentals/{id}` and what lies below. Who lost it repeats the request, whose
+    /// Idempotency-Key nobody else can know if it is random and has 22 characters or more: that is answered with another.
     #[schema(example = "weir_rt_pZ4m0s3x1v5u7w9y2A4C6E8G0I2K4M6O8Q0S2U4W6Y8")]
     pub(super) token: String,
     pub(super) expires_at: Time,
@@ -144,7 +146,8 @@ pub(crate) struct AccessView {
 pub(crate) struct BookingView {
     rental: RentalView,
     funding: FundingView,
-    /// For who paid by x402, in the first answer only.
+    /// For who paid by x402: in the first answer, and in those to its repetitions whose Idempotency-Key has 22 characters or
+    /// more, 8 in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessView>,
 }
@@ -236,6 +239,7 @@ async fn create(
         deadline,
         by,
         ssh_keys,
+        given_keys: Vec::new(),
     };
     let booking = std::sync::Arc::new(booking);
     let (status, mut body, replayed) = app
@@ -303,6 +307,8 @@ pub(super) struct Booking {
     /// The API key that books, if one does.
     pub(super) by: Option<ApiKey>,
     pub(super) ssh_keys: Vec<SshKeyId>,
+    /// Keys that come with the booking.
+    pub(super) given_keys: Vec<SshKey>,
 }
 
 /// What the renter may sign in place of a transaction.
@@ -330,8 +336,9 @@ impl Booking {
         self.check(tx, &ground, now).await?;
         let (rental, gpus) = self.insert(tx, ground.offer.2, now).await?;
         spending::count(tx, self.by.as_ref(), quote, rental.id, now).await?;
-        if !self.ssh_keys.is_empty() {
-            open_with(tx, quote.account, rental.id, &self.ssh_keys).await?;
+        if !self.ssh_keys.is_empty() || !self.given_keys.is_empty() {
+            let (named, given) = (&self.ssh_keys, &self.given_keys);
+            open_with(tx, quote.account, rental.id, named, given).await?;
         }
         let cost = cost(tx, &rental, quote, &self.unit, now).await.map_err(TxError::Refused)?;
         let view = view(&rental, quote, quote.account, (gpus, &self.unit, cost, false));

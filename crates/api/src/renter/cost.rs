@@ -63,7 +63,8 @@ pub(super) async fn cost(
 }
 
 fn is_closed(rental: &Rental) -> bool {
-    matches!(rental.progress.state, RentalState::Settled | RentalState::Refunded)
+    let state = rental.progress.state;
+    matches!(state, RentalState::Settled | RentalState::Refunded | RentalState::Resolved)
 }
 
 /// The cost of a rental of which so many seconds are billed.

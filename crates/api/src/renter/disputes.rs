@@ -47,6 +47,9 @@ const MAX_URI: usize = 1_024;
 /// Pieces of evidence in one request, and in a case.
 const MAX_AT_ONCE: usize = 16;
 const MAX_EVIDENCE: usize = 64;
+/// Cases about a rental, those over and taken back included.
+const MAX_CASES: i64 = 8;
+
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
@@ -175,6 +178,11 @@ async fn open(
         let detail = "a case about this rental is not over; both sides use it";
         let problem = Problem::new(Code::AlreadyExists, detail);
         return refuse(problem.with("dispute_id", live.id.to_string()));
+    }
+    if disputes::count(tx, id).await? >= MAX_CASES {
+        let detail =
+            format!("there have been {MAX_CASES} cases about this rental, and no more are taken");
+        return refuse(Problem::new(Code::StateConflict, detail));
     }
     let contract = deployed(deployment::get(tx).await?).map_err(TxError::Refused)?;
     let said = word(tx, &rental, &quote).await.map_err(TxError::Refused)?;
@@ -307,6 +315,10 @@ async fn live(
     account: AccountId,
     id: DisputeId,
 ) -> Result<(Case, Rental, Quote, Side), TxError<Problem>> {
+    // the rental before its case, as everybody who changes both locks them
+    if let Some(case) = disputes::get(tx, id).await? {
+        readings::lock_rental(tx, case.rental).await?;
+    }
     let found = disputes::lock(tx, id).await?;
     let parts = of_side(tx, account, found).await.map_err(TxError::Refused)?;
     if matches!(parts.0.progress.state, DisputeState::Closed | DisputeState::Withdrawn) {

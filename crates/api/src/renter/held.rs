@@ -10,12 +10,14 @@ use serde::Serialize;
 use store::{Connection, StoreError, blocks, quotes::Quote, rentals::Rental};
 use utoipa::ToSchema;
 
-use super::receipt::MAX_EVENTS;
 use crate::{
     Problem,
     problem::internal,
     views::{Time, TokenAmount, Unit},
 };
+
+/// Events that tell of held seconds: the contract holds them once, and each side disputes once.
+const MAX_WORDS: i64 = 3;
 
 /// Held seconds: who may dispute them until when, and who gets them if nobody says anything more.
 #[derive(Serialize, ToSchema)]
@@ -64,11 +66,8 @@ pub(super) async fn word(
     quote: &Quote,
 ) -> Result<Option<Word>, Problem> {
     let mut word = None;
-    // nothing but a dispute of each side can follow, so that the newest events are enough
-    for seen in blocks::events_for(connection, rental.escrow_id, MAX_EVENTS).await? {
-        if !seen.is_final {
-            continue;
-        }
+    let names = ["contested", "disputed"];
+    for seen in blocks::final_named(connection, rental.escrow_id, &names, MAX_WORDS).await? {
         let event = serde_json::from_value(seen.body).map_err(StoreError::corrupt)?;
         if let EscrowEvent::Contested { settled, held, claim, deadline, renter_disputes, .. } =
             event

@@ -1,12 +1,13 @@
 //! Renting in two requests (x402 version 2): the first is answered with what is to be signed, the second books and
 //! locks the deposit. The payer needs a key and the token, and no account, no session and no coin for gas.
 
+mod check;
+mod lock;
 mod token;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use alloy::{eips::BlockId, primitives::B256};
 use axum::{
     body::{Body as HttpBody, to_bytes},
     extract::{FromRequest as _, FromRequestParts as _, Request, State},
@@ -16,41 +17,56 @@ use axum::{
 };
 use domain::{
     id::{AccountId, RentalId},
-    rental::LockStatus,
     time::UnixSeconds,
 };
-use escrow::{signed, terms::uint256};
 use serde_json::{Value, json};
 use store::{
-    StoreError, TxError, accounts,
+    TxError, accounts,
     deployment::Deployment,
     intents::{self, Call},
-    payments::{self, PaymentOffer},
+    payments::{self, Kept, PaymentOffer, Room},
     quotes::{self, Quote},
-    rentals, timeline,
+    rentals,
+    ssh_keys::SshKey,
+    timeline,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    authorization::{LEAST_LEFT_S, as_tokens_take_it},
+    authorization::as_tokens_take_it,
     book::{AccessView, Booking, Signable, answered, in_flight, request_hash},
-    end::{MAX_SIGNATURE, check_signature},
     quotes::{QuoteRequest, draft, give, terms_of, unit_of},
 };
 use crate::{
     AppState, Code, Problem,
+    account::{given_keys, refuse_private_keys},
     extract::{Body, IdempotencyKey},
     problem::{internal, refuse},
     views::{Time, Unit, json_of},
 };
+use check::{affordable, check};
+use lock::{Lock, outcome, patience};
 pub(crate) use token::holder;
 use wire::Payment;
 
 const PATH: &str = "/v1/rentals";
-/// Prices that may wait to be paid at once.
-const MOST_OPEN: i64 = 10_000;
-/// How often the deposit is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Prices that may wait to be paid at once, in all and of one network.
+const ROOM: Room = Room { most: 10_000, share: 100 };
+/// An Idempotency-Key of fewer characters may be one that somebody else can guess: 22 hold 128 bits.
+const SECRET_KEY: usize = 22;
+
+/// What is paid for, as it was asked for.
+struct Asked {
+    order: QuoteRequest,
+    hash: [u8; 32],
+    key: String,
+    ssh_keys: Vec<SshKey>,
+    /// Where from.
+    network: Vec<u8>,
+    /// When it came.
+    since: Instant,
+}
 
 /// Answers `POST /v1/rentals` that names an offer instead of a quote; everything else goes on.
 pub(crate) async fn pay(State(app): State<AppState>, request: Request, next: Next) -> Response {
@@ -82,20 +98,26 @@ async fn answer(
     headers: &HeaderMap,
     order: Value,
 ) -> Result<Response, Problem> {
+    let since = Instant::now();
+    let network = app.limits.network(&request);
     let (mut parts, body) = request.into_parts();
     let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, app).await?;
     let request = Request::from_parts(parts, body);
-    let Body(asked) = Body::<QuoteRequest>::from_request(request, app).await?;
+    refuse_private_keys(&order)?;
     let hash = request_hash("POST /v1/rentals", &order);
+    let Body(order) = Body::<QuoteRequest>::from_request(request, app).await?;
+    let ssh_keys = given_keys(&order.ssh_public_keys, app.now())?;
+    let asked = Asked { order, hash, key, ssh_keys, network, since };
     match wire::payment(headers, app.config.chain_id)? {
-        None => ask(app, asked, hash).await,
-        Some(payment) => take(app, key, hash, payment).await,
+        None => ask(app, asked).await,
+        Some(payment) => take(app, asked, payment).await,
     }
 }
 
 /// Prices the order and says what is to be signed.
-async fn ask(app: &AppState, asked: QuoteRequest, hash: [u8; 32]) -> Result<Response, Problem> {
-    let drafted = draft(app, None, asked).await?;
+async fn ask(app: &AppState, asked: Asked) -> Result<Response, Problem> {
+    let Asked { order, hash, network, .. } = asked;
+    let drafted = draft(app, None, order).await?;
     let (quote, contract) = (drafted.quote, drafted.contract);
     if app.gasless.domain(&app.chain, &drafted.token, contract.chain_id).await.is_none() {
         let detail =
@@ -108,14 +130,23 @@ async fn ask(app: &AppState, asked: QuoteRequest, hash: [u8; 32]) -> Result<Resp
     let offer = PaymentOffer { quote, request_hash: hash };
     let kept = app
         .store
-        .write::<bool, Problem, _>("payments.offer", move |tx| {
-            let offer = offer.clone();
-            Box::pin(async move { Ok(payments::offer(tx, &offer, MOST_OPEN).await?) })
+        .write::<Kept, Problem, _>("payments.offer", move |tx| {
+            let (offer, network) = (offer.clone(), network.clone());
+            Box::pin(async move { Ok(payments::offer(tx, &offer, &network, ROOM).await?) })
         })
         .await?;
-    if !kept {
-        let detail = "too many prices wait to be paid; sign in and ask for a quote, or try again";
-        return Err(Problem::new(Code::Unavailable, detail));
+    let refused = |what: &str| {
+        let detail = format!("{what}; sign in and ask for a quote, or try again in some minutes");
+        Err(Problem::new(Code::Unavailable, detail))
+    };
+    match kept {
+        Kept::Yes => {}
+        Kept::ShareUsed => {
+            let share = ROOM.share;
+            let what = format!("{share} prices that your network asked for wait to be paid");
+            return refused(&what);
+        }
+        Kept::Full => return refused("too many prices wait to be paid"),
     }
     let header = wire::header_of(&required)?;
     let problem = Problem::new(Code::PaymentRequired, error).with("payment", required);
@@ -125,14 +156,9 @@ async fn ask(app: &AppState, asked: QuoteRequest, hash: [u8; 32]) -> Result<Resp
 }
 
 /// Takes a payment: every refusal says so in the protocol's words too.
-async fn take(
-    app: &AppState,
-    key: String,
-    hash: [u8; 32],
-    payment: Payment,
-) -> Result<Response, Problem> {
+async fn take(app: &AppState, asked: Asked, payment: Payment) -> Result<Response, Problem> {
     let (chain_id, payer) = (app.config.chain_id, payment.authorization.from);
-    let problem = match settle(app, key, hash, payment).await {
+    let problem = match settle(app, asked, payment).await {
         Ok(response) => return Ok(response),
         Err(problem) => problem,
     };
@@ -146,12 +172,7 @@ fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(Code::PaymentInvalid, detail)
 }
 
-async fn settle(
-    app: &AppState,
-    key: String,
-    hash: [u8; 32],
-    payment: Payment,
-) -> Result<Response, Problem> {
+async fn settle(app: &AppState, asked: Asked, payment: Payment) -> Result<Response, Problem> {
     let mut connection = app.store.read().await?;
     let contract = app.deployment(&mut connection).await?;
     let known = quotes::get(&mut connection, payment.quote).await?;
@@ -163,7 +184,7 @@ async fn settle(
     let over = || invalid("the price is over, or was never given");
     let mut quote = match (offered, known) {
         (Some(offered), known) => {
-            if offered.request_hash != hash {
+            if offered.request_hash != asked.hash {
                 return Err(invalid("the price was given for another request"));
             }
             known.unwrap_or(offered.quote)
@@ -197,69 +218,7 @@ async fn settle(
             .filter(|entered| entered.renter == payer)
             .ok_or_else(|| invalid("somebody else has paid this price; ask for a new one"))?;
     }
-    book(app, key, hash, quote, (unit, contract), &payment).await
-}
-
-/// Whether the payment is the payer's, of this deposit, for this rental.
-async fn check(
-    app: &AppState,
-    quote: &Quote,
-    (id, contract, unit): (B256, &Deployment, &Unit),
-    payment: &Payment,
-) -> Result<(), Problem> {
-    let told = &payment.authorization;
-    let parts = [
-        (told.to == contract.escrow, "`to` is not the escrow contract"),
-        (payment.value == uint256(quote.deposit), "`value` is not the deposit"),
-        (
-            told.nonce == id,
-            "`nonce` is not the rental's id: the EIP-712 hash of `extra.terms` with the payer as renter, in the \
-             domain of the escrow",
-        ),
-    ];
-    if let Some((_, what)) = parts.into_iter().find(|(good, _)| !good) {
-        return Err(invalid(what));
-    }
-    if payment.signature.is_empty() || payment.signature.len() > MAX_SIGNATURE {
-        return Err(invalid("the signature has no length that a wallet's can have"));
-    }
-    let domain = app.gasless.domain(&app.chain, unit.token(), contract.chain_id).await;
-    let domain = domain.ok_or_else(|| {
-        Problem::new(Code::ChainUnavailable, "the token could not be asked for its signing domain")
-    })?;
-    let valid = (UnixSeconds(payment.valid_after), UnixSeconds(payment.valid_before));
-    let message =
-        signed::authorization(&terms_of(quote), id, contract.escrow, quote.deposit, valid);
-    let digest = signed::digest(&message, &domain);
-    check_signature(app, quote.renter, digest, &payment.signature).await.map_err(|problem| {
-        if problem.code() == Code::ValidationFailed {
-            invalid("the signature is not by `from` over this authorization")
-        } else {
-            problem
-        }
-    })
-}
-
-/// Whether the payment can be sent now, and the payer has the money.
-async fn affordable(app: &AppState, quote: &Quote, payment: &Payment) -> Result<(), Problem> {
-    let now = app.now().get();
-    if payment.valid_after >= now {
-        return Err(invalid("the authorization is not valid yet"));
-    }
-    if payment.valid_before < now.saturating_add(LEAST_LEFT_S) {
-        return Err(invalid("the authorization has ended, or ends too soon to be sent"));
-    }
-    let balance = app.chain.token_balance(quote.token, quote.renter, BlockId::latest()).await;
-    let balance = balance.map_err(|error| {
-        tracing::warn!(%error, "a payer's balance could not be asked for");
-        Problem::new(Code::ChainUnavailable, "the chain could not be asked for the payer's balance")
-    })?;
-    if balance < uint256(quote.deposit) {
-        let detail =
-            format!("the payer has {balance} base units, the deposit is {}", quote.deposit);
-        return Err(invalid(detail));
-    }
-    Ok(())
+    book(app, asked, quote, (unit, contract), &payment).await
 }
 
 /// The payer has an account from here on, and the quote is its own.
@@ -298,12 +257,12 @@ async fn enter(
 /// Books, orders the lock and gives the token, in one transaction; then waits a while for the lock.
 async fn book(
     app: &AppState,
-    key: String,
-    hash: [u8; 32],
+    asked: Asked,
     quote: Quote,
     (unit, contract): (Unit, Deployment),
     payment: &Payment,
 ) -> Result<Response, Problem> {
+    let Asked { hash, key, ssh_keys: given_keys, since, .. } = asked;
     let now = app.now();
     let deadline = now.saturating_plus(app.store.policy().funding_ttl);
     let (chain_id, payer) = (contract.chain_id, quote.renter);
@@ -316,6 +275,7 @@ async fn book(
     let ends = now.saturating_plus(quote.duration).saturating_plus(app.config.session_ttl);
     let (secret, account) = (token::secret()?, quote.account);
     let token_hash = secret.hash;
+    let is_secret = key.len() >= SECRET_KEY;
     let signable = Signable::default();
     let (by, ssh_keys) = (None, Vec::new());
     let booking = Booking {
@@ -329,37 +289,49 @@ async fn book(
         deadline,
         by,
         ssh_keys,
+        given_keys,
     };
     let order = Arc::new((booking, call));
-    let (_, mut body, replayed) = app
+    let (id, mut body, replayed, expires) = app
         .store
         .write("payments.book", move |tx| {
             let order = order.clone();
             Box::pin(async move {
                 let (booking, call) = &*order;
-                let (status, body, replayed) = booking.commit(tx).await?;
-                if !replayed {
-                    let id = rental_of(&body).map_err(TxError::Refused)?;
+                let (_, body, replayed) = booking.commit(tx).await?;
+                let id = rental_of(&body).map_err(TxError::Refused)?;
+                let expires = if !replayed {
                     intents::queue(tx, id, call, now, now).await?;
                     let by = json!({ "by": "x402" });
                     timeline::append(tx, id, now, "funding_authorized", &by).await?;
                     payments::give_token(tx, &token_hash, id, account, now, ends).await?;
-                }
-                Ok((status, body, replayed))
+                    Some(ends)
+                } else if is_secret {
+                    // the signature is public once it is mined, the key of the request is not
+                    payments::give_another(tx, &token_hash, id, now).await?
+                } else {
+                    None
+                };
+                Ok((id, body, replayed, expires))
             })
         })
         .await
         .map_err(in_flight)?;
-    let id = rental_of(&body)?;
-    // the signature is public once it is mined: a repetition of the request is not given a token
-    if let Some(members) = body.as_object_mut().filter(|_| !replayed) {
-        let access = AccessView { token: secret.text, expires_at: Time(ends) };
+    if let Some((members, expires)) = body.as_object_mut().zip(expires) {
+        let access = AccessView { token: secret.text, expires_at: Time(expires) };
         members.insert("access".to_owned(), json_of(&access)?);
     }
-    let lock = locked(app, id).await?;
-    let status = if lock.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let until = if replayed { Instant::now() } else { patience(app, since) };
+    let (status, transaction) = match outcome(app, id, until).await {
+        Lock::Mined(transaction) => (StatusCode::CREATED, transaction),
+        Lock::Open => (StatusCode::ACCEPTED, None),
+        Lock::Refused(why) => {
+            let problem = invalid(format!("the deposit was not locked: {why}"));
+            return Err(problem.with("rental_id", id.to_string()));
+        }
+    };
     let mut response = answered(status.as_u16(), body, replayed)?;
-    if let Some(transaction) = lock {
+    if let Some(transaction) = transaction {
         let header = wire::header_of(&wire::settled(chain_id, payer, transaction))?;
         response.headers_mut().insert(wire::RESPONSE, header);
     }
@@ -369,32 +341,4 @@ async fn book(
 fn rental_of(body: &Value) -> Result<RentalId, Problem> {
     let id = body.pointer("/rental/id").and_then(Value::as_str);
     id.and_then(|id| id.parse().ok()).ok_or_else(|| internal("a booking without a rental"))
-}
-
-/// The transaction that locked the deposit, once it is in a block; none if that takes too long.
-///
-/// # Errors
-/// [`Code::PaymentInvalid`] if the contract or the token does not take it.
-async fn locked(app: &AppState, id: RentalId) -> Result<Option<B256>, Problem> {
-    let since = tokio::time::Instant::now();
-    loop {
-        let mut connection = app.store.read().await?;
-        let rental = rentals::get(&mut connection, id).await?;
-        let rental = rental.ok_or(StoreError::Missing("the rental"))?;
-        let steps = intents::for_rental(&mut connection, id).await?;
-        drop(connection);
-        let step = steps.into_iter().rfind(|step| step.purpose == "lock");
-        if rental.progress.lock != LockStatus::None {
-            return Ok(step.and_then(|step| step.tx_hash));
-        }
-        if let Some(why) = step.filter(|step| step.state == "refused") {
-            let why = why.last_error.unwrap_or_default();
-            return Err(invalid(format!("the deposit was not locked: {why}"))
-                .with("rental_id", id.to_string()));
-        }
-        if since.elapsed() >= app.config.payment_patience || app.leaving.is_cancelled() {
-            return Ok(None);
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
 }

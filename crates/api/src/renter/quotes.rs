@@ -83,6 +83,10 @@ pub(crate) struct QuoteRequest {
     token: String,
     /// No quote above this price per GPU and hour, everything included.
     max_price: Option<Usd>,
+    /// Who is let in, where this is paid for by x402 (`POST /v1/rentals`): at most 16 public keys, each the one line of a
+    /// `.pub` file. A quote lets nobody in: name keys when you book it.
+    #[serde(default)]
+    pub(super) ssh_public_keys: Vec<String>,
 }
 
 /// The terms of a quote, as the contract hashes them.
@@ -109,6 +113,10 @@ async fn create(
     wallet: Wallet,
     Body(request): Body<QuoteRequest>,
 ) -> Result<(StatusCode, Json<QuoteView>), Problem> {
+    if !request.ssh_public_keys.is_empty() {
+        let message = "a quote lets nobody in; name keys of yours when you book it";
+        return Err(Problem::invalid("/ssh_public_keys", message));
+    }
     let Draft { mut quote, token, contract } = draft(&app, Some(&wallet), request).await?;
     give(&app, &mut quote, &wallet.account, &contract)?;
     let stored = quote.clone();

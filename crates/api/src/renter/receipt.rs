@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Events that a receipt shows at most, beside the lock. Anybody can add top-ups.
-pub(super) const MAX_EVENTS: i64 = 200;
+const MAX_EVENTS: i64 = 200;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(read))

@@ -1,5 +1,7 @@
 //! The receipt that a stranger can check: everything that it rests on in one document, signed by the platform.
 
+use std::{sync::Arc, time::Duration};
+
 use alloy::primitives::{Address, B256};
 use axum::{
     extract::State,
@@ -22,6 +24,7 @@ use escrow::{
 };
 use serde::Deserialize;
 use store::{Connection, StoreError, blocks, deployment, quotes::Quote, readings, rentals::Rental};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -36,6 +39,35 @@ use crate::{
 
 /// Events that a receipt can hold. Anybody can add top-ups.
 const MAX_EVENTS: i64 = 2_000;
+
+const NO_KEY: &str = "this service has no key to sign receipts with";
+/// Receipts that are put together at once: one can have 15 MB, several times.
+const AT_ONCE: usize = 2;
+/// How long somebody waits for a turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Turns at putting receipts together.
+#[derive(Clone)]
+pub(crate) struct Seals(Arc<Semaphore>);
+
+impl Default for Seals {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Seals {
+    /// Waits for a turn, which lasts until it is dropped.
+    async fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        match tokio::time::timeout(PATIENCE, self.0.clone().acquire_owned()).await {
+            Ok(turn) => turn.map_err(internal),
+            Err(_) => {
+                let detail = "too many receipts are being sealed; come again later";
+                Err(Problem::new(Code::Unavailable, detail))
+            }
+        }
+    }
+}
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(read))
@@ -79,12 +111,22 @@ async fn read(
     Id(id): Id<RentalId>,
     Params(params): Params<SealedParams>,
 ) -> Result<Response, Problem> {
+    // before anything of it is in memory
+    let turn = app.seals.take().await?;
     let mut connection = app.store.read().await?;
     let (rental, quote) = of_party(&mut connection, wallet.account.id, id).await?;
     let place = params.readings.unwrap_or_default();
-    let receipt = receipt(&mut connection, &app, &rental, &quote, place).await?;
+    let mut receipt = receipt(&mut connection, &app, &rental, &quote, place).await?;
     drop(connection);
-    let mut answer = receipt.text().into_response();
+    let sealed = tokio::task::spawn_blocking(move || {
+        // it ends with the work, not with whoever waits for it
+        let _turn = turn;
+        let key = app.config.quoter.as_ref();
+        let key = key.ok_or_else(|| Problem::new(Code::StateConflict, NO_KEY))?;
+        receipt.seal(key).map_err(internal)?;
+        Ok::<_, Problem>(receipt.text())
+    });
+    let mut answer = sealed.await.map_err(internal)??.into_response();
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let name = HeaderValue::from_str(&format!("attachment; filename=\"{id}.json\""));
@@ -105,14 +147,15 @@ async fn receipt(
         return Err(Problem::new(Code::ReceiptNotReady, detail));
     }
     let unsigned = |what: &str| Problem::new(Code::StateConflict, what);
-    let key = app.config.quoter.as_ref();
-    let key = key.ok_or_else(|| unsigned("this service has no key to sign receipts with"))?;
+    if app.config.quoter.is_none() {
+        return Err(unsigned(NO_KEY));
+    }
     let seal = quote.seal.as_ref();
     let seal = seal.ok_or_else(|| unsigned("the rental's quote was never signed"))?;
     let contract = deployed(deployment::get(connection).await?)?;
     let lines: Vec<QuoteLine> = serde_json::from_value(quote.lines.clone()).map_err(internal)?;
     let events = events(connection, rental.escrow_id).await?;
-    let mut receipt = Receipt {
+    Ok(Receipt {
         format: FORMAT.to_owned(),
         chain_id: contract.chain_id,
         escrow: contract.escrow,
@@ -133,9 +176,7 @@ async fn receipt(
             refund: rental.paid_refund,
         },
         seal: Seal::default(),
-    };
-    receipt.seal(key).map_err(internal)?;
-    Ok(receipt)
+    })
 }
 
 /// All that the contract said, final only.

@@ -94,8 +94,9 @@ async fn a_case_holds_what_was_said_within_bounds() {
         post(propose.clone(), body).await.problem(422, "validation-failed");
     }
     let body = json!({"billed_s": 1, "valid_until": "2027-01-15T09:00:00Z"});
-    // nothing has passed yet
-    post(propose.clone(), body.clone()).await.problem(422, "validation-failed");
+    // nothing has passed yet: the first second is always billed
+    let second = json!({"billed_s": 2, "valid_until": "2027-01-15T09:00:00Z"});
+    post(propose.clone(), second).await.problem(422, "validation-failed");
     world.pass(10);
     let said = post(propose.clone(), body).await.ok(200);
     assert_eq!(said["typed_data"]["message"]["billedSecs"], "1");

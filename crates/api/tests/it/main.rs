@@ -32,6 +32,7 @@ mod forgeries;
 
 mod funding;
 mod habits;
+mod held;
 mod http;
 mod ledger;
 mod limits;
@@ -39,6 +40,7 @@ mod machines;
 mod market;
 mod money;
 mod offers;
+mod payers;
 mod payments;
 mod provider;
 mod quotes;

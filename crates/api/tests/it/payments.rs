@@ -19,30 +19,30 @@ use crate::{
     rpc,
 };
 
-fn decoded(reply: &Reply, name: &str) -> Value {
+pub fn decoded(reply: &Reply, name: &str) -> Value {
     serde_json::from_slice(&BASE64_STANDARD.decode(reply.header(name)).unwrap()).unwrap()
 }
 
-fn order(rig: &Rig) -> Value {
+pub fn order(rig: &Rig) -> Value {
     json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC"})
 }
 
-async fn world() -> World {
+pub async fn world() -> World {
     World::with(|config| config.payment_patience = std::time::Duration::ZERO).await
 }
 
-async fn ask(world: &World, key: &str, order: &Value) -> Reply {
+pub async fn ask(world: &World, key: &str, order: &Value) -> Reply {
     world.post("/v1/rentals").key(key).json(order).send().await
 }
 
-async fn pay(world: &World, key: &str, order: &Value, payment: &Value) -> Reply {
+pub async fn pay(world: &World, key: &str, order: &Value, payment: &Value) -> Reply {
     let header = BASE64_STANDARD.encode(payment.to_string());
     let call = world.post("/v1/rentals").key(key).header("payment-signature", header);
     call.json(order).send().await
 }
 
 /// What is to be paid, as the only one of the requirements.
-async fn required(world: &World, key: &str, order: &Value) -> Value {
+pub async fn required(world: &World, key: &str, order: &Value) -> Value {
     let reply = ask(world, key, order).await;
     let required = decoded(&reply, "payment-required");
     let body = reply.problem(402, "payment-required");
@@ -95,11 +95,11 @@ fn payment(accepted: &Value, told: &ReceiveWithAuthorization, key: &PrivateKeySi
     })
 }
 
-fn paid_by(accepted: &Value, key: &PrivateKeySigner) -> Value {
+pub fn paid_by(accepted: &Value, key: &PrivateKeySigner) -> Value {
     payment(accepted, &authorization(accepted, key.address()), key)
 }
 
-async fn count(world: &World, what: &'static str) -> i64 {
+pub async fn count(world: &World, what: &'static str) -> i64 {
     sqlx::query_scalar(what).fetch_one(world.store.pool()).await.unwrap()
 }
 

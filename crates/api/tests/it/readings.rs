@@ -130,6 +130,13 @@ async fn only_the_machines_key_signs() {
     running.post(&world, &large).await.problem(422, "validation-failed");
     large["detail"] = json!({"x": "\u{0}"});
     running.post(&world, &large).await.problem(422, "validation-failed");
+    // the database would give back another spelling, and the hash would be another's
+    for odd in ["1e16", "-0.0", "0.5", "18446744073709551616"] {
+        let number: Value = serde_json::from_str(odd).unwrap();
+        large["detail"] = json!({"gpus": [{"util": number}]});
+        let problem = running.post(&world, &large).await.problem(422, "validation-failed");
+        assert_eq!(problem["errors"][0]["pointer"], "/detail", "{odd}");
+    }
     large["detail"] = json!([1]);
     running.post(&world, &large).await.problem(400, "invalid-request");
     running.post(&world, &body).await.ok(201);

@@ -25,7 +25,7 @@ fn units(value: u128) -> Amount {
 }
 
 /// A final block with an event in it, as the watcher keeps them.
-async fn say(world: &World, number: u64, at: u64, said: EscrowEvent) {
+pub async fn say(world: &World, number: u64, at: u64, said: &[EscrowEvent]) {
     let hash = |number: u64| B256::left_padding_from(&number.to_be_bytes());
     let block = FollowedBlock {
         number,
@@ -34,21 +34,26 @@ async fn say(world: &World, number: u64, at: u64, said: EscrowEvent) {
         timestamp: UnixSeconds(at),
         is_final: true,
     };
-    let event = NewEvent {
-        log_index: 0,
+    let event = |(log_index, said): (u32, &EscrowEvent)| NewEvent {
+        log_index,
         tx_hash: B256::repeat_byte(u8::try_from(number).unwrap()),
         name: said.name(),
         escrow_id: said.rental(),
-        body: serde_json::to_value(&said).unwrap(),
+        body: serde_json::to_value(said).unwrap(),
     };
+    let events: Vec<NewEvent> = (0..).zip(said).map(event).collect();
     world
         .store
         .write::<(), (), _>("test.say", move |tx| {
-            let (block, event) = (block.clone(), event.clone());
-            Box::pin(async move { Ok(blocks::append(tx, &block, &[event]).await?) })
+            let (block, events) = (block.clone(), events.clone());
+            Box::pin(async move { Ok(blocks::append(tx, &block, &events).await?) })
         })
         .await
         .unwrap();
+}
+
+pub fn skipped(id: B256, times: usize) -> Vec<EscrowEvent> {
+    vec![EscrowEvent::Skipped { id, reason: "NotDue".to_owned() }; times]
 }
 
 /// A rental of 40 s with an outage of 10, settled on the chain.
@@ -81,9 +86,11 @@ async fn settled(world: &World) -> Running {
     };
     let outcome = Outcome::ClosedByOperator;
     let closed = EscrowEvent::Closed { id, outcome, billed, net, fee, refund, pushed: true };
-    say(world, 5, START - 5, locked).await;
-    say(world, 6, START + 2, EscrowEvent::Started { id, started_at }).await;
-    say(world, 7, START + 50, closed).await;
+    say(world, 5, START - 5, &[locked]).await;
+    say(world, 6, START + 2, &[EscrowEvent::Started { id, started_at }]).await;
+    // anybody can have it say so, without end
+    say(world, 7, START + 20, &skipped(id, 2_000)).await;
+    say(world, 8, START + 50, &[closed]).await;
     running
 }
 

@@ -102,6 +102,12 @@ async fn a_stranger_can_check_everything_that_was_promised() {
     let cheaper = Quote { deposit: Uint::from(1), ..sealed.clone() };
     assert!(matches!(check(&cheaper), Err(QuoteError::Signer(_))));
 
+    // by the key that the service is known by
+    let deployment = world.get("/v1/deployment").send().await.ok(200);
+    assert_eq!(deployment["quote_signer"], signed["signer"]);
+    let unsigned = World::new().await.get("/v1/deployment").send().await.ok(200);
+    assert_eq!(unsigned["quote_signer"], Value::Null);
+
     // and says it again later, whatever the key is by then
     let path = format!("/v1/quotes/{}", quote["id"].as_str().unwrap());
     assert_eq!(world.get(&path).auth(&renter.token).send().await.ok(200), quote);

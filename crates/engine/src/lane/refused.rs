@@ -10,7 +10,7 @@ use store::{
     StoreError, TxError, advance,
     ends::{self, Side},
     intents::{self, Call, Intent},
-    readings, timeline,
+    readings,
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     batch::{self, Item},
     later, told_by,
 };
-use crate::EngineError;
+use crate::{EngineError, carried::funding_refused};
 
 /// A call whose state may still come is asked again after this, then after twice as long each time.
 const NOT_YET: Duration = Duration::from_secs(1);
@@ -150,20 +150,22 @@ impl Lane {
         Ok(None)
     }
 
-    /// The renter's authorization does not lock: say so. Nothing is lost, the renter can still lock by itself.
+    /// The renter's authorization does not lock: gives the call up.
     pub(super) async fn refuse_lock(
         &self,
         intent: &Intent,
         reason: String,
     ) -> Result<(), EngineError> {
         let (id, rental, now) = (intent.id, intent.rental, self.store.now().seconds());
+        let policy = self.store.policy().clone();
         self.store
             .write("refuse lock", move |tx| {
-                let reason = reason.clone();
+                let (policy, reason) = (policy.clone(), reason.clone());
                 Box::pin(async move {
+                    // the rental's row first, as everybody does who changes it and its calls
+                    readings::lock_rental(tx, rental).await?;
                     if intents::refuse(tx, id, &reason).await? {
-                        let detail = serde_json::json!({ "reason": reason });
-                        timeline::append(tx, rental, now, "funding_refused", &detail).await?;
+                        funding_refused(tx, &policy, rental, &reason, now).await?;
                     }
                     Ok::<_, TxError<EngineError>>(())
                 })

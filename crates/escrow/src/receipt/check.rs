@@ -216,6 +216,10 @@ fn money(receipt: &Receipt, terms: &Terms, id: B256, items: &[Item]) -> Result<(
     let story = Story::follow(&rules, &receipt.events)?;
     let totals = receipt.totals;
     if let Some(metered) = &receipt.metered {
+        if story.operator_end.is_some_and(|end| metered.window.to > end) {
+            let problem = "it lies after the block in which the operator ended the rental";
+            return Err(Fault::new("/metered/window/to", problem));
+        }
         time(metered, items, story.started_at, (totals.deposit, rate))?;
     }
     let sums = [

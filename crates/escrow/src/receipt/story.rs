@@ -26,8 +26,14 @@ pub(super) struct Rules {
 struct Held {
     seconds: Seconds,
     claim: Seconds,
+    renter_disputes: bool,
     provider_disputes: bool,
-    disputed: bool,
+}
+
+impl Held {
+    const fn is_disputed(self) -> bool {
+        self.renter_disputes || self.provider_disputes
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -44,6 +50,8 @@ pub(super) struct Story {
     stage: Stage,
     /// The first billed second, if it started.
     pub(super) started_at: Option<UnixSeconds>,
+    /// When the operator ended it, if it did: its clock had stopped by then.
+    pub(super) operator_end: Option<UnixSeconds>,
     pub(super) deposit: Amount,
     pub(super) billed: Seconds,
     pub(super) provider: Amount,
@@ -69,6 +77,7 @@ impl Story {
         let mut story = Self {
             stage: Stage::None,
             started_at: None,
+            operator_end: None,
             deposit: Amount::ZERO,
             billed: Seconds::ZERO,
             provider: Amount::ZERO,
@@ -128,8 +137,15 @@ impl Story {
                 self.held(rules, event, started)
             }
             (EscrowEvent::Disputed { by, .. }, Stage::Held(held)) => {
-                let provider_disputes = held.provider_disputes || *by == rules.terms.provider;
-                self.stage = Stage::Held(Held { provider_disputes, disputed: true, ..held });
+                let (renter, provider) = (rules.terms.renter, rules.terms.provider);
+                if *by != renter && *by != provider {
+                    return wrong("/said/by", "only the renter and the provider can dispute");
+                }
+                self.stage = Stage::Held(Held {
+                    renter_disputes: held.renter_disputes || *by == renter,
+                    provider_disputes: held.provider_disputes || *by == provider,
+                    ..held
+                });
                 Ok(())
             }
             (EscrowEvent::Closed { .. }, Stage::Locked | Stage::Active(_) | Stage::Held(_)) => {
@@ -195,6 +211,7 @@ impl Story {
         }
         let billed = settled.saturating_add(*claim);
         if *outcome == Outcome::ClosedByOperator {
+            self.operator_end = Some(event.at);
             let due = self.by_evidence(rules)?;
             if billed != due {
                 let what = format!("{billed} s are told to be used, the readings cover {due} s");
@@ -213,8 +230,8 @@ impl Story {
         self.stage = Stage::Held(Held {
             seconds: *held,
             claim: *claim,
+            renter_disputes: *renter_disputes,
             provider_disputes: false,
-            disputed: *renter_disputes,
         });
         Ok(())
     }
@@ -259,7 +276,7 @@ impl Story {
 
     /// An end of a running rental of which nothing is held.
     fn at_once(
-        &self,
+        &mut self,
         rules: &Rules,
         started: UnixSeconds,
         at: UnixSeconds,
@@ -268,7 +285,10 @@ impl Story {
     ) -> Told<()> {
         let clock = self.clock(rules, started, at);
         let good = match outcome {
-            Outcome::ClosedByOperator => billed == self.by_evidence(rules)?,
+            Outcome::ClosedByOperator => {
+                self.operator_end = Some(at);
+                billed == self.by_evidence(rules)? && billed <= clock
+            }
             Outcome::StoppedByRenter | Outcome::StoppedByProvider | Outcome::Exhausted => {
                 billed == clock
             }
@@ -295,12 +315,17 @@ impl Story {
         let clock = self.settled.saturating_add(held.seconds);
         let claimed = self.settled.saturating_add(held.claim);
         let good = match outcome {
-            Outcome::Undisputed => !held.disputed && billed == claimed,
+            Outcome::Undisputed => !held.is_disputed() && billed == claimed,
             Outcome::Defaulted => {
-                held.disputed && billed == if held.provider_disputes { clock } else { claimed }
+                held.is_disputed() && billed == if held.provider_disputes { clock } else { claimed }
             }
             Outcome::Conceded => billed == self.settled || billed == clock,
-            Outcome::Resolved => held.disputed && billed >= self.settled && billed <= clock,
+            // what a side did not dispute, the arbiter cannot take from the other
+            Outcome::Resolved => {
+                let least = if held.renter_disputes { self.settled } else { claimed };
+                let most = if held.provider_disputes { clock } else { claimed };
+                held.is_disputed() && billed >= least && billed <= most
+            }
             Outcome::Agreed => billed >= self.settled && billed <= clock,
             Outcome::Cancelled
             | Outcome::Reclaimed

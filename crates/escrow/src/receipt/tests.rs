@@ -425,8 +425,34 @@ fn held_seconds_go_where_their_rule_says() {
     assert_eq!(wrong.pointer(), "/events/4/said/billed");
     // the arbiter decided
     let resolved = last(Outcome::Resolved, 25, [794, 108, 2_709]);
-    let events = vec![held(), disputed(terms().renter), resolved];
-    Sample::ending(events, totals(25, [3_972, 541, 645_487])).judged().unwrap();
+    let events = vec![held(), disputed(terms().renter), resolved.clone()];
+    let whole = totals(25, [3_972, 541, 645_487]);
+    Sample::ending(events, whole).judged().unwrap();
+    // but not of what the renter left to the provider
+    let events = vec![held(), disputed(terms().provider), resolved];
+    assert_eq!(Sample::ending(events, whole).pointer(), "/events/4/said/billed");
+    // nor of what the provider left to the renter
+    let resolved = last(Outcome::Resolved, 35, [2_384, 325, 902]);
+    let whole = totals(35, [5_562, 758, 643_680]);
+    let events = vec![held(), disputed(terms().renter), resolved.clone()];
+    assert_eq!(Sample::ending(events, whole).pointer(), "/events/4/said/billed");
+    let events = vec![held(), disputed(terms().provider), resolved];
+    Sample::ending(events, whole).judged().unwrap();
+    // a stranger is no side
+    let events = vec![held(), disputed(Address::repeat_byte(9))];
+    assert_eq!(Sample::ending(events, whole).pointer(), "/events/3/said/by");
+}
+
+#[test]
+fn an_operators_end_lies_within_its_block() {
+    // the readings speak of 20 s after the block that ended it
+    let mut sample = Sample::new();
+    sample.receipt.events[2].at = at(20);
+    assert_eq!(sample.pointer(), "/events/2/said/billed");
+    sample.receipt.events[2].at = at(39);
+    assert_eq!(sample.pointer(), "/metered/window/to");
+    sample.receipt.events[2].at = at(40);
+    sample.judged().unwrap();
 }
 
 #[test]

@@ -7,15 +7,16 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use domain::{
+    billing::settlement_seconds,
     id::DisputeId,
     rental::RentalState,
     time::{Seconds, UnixSeconds},
 };
-use escrow::{signed, typed_data};
+use escrow::{EscrowEvent, signed, typed_data};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{
-    Connection, deployment,
+    Connection, StoreError, blocks, deployment,
     disputes::{self, Proposal},
     quotes::Quote,
     rentals::Rental,
@@ -33,7 +34,7 @@ use crate::{
     extract::{Body, Id},
     identity::Wallet,
     market::deployed,
-    problem::refuse,
+    problem::{internal, refuse},
     renter::{
         end::{check_signature, signature_of},
         held::word,
@@ -144,7 +145,12 @@ async fn in_range(
     let contested = rental.progress.state == RentalState::Contested;
     let (least, most) = match (said.filter(|_| contested), rental.progress.started_at) {
         (Some(word), _) => (word.settled, word.settled.saturating_add(word.seconds)),
-        (None, Some(started)) if !contested => (Seconds::ONE, now.saturating_since(started)),
+        (None, Some(started)) if !contested => {
+            let paid = released(connection, rental).await?;
+            let elapsed = now.saturating_since(started);
+            let clock = settlement_seconds(rental.locked, quote.rate, paid, elapsed);
+            (paid.max(Seconds::ONE), clock)
+        }
         (None, _) => {
             let detail =
                 format!("the rental is {}: there is nothing to agree on", rental.progress.state);
@@ -155,6 +161,17 @@ async fn in_range(
         return Ok(());
     }
     Err(Problem::invalid("/billed_s", format!("{least} to {most}: what is paid, and the clock")))
+}
+
+/// The seconds that are paid already, finally.
+async fn released(connection: &mut Connection, rental: &Rental) -> Result<Seconds, Problem> {
+    let newest = blocks::final_named(connection, rental.escrow_id, &["released"], 1).await?;
+    let Some(seen) = newest.into_iter().next() else { return Ok(Seconds::ZERO) };
+    let said = serde_json::from_value(seen.body).map_err(StoreError::corrupt)?;
+    let EscrowEvent::Released { settled, .. } = said else {
+        return Err(internal(format!("{} is named released", said.name())));
+    };
+    Ok(settled)
 }
 
 /// A signature under the other side's proposal.
