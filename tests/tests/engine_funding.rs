@@ -133,7 +133,7 @@ async fn a_booking_whose_payment_is_not_taken_is_over() {
         .unwrap();
     let other = DEV_KEYS[6];
     queue(&market, &rental, &authorize(&market, &rental, rental.deposit, other)).await;
-    market.tick().await.unwrap();
+    market.tick().await;
     assert_eq!(market.steps(&rental).await[0].state, "refused");
     assert_eq!(market.state(&rental).await, RentalState::Expired);
     market.assert_at_rest().await;

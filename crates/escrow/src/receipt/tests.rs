@@ -432,8 +432,8 @@ fn held_seconds_go_where_their_rule_says() {
     let events = vec![held(), disputed(terms().provider), resolved];
     assert_eq!(Sample::ending(events, whole).pointer(), "/events/4/said/billed");
     // nor of what the provider left to the renter
-    let resolved = last(Outcome::Resolved, 35, [2_384, 325, 902]);
-    let whole = totals(35, [5_562, 758, 643_680]);
+    let resolved = last(Outcome::Resolved, 35, [2_383, 325, 903]);
+    let whole = totals(35, [5_561, 758, 643_681]);
     let events = vec![held(), disputed(terms().renter), resolved.clone()];
     assert_eq!(Sample::ending(events, whole).pointer(), "/events/4/said/billed");
     let events = vec![held(), disputed(terms().provider), resolved];
