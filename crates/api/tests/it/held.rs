@@ -157,7 +157,8 @@ async fn a_case_is_not_held_while_its_rental_is_waited_for() {
     let body = json!({"rental_id": running.id, "code": "abuse"});
     let case = world.post("/v1/disputes").auth(&token).json(&body).send().await.ok(201);
     let path = format!("/v1/disputes/{}/withdraw", case["id"].as_str().unwrap());
-    let mut engine = world.store.pool().begin().await.unwrap();
+    let mut engine = world.store.pool().acquire().await.unwrap();
+    sqlx::query("BEGIN").execute(&mut *engine).await.unwrap();
     let lock = "SELECT id FROM rentals WHERE state = 'active' FOR UPDATE";
     sqlx::query(lock).fetch_one(&mut *engine).await.unwrap();
     let call = world.post(&path).auth(&token);
@@ -170,6 +171,6 @@ async fn a_case_is_not_held_while_its_rental_is_waited_for() {
     }
     let case = "SELECT id FROM disputes FOR UPDATE NOWAIT";
     sqlx::query(case).fetch_one(&mut *engine).await.unwrap();
-    engine.rollback().await.unwrap();
+    sqlx::query("ROLLBACK").execute(&mut *engine).await.unwrap();
     assert_eq!(withdrawing.await.unwrap().ok(200)["state"], "withdrawn");
 }
