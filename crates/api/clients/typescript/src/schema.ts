@@ -1367,7 +1367,10 @@ export interface paths {
         get: operations["get_sessions"];
         put?: never;
         post?: never;
-        /** Ends all of the caller's sessions but the one that asks. */
+        /**
+         * Ends all of the caller's sessions but the one that asks, and the tokens that came with rentals paid for by x402. API
+         *     keys stay.
+         */
         delete: operations["delete_sessions"];
         options?: never;
         head?: never;
@@ -1580,7 +1583,8 @@ export interface components {
         AccessView: {
             expires_at: components["schemas"]["Time"];
             /**
-             * @description To be sent as `Authorization: Bearer` to `/v1/rentals/{id}` and what lies below; shown once.
+             * @description To be sent as `Authorization: Bearer` to `/v1/rentals/{id}` and what lies below. Who lost it repeats the request, whose
+             *     Idempotency-Key nobody else can know if it is random and has 22 characters or more: that is answered with another.
              * @example weir_rt_pZ4m0s3x1v5u7w9y2A4C6E8G0I2K4M6O8Q0S2U4W6Y8
              */
             token: string;
@@ -2132,6 +2136,12 @@ export interface components {
              */
             escrow: string;
             genesis_hash: string;
+            /**
+             * @description Whose key signs quotes and receipts; null if they are not signed. `weir verify --platform` takes it: keep it from
+             *     before, for whoever could show you another receipt could show you another key.
+             * @example 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
+             */
+            quote_signer?: string | null;
         };
         /** @description What disk costs, and how much there is. */
         DiskPrice: {
@@ -2343,7 +2353,7 @@ export interface components {
         Earnings: {
             balances: components["schemas"]["BalanceView"][];
         };
-        /** @description How many sessions were ended. */
+        /** @description How many sessions and tokens of rentals were ended. */
         Ended: {
             /**
              * Format: u-int64
@@ -4566,6 +4576,11 @@ export interface components {
              * @description The version that was read: if the offer has another one by now, there is no quote.
              */
             offer_version?: number | null;
+            /**
+             * @description Who is let in, where this is paid for by x402 (`POST /v1/rentals`): at most 16 public keys, each the one line of a
+             *     `.pub` file. A quote lets nobody in: name keys when you book it.
+             */
+            ssh_public_keys?: string[];
             /** @description What is to run, as `slug@version` of `/v1/templates`. */
             template?: string | null;
             /** @description One of the symbols of `/v1/tokens`. */
@@ -4665,8 +4680,8 @@ export interface components {
         /** @description A reading. */
         ReadingRequest: {
             /**
-             * @description What was measured, at most 1 KiB. Its hash is keccak256 of its JSON with sorted keys and no
-             *     spaces; leave fractions out, for they have more than one spelling.
+             * @description What was measured, at most 1 KiB. Its hash is keccak256 of its JSON with sorted keys and no spaces. Numbers in it
+             *     are whole, of 64 bits at most: others have more than one spelling, and go into strings.
              */
             detail: Record<string, never>;
             /**
@@ -4878,8 +4893,10 @@ export interface components {
          *     }
          */
         RentalKeys: {
-            /** @description Ids of your SSH keys, at most 16; none closes the rental to everybody. */
-            ssh_key_ids: string[];
+            /** @description Ids of your SSH keys. With the other member at most 16; `[]` alone closes the rental to everybody. */
+            ssh_key_ids?: string[] | null;
+            /** @description Public keys themselves, each the one line of a `.pub` file: they open this rental and are in no list of yours. */
+            ssh_public_keys?: string[] | null;
         };
         /** @description A page of rentals. */
         RentalPage: {
