@@ -163,7 +163,7 @@ fn print(receipt: &Receipt, proven: &Proven, with_chain: bool) {
     if let Some(agent) = receipt.readings.agent {
         println!("  by the machine {agent}, by its own word (--agent ADDRESS)");
     }
-    println!("  billed         {} s at {} base units/h", totals.billed, proven.terms.pricePerHour);
+    println!("  billed         {} at {} base units/h", totals.billed, proven.terms.pricePerHour);
     println!(
         "  split          {} provider + {} fee + {} refund = {} deposit",
         totals.provider, totals.fee, totals.refund, totals.deposit
