@@ -146,6 +146,13 @@ impl<T: Parameters> FromRequestParts<AppState> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        if is_plain(query, T::NAMES)
+            && let Ok(value) = serde_urlencoded::from_str(query)
+        {
+            return Ok(Self(value));
+        }
+        // once more, slowly, to say what is wrong
         let refused = |detail: String| Problem::new(Code::InvalidRequest, detail);
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|rejection| refused(rejection.body_text()))?;
@@ -168,6 +175,19 @@ impl<T: Parameters> FromRequestParts<AppState> for Params<T> {
         })?;
         Ok(Self(value))
     }
+}
+
+/// Whether every parameter is one of these, as it is written, and none is given twice.
+fn is_plain(query: &str, names: &[&str]) -> bool {
+    let mut seen = 0_u64;
+    query.split('&').filter(|pair| !pair.is_empty()).all(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let place = names.iter().position(|known| *known == name);
+        let bit = place.and_then(|place| 1_u64.checked_shl(u32::try_from(place).ok()?));
+        let fresh = bit.filter(|bit| seen & bit == 0);
+        seen |= bit.unwrap_or_default();
+        fresh.is_some()
+    })
 }
 
 fn unknown_parameter(name: &str, known: &[&str]) -> Problem {

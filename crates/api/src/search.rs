@@ -1,6 +1,7 @@
 //! The search over what can be rented, from the index in memory; PostgreSQL stays the truth when it is booked.
 
 mod follow;
+mod image;
 mod index;
 mod matching;
 mod params;
@@ -49,7 +50,7 @@ struct OfferPage<'a> {
     responses((status = 200, body = OfferPage)))]
 async fn search(
     State(app): State<AppState>,
-    Params(params): Params<SearchParams>,
+    Params(mut params): Params<SearchParams>,
 ) -> Result<Response, Problem> {
     let asked = params.asked(&app)?;
     let fingerprint = params.fingerprint()?;

@@ -135,7 +135,7 @@ pub async fn serve(
     metrics::gauge!("weir_serving").set(1);
     let closed = closing.clone();
     // limits are by address; and a router that is served as it is, would be copied whole for each connection
-    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.cancelled().await;
         leaving.cancel();
@@ -149,11 +149,13 @@ pub async fn serve(
         closed.cancelled().await;
         tokio::time::sleep(drain).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         done = server.into_future() => done,
         () = out_of_patience => {
             tracing::warn!("requests were still open at the end of the drain time");
             Ok(())
         }
-    }
+    };
+    app.keep_market().await;
+    served
 }

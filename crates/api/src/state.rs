@@ -1,6 +1,8 @@
 //! What every handler has at hand.
 
 use std::{
+    ops::Deref,
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -74,6 +76,8 @@ pub struct ApiConfig {
     pub limits: LimitConfig,
     /// Which webhooks may be registered.
     pub webhooks: Rules,
+    /// The file that the market is kept in, so that the next start need not read all of it.
+    pub market_image: Option<PathBuf>,
     /// Other web origins that browsers may call from; empty turns CORS off.
     pub cors_origins: Vec<HeaderValue>,
 }
@@ -106,22 +110,34 @@ impl ApiConfig {
             quoter: None,
             limits: LimitConfig::default(),
             webhooks: Rules::default(),
+            market_image: None,
             cors_origins: Vec::new(),
         }
     }
 }
 
-/// What every handler has at hand. Cheap to clone.
+/// What every handler has at hand. Cheap to clone: each request has a dozen clones of it.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What an [`AppState`] holds.
+pub struct Parts {
     /// The database, the clock and the policy.
     pub store: Store,
     /// Asks the chain; cannot send.
     pub chain: ReadClient,
     /// Settings.
-    pub config: Arc<ApiConfig>,
+    pub config: ApiConfig,
     pub(crate) metrics: Option<PrometheusHandle>,
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) limits: Limits,
     pub(crate) feed: Feed,
     pub(crate) market: Market,
     pub(crate) market_seats: Seats,
@@ -136,7 +152,7 @@ pub struct AppState {
     pub(crate) leaving: CancellationToken,
     /// It accepts nobody any more.
     pub(crate) closing: CancellationToken,
-    deployment: Arc<OnceLock<Deployment>>,
+    deployment: OnceLock<Deployment>,
 }
 
 impl AppState {
@@ -153,11 +169,10 @@ impl AppState {
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let (gasless, figures) = (Gasless::default(), Figures::default());
-        let market = Market::start(store.clone(), config.offline_after);
-        let limits = Arc::new(Limits::new(&config.limits));
-        let config = Arc::new(config);
-        let deployment = Arc::default();
-        Self {
+        let market =
+            Market::start(store.clone(), config.offline_after, config.market_image.clone());
+        let limits = Limits::new(&config.limits);
+        Self(Arc::new(Parts {
             store,
             chain,
             config,
@@ -175,8 +190,8 @@ impl AppState {
             desk: Desk::default(),
             leaving,
             closing,
-            deployment,
-        }
+            deployment: OnceLock::new(),
+        }))
     }
 
     /// The deployment: once it is recorded it is the database's only one, and is asked for no more.
@@ -217,6 +232,11 @@ impl AppState {
     /// The database's.
     pub async fn catch_up_with_market(&self) -> Result<(), StoreError> {
         self.market.catch_up().await
+    }
+
+    /// Writes what is known of the market to its file, if there is one: what [`crate::serve`] does at its end.
+    pub async fn keep_market(&self) {
+        self.market.keep().await;
     }
 
     /// The time, in whole seconds.

@@ -161,7 +161,7 @@ pub struct Index {
     pub(crate) segments: Vec<Segment>,
     pub(crate) regions: Numbered<String>,
     pub(crate) providers: Numbered<Uuid>,
-    schedules: Numbered<Vec<Step>>,
+    pub(crate) schedules: Numbered<Vec<Step>>,
     pub(crate) slab: Slab,
     table: Table,
     pub(crate) offline_after: u32,
@@ -289,6 +289,35 @@ impl Index {
         }
     }
 
+    /// Makes room for so many offers.
+    pub(crate) fn reserve(&mut self, offers: usize) {
+        self.table.reserve(offers);
+    }
+
+    /// Puts rows of one model behind all that it has. What is out of order, or known by its id, is left out.
+    pub(crate) fn append(&mut self, rows: &[Row]) {
+        let Some(model) = rows.first().map(|row| usize::from(row.model)) else { return };
+        let slab = &self.slab;
+        let mut last =
+            self.segments.get(model).and_then(|segment| segment.last(|slot| slab.key(slot)));
+        let mut placed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let slab = &self.slab;
+            let known = self.table.get(row.id, |slot| slab.id(slot)).is_some();
+            if known || last.is_some_and(|last| row.key() <= last) {
+                continue;
+            }
+            let Some(slot) = self.slab.put(*row) else { return };
+            let slab = &self.slab;
+            self.table.insert(row.id, slot, |slot| slab.id(slot));
+            placed.push((row.key(), slot, row.codes()));
+            last = Some(row.key());
+        }
+        if let Some(segment) = self.segments.get_mut(model) {
+            segment.extend(&placed);
+        }
+    }
+
     fn add(&mut self, row: Row) {
         let Some(slot) = self.slab.put(row) else { return };
         let slab = &self.slab;
@@ -353,10 +382,20 @@ impl Index {
         Some(Change { before: Some(row), after: None })
     }
 
+    /// Seconds after which a machine that was not heard of is asked about.
+    pub(crate) const fn patience(&self) -> u32 {
+        self.offline_after.saturating_sub(self.offline_after / 3)
+    }
+
+    /// The number of the model with this slug.
+    pub(crate) fn number_of(&self, slug: &str) -> Option<u16> {
+        self.slugs.get(slug).copied()
+    }
+
     /// Offers whose machines may have fallen silent by now: their last words, as far as known here, are older than two
     /// thirds of what makes them offline. Looks at `rows` rows and goes on there the next time.
     pub fn quiet(&mut self, now: u32, rows: usize) -> Vec<Uuid> {
-        let patience = self.offline_after.saturating_sub(self.offline_after / 3);
+        let patience = self.patience();
         let total = self.slab.pieces.iter().map(Vec::len).fold(0_usize, usize::saturating_add);
         let mut found = Vec::new();
         for _ in 0..rows.min(total) {

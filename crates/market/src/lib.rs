@@ -19,6 +19,7 @@ mod total;
 mod view;
 
 pub mod generate;
+pub mod image;
 pub mod language;
 pub mod plan;
 

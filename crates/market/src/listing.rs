@@ -24,6 +24,12 @@ macro_rules! named {
             pub const fn code(self) -> u8 {
                 match self { $(Self::$variant => $code,)+ }
             }
+
+            /// The one with this number.
+            #[must_use]
+            pub fn from_code(code: u8) -> Option<Self> {
+                Self::ALL.iter().copied().find(|item| item.code() == code)
+            }
         }
 
         impl std::str::FromStr for $name {

@@ -1,6 +1,9 @@
 //! Running a query: a merge of the models' lists where the order is theirs, else the best of everything that fits.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, binary_heap::PeekMut},
+};
 
 use domain::quote::JobTotal;
 use uuid::Uuid;
@@ -141,12 +144,14 @@ impl<'a> Run<'a> {
         }
         let mut found = Vec::with_capacity(self.compiled.query.limit.min(256));
         while found.len() < self.compiled.query.limit {
-            let Some(Reverse((key, id, number, hit))) = heap.pop() else { break };
+            let Some(mut least) = heap.peek_mut() else { break };
+            let Reverse((key, id, number, hit)) = *least;
             if let Some((slot, gpus)) = hit {
                 found.push(Found { slot, gpus: gpus.into(), position: Position { key, id } });
             }
-            if let Some(cursor) = cursors.get_mut(number) {
-                heap.extend(self.advance(cursor, number));
+            match cursors.get_mut(number).and_then(|cursor| self.advance(cursor, number)) {
+                Some(next) => *least = next,
+                None => drop(PeekMut::pop(least)),
             }
         }
         found

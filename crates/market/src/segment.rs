@@ -34,6 +34,11 @@ impl Segment {
         self.firsts.get(number).copied()
     }
 
+    /// The last key.
+    pub(crate) fn last(&self, key_of: impl Fn(Slot) -> Key) -> Option<Key> {
+        self.blocks.last()?.slots().last().map(|slot| key_of(*slot))
+    }
+
     pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
     }

@@ -22,6 +22,31 @@ const FORGOTTEN_AT_ONCE: i64 = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment(String);
 
+impl Moment {
+    /// As PostgreSQL writes a snapshot.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The moment that was written so, if it is one.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let written = |byte: u8| byte.is_ascii_digit() || byte == b':' || byte == b',';
+        let parts = text.split(':').count() == 3;
+        (parts && text.bytes().all(written)).then(|| Self(text.to_owned()))
+    }
+}
+
+/// Which history a database has, and where in it we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Differs between databases, after a restore or the promotion of a standby, and after a migration.
+    pub identity: [u8; 32],
+    /// The server's clock, in seconds since 1970.
+    pub at: u64,
+}
+
 /// What changed since a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
@@ -268,6 +293,39 @@ pub async fn moment(connection: &mut Connection) -> Result<Moment, StoreError> {
         .fetch_one(connection)
         .await?;
     Ok(Moment(text))
+}
+
+/// Which history this database has.
+///
+/// # Errors
+/// The database's, also if it does not tell.
+pub async fn history(connection: &mut Connection) -> Result<History, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT sha256(convert_to(concat_ws('/', c.system_identifier, current_database(), current_schema(),
+                                              substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
+                                              encode(s.secret, 'hex'),
+                                              (SELECT max(version) FROM _sqlx_migrations)), 'UTF8')) AS "identity!",
+                  floor(extract(epoch FROM now()))::bigint AS "at!"
+           FROM pg_control_system() c, cursor_seals s"#
+    )
+    .fetch_one(connection)
+    .await?;
+    let identity =
+        row.identity.try_into().map_err(|_| StoreError::corrupt("a hash that is not 32 bytes"))?;
+    Ok(History { identity, at: number(row.at)? })
+}
+
+/// Whether this moment is of the past of this database, which a restored copy of it may not have seen.
+///
+/// # Errors
+/// The database's, also if it was no moment.
+pub async fn has_seen(connection: &mut Connection, moment: &Moment) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT pg_snapshot_xmax($1::text::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot()) AS "seen!""#,
+        moment.0,
+    )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// What became visible since a moment: also what was begun before it and committed after.

@@ -29,6 +29,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     client.expect(Identity { chain_id: site.chain_id, genesis: site.genesis_hash });
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
     settings.heartbeat_interval = config.heartbeat;
+    settings.market_image = config.market_image.clone();
     settings.unready_for = config.unready;
     settings.drain_timeout = config.drain;
     settings.limits = config.limits.clone();

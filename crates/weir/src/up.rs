@@ -317,6 +317,8 @@ fn server(config: &Config, folder: &Folder, place: &Place) -> Plan {
     let key = config::text("WEIR_QUOTE_KEY");
     let key = if key.is_empty() { Roles::QUOTER.to_owned() } else { key };
     environment.insert("WEIR_QUOTE_KEY".to_owned(), key);
+    let image = folder.path("market.image").display().to_string();
+    environment.insert("WEIR_MARKET_IMAGE".to_owned(), image);
     Plan {
         name: "serve",
         arguments: vec!["serve".to_owned()],

@@ -2,9 +2,10 @@
 
 use std::{
     collections::VecDeque,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,7 +23,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::written::Written;
+use super::{
+    image::{self, Header, Image, ImageError},
+    written::Written,
+};
 use crate::{Code, Problem};
 
 /// How often the feed is looked at: half of what a commit may take to be seen.
@@ -36,6 +40,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Who has not read changes for so long may have missed some that were deleted, and reads everything again.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
+/// How often the index is written to its file, if it has one.
+const KEEP_EVERY: Duration = Duration::from_secs(300);
+/// Clocks may differ by so many seconds.
+const CLOCKS_DIFFER: u64 = 5;
 /// Without the database the market is told as it was last known, for so long.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 /// Offers that are read at once.
@@ -82,6 +90,13 @@ struct Inner {
     store: Store,
     offline_after: Seconds,
     index: RwLock<Option<Index>>,
+    /// Whether it is, or ever was, as the database is: not yet while an image is brought up to date.
+    caught_up: AtomicBool,
+    image: Option<PathBuf>,
+    /// When it was last written to its file, or that was tried.
+    kept_at: Mutex<Option<Instant>>,
+    /// Held by who writes the file.
+    keeping: AsyncMutex<()>,
     /// Locked after the index, which is then read or written.
     written: Mutex<Written>,
     secret: OnceLock<[u8; 32]>,
@@ -101,12 +116,17 @@ pub(crate) struct Market {
 }
 
 impl Market {
-    /// Begins to read, and goes on trying while the database is away.
-    pub(crate) fn start(store: Store, offline_after: Seconds) -> Self {
+    /// Begins to read, and goes on trying while the database is away. What was read is kept in the file `image`, and
+    /// read from there at the next start.
+    pub(crate) fn start(store: Store, offline_after: Seconds, image: Option<PathBuf>) -> Self {
         let inner = Arc::new(Inner {
             store,
             offline_after,
             index: RwLock::new(None),
+            caught_up: AtomicBool::new(false),
+            image,
+            kept_at: Mutex::new(None),
+            keeping: AsyncMutex::new(()),
             written: Mutex::default(),
             secret: OnceLock::new(),
             history: Mutex::new(History {
@@ -140,8 +160,10 @@ impl Market {
                 "the market has not been read for a minute",
             ));
         }
-        let index = self.inner.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.as_ref().map(ask).ok_or_else(not_ready)
+        if !self.is_built() {
+            return Err(not_ready());
+        }
+        self.inner.read(ask).ok_or_else(not_ready)
     }
 
     /// As [`Market::read`], with what was written of offers before.
@@ -157,7 +179,14 @@ impl Market {
 
     /// Whether it is built.
     pub(crate) fn is_built(&self) -> bool {
-        self.inner.index.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.inner.caught_up.load(Ordering::Acquire)
+    }
+
+    /// Writes the index to its file now, if it has one.
+    pub(crate) async fn keep(&self) {
+        if self.is_built() {
+            self.inner.keep().await;
+        }
     }
 
     /// What cursors are sealed with.
@@ -202,10 +231,16 @@ impl Inner {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read_for_ever(&self) {
+    async fn read_for_ever(self: Arc<Self>) {
         loop {
             let pause = match self.look().await {
-                Ok(()) => LOOK_EVERY,
+                Ok(()) => {
+                    if self.is_keeping_due() {
+                        let inner = self.clone();
+                        tokio::spawn(async move { inner.keep().await });
+                    }
+                    LOOK_EVERY
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the market cannot be read; trying again");
                     TRY_AGAIN_AFTER
@@ -223,7 +258,7 @@ impl Inner {
         // After an error the connection is gone, and whether the database is still the same one is not known.
         let done = match reader.take().filter(|_| fresh) {
             Some(known) => self.follow(known).await,
-            None => self.build().await,
+            None => self.begin().await,
         };
         *reader = Some(done?);
         let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -234,6 +269,138 @@ impl Inner {
     fn age(&self) -> Duration {
         let current_at = Duration::from_millis(self.current_at.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(current_at)
+    }
+
+    fn kept_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.kept_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the file is to be written now; then it is taken as tried.
+    fn is_keeping_due(&self) -> bool {
+        let mut kept_at = self.kept_at();
+        let due =
+            self.image.is_some() && kept_at.is_none_or(|kept_at| kept_at.elapsed() >= KEEP_EVERY);
+        if due {
+            *kept_at = Some(Instant::now());
+        }
+        due
+    }
+
+    async fn keep(self: &Arc<Self>) {
+        let Some(path) = &self.image else { return };
+        let _keeping = self.keeping.lock().await;
+        let began = Instant::now();
+        match self.write_image(path).await {
+            Ok(Some(offers)) => {
+                tracing::info!(offers, took = ?began.elapsed(), "the market is written to its file");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error,
+                    "the market cannot be written to its file; a restart reads everything"
+                );
+            }
+        }
+    }
+
+    async fn write_image(self: &Arc<Self>, path: &Path) -> Result<Option<usize>, String> {
+        let header = {
+            let mut reader = self.reader.lock().await;
+            let Some(reader) = reader.as_mut() else { return Ok(None) };
+            let history = listings::history(reader.line.connection()).await;
+            let history = history.map_err(|error| error.to_string())?;
+            // the moment is of then, not of now
+            let age = reader.read_at.elapsed().as_secs().saturating_add(1);
+            let moment = reader.moment.as_str().to_owned();
+            Header::new(history.identity, moment, history.at.saturating_sub(age))
+        };
+        let (inner, path) = (self.clone(), path.to_owned());
+        let written =
+            tokio::task::spawn_blocking(move || image::write(&path, header, &inner.index));
+        let written = written.await.map_err(|error| error.to_string())?;
+        written.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// The index from its file if that will do, else from the database.
+    async fn begin(&self) -> Result<Reader, StoreError> {
+        let empty = self.read(|_| ()).is_none();
+        if let Some(path) = self.image.as_ref().filter(|_| empty) {
+            let began = Instant::now();
+            match self.restore(path).await {
+                Ok(Some(reader)) => {
+                    tracing::info!(took = ?began.elapsed(), "the market is read from its file");
+                    *self.kept_at() = Some(Instant::now());
+                    return Ok(reader);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(error, "the market's file cannot be used; everything is read")
+                }
+            }
+        }
+        self.build().await
+    }
+
+    /// Reads the file, and from the database what changed since; `None` if the file is of another database, or too old.
+    async fn restore(&self, path: &Path) -> Result<Option<Reader>, String> {
+        let path = path.to_owned();
+        let told = |error: StoreError| error.to_string();
+        let image = tokio::task::spawn_blocking(move || Image::open(&path)).await;
+        let image = image.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let Some(image) = image else { return Ok(None) };
+        let mut line = Line::open(&self.store).await.map_err(told)?;
+        let connection = line.connection();
+        let history = listings::history(connection).await.map_err(told)?;
+        let longest = LONGEST_ABSENCE.as_secs();
+        let moment = Moment::read(&image.header.moment);
+        let moment = moment.filter(|_| image.header.fits(&history.identity, history.at, longest));
+        let Some(moment) = moment else { return Ok(None) };
+        if !listings::has_seen(connection, &moment).await.map_err(told)? {
+            return Ok(None);
+        }
+        let secret = listings::cursor_secret(connection).await.map_err(told)?;
+        self.secret.get_or_init(|| secret);
+        let models = listings::models(connection).await.map_err(told)?;
+        let (now, offline_after) = (self.store.now().seconds(), self.offline_after.get());
+        let swept_until = UnixSeconds(image.header.at.saturating_sub(CLOCKS_DIFFER));
+        let index =
+            tokio::task::spawn_blocking(move || image.restore(models, offline_after, second(now)));
+        let index = index.await.map_err(|error| error.to_string())?;
+        let index = index.map_err(|error: ImageError| error.to_string())?;
+        self.replace(index);
+        let at = Instant::now();
+        // maintenance that ended since is looked for at once
+        let swept_at = at.checked_sub(SWEEP_EVERY).unwrap_or(at);
+        let reader = Reader { line, moment, read_at: at, swept_at, swept_until, forgot_at: at };
+        let reader = self.follow(reader).await.map_err(told)?;
+        self.publish();
+        Ok(Some(reader))
+    }
+
+    /// Puts an index in the place of the one before.
+    fn replace(&self, index: Index) {
+        count(index.len());
+        let known = {
+            let mut place = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            self.written().forget_all();
+            place.replace(index)
+        };
+        drop(known);
+    }
+
+    /// Tells everybody that there is an index, or another one.
+    fn publish(&self) {
+        {
+            let mut history = self.history();
+            *history = History {
+                epoch: history.epoch.wrapping_add(1),
+                last: history.last,
+                ..History::default()
+            };
+        }
+        self.caught_up.store(true, Ordering::Release);
+        self.news.send_modify(|last| *last = last.wrapping_add(1));
     }
 
     async fn build(&self) -> Result<Reader, StoreError> {
@@ -254,23 +421,9 @@ impl Inner {
         }
         let offers = index.len();
         tracing::info!(offers, refused = refused.len(), ?read, took = ?began.elapsed(), "the market is read");
-        count(offers);
         metrics::counter!("weir_market_rebuilds_total").increment(1);
-        let known = {
-            let mut place = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            self.written().forget_all();
-            place.replace(index)
-        };
-        drop(known);
-        {
-            let mut history = self.history();
-            *history = History {
-                epoch: history.epoch.wrapping_add(1),
-                last: history.last,
-                ..History::default()
-            };
-        }
-        self.news.send_modify(|last| *last = last.wrapping_add(1));
+        self.replace(index);
+        self.publish();
         let at = Instant::now();
         Ok(Reader { line, moment, read_at: at, swept_at: at, swept_until: now, forgot_at: at })
     }

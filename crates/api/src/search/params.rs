@@ -226,9 +226,11 @@ impl SearchParams {
     ///
     /// # Errors
     /// None that parameters can cause.
-    pub(super) fn fingerprint(&self) -> Result<seal::Fingerprint, Problem> {
-        let text = serde_json::to_vec(&Self { limit: None, ..self.clone() }).map_err(internal)?;
-        Ok(seal::fingerprint(&text))
+    pub(super) fn fingerprint(&mut self) -> Result<seal::Fingerprint, Problem> {
+        let limit = self.limit.take();
+        let text = serde_json::to_vec(self).map_err(internal);
+        self.limit = limit;
+        Ok(seal::fingerprint(&text?))
     }
 
     /// The search in the index's words.

@@ -1,7 +1,5 @@
 //! Ids, money and times as JSON, written without allocating: a page has some thousand of them.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use uuid::Uuid;
 
@@ -35,20 +33,9 @@ impl Short {
     }
 
     /// A number with at least so many digits.
-    fn number(&mut self, value: u64, digits: usize) {
-        let mut reversed = [b'0'; 20];
-        let (mut rest, mut len) = (value, 0_usize);
-        for place in &mut reversed {
-            if rest == 0 && len >= digits.max(1) {
-                break;
-            }
-            *place = digit(rest % 10);
-            rest /= 10;
-            len = len.saturating_add(1);
-        }
-        for byte in reversed.iter().take(len).rev() {
-            self.push(*byte);
-        }
+    fn number(&mut self, value: u64, least: usize) {
+        let (text, from) = digits_of(value, least);
+        text.iter().skip(from).for_each(|byte| self.push(*byte));
     }
 
     fn as_str(&self) -> &str {
@@ -57,6 +44,40 @@ impl Short {
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
             .unwrap_or_default()
     }
+}
+
+/// The digits of a number, at least so many of them, and where they begin.
+fn digits_of(value: u64, least: usize) -> ([u8; 20], usize) {
+    let mut text = [b'0'; 20];
+    let (mut rest, mut from) = (value, text.len());
+    let latest = text.len().saturating_sub(least.max(1));
+    for place in text.iter_mut().rev() {
+        if rest == 0 && from <= latest {
+            break;
+        }
+        *place = digit(rest % 10);
+        rest /= 10;
+        from = from.saturating_sub(1);
+    }
+    (text, from)
+}
+
+/// Appends a number with at least so many digits.
+pub(super) fn digits(body: &mut Vec<u8>, value: u64, least: usize) {
+    let (text, from) = digits_of(value, least);
+    body.extend_from_slice(text.get(from..).unwrap_or_default());
+}
+
+/// Appends a number of units of which a power of ten make one, with so many digits behind the point.
+pub(super) fn decimal(body: &mut Vec<u8>, value: u64, decimals: usize) {
+    if decimals == 0 {
+        return digits(body, value, 1);
+    }
+    let (text, from) = digits_of(value, decimals.saturating_add(1));
+    let point = text.len().saturating_sub(decimals);
+    body.extend_from_slice(text.get(from..point).unwrap_or_default());
+    body.push(b'.');
+    body.extend_from_slice(text.get(point..).unwrap_or_default());
 }
 
 fn digit(value: u64) -> u8 {
@@ -86,9 +107,12 @@ fn dollars(micros: u64) -> Short {
     text
 }
 
-impl fmt::Display for Micros {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(dollars(self.0).as_str())
+impl Micros {
+    /// Appends what serde would write.
+    pub(super) fn write(self, body: &mut Vec<u8>) {
+        body.extend_from_slice(br#"{"amount":""#);
+        decimal(body, self.0, 6);
+        body.extend_from_slice(br#"","currency":"USD"}"#);
     }
 }
 

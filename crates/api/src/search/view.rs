@@ -1,13 +1,14 @@
 //! A found offer as it is shown.
 
-use std::fmt;
-
 use domain::{estimate::per_million_tokens, money::UsdMicros, quote::JobTotal, rate::UsdPerHour};
 use market::{Offer, Query, Sort};
-use serde::{Serialize, Serializer, ser::SerializeSeq as _};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeSeq as _},
+};
 use utoipa::ToSchema;
 
-use super::text::{Id, Micros, Second, Share, Tenths};
+use super::text::{Id, Micros, Second, Share, Tenths, decimal, digits};
 use crate::views::Usd;
 
 /// An offer that a search found.
@@ -235,28 +236,40 @@ enum By {
     Age,
 }
 
-impl fmt::Display for RankReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "place {} of this page by ", self.place)?;
-        match self.by {
-            By::Price(micros) => write!(f, "price: {} per GPU and hour", Micros(micros)),
-            By::Total(micros) => write!(f, "total: {} for the job", Micros(micros)),
-            By::Speed(Some(gflops)) => write!(f, "speed: {gflops} GFLOPS for a dollar per hour"),
-            By::Speed(None) => write!(f, "speed, which is not known"),
-            By::Reliability(Some(bps)) => {
-                write!(f, "reliability: {}.{:04} over 30 days", bps / 10_000, bps % 10_000)
+impl RankReason {
+    /// ASCII that JSON need not escape.
+    fn write(self, body: &mut Vec<u8>) {
+        body.extend_from_slice(b"place ");
+        digits(body, self.place.into(), 1);
+        body.extend_from_slice(b" of this page by ");
+        let (by, value, unit) = match self.by {
+            By::Price(micros) => ("price: ", Some((micros, 6)), " per GPU and hour"),
+            By::Total(micros) => ("total: ", Some((micros, 6)), " for the job"),
+            By::Speed(Some(gflops)) => {
+                ("speed: ", Some((gflops, 0)), " GFLOPS for a dollar per hour")
             }
-            By::Reliability(None) => write!(f, "reliability, which is not known"),
-            By::Ready(Some(ms)) => write!(f, "readiness: {ms} ms for 95 of 100 rentals"),
-            By::Ready(None) => write!(f, "readiness, which is not known"),
-            By::Age => write!(f, "age"),
+            By::Speed(None) => ("speed, which is not known", None, ""),
+            By::Reliability(Some(bps)) => ("reliability: ", Some((bps.into(), 4)), " over 30 days"),
+            By::Reliability(None) => ("reliability, which is not known", None, ""),
+            By::Ready(Some(ms)) => {
+                ("readiness: ", Some((ms.into(), 0)), " ms for 95 of 100 rentals")
+            }
+            By::Ready(None) => ("readiness, which is not known", None, ""),
+            By::Age => ("age", None, ""),
+        };
+        body.extend_from_slice(by.as_bytes());
+        if let Some((value, decimals)) = value {
+            decimal(body, value, decimals);
         }
+        body.extend_from_slice(unit.as_bytes());
     }
 }
 
 impl Serialize for RankReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut text = Vec::new();
+        self.write(&mut text);
+        serializer.serialize_str(str::from_utf8(&text).map_err(S::Error::custom)?)
     }
 }
 
@@ -281,6 +294,35 @@ fn speed_of(offer: &Offer<'_>) -> Option<u64> {
 }
 
 impl PlacedOffer {
+    /// Appends the members as serde would write them, after others.
+    pub(super) fn write(&self, body: &mut Vec<u8>) {
+        body.extend_from_slice(br#","gpus":"#);
+        digits(body, self.gpus.into(), 1);
+        if let Some(TotalView { compute, disk, network, total }) = &self.total {
+            for (name, micros) in [
+                (r#","total":{"compute":"#, compute),
+                (r#","disk":"#, disk),
+                (r#","network":"#, network),
+                (r#","total":"#, total),
+            ] {
+                body.extend_from_slice(name.as_bytes());
+                micros.write(body);
+            }
+            body.push(b'}');
+        }
+        if let Some(micros) = &self.per_million_tokens {
+            body.extend_from_slice(br#","per_million_tokens":"#);
+            micros.write(body);
+        }
+        body.extend_from_slice(match (self.online, self.available) {
+            (true, true) => br#","online":true,"available":true,"rank_reason":""#,
+            (true, false) => br#","online":true,"available":false,"rank_reason":""#,
+            (false, _) => br#","online":false,"available":false,"rank_reason":""#,
+        });
+        self.rank_reason.write(body);
+        body.push(b'"');
+    }
+
     /// In place `place` of a page, for so many GPUs and this total.
     pub(super) fn of(
         offer: &Offer<'_>,

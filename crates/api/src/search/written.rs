@@ -49,13 +49,8 @@ impl Written {
             body.push(b'{');
             self.append_listed(&offer, body)?;
             let sized = (one.gpus, index.total_of(query, one));
-            let placed = PlacedOffer::of(&offer, query, sized, tokens_per_s, place);
-            let brace = body.len();
-            serde_json::to_writer(&mut *body, &placed)?;
-            // its members go on where the listing's end
-            if let Some(byte) = body.get_mut(brace) {
-                *byte = b',';
-            }
+            PlacedOffer::of(&offer, query, sized, tokens_per_s, place).write(body);
+            body.push(b'}');
         }
         Ok(())
     }
@@ -87,7 +82,7 @@ fn members_of(object: &impl Serialize) -> serde_json::Result<Box<[u8]>> {
 
 #[cfg(test)]
 mod tests {
-    use market::{Builder, Form, GpuModel, Sort, generate::Generator};
+    use market::{Builder, Form, GpuModel, Job, Sort, generate::Generator};
     use serde_json::Value;
 
     use super::{super::view::FoundOffer, *};
@@ -135,10 +130,23 @@ mod tests {
         assert!(refused.is_empty());
         let mut written = Written::default();
         let query = |sort| Query { sort, limit: 100, now: NOW, ..Query::default() };
-        for sort in [Sort::Price, Sort::Newest, Sort::PerfPerUsd, Sort::Price] {
-            let page = slow(&index, &query(sort));
-            assert_eq!(page.as_array().unwrap().len(), 100);
-            assert_eq!(fast(&mut written, &index, &query(sort)), page);
+        let job = Job { duration_s: 7_200, disk_gb: 20, up_gb: 3, down_gb: 1 };
+        for sort in [
+            Sort::Price,
+            Sort::Newest,
+            Sort::PerfPerUsd,
+            Sort::Reliability,
+            Sort::Ready,
+            Sort::Total,
+            Sort::Price,
+        ] {
+            for (job, available) in [(None, true), (Some(job), true), (None, false)] {
+                let query = Query { job, available, ..query(sort) };
+                let page = slow(&index, &query);
+                assert_eq!(page.as_array().unwrap().len(), 100);
+                assert_eq!(page[0].get("total").is_some(), job.is_some());
+                assert_eq!(fast(&mut written, &index, &query), page);
+            }
         }
         let cheapest = index.search(&query(Sort::Price)).found[0];
         let mut changed = index.get(index.offer(&cheapest, NOW).unwrap().id).unwrap();

@@ -1,6 +1,7 @@
 //! The search on the index: filters and orders beside a plain SQL answer, what changes, cursors, matching, bad input.
 
 mod feed;
+mod image;
 mod plain;
 
 use serde_json::{Value, json};

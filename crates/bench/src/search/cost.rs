@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Connections that keep the server busy.
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 16;
 
 /// Requests for each second of the server's own time.
 pub struct Cost {

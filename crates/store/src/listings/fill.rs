@@ -20,7 +20,26 @@ pub async fn fill(
     machines(tx, listings, heard_until).await?;
     gpus(tx, listings).await?;
     offers(tx, listings).await?;
-    reliability(tx, listings).await
+    reliability(tx, listings).await?;
+    know_sizes(tx).await
+}
+
+/// What was planned for empty tables reads them whole for every row that refers to one: the plans are made anew once the
+/// tables are known to have rows.
+async fn know_sizes(tx: &mut Connection) -> Result<(), StoreError> {
+    let known = sqlx::query_scalar!(
+        r#"SELECT reltuples >= 1000 AS "known!" FROM pg_class WHERE oid = 'machines'::regclass"#
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if !known {
+        sqlx::raw_sql(
+            "ANALYZE accounts, machines, gpus, offers, offer_versions, machine_reliability",
+        )
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Whether [`fill`] was here before.

@@ -24,14 +24,14 @@ async fn changes(world: &World) -> i64 {
         .unwrap()
 }
 
-async fn patch(world: &World, rig: &Rig, body: Value) {
+pub(super) async fn patch(world: &World, rig: &Rig, body: Value) {
     let path = format!("/v1/offers/{}", rig.offer);
     let tag = world.get(&path).send().await.header("etag").to_owned();
     let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
     call.json(&body).send().await.ok(200);
 }
 
-fn price(amount: &str) -> Value {
+pub(super) fn price(amount: &str) -> Value {
     json!({"price": {"amount": amount, "currency": "USD"}})
 }
 
