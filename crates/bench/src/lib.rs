@@ -17,6 +17,7 @@ mod machine;
 mod options;
 mod pairs;
 mod queue;
+mod quotes;
 mod report;
 mod rng;
 mod run;

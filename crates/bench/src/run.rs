@@ -4,7 +4,7 @@ use crate::{
     BenchError, Booking, Cost, Fact, InMemory, Ledger, Measured, OneByOne, Plain, Plan, Queue,
     Report, Scenario, Server, Settlements, Tpcb,
     machine::Setting,
-    measure,
+    measure, quotes,
     report::Row,
     search::{Filled, growth, visible},
     start, streams,
@@ -37,6 +37,17 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
     let wanted = "search".contains(&plan.only) || plan.only.contains("search");
     if wanted && let Err(error) = course.search(&server, &mut facts).await {
         faults.push(format!("search: {error}"));
+    }
+    let wanted = "quotes".contains(&plan.only) || plan.only.contains("quote");
+    if wanted {
+        eprintln!("bench: quotes beside indexed reads");
+        match quotes::quotes(&server, plan, course.setting).await {
+            Ok((row, found)) => {
+                course.rows.push(row);
+                facts.extend(found);
+            }
+            Err(error) => faults.push(format!("quotes: {error}")),
+        }
     }
     let wanted = "streams".contains(&plan.only) || plan.only.contains("stream");
     if wanted {

@@ -4,6 +4,7 @@
 use alloy_primitives::{Address, B256};
 use domain::{
     id::{AccountId, MachineId, OfferId, QuoteId},
+    metering::Interval,
     money::{Amount, FeeBps, UsdMicros},
     rate::{TokenRate, UsdPerHour},
     terms::RentalTerms,
@@ -15,6 +16,8 @@ use serde_json::Value;
 use crate::{
     Connection, StoreError,
     convert::{address, amount, duration, hash, numeric, seconds, ts},
+    machines::Obstacle,
+    tokens::{self, Token},
 };
 
 /// A stored quote, with what was ordered.
@@ -140,6 +143,19 @@ impl Quote {
 /// # Errors
 /// [`StoreError::Conflict`] on `quotes_escrow_id_key` if the same terms were quoted before.
 pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError> {
+    put(tx, quote, true).await
+}
+
+/// Stores a quote in a transaction of its own, and does not wait for the disk: a server that crashes within the second may
+/// forget it. Nothing rests on it yet, and what does, a booking, is on the disk only together with it.
+///
+/// # Errors
+/// As [`insert`].
+pub async fn promise(connection: &mut Connection, quote: &Quote) -> Result<(), StoreError> {
+    put(connection, quote, false).await
+}
+
+async fn put(tx: &mut Connection, quote: &Quote, durable: bool) -> Result<(), StoreError> {
     let (extras, fx) = (&quote.extras, quote.fx.as_ref());
     let gb = |value: u32| i32::try_from(value).map_err(StoreError::corrupt);
     let span = |value: Seconds| i32::try_from(value.get()).map_err(StoreError::corrupt);
@@ -150,8 +166,9 @@ pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError
                              holdback_s, order_hash, escrow_id, deposit, created_at, expires_at,
                              gpu_count, disk_gb, up_gb, down_gb, template, usd_micros_per_token,
                              priced_by, priced_at, ready_s, notice_s, signer, signature)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-                 $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
+         WHERE CASE WHEN $32 THEN true ELSE set_config('synchronous_commit', 'off', true) = 'off' END",
         quote.id.uuid(),
         quote.account.uuid(),
         quote.offer.uuid(),
@@ -183,10 +200,99 @@ pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError
         quote.sla.map(|sla| span(sla.notice)).transpose()?,
         quote.seal.as_ref().map(|seal| seal.signer.as_slice()),
         quote.seal.as_ref().map(|seal| seal.signature.as_slice()),
+        durable,
     )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// What a quote depends on beside its offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// The provider's address.
+    pub provider: Address,
+    /// What stands first against a rental of the machine.
+    pub obstacle: Option<Obstacle>,
+    /// The listed token of this symbol, and how old its price may be.
+    pub token: Option<(Token, Option<Seconds>)>,
+}
+
+/// What a quote of an offer depends on, for a rental from `from` to `to` that is paid for in the token of this symbol;
+/// `None` without the offer.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn ground(
+    connection: &mut Connection,
+    offer: OfferId,
+    symbol: &str,
+    (from, to): (UnixSeconds, UnixSeconds),
+) -> Result<Option<Ground>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT a.address AS provider, m.service, lower(w.during) AS from_at, upper(w.during) AS to_at,
+                  w.reason AS "reason?", t.address AS "token?", t.symbol AS "symbol?", t.decimals AS "decimals?",
+                  t.usd_micros AS "usd_micros?", t.price_source AS "price_source?", t.priced_at AS "priced_at?",
+                  t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?"
+           FROM offers o
+           JOIN accounts a ON a.id = o.account_id
+           JOIN machines m ON m.id = o.machine_id
+           LEFT JOIN LATERAL (
+               SELECT x.during, x.reason FROM maintenance_windows x
+               WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL AND x.during && tstzrange($3, $4)
+               ORDER BY lower(x.during) LIMIT 1) w ON true
+           LEFT JOIN tokens t ON t.listed AND t.symbol = $2
+           LEFT JOIN price_feeds f ON f.token = t.address
+           WHERE o.id = $1"#,
+        offer.uuid(),
+        symbol,
+        ts(from)?,
+        ts(to.max(from))?,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let window = match (row.from_at, row.to_at, row.reason) {
+        (Some(from), Some(to), Some(reason)) => {
+            Some((Interval::new(seconds(from)?, seconds(to)?), reason))
+        }
+        _ => None,
+    };
+    let obstacle = Obstacle::first(&row.service, window)?;
+    let token = match (
+        row.token,
+        row.symbol,
+        row.decimals,
+        row.usd_micros,
+        row.price_source,
+        row.priced_at,
+    ) {
+        (
+            Some(address),
+            Some(symbol),
+            Some(decimals),
+            Some(usd_micros),
+            Some(price_source),
+            Some(priced_at),
+        ) => {
+            let (permit_name, permit_version) = (row.permit_name, row.permit_version);
+            let token = tokens::Row {
+                address,
+                symbol,
+                decimals,
+                usd_micros,
+                price_source,
+                priced_at,
+                permit_name,
+                permit_version,
+            };
+            let max_age =
+                row.max_age_s.map(u32::try_from).transpose().map_err(StoreError::corrupt)?;
+            Some((Token::try_from(token)?, max_age.map(Seconds)))
+        }
+        _ => None,
+    };
+    Ok(Some(Ground { provider: address(&row.provider)?, obstacle, token }))
 }
 
 /// The quote with this id.

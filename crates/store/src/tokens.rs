@@ -3,7 +3,7 @@
 use alloy_primitives::Address;
 use domain::{
     money::{Decimals, UsdMicros},
-    time::{Seconds, UnixSeconds},
+    time::UnixSeconds,
 };
 
 use crate::{
@@ -30,15 +30,15 @@ pub struct Token {
     pub permit: Option<(String, String)>,
 }
 
-struct Row {
-    address: Vec<u8>,
-    symbol: String,
-    decimals: i16,
-    usd_micros: i64,
-    price_source: String,
-    priced_at: time::OffsetDateTime,
-    permit_name: Option<String>,
-    permit_version: Option<String>,
+pub(crate) struct Row {
+    pub(crate) address: Vec<u8>,
+    pub(crate) symbol: String,
+    pub(crate) decimals: i16,
+    pub(crate) usd_micros: i64,
+    pub(crate) price_source: String,
+    pub(crate) priced_at: time::OffsetDateTime,
+    pub(crate) permit_name: Option<String>,
+    pub(crate) permit_version: Option<String>,
 }
 
 impl TryFrom<Row> for Token {
@@ -126,39 +126,4 @@ pub async fn upsert(tx: &mut Connection, token: &Token) -> Result<(), StoreError
     .execute(tx)
     .await?;
     Ok(())
-}
-
-/// The listed token with this symbol, and since when its price must be renewed: a price older than the bound of its
-/// feed is none. A token without a feed has a price that somebody fixed.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn priced(
-    connection: &mut Connection,
-    symbol: &str,
-) -> Result<Option<(Token, Option<Seconds>)>, StoreError> {
-    let row = sqlx::query!(
-        r#"SELECT t.address, t.symbol, t.decimals, t.usd_micros, t.price_source, t.priced_at,
-                  t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?"
-           FROM tokens t LEFT JOIN price_feeds f ON f.token = t.address
-           WHERE t.listed AND t.symbol = $1"#,
-        symbol
-    )
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
-        let max_age = row.max_age_s.map(u32::try_from).transpose().map_err(StoreError::corrupt)?;
-        let token = Token::try_from(Row {
-            address: row.address,
-            symbol: row.symbol,
-            decimals: row.decimals,
-            usd_micros: row.usd_micros,
-            price_source: row.price_source,
-            priced_at: row.priced_at,
-            permit_name: row.permit_name,
-            permit_version: row.permit_version,
-        })?;
-        Ok((token, max_age.map(Seconds)))
-    })
-    .transpose()
 }

@@ -36,7 +36,7 @@ mod verify;
 mod view;
 use request::{MachinePatch, MachineRequest, validate, validate_declared, validate_gpus};
 pub(crate) use request::{is_region, is_version};
-pub(crate) use service::{free_of_obstacles, time_of};
+pub(crate) use service::{free_of_obstacles, in_the_way, time_of};
 pub(crate) use view::{FactsView, StandingView, facts_view, is_online, standing_view};
 use view::{MachineView, view};
 

@@ -117,7 +117,9 @@ async fn answer(
 /// Prices the order and says what is to be signed.
 async fn ask(app: &AppState, asked: Asked) -> Result<Response, Problem> {
     let Asked { order, hash, network, .. } = asked;
-    let drafted = draft(app, None, order).await?;
+    let mut connection = app.store.read().await?;
+    let drafted = draft(app, &mut connection, None, order).await?;
+    drop(connection);
     let (quote, contract) = (drafted.quote, drafted.contract);
     if app.gasless.domain(&app.chain, &drafted.token, contract.chain_id).await.is_none() {
         let detail =

@@ -14,8 +14,7 @@ use escrow::{Terms, terms_hash};
 use serde::Deserialize;
 use serde_json::json;
 use store::{
-    StoreError,
-    accounts::{self, Account},
+    accounts::Account,
     deployment::{self, Deployment},
     offers::{self, Offer},
     quotes::{self, Extras, Fx, Quote, Sla},
@@ -32,7 +31,7 @@ use crate::{
     identity::Wallet,
     market::{OfferView, deployed},
     problem::internal,
-    provider::free_of_obstacles,
+    provider::in_the_way,
     views::{Unit, Usd, json_of},
 };
 
@@ -41,7 +40,9 @@ mod seal;
 mod view;
 
 pub(super) use checks::ordered;
-use checks::{check_offer, check_template, check_time, figures, priced_token};
+use checks::{
+    check_offer, check_symbol, check_template, check_time, figures, fresh, no_such_token,
+};
 pub(super) use seal::promised;
 use view::{QuoteView, view};
 pub(super) use view::{RateView, rate_view};
@@ -117,15 +118,12 @@ async fn create(
         let message = "a quote lets nobody in; name keys of yours when you book it";
         return Err(Problem::invalid("/ssh_public_keys", message));
     }
-    let Draft { mut quote, token, contract } = draft(&app, Some(&wallet), request).await?;
+    let mut connection = app.store.read().await?;
+    let drafted = draft(&app, &mut connection, Some(&wallet), request).await?;
+    let Draft { mut quote, token, contract } = drafted;
     give(&app, &mut quote, &wallet.account, &contract)?;
-    let stored = quote.clone();
-    app.store
-        .write::<(), Problem, _>("quotes.create", move |tx| {
-            let quote = stored.clone();
-            Box::pin(async move { Ok(quotes::insert(tx, &quote).await?) })
-        })
-        .await?;
+    quotes::promise(&mut connection, &quote).await?;
+    drop(connection);
     let unit = Unit::new(token, contract.chain_id);
     let answer = view(&quote, &unit, &contract, app.store.policy())?;
     Ok((StatusCode::CREATED, Json(answer)))
@@ -141,21 +139,25 @@ pub(super) struct Draft {
 /// Prices an order, for a wallet if it is known which.
 pub(super) async fn draft(
     app: &AppState,
+    connection: &mut store::Connection,
     wallet: Option<&Wallet>,
     request: QuoteRequest,
 ) -> Result<Draft, Problem> {
     let now = app.now();
     let policy = app.store.policy();
-    let mut connection = app.store.read().await?;
-    let contract = app.deployment(&mut connection).await?;
-    let offer = offers::get(&mut connection, request.offer_id, now)
-        .await?
-        .ok_or_else(|| Problem::invalid("/offer_id", "there is no such offer"))?;
-    let token = priced_token(&mut connection, &request.token, now).await?;
+    let start_by = now.saturating_plus(policy.start_window());
+    check_symbol(&request.token)?;
+    let contract = app.deployment(connection).await?;
+    let no_offer = || Problem::invalid("/offer_id", "there is no such offer");
+    let offer = offers::get(connection, request.offer_id, now).await?.ok_or_else(no_offer)?;
+    let span = (now, start_by.saturating_plus(request.duration_s));
+    let ground = quotes::ground(connection, offer.id, &request.token, span).await?;
+    let ground = ground.ok_or_else(no_offer)?;
+    let token = fresh(ground.token.ok_or_else(no_such_token)?, now)?;
     let order = order(&request, &offer, &token);
     if request.offer_version.is_some_and(|version| version != offer.version) {
         let version = request.offer_version.unwrap_or_default();
-        let read = offers::terms_at(&mut connection, offer.id, version).await?;
+        let read = offers::terms_at(connection, offer.id, version).await?;
         let before = read.and_then(|terms| usd_rate(&terms, &order).ok());
         return Err(changed(app, &offer, before.map(|rate| (rate.usd(), &order)))?);
     }
@@ -166,15 +168,11 @@ pub(super) async fn draft(
     let figures = figures(&offer, &order, policy.fee, request.max_price)?;
     let ordered = (offer.id, offer.machine, offer.model.as_str());
     spending::may_rent(wallet.and_then(Wallet::key), ordered, figures.rate_usd_per_hour)?;
-    let start_by = now.saturating_plus(policy.start_window());
-    free_of_obstacles(&mut connection, offer.machine, (now, start_by, request.duration_s))
-        .await??;
+    if let Some(obstacle) = ground.obstacle {
+        return Err(in_the_way(obstacle, start_by));
+    }
     check_time(&offer, start_by, request.duration_s)?;
-    check_template(&mut connection, request.template.as_deref(), (&offer.model, &order)).await?;
-    let provider = accounts::get(&mut connection, offer.account)
-        .await?
-        .ok_or(StoreError::Missing("the provider's account"))?;
-    drop(connection);
+    check_template(connection, request.template.as_deref(), (&offer.model, &order)).await?;
     let mut quote = Quote {
         id: QuoteId::from_uuid(Uuid::now_v7()),
         account: AccountId::from_uuid(Uuid::nil()),
@@ -193,7 +191,7 @@ pub(super) async fn draft(
         usd_per_hour: figures.rate_usd_per_hour,
         lines: json_of(&figures.lines)?,
         renter: Address::ZERO,
-        provider: provider.address,
+        provider: ground.provider,
         token: token.address,
         rate: figures.token_rate,
         fee: policy.fee,

@@ -184,5 +184,17 @@ pub(crate) async fn visible(server: &Server, filled: &Filled) -> Result<Vec<Fact
         Fact::new("p6_commit_to_visible_p50", at(0.5), "ms", "at most 100"),
         Fact::new("p6_commit_to_visible_p99", at(0.99), "ms", "at most 100"),
         Fact::new(&format!("market_read_{offers}"), filled.read_in.as_secs_f64() * 1e3, "ms", ""),
+        Fact::new(
+            &format!("market_start_{offers}"),
+            filled.restored_in.as_secs_f64() * 1e3,
+            "ms",
+            "at most 1,000",
+        ),
+        Fact::new(
+            "market_image_per_offer",
+            filled.image_bytes as f64 / f64::from(offers),
+            "bytes",
+            "",
+        ),
     ])
 }

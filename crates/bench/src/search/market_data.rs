@@ -30,6 +30,9 @@ pub(crate) struct Filled {
     pub(crate) app: AppState,
     /// From the start of reading until the index is there.
     pub(crate) read_in: Duration,
+    /// The same with the file that the service before wrote.
+    pub(crate) restored_in: Duration,
+    pub(crate) image_bytes: u64,
     pub(crate) url: String,
     /// Stops when dropped.
     _server: Serving,
@@ -114,16 +117,30 @@ impl Filled {
         let (listener, url) = listen().await?;
         let chain =
             ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(doing))?;
-        let began = Instant::now();
-        let config = ApiConfig { limits: generous(), ..ApiConfig::new(&url, 31_337) };
-        let app = AppState::new(store, chain, config, None);
-        tokio::time::timeout(READ_WITHIN, app.catch_up_with_market())
-            .await
-            .map_err(BenchError::subject(doing))?
-            .map_err(BenchError::subject(doing))?;
-        let read_in = began.elapsed();
+        let image = server.folder().join("market.image");
+        let config = || ApiConfig {
+            limits: generous(),
+            market_image: Some(image.clone()),
+            ..ApiConfig::new(&url, 31_337)
+        };
+        let read = async |app: &AppState| {
+            let began = Instant::now();
+            tokio::time::timeout(READ_WITHIN, app.catch_up_with_market())
+                .await
+                .map_err(BenchError::subject(doing))?
+                .map_err(BenchError::subject(doing))?;
+            Ok::<_, BenchError>(began.elapsed())
+        };
+        let first = AppState::new(store.clone(), chain.clone(), config(), None);
+        let read_in = read(&first).await?;
+        first.keep_market().await;
+        drop(first);
+        let image_bytes =
+            std::fs::metadata(&image).map_err(BenchError::io("write an image"))?.len();
+        let app = AppState::new(store, chain, config(), None);
+        let restored_in = read(&app).await?;
         let serving = Serving::start("bench-search", listener, api::router(app.clone()))?;
-        Ok(Self { offers, app, read_in, url, _server: serving })
+        Ok(Self { offers, app, read_in, restored_in, image_bytes, url, _server: serving })
     }
 }
 

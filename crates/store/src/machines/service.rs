@@ -23,6 +23,23 @@ pub enum Obstacle {
     },
 }
 
+impl Obstacle {
+    /// The first of what a machine's service and the first announced time without it mean.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`].
+    pub(crate) fn first(
+        service: &str,
+        window: Option<(Interval, String)>,
+    ) -> Result<Option<Self>, StoreError> {
+        Ok(match service.parse().map_err(StoreError::corrupt)? {
+            Service::Open => window.map(|(during, reason)| Self::Maintenance { during, reason }),
+            Service::Draining => Some(Self::Draining),
+            Service::Retired => Some(Self::Retired),
+        })
+    }
+}
+
 /// What stands against a rental of this machine from `from` to `to`, in order of time; nothing if it can be. Sees what
 /// was committed before, so that a booking asks after it has locked the offer ([`hold_offers`]).
 ///

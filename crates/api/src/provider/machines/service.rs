@@ -67,12 +67,14 @@ pub(crate) async fn free_of_obstacles(
     (now, start_by, duration): (UnixSeconds, UnixSeconds, Seconds),
 ) -> Result<Result<(), Problem>, StoreError> {
     let to = start_by.saturating_plus(duration);
-    let Some(first) = machines::obstacles(connection, machine, now, to).await?.into_iter().next()
-    else {
-        return Ok(Ok(()));
-    };
+    let first = machines::obstacles(connection, machine, now, to).await?.into_iter().next();
+    Ok(first.map_or(Ok(()), |first| Err(in_the_way(first, start_by))))
+}
+
+/// The refusal of a rental that would begin by `start_by`.
+pub(crate) fn in_the_way(obstacle: Obstacle, start_by: UnixSeconds) -> Problem {
     let draining = |detail: &str| Problem::new(Code::MachineDraining, detail);
-    Ok(Err(match first {
+    match obstacle {
         Obstacle::Draining => draining("the machine finishes what runs and begins nothing new"),
         Obstacle::Retired => draining("the machine is retired"),
         Obstacle::Maintenance { during, reason } => {
@@ -87,7 +89,7 @@ pub(crate) async fn free_of_obstacles(
                 .with("window", window)
                 .with("longest_s", longest.get())
         }
-    }))
+    }
 }
 
 /// Takes no new quotes and bookings; what runs goes on. Repeating it is harmless.

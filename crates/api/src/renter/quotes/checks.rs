@@ -7,12 +7,7 @@ use domain::{
     quote::{QuoteError, QuoteFigures, QuoteRequest as Ordered, TokenSpec, price_quote},
     time::{Seconds, UnixSeconds},
 };
-use store::{
-    offers::Offer,
-    quotes::Quote,
-    templates,
-    tokens::{self, Token},
-};
+use store::{offers::Offer, quotes::Quote, templates, tokens::Token};
 
 use super::changed;
 use crate::{
@@ -38,24 +33,31 @@ pub(in crate::renter) fn ordered(quote: &Quote, token: &Token) -> Ordered {
     }
 }
 
+/// The refusal of a token that is not listed.
+pub(super) fn no_such_token() -> Problem {
+    Problem::invalid("/token", "none of the symbols of /v1/tokens")
+}
+
+/// Whether this can be a symbol: what cannot is not even a text to the database.
+///
+/// # Errors
+/// [`Code::ValidationFailed`].
+pub(super) fn check_symbol(symbol: &str) -> Result<(), Problem> {
+    symbol.bytes().all(|byte| byte.is_ascii_graphic()).then_some(()).ok_or_else(no_such_token)
+}
+
 /// The token, unless its price is older than its oracle's bound.
 ///
 /// # Errors
-/// [`Code::ValidationFailed`], [`Code::FxStale`].
-pub(super) async fn priced_token(
-    connection: &mut store::Connection,
-    symbol: &str,
+/// [`Code::FxStale`].
+pub(super) fn fresh(
+    (token, max_age): (Token, Option<Seconds>),
     now: UnixSeconds,
 ) -> Result<Token, Problem> {
-    let unknown = || Problem::invalid("/token", "none of the symbols of /v1/tokens");
-    // what cannot be a symbol is not even a text to the database
-    if !symbol.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(unknown());
-    }
-    let (token, max_age) = tokens::priced(connection, symbol).await?.ok_or_else(unknown)?;
     if max_age.is_some_and(|max_age| oracle::is_stale(token.priced_at, max_age, now)) {
         let since = Time(token.priced_at).text().unwrap_or_default();
         let bound = max_age.unwrap_or_default();
+        let symbol = &token.symbol;
         let detail = format!("{symbol} was priced at {since} last, which may be {bound} ago");
         return Err(Problem::new(Code::FxStale, detail.clone()).at("/token", detail));
     }

@@ -1,0 +1,150 @@
+//! What a quote takes beside a single indexed read, both over HTTP and through one service: `POST /v1/quotes`, signed and
+//! stored, and `GET /v1/offers/{id}`.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy_primitives::B256;
+use api::{ApiConfig, AppState};
+use chain::ReadClient;
+use domain::id::OfferId;
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::json;
+
+use crate::{
+    BenchError, Fact, Plan, Row, Scenario, Server, Slice, Verdict,
+    booking::{CHAIN_ID, Pool, Spread},
+    closed_loop::{Client, Step, drive},
+    machine::Setting,
+    measure,
+    search::{Serving, listen},
+    server::{WEIR, generous},
+};
+
+const QUOTES: &str = "quote_http";
+const READS: &str = "indexed_read";
+/// Clients of either side: enough that the service is never idle, too few to queue.
+const CLIENTS: usize = 2;
+/// Offers that each client asks about.
+const OFFERS: usize = 64;
+const DOING: &str = "ask for quotes";
+
+/// Measures both sides in turn; the figure is the ratio of their 99th percentiles.
+///
+/// # Errors
+/// If the service does not start, or the market cannot be made.
+pub(crate) async fn quotes(
+    server: &Server,
+    plan: &Plan,
+    setting: &Setting,
+) -> Result<(Row, Vec<Fact>), BenchError> {
+    let clients = u16::try_from(CLIENTS).map_err(BenchError::subject(DOING))?;
+    let store = server.store(u32::from(clients)).await?;
+    let mut pool = Pool::open(store, Spread::Own, clients, plan.seed).await?;
+    let made = pool.make_quotes(OFFERS.saturating_mul(8)).await?;
+    let mut connection = server.connect(WEIR).await?;
+    sqlx::query(
+        "UPDATE machines SET contact_since = now(), last_heartbeat_at = now() + interval '1 day'",
+    )
+    .execute(&mut connection)
+    .await
+    .map_err(BenchError::sql(DOING))?;
+    let (listener, url) = listen().await?;
+    let chain = ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(DOING))?;
+    let quoter = alloy::signers::local::PrivateKeySigner::from_bytes(&B256::repeat_byte(7))
+        .map_err(BenchError::subject(DOING))?;
+    let config =
+        ApiConfig { limits: generous(), quoter: Some(quoter), ..ApiConfig::new(&url, CHAIN_ID) };
+    let app = AppState::new(server.store(16).await?, chain, config, None);
+    let _serving = Serving::start("bench-quotes", listener, api::router(app))?;
+    let (mut asking, mut reading) = (Vec::new(), Vec::new());
+    for ready in made {
+        let Some(session) = ready.first().map(|ready| ready.session.clone()) else { continue };
+        let ids: Vec<_> = ready.iter().map(|ready| ready.quote.uuid()).collect();
+        let offers: Vec<uuid::Uuid> =
+            sqlx::query_scalar("SELECT DISTINCT offer_id FROM quotes WHERE id = ANY($1)")
+                .bind(ids)
+                .fetch_all(&mut connection)
+                .await
+                .map_err(BenchError::sql(DOING))?;
+        let offers: Arc<[OfferId]> = offers.into_iter().map(OfferId::from_uuid).collect();
+        let http = || reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build();
+        for (session, clients) in [(Some(session), &mut asking), (None, &mut reading)] {
+            let http = http().map_err(BenchError::subject(DOING))?;
+            let (url, offers) = (url.clone(), offers.clone());
+            clients.push(Asker { http, url, session, offers, turn: 0, wrong: None });
+        }
+    }
+    let mut asking = Side { name: QUOTES, clients: asking };
+    let mut reading = Side { name: READS, clients: reading };
+    let measured = measure(&mut asking, &mut reading, plan.pairs, plan.span).await;
+    let p99 = |side: &crate::Side| side.latency.percentile_ms(0.99).unwrap_or(f64::NAN);
+    let ratio = p99(&measured.subject) / p99(&measured.limit);
+    let fact = Fact::new("quote_p99_ratio", ratio, "x an indexed read", "at most 2");
+    Ok((Row::of(&measured, plan, READS, setting), vec![fact]))
+}
+
+/// Clients that all ask for the same.
+struct Side {
+    name: &'static str,
+    clients: Vec<Asker>,
+}
+
+/// One client: with a session it asks for quotes, without one it reads offers.
+struct Asker {
+    http: reqwest::Client,
+    url: String,
+    session: Option<Arc<str>>,
+    offers: Arc<[OfferId]>,
+    turn: usize,
+    wrong: Option<String>,
+}
+
+impl Asker {
+    fn request(&mut self) -> Option<(RequestBuilder, StatusCode)> {
+        let offer = self.offers.get(self.turn.checked_rem(self.offers.len())?)?;
+        self.turn = self.turn.wrapping_add(1);
+        let Some(session) = &self.session else {
+            return Some((
+                self.http.get(format!("{}/v1/offers/{offer}", self.url)),
+                StatusCode::OK,
+            ));
+        };
+        let body = json!({"offer_id": offer, "duration_s": 3_600, "token": "USDB"});
+        let request = self.http.post(format!("{}/v1/quotes", self.url)).bearer_auth(session);
+        Some((request.json(&body), StatusCode::CREATED))
+    }
+}
+
+impl Client for Asker {
+    async fn once(&mut self) -> Result<Step, BenchError> {
+        let Some((request, expected)) = self.request() else { return Ok(Step::Dry) };
+        let answer = request.send().await.map_err(BenchError::subject(DOING))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(BenchError::subject(DOING))?;
+        if status != expected {
+            self.wrong = Some(format!("{status}: {}", String::from_utf8_lossy(&body)));
+        }
+        Ok(Step::Done(1))
+    }
+}
+
+impl Scenario for Side {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn prepare(&mut self, _: Duration) -> Result<(), BenchError> {
+        Ok(())
+    }
+
+    async fn slice(&mut self, span: Duration) -> Result<Slice, BenchError> {
+        let (clients, slice) = drive(std::mem::take(&mut self.clients), span).await?;
+        self.clients = clients;
+        Ok(slice)
+    }
+
+    async fn verify(&mut self, _: &Slice) -> Result<Verdict, BenchError> {
+        let wrong = self.clients.iter_mut().find_map(|client| client.wrong.take());
+        Ok(Verdict::of([(wrong.is_none(), wrong.unwrap_or_default())]))
+    }
+}
