@@ -34,7 +34,8 @@ pub(crate) const KEYS: &[Key] = &[
         "RPC_URL",
         "",
         "the chain's HTTP RPC, or several of different providers, separated by commas: then two must agree on a \
-         block before money in it is final; with `weir up`, empty means an embedded anvil",
+         block before money in it is final; with `weir up`, empty means an embedded anvil. An `https://` RPC needs a \
+         certificate that this machine trusts: SSL_CERT_FILE or SSL_CERT_DIR name others than the system's",
     ),
     key("WEIR_LISTEN", "127.0.0.1:8080", "address and port of the HTTP API"),
     key("WEIR_PUBLIC_URL", "", "where people reach the API; empty means http:// and WEIR_LISTEN"),

@@ -329,8 +329,9 @@ fn server(config: &Config, folder: &Folder, place: &Place) -> Plan {
 
 async fn wait_until_ready(api: &str, log: &Path) -> Result<(), Failure> {
     let since = Instant::now();
+    let http = tls::direct(READY_WITHIN).map_err(Failure::during("the HTTP client"))?;
     while since.elapsed() < READY_WITHIN {
-        let answer = reqwest::get(format!("{api}/readyz")).await;
+        let answer = http.get(format!("{api}/readyz")).send().await;
         if answer.is_ok_and(|answer| answer.status().is_success()) {
             return Ok(());
         }

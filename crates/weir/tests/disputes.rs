@@ -65,7 +65,7 @@ impl House {
         );
         let stop = CancellationToken::new();
         tokio::spawn(api::serve(listener, state, stop.clone()));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = tls::direct(std::time::Duration::from_secs(60)).unwrap();
         Self { market, url, http, stop }
     }
 
