@@ -30,7 +30,7 @@ use crate::{
     AppState, Code, Problem,
     extract::{Body, Id},
     identity::Wallet,
-    market::{OfferView, deployed},
+    market::OfferView,
     problem::internal,
     provider::free_of_obstacles,
     views::{Unit, Usd, json_of},
@@ -310,7 +310,7 @@ async fn read(
     Id(id): Id<QuoteId>,
 ) -> Result<Json<QuoteView>, Problem> {
     let mut connection = app.store.read().await?;
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     let quote = owned(&mut connection, &wallet, id).await?;
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     Ok(Json(view(&quote, &unit, &contract, app.store.policy())?))
