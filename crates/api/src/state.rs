@@ -44,6 +44,8 @@ pub struct ApiConfig {
     pub escrow: Option<Address>,
     /// How long a wallet's session lasts.
     pub session_ttl: Seconds,
+    /// A wallet's session that is not used for so long has ended, at the latest an hour later; zero means never.
+    pub session_idle: Seconds,
     /// How long an agent's session lasts.
     pub agent_session_ttl: Seconds,
     /// How long a sign-in nonce can be used.
@@ -93,6 +95,7 @@ impl ApiConfig {
             chain_id,
             escrow: None,
             session_ttl: Seconds(24 * 3_600),
+            session_idle: Seconds::ZERO,
             agent_session_ttl: Seconds(24 * 3_600),
             nonce_ttl: Seconds(600),
             enroll_ttl: Seconds(24 * 3_600),

@@ -104,6 +104,12 @@ pub(crate) const KEYS: &[Key] = &[
         "600",
         "seconds between the latest expected start and the contract's startBy",
     ),
+    key(
+        "WEIR_SESSION_IDLE_S",
+        "28800",
+        "seconds after which a wallet's session that is not used has ended, at the latest an hour later; it ends after a \
+         day in any case; 0 for never",
+    ),
     key("WEIR_HEARTBEAT_S", "5", "seconds between two heartbeats of an agent"),
     key(
         "WEIR_UNREADY_S",
@@ -188,6 +194,7 @@ pub(crate) struct Config {
     pub(crate) metrics_listen: Option<String>,
     pub(crate) connections: u32,
     pub(crate) heartbeat: Seconds,
+    pub(crate) session_idle: Seconds,
     pub(crate) unready: Duration,
     pub(crate) drain: Duration,
     pub(crate) limits: LimitConfig,
@@ -214,7 +221,7 @@ impl Config {
             max_outage: seconds("WEIR_MAX_OUTAGE_S")?,
             stop_grace: seconds("WEIR_STOP_GRACE_S")?,
             holdback: seconds("WEIR_HOLDBACK_S")?,
-            release_every: seconds("WEIR_RELEASE_S")?,
+            release_every: Seconds(number("WEIR_RELEASE_S")?),
             start_slack: seconds("WEIR_START_SLACK_S")?,
         };
         if policy.holdback <= policy.max_outage {
@@ -251,6 +258,7 @@ impl Config {
             metrics_listen: optional("WEIR_METRICS_LISTEN"),
             connections: number("WEIR_DB_CONNECTIONS")?,
             heartbeat,
+            session_idle: Seconds(number("WEIR_SESSION_IDLE_S")?),
             unready: Duration::from_secs(number::<u32>("WEIR_UNREADY_S")?.into()),
             drain: Duration::from_secs(number::<u32>("WEIR_DRAIN_S")?.into()),
             limits: limits()?,

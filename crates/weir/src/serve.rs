@@ -33,6 +33,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
     settings.escrow = config.escrow;
     settings.heartbeat_interval = config.heartbeat;
+    settings.session_idle = config.session_idle;
     settings.unready_for = config.unready;
     settings.drain_timeout = config.drain;
     settings.limits = config.limits.clone();

@@ -185,6 +185,7 @@ pub const ROWS: &[Row] = &[
     row("PUT", "/v1/rentals/{id}/ssh-keys", Whose::RentersPart),
     row("POST", "/v1/rentals/{id}/stop", Whose::Parties),
     row("GET", "/v1/rentals/{id}/timeline", Whose::Parties),
+    row("DELETE", "/v1/rentals/{id}/tokens", Whose::RentersPart),
     row("POST", "/v1/rentals/{id}/top-up", Whose::Parties),
     row("DELETE", "/v1/sessions", Whose::Own),
     row("GET", "/v1/sessions", Whose::Own),
