@@ -131,6 +131,7 @@ pub const ROWS: &[Row] = &[
     row("POST", "/v1/disputes/{id}/propose", Whose::Parties),
     row("POST", "/v1/disputes/{id}/withdraw", Whose::Parties),
     row("POST", "/v1/estimates", Whose::Public),
+    row("GET", "/v1/events", Whose::Own),
     row("GET", "/v1/gpu-models", Whose::Public),
     row("GET", "/v1/gpu-models/{slug}", Whose::Public),
     row("GET", "/v1/ledger", Whose::Own),
