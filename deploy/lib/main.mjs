@@ -165,6 +165,7 @@ async function run(config) {
   const create2 = { deployer: CREATE2_DEPLOYER, salt: SALT };
   const manifest = describe({ config, genesisHash, escrow, lens, domain, tokens, create2 });
   say(`manifest ${config.out}: ${keep(config.out, manifest)}`);
+  say(`for the service: WEIR_ESCROW=${escrow.planned.address}`);
 }
 
 try {

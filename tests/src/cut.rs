@@ -93,7 +93,8 @@ pub async fn run(weir: &Path, requests: u64, seed: u64) -> Outcome {
             offer: machine.offer.clone(),
             wire: Arc::clone(&wire),
             // a connection for each request, as the wire expects
-            http: reqwest::Client::builder()
+            http: tls::client()
+                .unwrap()
                 .timeout(Duration::from_secs(30))
                 .pool_max_idle_per_host(0)
                 .no_proxy()

@@ -106,8 +106,10 @@ fn edges() -> Vec<Case> {
 async fn rust_and_solidity_split_alike() {
     let chain = TestChain::start().await.unwrap();
     let key: alloy::signers::local::PrivateKeySigner = DEV_KEYS[0].parse().unwrap();
-    let provider: DynProvider =
-        ProviderBuilder::new().wallet(key).connect_http(chain.url().parse().unwrap()).erased();
+    let provider: DynProvider = ProviderBuilder::new()
+        .wallet(key)
+        .connect_provider(chain::provider(chain.url()).unwrap())
+        .erased();
     let contract = SplitBatch::deploy(provider).await.unwrap();
 
     let mut random = Random(20_261_121);

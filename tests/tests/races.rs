@@ -88,6 +88,55 @@ async fn a_booking_sees_the_lock_that_is_being_read_off_the_chain() {
     assert!(refused.is_conflict_on(rentals::LOCKED_BEFORE_BOOKING), "{refused}");
 }
 
+/// Anybody can have the contract say, for nothing but gas, that a call about any id was skipped.
+#[tokio::test]
+async fn what_is_said_of_terms_on_the_chain_is_no_lock_of_them() {
+    let house = House::new().await;
+    let mut connection = house.store.read().await.unwrap();
+    let row = rentals::get(&mut connection, house.rental.id).await.unwrap().unwrap();
+    let quote = quotes::get(&mut connection, row.quote_id).await.unwrap().unwrap();
+    drop(connection);
+    let escrow_id = keccak256("nobody's");
+    let said = |name: &'static str, number: u64| {
+        let timestamp = house.order.now;
+        let block = FollowedBlock {
+            number,
+            hash: B256::repeat_byte(u8::try_from(number).unwrap()),
+            parent_hash: B256::ZERO,
+            timestamp,
+            is_final: false,
+        };
+        let event = NewEvent {
+            log_index: 0,
+            tx_hash: B256::repeat_byte(2),
+            name,
+            escrow_id: Some(escrow_id),
+            body: json!({}),
+        };
+        house.store.write("said", move |tx| {
+            let (block, event) = (block.clone(), event.clone());
+            Box::pin(async move {
+                blocks::append(tx, &block, &[event]).await?;
+                Ok::<_, TxError<StoreError>>(())
+            })
+        })
+    };
+    let ground = async || {
+        let (renter, offer) = (quote.account, quote.offer);
+        let read = house.store.write("read", move |tx| {
+            Box::pin(async move {
+                let ground = rentals::hold_ground(tx, renter, offer, escrow_id, 9).await?;
+                Ok::<_, TxError<StoreError>>(ground)
+            })
+        });
+        read.await.unwrap()
+    };
+    said("skipped", 1).await.unwrap();
+    assert!(!ground().await.locked_before, "nothing is locked");
+    said("locked", 2).await.unwrap();
+    assert!(ground().await.locked_before);
+}
+
 #[tokio::test]
 async fn a_booking_that_waits_for_a_change_of_price_finds_the_new_one() {
     let house = House::new().await;

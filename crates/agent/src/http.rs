@@ -57,14 +57,15 @@ impl Http {
     /// [`AgentError::Http`] if the address cannot be used or the client not be made.
     pub(crate) fn new(server: &Url) -> Result<Self, AgentError> {
         let failed = |reason: &dyn std::fmt::Display| AgentError::Http(reason.to_string());
-        if server.scheme() != "http" || server.host_str().is_none() {
-            // this build has no TLS: an https address would only ever be "unreachable"
-            let reason = format_args!("{server} is not of the form http://host:port");
+        if !matches!(server.scheme(), "http" | "https") || server.host_str().is_none() {
+            let reason =
+                format_args!("{server} is not of the form https://host or http://host:port");
             return Err(failed(&reason));
         }
         let mut base = server.clone();
         base.set_path(&format!("{}/", server.path().trim_end_matches('/')));
-        let mut builder = Client::builder()
+        let mut builder = tls::client()
+            .map_err(|error| failed(&error))?
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             // a redirect would carry the session's token to wherever it points
@@ -159,16 +160,7 @@ fn malformed(error: impl ToString) -> CallError {
 
 /// The error and what caused it, without the address, which is known.
 fn unreachable(error: reqwest::Error) -> CallError {
-    use std::error::Error as _;
-
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    CallError::Unreachable(text)
+    CallError::Unreachable(tls::causes(&error.without_url()))
 }
 
 #[cfg(test)]
@@ -191,7 +183,7 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_work_are_refused() {
-        for bad in ["mailto:a@b", "data:,x", "https://example.com"] {
+        for bad in ["mailto:a@b", "data:,x", "ws://example.com"] {
             assert!(Http::new(&bad.parse().unwrap()).is_err(), "{bad}");
         }
         let http = Http::new(&"http://127.0.0.1:1/base".parse().unwrap()).unwrap();

@@ -165,11 +165,7 @@ fn megabits(bytes: usize, time: Duration) -> Option<u32> {
 }
 
 fn client() -> Option<reqwest::Client> {
-    reqwest::Client::builder()
-        .timeout(NET_TIME)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .ok()
+    tls::client().ok()?.timeout(NET_TIME).redirect(reqwest::redirect::Policy::none()).build().ok()
 }
 
 /// Fetches from the target until enough came or the time is over.

@@ -41,6 +41,7 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("DELETE", "/v1/offers/{id}", OffersWrite),
     ("POST", "/v1/templates", TemplatesWrite),
     ("GET", "/v1/quotes/{id}", RentalsRead),
+    ("GET", "/v1/events", RentalsRead),
     ("GET", "/v1/rentals", RentalsRead),
     ("GET", "/v1/rentals/{id}", RentalsRead),
     ("GET", "/v1/rentals/{id}/cost", RentalsRead),
@@ -119,9 +120,9 @@ async fn check_place(
         params.map_err(|_| Problem::new(Code::InvalidRequest, "the path is not valid UTF-8"))?;
     let kind = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
     let kind = kind.unwrap_or_default();
-    if matches!(kind, "webhooks" | "deliveries") {
+    if matches!(kind, "webhooks" | "deliveries" | "events") {
         // they tell of everything that the account has
-        return Err(outside("webhook"));
+        return Err(outside(if kind == "events" { "stream" } else { "webhook" }));
     }
     let Some(id) = params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id) else {
         return Ok(());

@@ -1,6 +1,7 @@
 //! What somebody sees and settles about their own access: sessions, API keys, SSH keys.
 
 mod api_keys;
+mod events;
 mod given_keys;
 mod rental_keys;
 mod sessions;
@@ -17,6 +18,7 @@ pub(crate) use sessions::program;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .merge(events::routes())
         .merge(sessions::routes())
         .merge(api_keys::routes())
         .merge(ssh_keys::routes())

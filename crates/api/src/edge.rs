@@ -26,6 +26,15 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The longest id that is taken from a caller.
 const MAX_REQUEST_ID: usize = 64;
 
+/// What our plain pages may load and do: nothing, in nobody's frame.
+const PAGE_POLICY: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The page that tries the API out: scripts and answers from here only, none written into the page. It sets styles of its
+/// own, and has pictures in its style sheet.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                           img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                           frame-ancestors 'none'";
+
 /// Wraps every request, the outermost layer.
 pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
@@ -139,6 +148,12 @@ async fn answer_in(limit: Duration, request: Request, next: Next) -> Response {
 fn finish(mut response: Response, path: &str, request_id: &str) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if kind.is_some_and(|kind| kind.starts_with("text/html")) {
+        let policy = if path.starts_with("/docs") { DOCS_POLICY } else { PAGE_POLICY };
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    }
     if !headers.contains_key(header::CACHE_CONTROL) && path.starts_with("/v1/") {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

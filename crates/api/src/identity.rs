@@ -200,7 +200,8 @@ async fn session(token: &str, app: &AppState) -> Result<accounts::Session, Probl
     }
     let mut connection = app.store.read().await?;
     let hash = hash_of(token);
-    let found = accounts::find_session(&mut connection, &hash, app.now()).await?;
+    let found =
+        accounts::find_session(&mut connection, &hash, app.now(), app.config.session_idle).await?;
     drop(connection);
     let whose = |session: &accounts::Session| match session.owner {
         SessionOwner::Account(account) => Whose::Account(account.id),

@@ -7,15 +7,12 @@ use alloy::{
 use axum::{extract::State, http::HeaderMap, response::Response};
 use escrow::terms::{NAME, VERSION};
 use serde::Serialize;
-use store::{
-    deployment::{self, Deployment},
-    tokens,
-};
+use store::{deployment, tokens};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    AppState, Code, Problem, cache,
+    AppState, Problem, cache,
     views::{Time, Usd},
 };
 
@@ -116,14 +113,6 @@ pub(crate) struct DomainView {
     verifying_contract: Address,
 }
 
-/// The deployment, which a service that is ready has.
-///
-/// # Errors
-/// [`Code::NotReady`] without one.
-pub(crate) fn deployed(deployment: Option<Deployment>) -> Result<Deployment, Problem> {
-    deployment.ok_or_else(|| Problem::new(Code::NotReady, "no escrow contract is recorded yet"))
-}
-
 /// The chain, the contract and its signing domain.
 #[utoipa::path(get, path = "/v1/deployment", tag = "market",
     params(("If-None-Match" = Option<String>, Header)),
@@ -131,7 +120,7 @@ pub(crate) fn deployed(deployment: Option<Deployment>) -> Result<Deployment, Pro
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn contract(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
     let mut connection = app.store.read().await?;
-    let found = deployed(deployment::get(&mut connection).await?)?;
+    let found = app.known(deployment::get(&mut connection).await?)?;
     let domain = DomainView {
         name: NAME,
         version: VERSION,

@@ -16,6 +16,7 @@ mod rentals;
 mod sealed;
 mod spending;
 mod stop;
+mod tokens;
 mod wait;
 
 pub(crate) use cost::{billed_by, billed_known, cost_at};
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(rentals::routes())
         .merge(course::routes())
         .merge(stop::routes())
+        .merge(tokens::routes())
         .merge(end::routes())
         .merge(disputes::routes())
         .merge(receipt::routes())

@@ -1,5 +1,5 @@
 //! What ends with a session or a key: streams that were opened in its name. A request asks for itself; a stream goes on
-//! for up to an hour, and hears of it here.
+//! for up to an hour, and hears of it here. News of accounts, for the streams of accounts, come the same way.
 
 use std::{
     collections::HashSet,
@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use domain::id::AccountId;
 use store::{
     Store, StoreError,
     revocations::{self, Heard, Listener},
@@ -31,8 +32,24 @@ const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub(crate) struct Revoked(Arc<OnceLock<Listening>>);
 
-struct Listening {
+/// What the streams of accounts hear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AccountNews {
+    /// Something has happened to this one.
+    Of(AccountId),
+    /// Something may have happened to any.
+    OfAny,
+}
+
+/// Whom it is told to.
+#[derive(Clone)]
+struct Told {
     news: broadcast::Sender<Heard>,
+    accounts: broadcast::Sender<AccountNews>,
+}
+
+struct Listening {
+    told: Told,
     questions: mpsc::Sender<Question>,
     _until: DropGuard,
 }
@@ -41,14 +58,14 @@ impl Revoked {
     /// Ends when the session, key or rental's token with this id is revoked.
     pub(crate) fn of(&self, store: &Store, id: Uuid) -> impl Future<Output = ()> + Send + 'static {
         let listening = self.0.get_or_init(|| Listening::start(store.clone()));
-        let (mut news, questions) = (listening.news.subscribe(), listening.questions.clone());
+        let (mut news, questions) = (listening.told.news.subscribe(), listening.questions.clone());
         async move {
             // it may have been revoked between its request's own look and this moment
             let mut heard = Ok(Heard::Gap);
             loop {
                 match heard {
                     Ok(Heard::Revoked(gone)) if gone == id => return,
-                    Ok(Heard::Revoked(_)) => {}
+                    Ok(Heard::Revoked(_) | Heard::Account(_)) => {}
                     Ok(Heard::Gap) | Err(RecvError::Lagged(_)) => {
                         if !is_good(&questions, id).await {
                             return;
@@ -63,12 +80,20 @@ impl Revoked {
     }
 }
 
+impl Revoked {
+    /// Hears what happens to accounts, from now on.
+    pub(crate) fn accounts(&self, store: &Store) -> broadcast::Receiver<AccountNews> {
+        self.0.get_or_init(|| Listening::start(store.clone())).told.accounts.subscribe()
+    }
+}
+
 impl Listening {
     fn start(store: Store) -> Self {
-        let (news, _) = broadcast::channel(BACKLOG);
+        let (news, accounts) = (broadcast::channel(BACKLOG).0, broadcast::channel(BACKLOG).0);
+        let told = Told { news, accounts };
         let stop = CancellationToken::new();
         let (questions, asked) = mpsc::channel(TOGETHER);
-        let (sender, stopped) = (news.clone(), stop.clone());
+        let (sender, stopped) = (told.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
@@ -76,7 +101,7 @@ impl Listening {
                 () = answer_all(&store, asked) => {}
             }
         });
-        Self { news, questions, _until: stop.drop_guard() }
+        Self { told, questions, _until: stop.drop_guard() }
     }
 }
 
@@ -127,28 +152,34 @@ async fn good_of(store: &Store, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreErro
     Ok(revocations::good(&mut connection, ids).await?.into_iter().collect())
 }
 
-async fn listen_for_ever(store: &Store, news: &broadcast::Sender<Heard>) {
+async fn listen_for_ever(store: &Store, told: &Told) {
     loop {
-        let Err(error) = listen(store, news).await;
+        let Err(error) = listen(store, told).await;
         tracing::warn!(%error, "not listening for revocations; trying again");
         tokio::time::sleep(RECONNECT_AFTER).await;
     }
 }
 
-async fn listen(
-    store: &Store,
-    news: &broadcast::Sender<Heard>,
-) -> Result<std::convert::Infallible, StoreError> {
+async fn listen(store: &Store, told: &Told) -> Result<std::convert::Infallible, StoreError> {
     let mut listener = Listener::start(store).await?;
     // what happened before this moment was not heard
-    publish(news, Heard::Gap);
+    told.publish(Heard::Gap);
     loop {
-        publish(news, listener.next().await?);
+        told.publish(listener.next().await?);
     }
 }
 
-fn publish(news: &broadcast::Sender<Heard>, heard: Heard) {
-    if news.send(heard).is_err() {
-        tracing::trace!("no stream is open");
+impl Told {
+    fn publish(&self, heard: Heard) {
+        let accounts = match heard {
+            Heard::Account(id) => self.accounts.send(AccountNews::Of(id)).is_ok(),
+            Heard::Gap => self.accounts.send(AccountNews::OfAny).is_ok(),
+            Heard::Revoked(_) => false,
+        };
+        // streams of rentals need not wake up for what happens to accounts
+        let others = !matches!(heard, Heard::Account(_)) && self.news.send(heard).is_ok();
+        if !accounts && !others {
+            tracing::trace!("no stream is open");
+        }
     }
 }

@@ -59,7 +59,10 @@ pub fn openapi() -> OpenApi {
 /// Every route of the service.
 pub fn router(app: AppState) -> Router {
     let (router, api) = routes().split_for_parts();
-    let documents = SwaggerUi::new("/docs").url("/openapi.json", description::finish(api));
+    // no badge of somebody else's, who would be told where we are
+    let quiet = utoipa_swagger_ui::Config::default().validator_url("none");
+    let documents =
+        SwaggerUi::new("/docs").config(quiet).url("/openapi.json", description::finish(api));
     let router = router
         .merge(documents)
         .fallback(edge::no_route)

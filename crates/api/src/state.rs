@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use alloy::signers::local::PrivateKeySigner;
+use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use axum::http::HeaderValue;
 use chain::ReadClient;
 use domain::{
@@ -19,11 +19,10 @@ use store::{Store, StoreError, deployment::Deployment};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Problem,
+    Code, Problem,
     feed::Feed,
     gasless::Gasless,
     limits::{LimitConfig, Limits},
-    market::deployed,
     public::{Figures, Turns},
     renter::Seals,
     revoked::Revoked,
@@ -42,8 +41,13 @@ pub struct ApiConfig {
     pub siwe_domain: String,
     /// EIP-155 chain id that everything is bound to.
     pub chain_id: u64,
+    /// The escrow contract, if the database is not to be believed about it: with another one in its row, nothing is
+    /// quoted, booked or signed.
+    pub escrow: Option<Address>,
     /// How long a wallet's session lasts.
     pub session_ttl: Seconds,
+    /// A wallet's session that is not used for so long has ended, at the latest an hour later; zero means never.
+    pub session_idle: Seconds,
     /// How long an agent's session lasts.
     pub agent_session_ttl: Seconds,
     /// How long a sign-in nonce can be used.
@@ -93,7 +97,9 @@ impl ApiConfig {
             siwe_domain,
             public_url,
             chain_id,
+            escrow: None,
             session_ttl: Seconds(24 * 3_600),
+            session_idle: Seconds::ZERO,
             agent_session_ttl: Seconds(24 * 3_600),
             nonce_ttl: Seconds(600),
             enroll_ttl: Seconds(24 * 3_600),
@@ -205,8 +211,30 @@ impl AppState {
         if let Some(known) = self.deployment.get() {
             return Ok(known.clone());
         }
-        let found = deployed(store::deployment::get(connection).await?)?;
+        let found = self.known(store::deployment::get(connection).await?)?;
         Ok(self.deployment.get_or_init(|| found).clone())
+    }
+
+    /// The deployment as it was read, if it is the one that this process was told to serve. The row lies where whoever
+    /// holds the database can write: it is judged each time that it is read.
+    ///
+    /// # Errors
+    /// [`Code::NotReady`] if there is none, or another one.
+    pub(crate) fn known(&self, recorded: Option<Deployment>) -> Result<Deployment, Problem> {
+        let found = recorded
+            .ok_or_else(|| Problem::new(Code::NotReady, "no escrow contract is recorded yet"))?;
+        match self.config.escrow {
+            Some(ours) if ours != found.escrow => {
+                tracing::error!(
+                    escrow = %ours, recorded = %found.escrow,
+                    "the database names another escrow contract than WEIR_ESCROW: nothing is quoted or booked"
+                );
+                let detail = "the database names another escrow contract than this service was told to serve; \
+                              whoever runs it has to look";
+                Err(Problem::new(Code::NotReady, detail))
+            }
+            Some(_) | None => Ok(found),
+        }
     }
 
     /// Asks every listed token whether deposits can be locked by a signature (EIP-3009), so that the first booking need

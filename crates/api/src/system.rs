@@ -44,11 +44,14 @@ async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
     }
     let mut connection = app.store.read().await?;
     match deployment::get(&mut connection).await {
-        Ok(Some(_)) if !app.market.is_built() => {
-            Err(Problem::new(Code::NotReady, "the market is being read; ask again in a moment"))
+        Ok(found) => {
+            app.known(found)?;
+            if !app.market.is_built() {
+                let detail = "the market is being read; ask again in a moment";
+                return Err(Problem::new(Code::NotReady, detail));
+            }
+            Ok(Json(Health { status: "ready" }))
         }
-        Ok(Some(_)) => Ok(Json(Health { status: "ready" })),
-        Ok(None) => Err(Problem::new(Code::NotReady, "no escrow contract is recorded yet")),
         Err(StoreError::Bug(_)) => {
             Err(Problem::new(Code::NotReady, "the database is not migrated"))
         }

@@ -97,7 +97,7 @@ impl Course<'_> {
         let filled = Filled::start(server, plan.offers, plan.seed).await?;
         facts.extend(visible(server, &filled).await?);
         let pairs = (plan.pairs, plan.span);
-        let mut found = Cost::search(&filled);
+        let mut found = Cost::search(&filled)?;
         let measured = measure(&mut found, &mut Cost::hello().await?, pairs.0, pairs.1).await;
         self.rows.push(Row::of(&measured, plan, Cost::HELLO, self.setting));
         let mut in_memory = InMemory::new(&filled);

@@ -167,7 +167,8 @@ async fn prepare(
     let mut pool = Pool::open(server.store(2).await?, Spread::Own, 1, plan.seed).await?;
     let quote = pool.make_quotes(1).await?.into_iter().flatten().next();
     let quote = quote.ok_or_else(|| BenchError::subject(DOING)("no quote was made"))?;
-    let booked = reqwest::Client::new()
+    let booked = tls::direct(Duration::from_secs(60))
+        .map_err(BenchError::subject(DOING))?
         .post(format!("{url}/v1/rentals"))
         .bearer_auth(&quote.session)
         .header("idempotency-key", Uuid::now_v7().to_string())

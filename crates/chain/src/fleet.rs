@@ -201,6 +201,14 @@ impl Fleet {
     }
 }
 
+/// One endpoint without a fleet's care: for a person who looks on, and for tests.
+///
+/// # Errors
+/// [`ChainError`] if the URL is none.
+pub fn provider(url: &str) -> Result<DynProvider, ChainError> {
+    Endpoint::connect(url).map(|endpoint| endpoint.provider)
+}
+
 impl Endpoint {
     fn connect(url: &str) -> Result<Self, ChainError> {
         let url: Url = url.parse().map_err(|error| {
@@ -211,11 +219,7 @@ impl Endpoint {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (host, _) => host.unwrap_or("an RPC without a host").to_owned(),
         };
-        let http = reqwest::Client::builder()
-            .timeout(RPC_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|error| ChainError::Unavailable(error.to_string()))?;
+        let http = tls::direct(RPC_TIMEOUT).map_err(ChainError::Unavailable)?;
         let transport = alloy::transports::http::Http::with_client(http, url);
         Ok(Self::over(name, RpcClient::new(transport, true)))
     }

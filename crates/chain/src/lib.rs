@@ -19,7 +19,7 @@ pub use bounded::Bounded;
 pub use client::ReadClient;
 pub use error::ChainError;
 pub use fees::{FeePolicy, Fees};
-pub use fleet::{Identified, Identity};
+pub use fleet::{Identified, Identity, provider};
 pub use header::BlockHeader;
 pub use receipt::TxReceipt;
 pub use refusal::{Refused, SendOutcome, classify};

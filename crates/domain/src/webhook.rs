@@ -7,7 +7,7 @@ pub use target::{Host, Rules, Scheme, Target, TargetError};
 use crate::time::Seconds;
 
 /// What an account can be told of, with its meaning; docs/WEBHOOKS.md shows it. They are made by the triggers of
-/// `migrations/0014_webhooks.sql`, in the transaction of what they tell.
+/// `migrations/0014_webhooks.sql` and `0019_account_events.sql`, in the transaction of what they tell.
 pub const EVENTS: &[(&str, &str)] = &[
     ("rental.booked", "a quote was booked; GPUs are held, the deposit is waited for"),
     ("rental.funded", "the deposit is locked, and final on the chain"),
@@ -31,11 +31,21 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("rental.alarm", "the chain said something that does not fit; a person looks"),
     ("dispute.opened", "a side disputes the held seconds, on the chain"),
     ("dispute.resolved", "the dispute was decided, finally"),
+    ("dispute.filed", "a side opened a case about a rental, here"),
+    ("dispute.evidence", "a side showed evidence in a case"),
+    ("dispute.proposed", "a side signed how many seconds it would have billed"),
+    ("dispute.accepted", "the other side signed the same"),
+    ("dispute.withdrawn", "whoever opened a case has withdrawn it"),
+    ("dispute.closed", "a case is over, with its outcome"),
     ("settlement.final", "the chain's last word on a rental's money, with the figures"),
     ("machine.online", "a machine's agent is heard of again"),
     ("machine.offline", "a machine's agent is not heard of any more"),
     ("machine.verified", "a machine's self-test agrees with what is said of it"),
     ("machine.deverified", "a machine lost its tier, with the reason"),
+    ("offer.changed", "an offer of yours was listed, changed, paused or withdrawn"),
+    ("offer.rented", "the deposit for a rental of your offer is locked, and final on the chain"),
+    ("quote.expired", "a quote of yours was not booked in time; told half a minute later"),
+    ("payout.paid", "a balance of yours was paid out by the contract, finally"),
     ("webhook.test", "you asked for it"),
 ];
 
@@ -102,9 +112,21 @@ mod tests {
 
     #[test]
     fn the_triggers_make_what_is_listed_and_nothing_else() {
-        let migration = include_str!("../../../migrations/0014_webhooks.sql");
-        let families = ["rental.", "dispute.", "settlement.", "machine.", "webhook."];
-        let made: std::collections::BTreeSet<&str> = migration
+        let migrations = concat!(
+            include_str!("../../../migrations/0014_webhooks.sql"),
+            include_str!("../../../migrations/0019_account_events.sql"),
+        );
+        let families = [
+            "rental.",
+            "dispute.",
+            "settlement.",
+            "machine.",
+            "webhook.",
+            "offer.",
+            "quote.",
+            "payout.",
+        ];
+        let made: std::collections::BTreeSet<&str> = migrations
             .split(|letter: char| !(letter.is_ascii_lowercase() || "._".contains(letter)))
             .filter(|text| families.iter().any(|family| text.starts_with(family)))
             .collect();
@@ -112,7 +134,7 @@ mod tests {
             assert!(is_event(name), "{name} is made and not listed");
         }
         // what is made elsewhere: by the worker that looks at machines, and on request
-        let elsewhere = ["machine.online", "machine.offline", "webhook.test"];
+        let elsewhere = ["machine.online", "machine.offline", "quote.expired", "webhook.test"];
         for (name, _) in EVENTS {
             assert!(made.contains(name) || elsewhere.contains(name), "{name} is never made");
         }

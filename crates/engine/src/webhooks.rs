@@ -12,11 +12,11 @@ use domain::{
     webhook::{Rules, wait_after},
 };
 use store::{
-    Store, TxError,
+    Store, TxError, account_events,
     webhooks::{
         claim::{self, Due, Places},
         deliveries::{self, Recorded, Tried},
-        links, upkeep,
+        expiries, links, upkeep,
     },
 };
 use tokio::{
@@ -52,6 +52,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What happened longer ago is forgotten, some at a look.
 const KEEP: Seconds = Seconds(30 * 86_400);
 const FORGET: i64 = 1_000;
+/// The same of what streams of accounts can be resumed from.
+const FORGET_OF_ACCOUNTS: i64 = 10_000;
 /// The longest wait that an endpoint can ask for.
 const LONGEST_WAIT: u32 = 86_400;
 
@@ -177,6 +179,8 @@ impl Courier {
             .write("webhooks.look", move |tx| {
                 Box::pin(async move {
                     links::watch(tx, now, heard_since).await?;
+                    expiries::tell(tx, now, FORGET).await?;
+                    account_events::forget(tx, FORGET_OF_ACCOUNTS).await?;
                     upkeep::forget(tx, now.saturating_minus(KEEP), FORGET).await?;
                     upkeep::clear(tx, FORGET).await?;
                     Ok::<_, TxError<EngineError>>(())

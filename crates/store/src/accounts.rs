@@ -3,7 +3,7 @@
 use alloy_primitives::Address;
 use domain::{
     id::{AccountId, MachineId, SessionId},
-    time::UnixSeconds,
+    time::{Seconds, UnixSeconds},
 };
 
 use crate::{
@@ -261,7 +261,8 @@ pub async fn open_session(tx: &mut Connection, session: &NewSession) -> Result<(
     Ok(())
 }
 
-/// The session of a token, unless it has ended.
+/// The session of a token, unless it has ended. One of a wallet has also ended if it was not used for `idle` and up to an
+/// hour more, as uses are noted to the hour; zero means that only its time ends it.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -269,14 +270,17 @@ pub async fn find_session(
     connection: &mut Connection,
     token_hash: &[u8; 32],
     now: UnixSeconds,
+    idle: Seconds,
 ) -> Result<Option<Session>, StoreError> {
     let row = sqlx::query!(
         r#"SELECT s.id, s.machine_id, s.expires_at, s.account_id, s.last_used_at,
                   a.address AS "address?", a.created_at AS "created_at?"
            FROM sessions s LEFT JOIN accounts a ON a.id = s.account_id
-           WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2"#,
+           WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2
+             AND (s.account_id IS NULL OR COALESCE(s.last_used_at, s.created_at) > $3)"#,
         token_hash.as_slice(),
         ts(now)?,
+        ts(sessions::unused_since(now, idle))?,
     )
     .fetch_optional(connection)
     .await?;

@@ -1,6 +1,7 @@
 //! The only SQL in the house. One file per aggregate; functions take `&mut PgConnection`, so that the
 //! caller decides what belongs to one transaction, and only [`Store::write`] may begin one.
 
+pub mod account_events;
 pub mod accounts;
 pub mod advance;
 pub mod api_keys;

@@ -10,6 +10,7 @@ use crate::{
     accounts::Account,
     convert::{address, seconds, ts},
     quotes::Quote,
+    revocations,
 };
 
 /// How many dead rows each new one clears away, so that the tables stay small without a timer.
@@ -228,6 +229,26 @@ pub async fn find_token(
         Ok(RentalToken { rental: RentalId::from_uuid(row.rental_id), account, expires_at })
     })
     .transpose()
+}
+
+/// Ends the payer's tokens for one rental, in every process, and with them its way to another one. How many there were.
+///
+/// # Errors
+/// The database's.
+pub async fn end_tokens_of(
+    tx: &mut Connection,
+    rental: RentalId,
+    account: AccountId,
+) -> Result<u64, StoreError> {
+    let ended = sqlx::query!(
+        "DELETE FROM rental_tokens WHERE rental_id = $1 AND account_id = $2",
+        rental.uuid(),
+        account.uuid(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    revocations::announce(tx, &[rental.uuid()]).await?;
+    Ok(ended.rows_affected())
 }
 
 /// Ends all tokens of an account. For which rentals they were.

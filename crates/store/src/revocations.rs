@@ -1,8 +1,10 @@
-//! News of sessions and keys that were revoked: whatever goes on in their name has to end, in every process.
+//! News of sessions and keys that were revoked: whatever goes on in their name has to end, in every process. News of
+//! accounts come on the same connection.
 
+use domain::id::AccountId;
 use uuid::Uuid;
 
-use crate::{Connection, Store, StoreError};
+use crate::{Connection, Store, StoreError, account_events};
 
 const CHANNEL: &str = "weir_revoked";
 
@@ -33,7 +35,7 @@ pub async fn good(connection: &mut Connection, ids: &[Uuid]) -> Result<Vec<Uuid>
     .await?)
 }
 
-/// Hears of revocations, in whichever process they happen.
+/// Hears of revocations and of accounts' news, in whichever process they happen.
 #[derive(Debug)]
 pub struct Listener {
     inner: sqlx::postgres::PgListener,
@@ -44,6 +46,8 @@ pub struct Listener {
 pub enum Heard {
     /// This session or key was revoked.
     Revoked(Uuid),
+    /// Something has happened to this account: there are events for its streams.
+    Account(AccountId),
     /// The connection was lost and made anew: anything may have been missed in between.
     Gap,
 }
@@ -55,7 +59,7 @@ impl Listener {
     /// The database's.
     pub async fn start(store: &Store) -> Result<Self, StoreError> {
         let mut inner = sqlx::postgres::PgListener::connect_with(store.pool()).await?;
-        inner.listen(CHANNEL).await?;
+        inner.listen_all([CHANNEL, account_events::CHANNEL]).await?;
         Ok(Self { inner })
     }
 
@@ -65,7 +69,10 @@ impl Listener {
     /// The database's, if the connection cannot be made anew.
     pub async fn next(&mut self) -> Result<Heard, StoreError> {
         let Some(notification) = self.inner.try_recv().await? else { return Ok(Heard::Gap) };
+        let is_account = notification.channel() == account_events::CHANNEL;
         // what is no id is taken for news that were not understood
-        Ok(notification.payload().parse().map_or(Heard::Gap, Heard::Revoked))
+        Ok(notification.payload().parse().map_or(Heard::Gap, |id| {
+            if is_account { Heard::Account(AccountId::from_uuid(id)) } else { Heard::Revoked(id) }
+        }))
     }
 }

@@ -2,7 +2,7 @@
 
 use domain::{
     id::{AccountId, RentalId, SessionId},
-    time::UnixSeconds,
+    time::{Seconds, UnixSeconds},
 };
 
 use crate::{
@@ -32,6 +32,17 @@ pub fn hour(now: UnixSeconds) -> UnixSeconds {
     UnixSeconds(now.get().saturating_sub(now.get() % 3_600))
 }
 
+/// A session that was used last, to the hour, at this time or before has ended by not being used for `idle`. Zero is for
+/// ever.
+#[must_use]
+pub fn unused_since(now: UnixSeconds, idle: Seconds) -> UnixSeconds {
+    if idle == Seconds::ZERO {
+        return UnixSeconds(0);
+    }
+    // the hour of the last use may have ended an hour after it is noted to have begun
+    UnixSeconds(now.get().saturating_sub(u64::from(idle.get())).saturating_sub(3_600))
+}
+
 /// Up to `limit` sessions of an account older than the one given, newest first.
 ///
 /// # Errors
@@ -41,16 +52,18 @@ pub async fn list(
     account: AccountId,
     before: Option<SessionId>,
     limit: i64,
-    now: UnixSeconds,
+    (now, idle): (UnixSeconds, Seconds),
 ) -> Result<Vec<Listed>, StoreError> {
     let rows = sqlx::query!(
         "SELECT id, created_at, last_used_at, expires_at, user_agent FROM sessions
          WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2 AND ($3::uuid IS NULL OR id < $3)
+           AND COALESCE(last_used_at, created_at) > $5
          ORDER BY id DESC LIMIT $4",
         account.uuid(),
         ts(now)?,
         before.map(SessionId::uuid),
         limit,
+        ts(unused_since(now, idle))?,
     )
     .fetch_all(connection)
     .await?;

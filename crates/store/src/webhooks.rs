@@ -3,6 +3,7 @@
 
 pub mod claim;
 pub mod deliveries;
+pub mod expiries;
 pub mod links;
 pub mod upkeep;
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use alloy::providers::{Provider as _, RootProvider};
-use alloy::transports::TransportErrorKind;
+use alloy::rpc::client::RpcClient;
+use alloy::transports::{TransportErrorKind, http::Http};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -251,10 +252,14 @@ fn listening_port(said: &str) -> Option<u16> {
     after.contains('\n').then_some(digits)?.parse().ok()
 }
 
+/// For one call; mining many blocks takes a while.
+const CALL_WITHIN: Duration = Duration::from_secs(120);
+
 fn provider(url: &str) -> Result<RootProvider, AnvilError> {
     let url =
         url.parse().map_err(|_bad| AnvilError::Ended { why: format!("{url} is no address") })?;
-    Ok(RootProvider::new_http(url))
+    let http = tls::direct(CALL_WITHIN).map_err(|why| AnvilError::Ended { why })?;
+    Ok(RootProvider::new(RpcClient::new(Http::with_client(http, url), true)))
 }
 
 fn beside(path: &Path, extension: &str) -> PathBuf {

@@ -10,14 +10,20 @@
 
 use std::time::Duration;
 
-use alloy::providers::{Provider as _, RootProvider};
+use alloy::{
+    providers::{Provider as _, RootProvider},
+    rpc::client::RpcClient,
+    transports::http::Http,
+};
 use serde_json::{Value, json};
 use testkit::{Faults, Finality, RpcProxy, TestChain};
 
 async fn both() -> (TestChain, RpcProxy, RootProvider) {
     let chain = TestChain::start().await.unwrap();
     let proxy = RpcProxy::before(chain.url(), 42).await.unwrap();
-    let client = RootProvider::new_http(proxy.url().parse().unwrap());
+    let http = tls::direct(Duration::from_secs(60)).unwrap();
+    let transport = Http::with_client(http, proxy.url().parse().unwrap());
+    let client = RootProvider::new(RpcClient::new(transport, true));
     (chain, proxy, client)
 }
 

@@ -8,7 +8,7 @@ use api::LimitConfig;
 use chain::{FeePolicy, Signer};
 use domain::{money::FeeBps, time::Seconds, webhook::Rules};
 use engine::{EngineSettings, LaneSettings};
-use store::Policy;
+use store::{Policy, deployment::Deployment};
 
 use crate::failure::Failure;
 
@@ -34,7 +34,15 @@ pub(crate) const KEYS: &[Key] = &[
         "RPC_URL",
         "",
         "the chain's HTTP RPC, or several of different providers, separated by commas: then two must agree on a \
-         block before money in it is final; with `weir up`, empty means an embedded anvil",
+         block before money in it is final; with `weir up`, empty means an embedded anvil. An `https://` RPC needs a \
+         certificate that this machine trusts: SSL_CERT_FILE or SSL_CERT_DIR name others than the system's",
+    ),
+    key(
+        "WEIR_ESCROW",
+        "",
+        "address of the escrow contract: `weir serve` and `weir work` refuse a database that names another one. Set it in \
+         production, where whoever can write to the database could otherwise have deposits locked in a contract of its \
+         own; empty means that the database is believed; `weir up` sets it for its processes",
     ),
     key("WEIR_LISTEN", "127.0.0.1:8080", "address and port of the HTTP API"),
     key("WEIR_PUBLIC_URL", "", "where people reach the API; empty means http:// and WEIR_LISTEN"),
@@ -95,6 +103,12 @@ pub(crate) const KEYS: &[Key] = &[
         "WEIR_START_SLACK_S",
         "600",
         "seconds between the latest expected start and the contract's startBy",
+    ),
+    key(
+        "WEIR_SESSION_IDLE_S",
+        "28800",
+        "seconds after which a wallet's session that is not used has ended, at the latest an hour later; it ends after a \
+         day in any case; 0 for never",
     ),
     key("WEIR_HEARTBEAT_S", "5", "seconds between two heartbeats of an agent"),
     key(
@@ -176,6 +190,8 @@ pub(crate) const KEYS: &[Key] = &[
 pub(crate) struct Config {
     pub(crate) database_url: Option<String>,
     pub(crate) rpc_url: Option<String>,
+    /// The only contract that is served, if one is named.
+    pub(crate) escrow: Option<Address>,
     pub(crate) listen: String,
     pub(crate) public_url: String,
     pub(crate) operator_key: Option<String>,
@@ -185,6 +201,7 @@ pub(crate) struct Config {
     pub(crate) connections: u32,
     pub(crate) heartbeat: Seconds,
     pub(crate) market_image: Option<PathBuf>,
+    pub(crate) session_idle: Seconds,
     pub(crate) unready: Duration,
     pub(crate) drain: Duration,
     pub(crate) limits: LimitConfig,
@@ -211,7 +228,7 @@ impl Config {
             max_outage: seconds("WEIR_MAX_OUTAGE_S")?,
             stop_grace: seconds("WEIR_STOP_GRACE_S")?,
             holdback: seconds("WEIR_HOLDBACK_S")?,
-            release_every: seconds("WEIR_RELEASE_S")?,
+            release_every: Seconds(number("WEIR_RELEASE_S")?),
             start_slack: seconds("WEIR_START_SLACK_S")?,
         };
         if policy.holdback <= policy.max_outage {
@@ -239,6 +256,7 @@ impl Config {
         Ok(Self {
             database_url: optional("DATABASE_URL"),
             rpc_url: optional("RPC_URL"),
+            escrow: escrow()?,
             public_url,
             listen,
             operator_key: optional("WEIR_OPERATOR_KEY"),
@@ -248,6 +266,7 @@ impl Config {
             connections: number("WEIR_DB_CONNECTIONS")?,
             heartbeat,
             market_image: optional("WEIR_MARKET_IMAGE").map(PathBuf::from),
+            session_idle: Seconds(number("WEIR_SESSION_IDLE_S")?),
             unready: Duration::from_secs(number::<u32>("WEIR_UNREADY_S")?.into()),
             drain: Duration::from_secs(number::<u32>("WEIR_DRAIN_S")?.into()),
             limits: limits()?,
@@ -255,6 +274,22 @@ impl Config {
             policy,
             engine: engine_settings()?,
         })
+    }
+
+    /// The deployment that the database names, if it is ours.
+    ///
+    /// # Errors
+    /// If it is another one than `WEIR_ESCROW`.
+    pub(crate) fn ours(&self, recorded: Deployment) -> Result<Deployment, Failure> {
+        match self.escrow {
+            Some(ours) if ours != recorded.escrow => Err(Failure::new(format!(
+                "the database names the escrow contract {}, but WEIR_ESCROW is {ours}: if WEIR_ESCROW is what you \
+                 deployed, somebody has changed the database (runbook: the database names another escrow contract); if \
+                 not, correct it",
+                recorded.escrow
+            ))),
+            Some(_) | None => Ok(recorded),
+        }
     }
 
     /// The database's URL.
@@ -310,6 +345,14 @@ impl Config {
             .as_deref()
             .ok_or_else(|| Failure::new("RPC_URL is not set; it names the chain's HTTP RPC"))
     }
+}
+
+fn escrow() -> Result<Option<Address>, Failure> {
+    optional("WEIR_ESCROW")
+        .map(|text| {
+            text.parse().map_err(|_| Failure::new(format!("WEIR_ESCROW: {text:?} is no address")))
+        })
+        .transpose()
 }
 
 /// The oracle of a token.

@@ -97,7 +97,7 @@ pub(crate) async fn play(
         since,
         agent,
         memory,
-        eyes: Eyes::new(&place.rpc, place.escrow),
+        eyes: Eyes::new(&place.rpc, place.escrow)?,
         renter_api: Api::sign_in(&place.api, &renter).await?,
         provider_api: Api::sign_in(&place.api, &provider).await?,
         renter,

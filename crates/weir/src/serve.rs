@@ -25,11 +25,16 @@ pub(crate) async fn run() -> Result<(), Failure> {
         let mut connection = store.read().await.map_err(Failure::during("the database"))?;
         deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
     };
-    let site = site.ok_or_else(no_deployment)?;
+    let site = config.ours(site.ok_or_else(no_deployment)?)?;
+    if config.escrow.is_none() {
+        tracing::warn!("WEIR_ESCROW is not set: the database is believed about the contract");
+    }
     client.expect(Identity { chain_id: site.chain_id, genesis: site.genesis_hash });
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
+    settings.escrow = config.escrow;
     settings.heartbeat_interval = config.heartbeat;
     settings.market_image = config.market_image.clone();
+    settings.session_idle = config.session_idle;
     settings.unready_for = config.unready;
     settings.drain_timeout = config.drain;
     settings.limits = config.limits.clone();

@@ -246,6 +246,7 @@ async fn start_servers(
     };
     let servers = Servers { database: cluster, chain: anvil };
     let deployment = prepare(config, &database, &rpc, args.fill).await?;
+    let deployment = config.ours(deployment)?;
     note(&format!("escrow contract at {}", deployment.escrow));
     let metrics_port = testkit::free_port().map_err(Failure::during("finding a free port"))?;
     let place = Place {
@@ -291,6 +292,7 @@ fn environment(config: &Config, place: &Place) -> BTreeMap<String, String> {
         .collect();
     environment.insert("DATABASE_URL".to_owned(), place.database.clone());
     environment.insert("RPC_URL".to_owned(), place.rpc.clone());
+    environment.insert("WEIR_ESCROW".to_owned(), place.escrow.to_string());
     environment.insert("WEIR_LISTEN".to_owned(), config.listen.clone());
     environment.insert("WEIR_PUBLIC_URL".to_owned(), place.api.clone());
     environment
@@ -331,8 +333,9 @@ fn server(config: &Config, folder: &Folder, place: &Place) -> Plan {
 
 async fn wait_until_ready(api: &str, log: &Path) -> Result<(), Failure> {
     let since = Instant::now();
+    let http = tls::direct(READY_WITHIN).map_err(Failure::during("the HTTP client"))?;
     while since.elapsed() < READY_WITHIN {
-        let answer = reqwest::get(format!("{api}/readyz")).await;
+        let answer = http.get(format!("{api}/readyz")).send().await;
         if answer.is_ok_and(|answer| answer.status().is_success()) {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
     eips::{BlockNumberOrTag, eip2718::Encodable2718},
     primitives::{Address, B256, Bytes, TxKind, U256},
-    providers::{DynProvider, Provider, ProviderBuilder},
+    providers::{DynProvider, Provider},
     rpc::types::{TransactionInput, TransactionReceipt, TransactionRequest},
     signers::{SignerSync, local::PrivateKeySigner},
 };
@@ -35,9 +35,7 @@ impl Wallet {
             key.parse().map_err(|_| Failure::new("the wallet's key is not a private key"))?;
         // of several endpoints, the first: this wallet is the local market's only
         let first = rpc_url.split(',').next().unwrap_or_default().trim();
-        let url = first.parse().map_err(Failure::during("RPC_URL"))?;
-        let provider =
-            ProviderBuilder::new().disable_recommended_fillers().connect_http(url).erased();
+        let provider = chain::provider(first).map_err(Failure::during("RPC_URL"))?;
         let chain_id = provider.get_chain_id().await.map_err(Failure::during("the chain"))?;
         Ok(Self { key, provider, chain_id })
     }

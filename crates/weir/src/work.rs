@@ -36,7 +36,10 @@ pub(crate) async fn run() -> Result<(), Failure> {
         let mut connection = store.read().await.map_err(Failure::during("the database"))?;
         deployment::get(&mut connection).await.map_err(Failure::during("the database"))?
     };
-    let known = known.ok_or_else(no_deployment)?;
+    let known = config.ours(known.ok_or_else(no_deployment)?)?;
+    if config.escrow.is_none() {
+        tracing::warn!("WEIR_ESCROW is not set: the database is believed about the contract");
+    }
     let site = Site::check(&client, &known).await.map_err(Failure::during("RPC_URL"))?;
     feeds::name(&config, &store, &client).await?;
     let stop = shutdown::token()?;

@@ -16,7 +16,7 @@ use alloy::{
     signers::{SignerSync as _, local::PrivateKeySigner},
 };
 use api::{ApiConfig, AppState};
-use domain::{rental::RentalState, time::Seconds};
+use domain::{money::Amount, rental::RentalState, time::Seconds};
 use escrow::{EscrowEvent, Outcome, calldata};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ impl House {
         );
         let stop = CancellationToken::new();
         tokio::spawn(api::serve(listener, state, stop.clone()));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = tls::direct(std::time::Duration::from_secs(60)).unwrap();
         Self { market, url, http, stop }
     }
 
@@ -189,6 +189,7 @@ async fn both_sides_agree_in_the_middle_of_a_dispute() {
     let rental = house.held().await;
     let (renter, provider) = (house.sign_in(RENTER).await, house.sign_in(PROVIDER).await);
     let stranger = house.sign_in(STRANGER).await;
+    house.market.tamper("INSERT INTO account_streams (account_id) SELECT id FROM accounts").await;
     let open = json!({
         "rental_id": rental.id.to_string(), "code": "billing", "statement": "it was up all the time",
         "evidence": [{"sha256": format!("0x{}", "ab".repeat(32)), "uri": "ipfs://bafy/log"}],
@@ -262,6 +263,36 @@ async fn both_sides_agree_in_the_middle_of_a_dispute() {
     let more = json!({"evidence": [{"sha256": "ab".repeat(32), "uri": "https://example.com/x"}]});
     house.post(&format!("{path}/evidence"), &renter, &more, 409).await;
     house.post("/v1/disputes", &renter, &open, 409).await;
+    both_were_told(&house).await;
+}
+
+/// Of the case, step by step, and the provider of its payout once that is final.
+async fn both_were_told(house: &House) {
+    let market = &house.market;
+    let told = async |person: Address| -> Vec<(String, Value)> {
+        let events =
+            "SELECT e.kind, e.data FROM account_events e JOIN accounts a ON a.id = e.account_id
+                      WHERE a.address = $1 ORDER BY e.xid, e.id";
+        let found = sqlx::query_as(events).bind(person.as_slice());
+        found.fetch_all(market.store.pool()).await.unwrap()
+    };
+    let steps = ["filed", "evidence", "opened", "proposed", "accepted", "closed"];
+    for person in [people::renter(), people::provider()] {
+        let told = told(person).await;
+        let of_case: Vec<_> = told.iter().filter_map(|e| e.0.strip_prefix("dispute.")).collect();
+        assert_eq!(of_case, steps, "{told:#?}");
+    }
+    let earned = market.kept(market.usdc, people::provider()).await;
+    let all = calldata::withdraw(market.usdc, people::provider(), Amount::ZERO);
+    let hash = market.call(people::provider(), all).await;
+    assert!(told(people::provider()).await.iter().all(|event| event.0 != "payout.paid"));
+    market.settle_in().await;
+    let told = told(people::provider()).await;
+    let paid: Vec<_> = told.iter().filter(|event| event.0 == "payout.paid").collect();
+    assert_eq!(paid.len(), 1, "{told:#?}");
+    let expected = json!({"token": market.usdc, "to": people::provider(), "amount": earned.to_string(),
+                          "tx_hash": hash});
+    assert_eq!(paid[0].1, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

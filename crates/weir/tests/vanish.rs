@@ -17,7 +17,7 @@ use std::{
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
-    providers::{DynProvider, Provider as _, ProviderBuilder},
+    providers::{DynProvider, Provider as _},
     rpc::types::{Filter, TransactionReceipt, TransactionRequest},
     signers::local::PrivateKeySigner,
     sol_types::{SolCall as _, SolEvent as _},
@@ -137,7 +137,7 @@ async fn an_operator_that_vanishes_takes_nothing_along() {
     });
     up.await.unwrap();
 
-    let provider = ProviderBuilder::new().connect_http(anvil.url().parse().unwrap()).erased();
+    let provider = chain::provider(anvil.url()).unwrap();
     let (escrow, id, terms, deposit) = the_lock(&provider).await;
     let chain = Chain { provider, escrow, token: terms.token };
     assert_eq!((terms.renter, terms.provider), (address(RENTER), address(PROVIDER)));

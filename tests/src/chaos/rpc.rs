@@ -30,8 +30,8 @@ pub struct Sent {
 
 impl Rpc {
     pub fn new(url: &str, chain_id: u64) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).no_proxy();
-        Self { http: http.build().unwrap(), url: url.to_owned(), chain_id }
+        let http = tls::direct(Duration::from_secs(20)).unwrap();
+        Self { http, url: url.to_owned(), chain_id }
     }
 
     /// The result, or the node's refusal.

@@ -337,7 +337,7 @@ fn cluster(folder: &Path, port: Option<u16>, plan: &Plan) -> ClusterOptions {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(Duration::from_secs(15)).no_proxy().build().unwrap()
+    tls::direct(Duration::from_secs(15)).unwrap()
 }
 
 async fn pool(url: &str) -> PgPool {

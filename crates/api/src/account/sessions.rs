@@ -89,8 +89,14 @@ async fn list(
     };
     let mut connection = app.store.read().await?;
     let account = wallet.account.id;
-    let found =
-        sessions::list(&mut connection, account, before, i64::from(limit), app.now()).await?;
+    let found = sessions::list(
+        &mut connection,
+        account,
+        before,
+        i64::from(limit),
+        (app.now(), app.config.session_idle),
+    )
+    .await?;
     let full = found.len() >= usize::from(limit);
     let last = found.last().filter(|_| full).map(|session| session.id.to_string());
     let next_cursor = last.map(|id| cursor::write(LIST, &[id]));

@@ -29,7 +29,6 @@ use crate::{
     AppState, Problem,
     extract::{Body, Id},
     identity::{Agent, signature_bytes},
-    market::deployed,
     problem::refuse,
     renter::hasten_if_signed,
     views::Time,
@@ -308,7 +307,7 @@ async fn sign_end(
     let open = ends::open(tx, order.rental).await?;
     if let (AckOutcome::Ok, None, Some((end, _))) = (request.outcome, order.acked_at, open) {
         let signature = request.signature.as_deref().and_then(signature_bytes);
-        let contract = deployed(deployment::get(tx).await?).map_err(TxError::Refused)?;
+        let contract = app.known(deployment::get(tx).await?).map_err(TxError::Refused)?;
         let domain = escrow::domain(contract.chain_id, contract.escrow);
         let told = signed::end(rental.escrow_id, end.stopped_at, end.credit);
         let machine = machines::get(tx, order.machine).await?;

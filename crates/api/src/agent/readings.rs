@@ -23,7 +23,6 @@ use crate::{
     AppState, Code, Problem,
     extract::Body,
     identity::{Agent, signature_bytes},
-    market::deployed,
     problem::refuse,
 };
 
@@ -134,7 +133,7 @@ async fn verified(
         .ok_or_else(|| Problem::not_found("rental"))?;
     let agent: Option<Address> =
         machines::get(&mut connection, machine).await?.and_then(|found| found.agent);
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     drop(connection);
     let message = signed::Reading {
         rental: rental.escrow_id,

@@ -12,7 +12,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     AppState, Problem,
     identity::Wallet,
-    market::deployed,
     problem::internal,
     views::{TokenAmount, Unit},
 };
@@ -55,7 +54,7 @@ pub(crate) struct Earnings {
 async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Earnings>, Problem> {
     let owner = wallet.account.address;
     let mut connection = app.store.read().await?;
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     let mut balances = Vec::new();
     for entry in ledger::balances(&mut connection, owner).await? {
         // the world outside the contract is the other side of every sum, not a balance of theirs

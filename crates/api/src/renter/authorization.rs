@@ -31,7 +31,6 @@ use crate::{
     AppState, Code, Problem,
     extract::{Body, Id, IdempotencyKey},
     identity::Wallet,
-    market::deployed,
     prefer::Wait,
     problem::refuse,
     views::json_of,
@@ -167,7 +166,7 @@ async fn checked(
     if rental.renter != wallet.account.id {
         return Err(Problem::new(Code::Forbidden, "only the renter funds a rental"));
     }
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     drop(connection);
     let now = app.now().get();

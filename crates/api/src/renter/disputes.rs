@@ -33,7 +33,6 @@ use crate::{
     AppState, Code, Problem, cursor,
     extract::{Body, Id, Params},
     identity::Wallet,
-    market::deployed,
     problem::refuse,
     provider::{PageParams, time_of},
     views::page_limit,
@@ -184,7 +183,7 @@ async fn open(
             format!("there have been {MAX_CASES} cases about this rental, and no more are taken");
         return refuse(Problem::new(Code::StateConflict, detail));
     }
-    let contract = deployed(deployment::get(tx).await?).map_err(TxError::Refused)?;
+    let contract = app.known(deployment::get(tx).await?).map_err(TxError::Refused)?;
     let said = word(tx, &rental, &quote).await.map_err(TxError::Refused)?;
     let calls =
         Calls { quote: &quote, to: contract.escrow, rental: &rental, word: said, role, now };

@@ -25,7 +25,6 @@ use crate::{
     AppState, Code, Problem,
     extract::{Body, Id},
     identity::Wallet,
-    market::deployed,
     problem::refuse,
     views::Time,
     wallets,
@@ -74,12 +73,16 @@ async fn read(
 ) -> Result<Json<EndView>, Problem> {
     let mut connection = app.store.read().await?;
     let (rental, _) = of_party(&mut connection, wallet.account.id, id).await?;
-    Ok(Json(view(&mut connection, &rental).await?))
+    Ok(Json(view(&app, &mut connection, &rental).await?))
 }
 
-async fn view(connection: &mut store::Connection, rental: &Rental) -> Result<EndView, Problem> {
+async fn view(
+    app: &AppState,
+    connection: &mut store::Connection,
+    rental: &Rental,
+) -> Result<EndView, Problem> {
     let (end, waits_until) = ends::open(connection, rental.id).await?.ok_or_else(none_to_sign)?;
-    let contract = deployed(deployment::get(connection).await?)?;
+    let contract = app.known(deployment::get(connection).await?)?;
     let domain = escrow::domain(contract.chain_id, contract.escrow);
     let told = signed::end(rental.escrow_id, end.stopped_at, end.credit);
     let signatures = ends::signatures(connection, rental.id, end).await?;
@@ -119,7 +122,7 @@ async fn sign(
         let mut connection = app.store.read().await?;
         let (rental, _) = of_party(&mut connection, account, id).await?;
         let (end, _) = ends::open(&mut connection, id).await?.ok_or_else(none_to_sign)?;
-        let contract = deployed(deployment::get(&mut connection).await?)?;
+        let contract = app.known(deployment::get(&mut connection).await?)?;
         let domain = escrow::domain(contract.chain_id, contract.escrow);
         let told = signed::end(rental.escrow_id, end.stopped_at, end.credit);
         (end, signed::digest(&told, &domain))
@@ -151,7 +154,7 @@ async fn keep(
     let side = if rental.renter == account { Side::Renter } else { Side::Provider };
     ends::sign(tx, id, side, end, signature, app.now()).await?;
     hasten_if_signed(tx, app, &rental, &quote, end).await?;
-    view(tx, &rental).await.map_err(TxError::Refused)
+    view(app, tx, &rental).await.map_err(TxError::Refused)
 }
 
 /// Sends the end at once if every side has signed that would have something to dispute.

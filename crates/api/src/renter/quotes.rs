@@ -29,7 +29,7 @@ use crate::{
     AppState, Code, Problem,
     extract::{Body, Id},
     identity::Wallet,
-    market::{OfferView, deployed},
+    market::OfferView,
     problem::internal,
     provider::in_the_way,
     views::{Unit, Usd, json_of},
@@ -308,7 +308,7 @@ async fn read(
     Id(id): Id<QuoteId>,
 ) -> Result<Json<QuoteView>, Problem> {
     let mut connection = app.store.read().await?;
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     let quote = owned(&mut connection, &wallet, id).await?;
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     Ok(Json(view(&quote, &unit, &contract, app.store.policy())?))

@@ -23,7 +23,6 @@ use crate::{
     AppState, Code, Problem,
     extract::Id,
     identity::Wallet,
-    market::deployed,
     views::{Time, TokenAmount, Unit, Usd, usd_of},
 };
 
@@ -156,7 +155,7 @@ async fn read(
         let detail = format!("the rental is {state}; there is a receipt once money has moved");
         return Err(Problem::new(Code::ReceiptNotReady, detail));
     }
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     let domain = escrow::domain(contract.chain_id, contract.escrow);
     Ok(Json(ReceiptView {

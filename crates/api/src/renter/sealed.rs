@@ -33,7 +33,6 @@ use crate::{
     AppState, Code, Problem,
     extract::{Id, Parameters, Params},
     identity::Wallet,
-    market::deployed,
     problem::internal,
 };
 
@@ -152,7 +151,7 @@ async fn receipt(
     }
     let seal = quote.seal.as_ref();
     let seal = seal.ok_or_else(|| unsigned("the rental's quote was never signed"))?;
-    let contract = deployed(deployment::get(connection).await?)?;
+    let contract = app.known(deployment::get(connection).await?)?;
     let lines: Vec<QuoteLine> = serde_json::from_value(quote.lines.clone()).map_err(internal)?;
     let events = events(connection, rental.escrow_id).await?;
     Ok(Receipt {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A market whose contract holds the last ten minutes.
-async fn world() -> World {
+pub async fn world() -> World {
     let db = TestDb::new(Some(&store::MIGRATOR)).await.unwrap();
     let clock = std::sync::Arc::new(ManualClock::new(NOW.millis()));
     let policy = store::Policy { holdback: Seconds(600), ..policy() };

@@ -118,15 +118,30 @@ fn collect_references(value: &Value, into: &mut Vec<String>) {
 async fn the_description_can_be_tried_without_the_internet() {
     let world = World::new().await;
     assert_eq!(world.get("/docs").send().await.header("location"), "/docs/");
-    let page = world.get("/docs/").send().await.ok(200);
+    let page = world.get("/docs/").send().await;
+    let policy = page.header("content-security-policy").to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(policy.contains("connect-src 'self'") && policy.contains("frame-ancestors 'none'"));
+    assert_eq!(page.header("referrer-policy"), "no-referrer");
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    let page = page.ok(200);
     let page = page.as_str().unwrap();
+    // what the policy forbids is not in the page: scripts within it, and handlers in its elements
+    for script in page.split("<script").skip(1) {
+        let (attributes, rest) = script.split_once('>').unwrap();
+        assert!(attributes.contains("src=\"./"), "{attributes}");
+        assert!(rest.split("</script>").next().unwrap().trim().is_empty(), "{rest}");
+    }
+    assert!(!page.contains(" on") && !page.contains("javascript:"), "{page}");
     assert!(page.contains("swagger-ui-bundle.js"));
     assert!(!page.contains("https://"), "nothing is fetched from elsewhere");
     let script = world.get("/docs/swagger-ui-bundle.js").send().await;
     assert_eq!(script.status, 200);
     assert!(script.body.as_str().unwrap().len() > 100_000);
     let start = world.get("/docs/swagger-initializer.js").send().await.ok(200);
-    assert!(start.as_str().unwrap().contains("/openapi.json"));
+    let start = start.as_str().unwrap();
+    assert!(start.contains("/openapi.json"));
+    assert!(start.contains("\"validatorUrl\": \"none\""), "{start}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +155,10 @@ async fn every_code_has_a_page() {
         assert_eq!(entry["status"], code.status().as_u16());
         let page = world.get(&path).header("accept", "text/html,*/*").send().await;
         assert!(page.header("content-type").starts_with("text/html"));
+        let policy = page.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; base-uri"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("script"));
+        assert_eq!(page.header("referrer-policy"), "no-referrer");
         assert!(page.ok(200).as_str().unwrap().contains(code.help()));
         let text = world.get(&path).header("accept", "text/plain").send().await;
         assert!(text.header("content-type").starts_with("text/plain"));

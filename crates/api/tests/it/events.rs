@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Seen {
     pub id: Option<i64>,
+    /// The id as it came.
+    pub place: Option<String>,
     pub name: String,
     pub data: Value,
 }
@@ -32,11 +34,16 @@ pub struct Stream {
 
 impl Stream {
     pub async fn open(world: &World, id: &str, token: &str, last: Option<i64>) -> Self {
-        let mut request = Request::get(format!("/v1/rentals/{id}/events"))
+        let last = last.map(|last| last.to_string());
+        Self::at(world, &format!("/v1/rentals/{id}/events"), token, last.as_deref()).await
+    }
+
+    pub async fn at(world: &World, path: &str, token: &str, last: Option<&str>) -> Self {
+        let mut request = Request::get(path)
             .header("authorization", format!("Bearer {token}"))
             .header("accept-encoding", "gzip");
         if let Some(last) = last {
-            request = request.header("last-event-id", last.to_string());
+            request = request.header("last-event-id", last);
         }
         let request = request.body(Body::empty()).unwrap();
         let response = world.router.clone().oneshot(request).await.unwrap();
@@ -79,7 +86,8 @@ fn parse(block: &str) -> Seen {
         block.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
     };
     Seen {
-        id: line("id:").map(|id| id.parse().unwrap()),
+        id: line("id:").and_then(|id| id.parse().ok()),
+        place: line("id:"),
         name: line("event:").unwrap(),
         data: serde_json::from_str(&line("data:").unwrap()).unwrap(),
     }

@@ -96,11 +96,21 @@ impl World {
         rpc: &str,
         edit: impl FnOnce(&mut ApiConfig),
     ) -> Self {
+        seed(&store).await;
+        Self::beside(store, clock, rpc, edit).await
+    }
+
+    /// Another process over the same database.
+    pub async fn beside(
+        store: Store,
+        clock: Arc<ManualClock>,
+        rpc: &str,
+        edit: impl FnOnce(&mut ApiConfig),
+    ) -> Self {
         let mut config = ApiConfig::new("http://localhost:8080", CHAIN_ID);
         // everybody comes from one address, and some tests are crowds
         config.limits.sign_in = api::Setting(None);
         edit(&mut config);
-        seed(&store).await;
         let chain = ReadClient::connect(rpc).unwrap();
         let state = AppState::new(store.clone(), chain, config, None);
         let router = api::router(state.clone());

@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod account_events;
 mod agent;
 mod api_keys;
 mod auth;

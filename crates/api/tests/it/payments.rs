@@ -360,6 +360,41 @@ async fn prices_without_end_are_not_kept() {
     assert_eq!(left, 10_000 - 20 + 1);
 }
 
+/// By the wallet, or by whoever holds one: the others of that rental too, and nothing of another rental.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tokens_of_one_rental_are_ended_by_its_payer() {
+    let world = world().await;
+    let mut paid = Vec::new();
+    for n in [1, 3] {
+        let rig = world.rig(n, 1, "0.65").await;
+        let key_of = format!("k{n}");
+        let accepted = required(&world, &key_of, &order(&rig)).await;
+        let body = pay(&world, &key_of, &order(&rig), &paid_by(&accepted, &key(40))).await.ok(202);
+        let text = |pointer: &str| body.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        paid.push((format!("/v1/rentals/{}", text("/rental/id")), text("/access/token"), rig));
+    }
+    let [(one, token, rig), (other, other_token, _)] = &paid[..] else { unreachable!() };
+    let mut stream = Stream::open(&world, &one["/v1/rentals/".len()..], token, None).await;
+    assert!(stream.next().await.is_some());
+    let end = |path: &str, token: &str| {
+        world.call("DELETE", &format!("{path}/tokens")).auth(token).send()
+    };
+    end(other, token).await.problem(403, "forbidden");
+    end(one, &rig.provider.token).await.problem(403, "forbidden");
+    end(one, &world.sign_in(41).await.token).await.problem(404, "not-found");
+    world.get(one).auth(token).send().await.ok(200);
+    let payer = world.sign_in(40).await;
+    assert_eq!(end(one, &payer.token).await.status, 204);
+    world.get(one).auth(token).send().await.problem(401, "unauthenticated");
+    let all = async { while stream.next().await.is_some() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("it goes on");
+    end(one, &payer.token).await.problem(404, "not-found");
+    world.get(other).auth(other_token).send().await.ok(200);
+    assert_eq!(end(other, other_token).await.status, 204, "whoever has it can end it");
+    end(other, other_token).await.problem(401, "unauthenticated");
+    world.get(other).auth(&payer.token).send().await.ok(200);
+}
+
 /// The token is listed nowhere, and ended with all that the account has beside its own session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payer_who_signs_in_can_end_the_token() {

@@ -34,6 +34,47 @@ async fn a_quote_says_everything_that_a_renter_pays_by() {
     assert_eq!(native["deposit"]["base_units"], "43333333333333334");
 }
 
+/// Whoever can write to the database names a contract of its own there.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_contract_in_the_deployments_row_is_not_quoted_and_not_booked() {
+    let named = |escrow| move |config: &mut api::ApiConfig| config.escrow = escrow;
+    let world = World::with(named(Some(ESCROW))).await;
+    let rig = world.rig(1, 2, "0.65").await;
+    let renter = world.sign_in(9).await;
+    let quote = world.quote(&renter, &rig).await;
+    let thief = alloy::primitives::Address::repeat_byte(0x66);
+    sqlx::query("UPDATE deployment SET escrow = $1")
+        .bind(thief.as_slice())
+        .execute(world.store.pool())
+        .await
+        .unwrap();
+    // a process that read the row before says on the true one, and takes no new work
+    let still = world.quote(&renter, &rig).await;
+    assert_eq!(still["eip712"]["domain"]["verifyingContract"], format!("{ESCROW:#x}"));
+    let told = world.get("/readyz").send().await.problem(503, "not-ready");
+    assert!(told["detail"].as_str().unwrap().contains("another escrow contract"), "{told}");
+    world.get("/v1/deployment").send().await.problem(503, "not-ready");
+    // one that reads it now does nothing for anybody
+    let (store, clock) = (world.store.clone(), world.clock.clone());
+    let rpc = crate::rpc::start().await;
+    let second = World::beside(store.clone(), clock.clone(), &rpc, named(Some(ESCROW))).await;
+    let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC"});
+    let ask = |world: &World| world.post("/v1/quotes").auth(&renter.token).json(&body).send();
+    ask(&second).await.problem(503, "not-ready");
+    second.book(&renter, &quote, "a-booking").await.problem(503, "not-ready");
+    let path = format!("/v1/quotes/{}", quote["id"].as_str().unwrap());
+    second.get(&path).auth(&renter.token).send().await.problem(503, "not-ready");
+    let booked: i64 = sqlx::query_scalar("SELECT count(*) FROM rentals")
+        .fetch_one(world.store.pool())
+        .await
+        .unwrap();
+    assert_eq!(booked, 0);
+    // and this is what a process does that was told nothing
+    let credulous = World::beside(store, clock, &rpc, named(None)).await;
+    let robbed = ask(&credulous).await.ok(201);
+    assert_eq!(robbed["eip712"]["domain"]["verifyingContract"], format!("{thief:#x}"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_had_is_not_quoted() {
     let world = World::new().await;

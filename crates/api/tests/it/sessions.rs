@@ -101,3 +101,31 @@ async fn of_many_sessions_the_oldest_ends() {
     assert_eq!(listed["data"].as_array().unwrap().len(), 64);
     world.get("/v1/me").auth(&other.token).send().await.ok(200);
 }
+
+/// Uses are noted to the hour, so that it is between the time that is set and an hour more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_not_used_ends() {
+    let idle = domain::time::Seconds(3_600 * 2);
+    let world = World::with(|config| config.session_idle = idle).await;
+    let (used, unused) = (world.sign_in(1).await, world.sign_in(1).await);
+    let me = |person: &Person| world.get("/v1/me").auth(&person.token).send();
+    world.pass(1_800);
+    me(&unused).await.ok(200);
+    for _ in 0..2 {
+        world.pass(3_600);
+        me(&used).await.ok(200);
+    }
+    // used half past eight, it is half past ten
+    me(&unused).await.ok(200);
+    for _ in 0..3 {
+        world.pass(3_600);
+        me(&used).await.ok(200);
+    }
+    me(&unused).await.problem(401, "unauthenticated");
+    assert_eq!(sessions(&world, &used).await.len(), 1);
+    // an agent's does not: a machine may have been away
+    let rig = world.rig(5, 1, "0.65").await;
+    world.pass(4 * 3_600);
+    world.heartbeat(&rig.agent, &[]).await;
+    me(&rig.provider).await.problem(401, "unauthenticated");
+}

@@ -54,7 +54,8 @@ struct Problem {
 
 impl Renter {
     pub(super) fn new(number: usize, url: &str) -> Result<Self, BenchError> {
-        let http = Http::builder()
+        let http = tls::client()
+            .map_err(BenchError::subject("make an HTTP client"))?
             .no_proxy()
             .pool_max_idle_per_host(1)
             .build()

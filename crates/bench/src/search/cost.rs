@@ -32,7 +32,7 @@ impl Cost {
     pub(crate) const HELLO: &str = "axum_hello";
 
     /// Searches of [`TYPICAL`].
-    pub(crate) fn search(filled: &Filled) -> Self {
+    pub(crate) fn search(filled: &Filled) -> Result<Self, BenchError> {
         let url = format!("{}/v1/offers?{TYPICAL}", filled.url);
         Self::of(Self::SEARCH, "bench-search", &url, 1_000, None)
     }
@@ -42,7 +42,7 @@ impl Cost {
         let (listener, url) = listen().await?;
         let router = Router::new().route("/", get(|| async { Json(json!({"hello": "world"})) }));
         let serving = Serving::start("bench-hello", listener, router)?;
-        Ok(Self::of(Self::HELLO, "bench-hello", &url, 10, Some(serving)))
+        Self::of(Self::HELLO, "bench-hello", &url, 10, Some(serving))
     }
 
     fn of(
@@ -51,11 +51,12 @@ impl Cost {
         url: &str,
         least: usize,
         server: Option<Serving>,
-    ) -> Self {
-        let http = reqwest::Client::new();
+    ) -> Result<Self, BenchError> {
+        let http = tls::direct(Duration::from_secs(60))
+            .map_err(BenchError::subject("make an HTTP client"))?;
         let asker = |_| Asker { http: http.clone(), url: url.to_owned(), least, short: 0 };
         let clients = (0..CLIENTS).map(asker).collect();
-        Self { name, thread, clients, least, _server: server }
+        Ok(Self { name, thread, clients, least, _server: server })
     }
 }
 

@@ -29,7 +29,8 @@ pub struct Raw {
 
 impl Raw {
     pub(super) fn new(stage: Arc<Stage>, per_second: f64) -> Self {
-        Self { stage, http: reqwest::Client::new(), account: None, signed: Vec::new(), per_second }
+        let http = stage.http.clone();
+        Self { stage, http, account: None, signed: Vec::new(), per_second }
     }
 }
 
@@ -79,7 +80,8 @@ pub struct Single {
 
 impl Single {
     pub(super) fn new(stage: Arc<Stage>, per_second: f64) -> Self {
-        Self { stage, http: reqwest::Client::new(), per_second, samples: 0 }
+        let http = stage.http.clone();
+        Self { stage, http, per_second, samples: 0 }
     }
 }
 

@@ -56,7 +56,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub(super) struct Stage {
     pub(super) chain: TestChain,
     pub(super) store: Store,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     site: Site,
     usdc: Address,
     at_work: Mutex<Option<(CancellationToken, JoinHandle<()>)>>,
@@ -97,7 +97,8 @@ impl Stage {
         let most = domain::money::Amount::MAX;
         send(&chain, people::renter(), Some(usdc), calldata::approve(site.escrow, most)).await?;
         let at_work = Mutex::default();
-        Ok(Self { chain, store, http: reqwest::Client::new(), site, usdc, at_work })
+        let http = tls::direct(LIMIT).map_err(BenchError::subject("make an HTTP client"))?;
+        Ok(Self { chain, store, http, site, usdc, at_work })
     }
 
     /// The engine works, as a worker's process does.

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+    rustls::{self, ClientConfig, pki_types::ServerName},
 };
 
 /// Addresses of a name that are looked at; one with more is not called.
@@ -59,24 +59,12 @@ pub(super) struct Caller {
 impl Caller {
     /// One that trusts the certificates that this machine trusts.
     pub(super) fn new(rules: Rules) -> Self {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (taken, _) = roots.add_parsable_certificates(found.certs);
-        if taken == 0 {
-            tracing::warn!(
-                "this machine trusts no certificates: webhooks with https cannot be called"
-            );
-        }
-        Self::trusting(rules, roots)
+        Self::by(rules, tls::trust())
     }
 
-    fn trusting(rules: Rules, roots: RootCertStore) -> Self {
-        let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map(|config| config.with_root_certificates(roots).with_no_client_auth());
+    fn by(rules: Rules, config: Result<Arc<ClientConfig>, rustls::Error>) -> Self {
         let tls = match config {
-            Ok(config) => Some(TlsConnector::from(Arc::new(config))),
+            Ok(config) => Some(TlsConnector::from(config)),
             Err(error) => {
                 tracing::error!(%error, "no TLS: webhooks with https cannot be called");
                 None

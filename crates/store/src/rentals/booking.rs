@@ -77,7 +77,7 @@ pub async fn hold_ground(
         r#"SELECT o.state, o.version, o.account_id,
                   (SELECT count(*) FROM (SELECT FROM rentals WHERE renter_id = $1
                      AND state = 'awaiting_funds' AND lock_status = 'none' LIMIT $4) u) AS "unfunded!",
-                  EXISTS (SELECT FROM chain_events WHERE escrow_id = $3) AS "locked!"
+                  EXISTS (SELECT FROM chain_events WHERE escrow_id = $3 AND name = 'locked') AS "locked!"
            FROM offers o WHERE o.id = $2"#,
         account.uuid(),
         offer.uuid(),
@@ -110,7 +110,7 @@ pub async fn book(
 ) -> Result<Rental, StoreError> {
     quotes::lock(tx, new.escrow_id).await?;
     let locked = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM chain_events WHERE escrow_id = $1) AS "locked!""#,
+        r#"SELECT EXISTS (SELECT FROM chain_events WHERE escrow_id = $1 AND name = 'locked') AS "locked!""#,
         new.escrow_id.as_slice()
     )
     .fetch_one(&mut *tx)

@@ -5,7 +5,7 @@ use domain::time::UnixSeconds;
 use crate::{Connection, StoreError, convert::ts};
 
 /// Notes which machines have come or gone since the last look, and makes the events. Only machines are looked at whose
-/// owners have a webhook; one that is seen for the first time tells nothing. Returns how many have changed.
+/// owners have a webhook or a stream; one that is seen for the first time tells nothing. Returns how many have changed.
 ///
 /// # Errors
 /// The database's.
@@ -20,7 +20,8 @@ pub async fn watch(
              FROM machines m LEFT JOIN machine_links l ON l.machine_id = m.id
              WHERE m.last_heartbeat_at IS NOT NULL
                AND m.account_id IN (SELECT account_id FROM webhooks WHERE state = 'active'
-                                      AND events && ARRAY['machine.online', 'machine.offline', '*'])),
+                                      AND events && ARRAY['machine.online', 'machine.offline', '*']
+                                    UNION ALL SELECT account_id FROM account_streams)),
            noted AS (
              INSERT INTO machine_links (machine_id, online, at)
              SELECT id, online, $1 FROM seen WHERE was IS DISTINCT FROM online

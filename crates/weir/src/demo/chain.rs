@@ -1,6 +1,8 @@
 //! An independent look at the chain: raw JSON-RPC, none of the service's own code, so that what the
 //! service says can be checked against it.
 
+use std::time::Duration;
+
 use alloy::primitives::{Address, U256};
 use serde_json::{Value, json};
 
@@ -18,10 +20,17 @@ const BALANCE_OF: &str = "70a08231";
 /// keccak256("balanceOf(address,address)"), first four bytes: the escrow's balances.
 const ESCROW_BALANCE_OF: &str = "f7888aec";
 
+/// For one question.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 impl Eyes {
     /// Looks at `escrow` through `url`.
-    pub(crate) fn new(url: &str, escrow: Address) -> Self {
-        Self { http: reqwest::Client::new(), url: url.to_owned(), escrow }
+    ///
+    /// # Errors
+    /// If there can be no HTTP client.
+    pub(crate) fn new(url: &str, escrow: Address) -> Result<Self, Failure> {
+        let http = tls::direct(TIMEOUT).map_err(Failure::during("the HTTP client"))?;
+        Ok(Self { http, url: url.to_owned(), escrow })
     }
 
     /// A wallet's own balance of an ERC-20 token.

@@ -28,11 +28,7 @@ impl Api {
     /// # Errors
     /// If the API refuses or does not answer.
     pub(crate) async fn sign_in(base: &str, wallet: &Wallet) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(Failure::during("the HTTP client"))?;
+        let http = tls::direct(TIMEOUT).map_err(Failure::during("the HTTP client"))?;
         let mut api = Self { base: base.to_owned(), http, token: String::new() };
         let nonce = api.post("/v1/auth/siwe/nonce", &json!({}), None).await?;
         let message = sign_in_message(&nonce, wallet)?;

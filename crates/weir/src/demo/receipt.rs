@@ -216,7 +216,8 @@ async fn reconciled(stage: &Stage<'_>) -> Result<(), Failure> {
 
 /// The last reconciliation's block and verdict, from the worker's metrics.
 async fn reconciliation(metrics: &str) -> Result<Option<(String, bool)>, Failure> {
-    let Ok(answer) = reqwest::get(metrics).await else {
+    let http = tls::direct(READY_WITHIN).map_err(Failure::during("the HTTP client"))?;
+    let Ok(answer) = http.get(metrics).send().await else {
         return Ok(None);
     };
     let page = answer.text().await.map_err(Failure::during("the worker's metrics"))?;

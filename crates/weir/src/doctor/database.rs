@@ -92,7 +92,7 @@ async fn inside(store: &Store, config: &Config, report: &mut Report) -> Known {
         Err(error) => unanswered("database.clock", &error),
     });
     report.add(freezes(&mut connection).await);
-    recorded(&mut connection, report).await
+    recorded(&mut connection, config, report).await
 }
 
 fn unanswered(id: &str, error: &StoreError) -> Finding {
@@ -132,7 +132,7 @@ async fn freezes(connection: &mut Connection) -> Finding {
     }
 }
 
-async fn recorded(connection: &mut Connection, report: &mut Report) -> Known {
+async fn recorded(connection: &mut Connection, config: &Config, report: &mut Report) -> Known {
     let deployment = deployment::get(connection).await;
     let tokens = tokens::list(connection).await.unwrap_or_default();
     let (found, deployment) = match deployment {
@@ -142,12 +142,20 @@ async fn recorded(connection: &mut Connection, report: &mut Report) -> Known {
         Ok(None) => ("none".to_owned(), None),
         Err(error) => (error.to_string(), None),
     };
-    report.add(Finding::new(
-        "deployment.recorded",
-        deployment.is_some(),
-        found,
-        "the escrow contract that this database belongs to",
-        "run `weir up` once (local chain), or record the deployment as deploy/README.md says",
-    ));
+    let (required, remedy) = match (config.escrow, &deployment) {
+        (Some(ours), Some(_)) => (
+            format!("the contract of WEIR_ESCROW, {ours}"),
+            "if WEIR_ESCROW is what was deployed, the database was tampered with (runbook: the database names another \
+             escrow contract)",
+        ),
+        (_, _) => (
+            "the escrow contract that this database belongs to".to_owned(),
+            "run `weir up` once (local chain), or record the deployment as deploy/README.md says",
+        ),
+    };
+    let as_told = deployment
+        .as_ref()
+        .is_some_and(|found| config.escrow.is_none_or(|ours| ours == found.escrow));
+    report.add(Finding::new("deployment.recorded", as_told, found, required, remedy));
     Known { deployment, tokens }
 }

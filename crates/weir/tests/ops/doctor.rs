@@ -87,6 +87,7 @@ async fn a_good_market_passes_and_each_broken_thing_is_named() {
     a_line_each(&market, &good);
     broken_settings(&market);
     broken_database(&market).await;
+    another_contract(&market).await;
     frozen_money(&market).await;
     broken_chain(&market).await;
 }
@@ -177,6 +178,26 @@ async fn broken_database(market: &Market) {
     }
     let mended = Said::by(&with_key(market));
     assert_eq!(mended.failed(), Vec::<&str>::new(), "{:#}", mended.json);
+}
+
+/// Whoever can write to the database names a contract of its own: nothing starts that was told the true one.
+async fn another_contract(market: &Market) {
+    let escrow: Vec<u8> = sqlx::query_scalar("SELECT escrow FROM deployment")
+        .fetch_one(&market.db.pool)
+        .await
+        .unwrap();
+    let ours = hex::encode_prefixed(escrow);
+    let told: Vec<_> = with_key(market).into_iter().chain([("WEIR_ESCROW", &*ours)]).collect();
+    assert_eq!(Said::by(&told).failed(), Vec::<&str>::new());
+    market.sql("CREATE TABLE truth AS SELECT escrow FROM deployment").await;
+    market.sql("UPDATE deployment SET escrow = substr(sha256(escrow), 1, 20)").await;
+    assert!(Said::by(&told).failed().contains(&"deployment.recorded"));
+    for process in ["serve", "work"] {
+        let refused = weir(&[process], &told).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && said.contains("but WEIR_ESCROW is"), "{said}");
+    }
+    market.sql("UPDATE deployment SET escrow = truth.escrow FROM truth").await;
 }
 
 /// Frozen money is a matter for a person, until one has lifted it.

@@ -67,7 +67,7 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
 
 /// A client that asks no proxy and waits as long as a request may take.
 pub fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(LIMIT).build().unwrap()
+    tls::direct(LIMIT).unwrap()
 }
 
 /// The status of a GET, or `None` where nobody answers.

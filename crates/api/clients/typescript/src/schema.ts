@@ -501,6 +501,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows all of the caller's rentals, machines, offers, quotes, disputes and payouts. Events have the names and the
+         *     contents of webhooks' (docs/WEBHOOKS.md), and each an id: send the last one as `Last-Event-ID` to go on after it, for
+         *     six days. `begin` is the first event of a new stream: look at what there is after it, and the stream tells what changes.
+         *     `again` is the same where what was missed is not known any more. A key sees what its scopes let it read:
+         *     `machines:read` adds machines and offers, `billing:read` payouts. The stream lasts an hour at most; `reconnect` means that
+         *     the service stops: come again, to another instance, after the time that its `retry` tells.
+         */
+        get: operations["get_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/gpu-models": {
         parameters: {
             query?: never;
@@ -1331,6 +1355,26 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rentals/{id}/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Ends the tokens that were given with this rental, at once and everywhere; nothing else of the rental changes. For its
+         *     renter, signed in with the wallet, and for whoever holds such a token. No other is given afterwards. No API key may ask.
+         */
+        delete: operations["delete_rentals_id_tokens"];
         options?: never;
         head?: never;
         patch?: never;
@@ -7360,6 +7404,43 @@ export interface operations {
             };
         };
     };
+    get_events: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the last id that was received */
+                "Last-Event-ID"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example id: 2f1-7-1800000000
+                     *     event: rental.ready
+                     *     data: {"type":"rental.ready"}
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_gpu_models: {
         parameters: {
             query?: {
@@ -9681,6 +9762,36 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Timeline"];
                 };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_rentals_id_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No token opens the rental any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {

@@ -33,7 +33,6 @@ use crate::{
     AppState, Code, Problem,
     extract::{Body, Id},
     identity::Wallet,
-    market::deployed,
     problem::{internal, refuse},
     renter::{
         end::{check_signature, signature_of},
@@ -91,7 +90,7 @@ async fn propose(
     let found = disputes::get(&mut connection, id).await?;
     let (_, rental, quote, _) = of_side(&mut connection, account, found).await?;
     in_range(&mut connection, &rental, &quote, request.billed_s, now).await?;
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     drop(connection);
     let domain = escrow::domain(contract.chain_id, contract.escrow);
     let agreed = signed::agreed_end(rental.escrow_id, request.billed_s, until);
@@ -211,7 +210,7 @@ async fn accept(
     if proposal.valid_until < now {
         return Err(Problem::new(Code::StateConflict, "the proposal's time is over"));
     }
-    let contract = deployed(deployment::get(&mut connection).await?)?;
+    let contract = app.known(deployment::get(&mut connection).await?)?;
     drop(connection);
     let domain = escrow::domain(contract.chain_id, contract.escrow);
     let agreed = signed::agreed_end(rental.escrow_id, proposal.billed, proposal.valid_until);

@@ -20,7 +20,6 @@ use utoipa::ToSchema;
 use super::facts::{DisputeFacts, facts};
 use crate::{
     AppState, Problem,
-    market::deployed,
     provider::CallView,
     renter::{
         held::{HeldView, Word, held, word},
@@ -144,7 +143,7 @@ pub(super) async fn view(
     (rental, quote): (&Rental, &Quote),
     role: Side,
 ) -> Result<DisputeView, Problem> {
-    let contract = deployed(deployment::get(connection).await?)?;
+    let contract = app.known(deployment::get(connection).await?)?;
     let unit = unit_of(connection, quote.token, contract.chain_id).await?;
     let word = word(connection, rental, quote).await?;
     let shown = disputes::shown(connection, case.id).await?;

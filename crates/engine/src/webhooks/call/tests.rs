@@ -7,7 +7,8 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        RootCertStore, ServerConfig,
+        crypto::ring,
         pki_types::{CertificateDer, PrivatePkcs8KeyDer},
     },
 };
@@ -42,14 +43,14 @@ async fn a_name_that_leads_inside_is_refused_after_it_is_resolved() {
         path: "/".to_owned(),
         url: format!("http://localhost:{port}/"),
     };
-    let caller = Caller::trusting(STRICT, RootCertStore::empty());
+    let caller = Caller::by(STRICT, tls::trusting(RootCertStore::empty()));
     let refused = caller.connect(&target).await.unwrap_err();
     assert!(refused.contains("is not a public address"), "{refused}");
     let seen = tokio::time::timeout(Duration::from_millis(200), listener.accept());
     assert!(seen.await.is_err(), "nobody came");
     let answer = caller.post(&format!("https://127.0.0.1:{port}/"), &[], String::new()).await;
     assert!(answer.error.unwrap().contains("not a public address"));
-    let local = Caller::trusting(Rules { loopback: true }, RootCertStore::empty());
+    let local = Caller::by(Rules { loopback: true }, tls::trusting(RootCertStore::empty()));
     local.connect(&target).await.unwrap();
 }
 
@@ -60,7 +61,7 @@ fn trusting(certificates: &[CertificateDer<'static>]) -> Caller {
     for certificate in certificates {
         roots.add(certificate.clone()).unwrap();
     }
-    Caller::trusting(LOCAL, roots)
+    Caller::by(LOCAL, tls::trusting(roots))
 }
 
 /// An endpoint with TLS that answers 204 to whatever it is sent; its port, and the certificate for `localhost` that it

@@ -1,0 +1,287 @@
+//! Following all that an account has.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use domain::rental::RentalEvent;
+use serde_json::{Value, json};
+use store::{TxError, webhooks::expiries};
+use testkit::Statements;
+
+use crate::{
+    api_keys::make,
+    events::{Seen, Stream},
+    fixture::{World, policy},
+    rpc,
+    running::Running,
+};
+
+const PATH: &str = "/v1/events";
+
+/// A stream, after its first event.
+async fn follow(world: &World, token: &str) -> Stream {
+    let mut stream = Stream::at(world, PATH, token, None).await;
+    assert_eq!(stream.next().await.unwrap().name, "begin");
+    stream
+}
+
+/// So many events, each of which says what it is.
+async fn hear(stream: &mut Stream, count: usize) -> Vec<Seen> {
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        let seen = stream.next().await.unwrap();
+        assert_eq!(seen.data["type"], seen.name.as_str());
+        assert!(seen.data["timestamp"].as_str().unwrap().ends_with('Z'));
+        heard.push(seen);
+    }
+    heard
+}
+
+fn names(heard: &[Seen]) -> Vec<&str> {
+    heard.iter().map(|seen| seen.name.as_str()).collect()
+}
+
+/// Nothing comes for a while.
+async fn is_quiet(stream: &mut Stream) {
+    let next = tokio::time::timeout(Duration::from_millis(400), stream.next()).await;
+    assert!(next.is_err(), "{next:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_are_told_of_all_that_is_theirs_by_every_process() {
+    let world = World::new().await;
+    let other =
+        World::beside(world.store.clone(), world.clock.clone(), &rpc::start().await, |_| {}).await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let (renter, stranger) = (world.sign_in(9).await, world.sign_in(8).await);
+    let mut renters = follow(&other, &renter.token).await;
+    let mut providers = follow(&other, &rig.provider.token).await;
+    let mut strangers = follow(&world, &stranger.token).await;
+
+    let booking = world.start(&renter, &rig).await;
+    let id = booking["rental"]["id"].as_str().unwrap();
+    let heard = hear(&mut renters, 3).await;
+    assert_eq!(names(&heard), ["rental.booked", "rental.funded", "rental.ready"]);
+    for seen in &heard {
+        assert_eq!(
+            (&seen.data["data"]["rental_id"], &seen.data["data"]["role"]),
+            (&json!(id), &json!("renter"))
+        );
+    }
+    let heard = hear(&mut providers, 4).await;
+    let all = ["rental.booked", "rental.funded", "offer.rented", "rental.ready"];
+    assert_eq!(names(&heard), all);
+    assert_eq!(heard[2].data["data"]["offer_id"], rig.offer.as_str());
+
+    // what is done to an offer, and which machine's
+    let path = format!("/v1/offers/{}", rig.offer);
+    let paused =
+        world.call("PATCH", &path).auth(&rig.provider.token).json(&json!({"state": "paused"}));
+    paused.header("if-match", "\"1-listed\"").send().await.ok(200);
+    let heard = hear(&mut providers, 1).await;
+    assert_eq!(names(&heard), ["offer.changed"]);
+    let said = &heard[0].data["data"];
+    assert_eq!((&said["state"], &said["machine_id"]), (&json!("paused"), &json!(rig.machine)));
+
+    let stop = world.post(&format!("/v1/rentals/{id}/stop")).auth(&renter.token).key("s");
+    stop.send().await.ok(202);
+    assert_eq!(names(&hear(&mut renters, 1).await), ["rental.ended"]);
+    assert_eq!(names(&hear(&mut providers, 1).await), ["rental.ended"]);
+    is_quiet(&mut strangers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_on_where_it_broke_off_and_says_so_where_it_cannot() {
+    let world = World::with(|config| config.session_ttl = domain::time::Seconds(30 * 86_400)).await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let renter = world.sign_in(9).await;
+    let mut stream = follow(&world, &renter.token).await;
+    let quote = world.quote(&renter, &rig).await;
+    let booking = world.book(&renter, &quote, "k").await.ok(201);
+    let id = booking["rental"]["id"].as_str().unwrap();
+    let first = hear(&mut stream, 1).await.remove(0);
+    drop(stream);
+
+    world.advance(id, RentalEvent::LockIncluded).await;
+    world.advance(id, RentalEvent::LockFinal { now: world.now() }).await;
+    let stop = world.post(&format!("/v1/rentals/{id}/stop")).auth(&renter.token).key("s");
+    stop.send().await.ok(202);
+    let mut places = BTreeSet::from([first.place.clone().unwrap()]);
+    let mut again = Stream::at(&world, PATH, &renter.token, first.place.as_deref()).await;
+    let heard = hear(&mut again, 1).await;
+    assert_eq!(names(&heard), ["rental.funded"]);
+    places.extend(heard.iter().map(|seen| seen.place.clone().unwrap()));
+    is_quiet(&mut again).await;
+    assert_eq!(places.len(), 2, "ids are of their own");
+    drop(again);
+
+    for odd in ["7", "yesterday", "1-1-1-1"] {
+        let said = world.get(PATH).auth(&renter.token).header("last-event-id", odd).send().await;
+        said.problem(400, "invalid-request");
+    }
+    // of a database that knew more than this one
+    let unknown = Stream::at(&world, PATH, &renter.token, Some("ffffffffffff-1-1800000000"));
+    assert_eq!(unknown.await.next().await.unwrap().name, "again");
+    world.pass(6 * 86_400);
+    let mut late = Stream::at(&world, PATH, &renter.token, first.place.as_deref()).await;
+    assert_eq!(late.next().await.unwrap().name, "again");
+    is_quiet(&mut late).await;
+    // nobody looked for a week, and nothing was kept
+    sqlx::raw_sql("DELETE FROM account_streams").execute(world.store.pool()).await.unwrap();
+    let place = late_place(&world).await;
+    let mut late = Stream::at(&world, PATH, &renter.token, Some(&place)).await;
+    assert_eq!(late.next().await.unwrap().name, "again");
+}
+
+/// An id of this moment.
+async fn late_place(world: &World) -> String {
+    let xid: String = sqlx::query_scalar("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+        .fetch_one(world.store.pool())
+        .await
+        .unwrap();
+    format!("{:x}-0-{}", xid.parse::<u64>().unwrap(), world.now().get())
+}
+
+/// A transaction that began before may commit after: what it tells comes before, or the reader would never see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_missed_that_commits_out_of_order() {
+    let world = World::new().await;
+    let renter = world.sign_in(9).await;
+    let mut stream = follow(&world, &renter.token).await;
+    let told = "SELECT hook(id, $1, now(), '{}') FROM accounts WHERE address = $2";
+    let address = renter.key.address();
+    let mut connection = world.store.pool().acquire().await.unwrap();
+    let mut slow = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    sqlx::query(told).bind("test.slow").bind(address.as_slice()).execute(&mut *slow).await.unwrap();
+    let quick = sqlx::query(told).bind("test.quick").bind(address.as_slice());
+    quick.execute(world.store.pool()).await.unwrap();
+    is_quiet(&mut stream).await;
+    slow.commit().await.unwrap();
+    assert_eq!(names(&hear(&mut stream, 2).await), ["test.slow", "test.quick"]);
+    is_quiet(&mut stream).await;
+
+    // whoever wrote while an account's first stream was opened left nothing for it: it begins only after them
+    let other = world.sign_in(8).await;
+    let address = other.key.address();
+    let mut slow = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    let quick = sqlx::query(told).bind("test.unheard").bind(address.as_slice());
+    quick.execute(&mut *slow).await.unwrap();
+    sqlx::raw_sql("SELECT pg_current_xact_id()").execute(&mut *slow).await.unwrap();
+    let mut stream = Stream::at(&world, PATH, &other.token, None).await;
+    is_quiet(&mut stream).await;
+    slow.commit().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().name, "begin");
+    is_quiet(&mut stream).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_hears_what_it_may_read() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let owner = &running.rig.provider;
+    let narrow = make(&world, owner, &["rentals:read"], json!({})).await.person;
+    let wide = make(&world, owner, &["rentals:read", "machines:read"], json!({})).await.person;
+    let limits = json!({"machines": [running.rig.machine]});
+    let limited = make(&world, owner, &["rentals:read"], limits).await.person;
+    world.get(PATH).auth(&limited.token).send().await.problem(403, "forbidden");
+    let mut narrow = follow(&world, &narrow.token).await;
+    let mut wide = follow(&world, &wide.token).await;
+    let path = format!("/v1/offers/{}", running.rig.offer);
+    let paused = world.call("PATCH", &path).auth(&owner.token).json(&json!({"state": "paused"}));
+    paused.header("if-match", "\"1-listed\"").send().await.ok(200);
+    let stop = world.post(&format!("/v1/rentals/{}/stop", running.id));
+    stop.auth(&owner.token).key("s").send().await.ok(202);
+    assert_eq!(names(&hear(&mut wide, 2).await), ["offer.changed", "rental.ended"]);
+    assert_eq!(names(&hear(&mut narrow, 1).await), ["rental.ended"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quote_that_nobody_booked_is_told_once() {
+    let world = World::new().await;
+    let rig = world.rig(1, 2, "0.65").await;
+    let renter = world.sign_in(9).await;
+    world.quote(&renter, &rig).await; // before anybody asked
+    let mut stream = follow(&world, &renter.token).await;
+    let unused = world.quote(&renter, &rig).await;
+    let used = world.quote(&renter, &rig).await;
+    world.book(&renter, &used, "k").await.ok(201);
+    assert_eq!(names(&hear(&mut stream, 1).await), ["rental.booked"]);
+    let tell = || {
+        let now = world.now();
+        world.store.write("test.expire", move |tx| {
+            Box::pin(async move { Ok::<_, TxError<String>>(expiries::tell(tx, now, 10).await?) })
+        })
+    };
+    world.pass(policy().quote_ttl.get() + 30);
+    assert_eq!(tell().await.unwrap(), 0, "a booking may be on its way");
+    world.pass(1);
+    assert_eq!(tell().await.unwrap(), 1);
+    assert_eq!(tell().await.unwrap(), 0);
+    let heard = hear(&mut stream, 1).await.remove(0);
+    assert_eq!(
+        (heard.name.as_str(), &heard.data["data"]["quote_id"]),
+        ("quote.expired", &unused["id"])
+    );
+    assert_eq!(heard.data["timestamp"], unused["expires_at"]);
+}
+
+// one thread, so that all statements are sent from it, and those of other tests are not
+#[tokio::test]
+async fn streams_of_accounts_are_idle_at_no_cost() {
+    const EACH: usize = 20;
+    let statements = Statements::default();
+    let _counting = tracing::subscriber::set_default(statements.clone());
+    let world = World::with(|config| config.limits = api::LimitConfig::off()).await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let (renter, other) = (world.sign_in(9).await, world.sign_in(8).await);
+    let mut streams = Vec::new();
+    for _ in 0..EACH {
+        streams.push(follow(&world, &renter.token).await);
+    }
+    let mut others = follow(&world, &other.token).await;
+    let about = ["account_events", "account_streams", "pg_snapshot_xmax", "sessions", "tokens"];
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let opened = Statements::mentioning(&statements.take(), &about);
+    assert!(opened >= 20, "statements are counted: {opened}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let quiet = statements.take();
+    assert_eq!(Statements::mentioning(&quiet, &about), 0, "{quiet:#?}");
+
+    let quote = world.quote(&renter, &rig).await;
+    world.book(&renter, &quote, "k").await.ok(201);
+    for stream in &mut streams {
+        hear(stream, 1).await;
+    }
+    is_quiet(&mut others).await;
+    let read = statements.take();
+    let read = Statements::mentioning(&read, &["FROM account_events"]);
+    assert!((20..=80).contains(&read), "each reads what is new, and looks once more: {read}");
+}
+
+fn of(seen: &[Seen], name: &str) -> Vec<Value> {
+    let some = seen.iter().filter(|seen| seen.name == name);
+    some.map(|seen| seen.data["data"].clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_of_a_case_are_told_what_becomes_of_it() {
+    let world = crate::disputes::world().await;
+    let running = Running::new(&world).await;
+    let mut renters = follow(&world, &running.renter.token).await;
+    let mut providers = follow(&world, &running.rig.provider.token).await;
+    let piece =
+        json!({"sha256": format!("0x{}", "01".repeat(32)), "uri": "https://example.com/log"});
+    let body =
+        json!({"rental_id": running.id, "code": "abuse", "statement": "s", "evidence": [piece]});
+    let case =
+        world.post("/v1/disputes").auth(&running.renter.token).json(&body).send().await.ok(201);
+    let path = format!("/v1/disputes/{}/withdraw", case["id"].as_str().unwrap());
+    world.post(&path).auth(&running.renter.token).send().await;
+    let heard = hear(&mut providers, 3).await;
+    assert_eq!(names(&heard), ["dispute.filed", "dispute.evidence", "dispute.withdrawn"]);
+    for said in heard.iter().map(|seen| &seen.data["data"]) {
+        assert_eq!((&said["dispute_id"], &said["rental_id"]), (&case["id"], &json!(running.id)));
+        assert_eq!((&said["role"], &said["opened_by"]), (&json!("provider"), &json!("renter")));
+    }
+    assert_eq!(of(&heard, "dispute.evidence")[0]["sha256"], "01".repeat(32));
+    assert_eq!(names(&hear(&mut renters, 3).await), names(&heard));
+}

@@ -1,0 +1,141 @@
+//! What has happened to an account, for its event stream. Rows are made by `hook` (migration 0019), in the transaction of
+//! what they tell, for accounts that have opened a stream in the last week.
+
+use domain::{id::AccountId, time::UnixSeconds};
+use serde_json::Value;
+
+use crate::{Connection, StoreError, convert::seconds};
+
+/// The channel on which news of accounts are announced; the payload is the account's id.
+pub(crate) const CHANNEL: &str = "weir_accounts";
+
+/// A place among an account's events. It grows in the order in which they can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The transaction that wrote the event.
+    pub xid: u64,
+    /// Its number; from 1 on.
+    pub id: i64,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountEvent {
+    /// Its place.
+    pub position: Position,
+    /// Such as `rental.ready`: a name of [`domain::webhook::EVENTS`].
+    pub kind: String,
+    /// When it happened.
+    pub at: UnixSeconds,
+    /// The rest of it.
+    pub data: Value,
+}
+
+/// Some events of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// In their order.
+    pub events: Vec<AccountEvent>,
+    /// There are others whose place is not certain yet: a transaction that began before them goes on.
+    pub unsettled: bool,
+}
+
+/// How far transactions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// The oldest transaction that goes on, or the next one: all below are over.
+    pub oldest: u64,
+    /// The next transaction has this number or a higher one.
+    pub next: u64,
+}
+
+/// Keeps an account's events from now on, and for a week after the last call. True if they were not kept before:
+/// transactions that go on at this moment may still leave none.
+///
+/// # Errors
+/// The database's.
+pub async fn keep(tx: &mut Connection, account: AccountId) -> Result<bool, StoreError> {
+    let fresh = sqlx::query_scalar!(
+        r#"INSERT INTO account_streams (account_id) VALUES ($1)
+           ON CONFLICT (account_id) DO UPDATE SET opened_at = now()
+             WHERE account_streams.opened_at < now() - interval '1 hour'
+           RETURNING xmax = 0 AS "fresh!""#,
+        account.uuid(),
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(fresh.unwrap_or(false))
+}
+
+/// How far transactions are at this moment.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn horizon(connection: &mut Connection) -> Result<Horizon, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT pg_snapshot_xmin(s)::text AS "oldest!", pg_snapshot_xmax(s)::text AS "next!"
+           FROM pg_current_snapshot() s"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Horizon { oldest: number(&row.oldest)?, next: number(&row.next)? })
+}
+
+/// Up to `limit` events of an account after a place, as far as their places are certain.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn after(
+    connection: &mut Connection,
+    account: AccountId,
+    position: Position,
+    limit: i64,
+) -> Result<Page, StoreError> {
+    // One more than is asked for, of which the uncertain ones come last. Visible are the rows of transactions that are
+    // over; but below an older one that goes on, another row may yet appear.
+    let rows = sqlx::query!(
+        r#"SELECT xid::text AS "xid!", id, kind, at, data,
+                  xid < pg_snapshot_xmin(pg_current_snapshot()) AS "settled!"
+           FROM account_events WHERE account_id = $1 AND (xid, id) > ($2::text::xid8, $3)
+           ORDER BY xid, id LIMIT $4"#,
+        account.uuid(),
+        position.xid.to_string(),
+        position.id,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    let unsettled = rows.iter().any(|row| !row.settled);
+    let events = rows.into_iter().take_while(|row| row.settled).map(|row| {
+        Ok(AccountEvent {
+            position: Position { xid: number(&row.xid)?, id: row.id },
+            kind: row.kind,
+            at: seconds(row.at)?,
+            data: row.data,
+        })
+    });
+    Ok(Page { events: events.collect::<Result<_, StoreError>>()?, unsettled })
+}
+
+/// Forgets up to `limit` events that are older than a week, and whose accounts have opened no stream for as long.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(tx: &mut Connection, limit: i64) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "DELETE FROM account_events WHERE (account_id, xid, id) IN (
+           SELECT account_id, xid, id FROM account_events WHERE kept_at < now() - interval '7 days'
+           ORDER BY kept_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+        limit,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("DELETE FROM account_streams WHERE opened_at < now() - interval '7 days'")
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+fn number(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(StoreError::corrupt)
+}
