@@ -82,6 +82,9 @@ pub fn router(app: AppState) -> Router {
     router.layer(SetSensitiveRequestHeadersLayer::new(secret)).with_state(app)
 }
 
+/// How long the end may take for the market's file.
+const KEEP_WITHIN: Duration = Duration::from_secs(3);
+
 /// Browsers of these origins may call; nobody else's, which is the default.
 fn cors(app: &AppState) -> Option<CorsLayer> {
     let origins = app.config.cors_origins.clone();
@@ -159,6 +162,8 @@ pub async fn serve(
             Ok(())
         }
     };
-    app.keep_market().await;
+    if tokio::time::timeout(KEEP_WITHIN, app.keep_market()).await.is_err() {
+        tracing::warn!("the market was not written to its file in time");
+    }
     served
 }

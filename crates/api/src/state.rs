@@ -223,6 +223,15 @@ impl AppState {
     pub(crate) fn known(&self, recorded: Option<Deployment>) -> Result<Deployment, Problem> {
         let found = recorded
             .ok_or_else(|| Problem::new(Code::NotReady, "no escrow contract is recorded yet"))?;
+        if found.chain_id != self.config.chain_id {
+            tracing::error!(
+                chain_id = self.config.chain_id,
+                recorded = found.chain_id,
+                "the database names another chain than when this service started: nothing is quoted or booked"
+            );
+            let detail = "the database names another chain than when this service started; whoever runs it has to look";
+            return Err(Problem::new(Code::NotReady, detail));
+        }
         match self.config.escrow {
             Some(ours) if ours != found.escrow => {
                 tracing::error!(

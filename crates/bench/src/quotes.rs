@@ -67,9 +67,10 @@ pub(crate) async fn quotes(
                 .await
                 .map_err(BenchError::sql(DOING))?;
         let offers: Arc<[OfferId]> = offers.into_iter().map(OfferId::from_uuid).collect();
-        let http = || reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build();
         for (session, clients) in [(Some(session), &mut asking), (None, &mut reading)] {
-            let http = http().map_err(BenchError::subject(DOING))?;
+            let http = tls::client().map_err(BenchError::subject(DOING))?;
+            let http = http.no_proxy().pool_max_idle_per_host(1).build();
+            let http = http.map_err(BenchError::subject(DOING))?;
             let (url, offers) = (url.clone(), offers.clone());
             clients.push(Asker { http, url, session, offers, turn: 0, wrong: None });
         }

@@ -17,7 +17,7 @@ use crate::{
 /// Names how the bytes are laid out. To be raised with every change of that, and of what a row says of a listing.
 pub const FORMAT: u32 = 1;
 /// Bytes of a row.
-const ROW: usize = 140;
+pub const ROW: usize = 140;
 
 /// Bytes that are no image, or one of another market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

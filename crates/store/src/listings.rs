@@ -38,15 +38,6 @@ impl Moment {
     }
 }
 
-/// Which history a database has, and where in it we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
-    /// Differs between databases, after a restore or the promotion of a standby, and after a migration.
-    pub identity: [u8; 32],
-    /// The server's clock, in seconds since 1970.
-    pub at: u64,
-}
-
 /// What changed since a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
@@ -295,37 +286,41 @@ pub async fn moment(connection: &mut Connection) -> Result<Moment, StoreError> {
     Ok(Moment(text))
 }
 
-/// Which history this database has.
+/// Leaves a mark for a file that tells of an earlier moment, and deletes marks that no file is used for any more. Returns
+/// the server's clock, in seconds since 1970.
 ///
 /// # Errors
-/// The database's, also if it does not tell.
-pub async fn history(connection: &mut Connection) -> Result<History, StoreError> {
-    let row = sqlx::query!(
-        r#"SELECT sha256(convert_to(concat_ws('/', c.system_identifier, current_database(), current_schema(),
-                                              substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
-                                              encode(s.secret, 'hex'),
-                                              (SELECT max(version) FROM _sqlx_migrations)), 'UTF8')) AS "identity!",
-                  floor(extract(epoch FROM now()))::bigint AS "at!"
-           FROM pg_control_system() c, cursor_seals s"#
+/// The database's.
+pub async fn mark(tx: &mut Connection, mark: Uuid) -> Result<u64, StoreError> {
+    let at = sqlx::query_scalar!(
+        r#"WITH old AS (DELETE FROM market_images WHERE at < now() - interval '1 hour')
+           INSERT INTO market_images (id, database, offers, migration)
+           SELECT $1, d.oid, 'offers'::regclass, (SELECT max(version) FROM _sqlx_migrations)
+           FROM pg_database d WHERE d.datname = current_database()
+           RETURNING floor(extract(epoch FROM now()))::bigint AS "at!""#,
+        mark,
     )
-    .fetch_one(connection)
+    .fetch_one(tx)
     .await?;
-    let identity =
-        row.identity.try_into().map_err(|_| StoreError::corrupt("a hash that is not 32 bytes"))?;
-    Ok(History { identity, at: number(row.at)? })
+    number(at)
 }
 
-/// Whether this moment is of the past of this database, which a restored copy of it may not have seen.
+/// The server's clock, in seconds since 1970, if this is the database that the mark was left in, as far as it had come then
+/// at least; else `None`.
 ///
 /// # Errors
-/// The database's, also if it was no moment.
-pub async fn has_seen(connection: &mut Connection, moment: &Moment) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT pg_snapshot_xmax($1::text::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot()) AS "seen!""#,
-        moment.0,
+/// The database's.
+pub async fn has_mark(connection: &mut Connection, mark: Uuid) -> Result<Option<u64>, StoreError> {
+    let at = sqlx::query_scalar!(
+        r#"SELECT floor(extract(epoch FROM now()))::bigint AS "at!"
+           FROM market_images i JOIN pg_database d ON d.oid = i.database AND d.datname = current_database()
+           WHERE i.id = $1 AND i.offers = 'offers'::regclass
+             AND i.migration = (SELECT max(version) FROM _sqlx_migrations)"#,
+        mark,
     )
-    .fetch_one(connection)
-    .await?)
+    .fetch_optional(connection)
+    .await?;
+    at.map(number).transpose()
 }
 
 /// What became visible since a moment: also what was begun before it and committed after.

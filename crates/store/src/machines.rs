@@ -26,7 +26,7 @@ pub use maintenance::{
     runs_into, windows,
 };
 pub use service::{
-    Obstacle, hold_machine, hold_offers, hold_service, obstacles, retire, runs_something,
+    Obstacle, hold_machine, hold_offers, hold_service, obstacle, retire, runs_something,
     set_service,
 };
 pub use standing::{Standing, bar, set_datacenter, set_verification};

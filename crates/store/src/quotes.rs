@@ -4,7 +4,6 @@
 use alloy_primitives::{Address, B256};
 use domain::{
     id::{AccountId, MachineId, OfferId, QuoteId},
-    metering::Interval,
     money::{Amount, FeeBps, UsdMicros},
     rate::{TokenRate, UsdPerHour},
     terms::RentalTerms,
@@ -12,6 +11,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::{Postgres, pool::PoolConnection};
 
 use crate::{
     Connection, StoreError,
@@ -147,11 +147,15 @@ pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError
 }
 
 /// Stores a quote in a transaction of its own, and does not wait for the disk: a server that crashes within the second may
-/// forget it. Nothing rests on it yet, and what does, a booking, is on the disk only together with it.
+/// forget it. Nothing rests on it yet, and what does, a booking, is on the disk only together with it. It takes a
+/// connection of the pool, not one that may be inside a transaction, which would not wait for the disk either.
 ///
 /// # Errors
 /// As [`insert`].
-pub async fn promise(connection: &mut Connection, quote: &Quote) -> Result<(), StoreError> {
+pub async fn promise(
+    connection: &mut PoolConnection<Postgres>,
+    quote: &Quote,
+) -> Result<(), StoreError> {
     put(connection, quote, false).await
 }
 
@@ -252,13 +256,7 @@ pub async fn ground(
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let window = match (row.from_at, row.to_at, row.reason) {
-        (Some(from), Some(to), Some(reason)) => {
-            Some((Interval::new(seconds(from)?, seconds(to)?), reason))
-        }
-        _ => None,
-    };
-    let obstacle = Obstacle::first(&row.service, window)?;
+    let obstacle = Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))?;
     let token = match (
         row.token,
         row.symbol,

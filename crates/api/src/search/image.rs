@@ -5,7 +5,11 @@ use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
-    sync::RwLock,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use market::{
@@ -13,10 +17,13 @@ use market::{
     image::{self, Place, Restored, Unreadable},
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 const MAGIC: [u8; 8] = *b"weirmkt\n";
 /// Rows that are written while the index waits.
 const AT_ONCE: usize = 8_192;
+/// A file whose writing was begun and not ended is nobody's after that.
+const LEFT_AFTER: Duration = Duration::from_secs(600);
 /// No part of a file is longer, in bytes.
 const LONGEST: u32 = 64 * 1_024 * 1_024;
 
@@ -29,30 +36,50 @@ pub(super) enum ImageError {
     Unreadable(#[from] Unreadable),
     #[error("the image is not whole")]
     Damaged,
+    #[error("the market was read anew meanwhile")]
+    Replaced,
 }
 
 /// Of which moment of which database an image is.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Header {
     format: u32,
-    identity: [u8; 32],
+    /// What the database has that was left in it after the moment.
+    pub(super) mark: Uuid,
     pub(super) moment: String,
-    /// The database's clock, in seconds since 1970.
+    /// The second of that moment at the latest, by the database's clock.
     pub(super) at: u64,
+    /// Until when it was looked for maintenance that ended, by the service's clock.
+    pub(super) swept_until: u64,
     rows: usize,
 }
 
 impl Header {
-    pub(super) fn new(identity: [u8; 32], moment: String, at: u64) -> Self {
-        Self { format: image::FORMAT, identity, moment, at, rows: 0 }
+    pub(super) fn new(mark: Uuid, moment: String, at: u64, swept_until: u64) -> Self {
+        Self { format: image::FORMAT, mark, moment, at, swept_until, rows: 0 }
     }
 
-    /// Whether it is of this database and of the last `longest` seconds before `at`.
-    pub(super) fn fits(&self, identity: &[u8; 32], at: u64, longest: u64) -> bool {
+    /// Whether it is of this program, and of the last `longest` seconds before `at`.
+    pub(super) fn fits(&self, at: u64, longest: u64) -> bool {
         let age = at.checked_sub(self.at);
-        self.format == image::FORMAT
-            && self.identity == *identity
-            && age.is_some_and(|age| age < longest)
+        self.format == image::FORMAT && age.is_some_and(|age| age < longest)
+    }
+}
+
+/// The index that is written, which may change, but not be replaced by another one: that one has other numbers.
+pub(super) struct Source<'a> {
+    pub(super) index: &'a RwLock<Option<Index>>,
+    /// Raised, while the index is locked, whenever it is replaced.
+    pub(super) generation: &'a AtomicU64,
+    /// Which one is to be written.
+    pub(super) wanted: u64,
+}
+
+impl Source<'_> {
+    fn read<T>(&self, of: impl FnOnce(&Index) -> T) -> Result<T, ImageError> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let same = self.generation.load(Ordering::Acquire) == self.wanted;
+        index.as_ref().filter(|_| same).map(of).ok_or(ImageError::Replaced)
     }
 }
 
@@ -98,7 +125,10 @@ impl Image {
         let mut part = Vec::new();
         read_part(&mut self.parts, &mut part)?;
         let mut restored = Restored::new(models, offline_after_s, now, &part)?;
-        restored.reserve(self.header.rows);
+        // no more than the file has room for, whatever it says
+        let length = self.parts.get_ref().metadata()?.len();
+        let room = usize::try_from(length).unwrap_or(usize::MAX) / image::ROW;
+        restored.reserve(self.header.rows.min(room));
         loop {
             read_part(&mut self.parts, &mut part)?;
             if part.is_empty() {
@@ -133,20 +163,16 @@ fn write_part(to: &mut impl Write, part: &[u8]) -> Result<(), ImageError> {
     Ok(to.write_all(part)?)
 }
 
-/// Writes an index to a file, in place of the one before. The index may change meanwhile, but must be as of the header's
-/// moment at least.
+/// Writes an index to a file, in place of the one before. It must be as of the header's moment at least.
 ///
 /// # Errors
 /// [`ImageError`]; then the file is as it was.
-pub(super) fn write(
-    path: &Path,
-    header: Header,
-    index: &RwLock<Option<Index>>,
-) -> Result<usize, ImageError> {
+pub(super) fn write(path: &Path, header: Header, source: &Source<'_>) -> Result<usize, ImageError> {
+    remove_left_over(path);
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
+    name.push(format!(".{}", Uuid::new_v4().simple()));
     let new = PathBuf::from(name);
-    let written = write_new(&new, header, index).and_then(|rows| {
+    let written = write_new(&new, header, source).and_then(|rows| {
         fs::rename(&new, path)?;
         Ok(rows)
     });
@@ -157,14 +183,27 @@ pub(super) fn write(
     written
 }
 
-fn write_new(
-    path: &Path,
-    mut header: Header,
-    index: &RwLock<Option<Index>>,
-) -> Result<usize, ImageError> {
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+/// Removes what processes that were killed had begun to write.
+fn remove_left_over(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let Ok(files) = fs::read_dir(folder) else { return };
+    for file in files.flatten() {
+        let begun = file.file_name();
+        let suffix = begun.to_str().zip(name.to_str());
+        let suffix = suffix.and_then(|(begun, name)| begun.strip_prefix(name)?.strip_prefix('.'));
+        let ours = suffix.is_some_and(|suffix| Uuid::try_parse(suffix).is_ok());
+        let modified = file.metadata().and_then(|known| known.modified());
+        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= LEFT_AFTER));
+        if ours && old {
+            drop(fs::remove_file(file.path()));
+        }
+    }
+}
+
+fn write_new(path: &Path, mut header: Header, source: &Source<'_>) -> Result<usize, ImageError> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
     let mut part = Vec::new();
-    let names = read(index, |index| {
+    let names = source.read(|index| {
         header.rows = index.len();
         index.image_names()
     })?;
@@ -174,7 +213,7 @@ fn write_new(
     let mut place = Some(Place::default());
     while let Some(from) = place {
         part.clear();
-        place = read(index, |index| index.image_rows(from, AT_ONCE, &mut part))?;
+        place = source.read(|index| index.image_rows(from, AT_ONCE, &mut part))?;
         if !part.is_empty() {
             write_part(&mut file, &part)?;
         }
@@ -182,11 +221,6 @@ fn write_new(
     write_part(&mut file, &[])?;
     file.flush()?;
     Ok(header.rows)
-}
-
-fn read<T>(index: &RwLock<Option<Index>>, of: impl FnOnce(&Index) -> T) -> Result<T, ImageError> {
-    let index = index.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    index.as_ref().map(of).ok_or(ImageError::Damaged)
 }
 
 #[cfg(test)]
@@ -210,7 +244,13 @@ mod tests {
     }
 
     fn header() -> Header {
-        Header::new([7; 32], "1:2:".to_owned(), 1_000)
+        Header::new(Uuid::from_u128(7), "1:2:".to_owned(), 1_000, 990)
+    }
+
+    /// Writes it as the first index that there was.
+    fn written(path: &Path, index: &RwLock<Option<Index>>) -> Result<usize, ImageError> {
+        let generation = AtomicU64::new(0);
+        write(path, header(), &Source { index, generation: &generation, wanted: 0 })
     }
 
     #[test]
@@ -222,8 +262,16 @@ mod tests {
         Generator::new(&models(), 3, 20_000, NOW).for_each(|listing| builder.push(&listing));
         let index = RwLock::new(Some(builder.finish().0));
         fs::write(&path, "what was there before").unwrap();
-        assert_eq!(write(&path, header(), &index).unwrap(), 20_000);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let begun = folder.path().join(format!("market.image.{}", Uuid::from_u128(1).simple()));
+        let others = folder.path().join("market.image.old");
+        for (path, days) in [(&begun, 1), (&others, 1)] {
+            let file = File::create(path).unwrap();
+            let then = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(then - Duration::from_secs(days * 86_400)).unwrap();
+        }
+        assert_eq!(written(&path, &index).unwrap(), 20_000);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(others.exists() && !begun.exists());
         let image = Image::open(&path).unwrap().unwrap();
         assert_eq!((image.header.moment.as_str(), image.header.at), ("1:2:", 1_000));
         let same = image.restore(models(), 30, NOW).unwrap();
@@ -249,13 +297,23 @@ mod tests {
     }
 
     #[test]
-    fn it_is_of_one_database_and_of_its_last_minutes() {
+    fn another_index_is_not_written_as_this_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("market.image");
+        let index = RwLock::new(Some(Index::new(models(), 30)));
+        let generation = AtomicU64::new(2);
+        let source = Source { index: &index, generation: &generation, wanted: 1 };
+        assert!(matches!(write(&path, header(), &source), Err(ImageError::Replaced)));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn it_is_of_this_program_and_of_the_last_minutes() {
         let header = header();
-        assert!(header.fits(&[7; 32], 1_000, 600) && header.fits(&[7; 32], 1_599, 600));
-        assert!(!header.fits(&[7; 32], 1_600, 600), "too old");
-        assert!(!header.fits(&[7; 32], 999, 600), "of the future");
-        assert!(!header.fits(&[8; 32], 1_000, 600), "of another database");
+        assert!(header.fits(1_000, 600) && header.fits(1_599, 600));
+        assert!(!header.fits(1_600, 600), "too old");
+        assert!(!header.fits(999, 600), "of the future");
         let other = Header { format: image::FORMAT + 1, ..header };
-        assert!(!other.fits(&[7; 32], 1_000, 600), "of another program");
+        assert!(!other.fits(1_000, 600), "of another program");
     }
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::{
-    image::{self, Header, Image, ImageError},
+    image::{self, Header, Image, ImageError, Source},
     written::Written,
 };
 use crate::{Code, Problem};
@@ -42,8 +42,6 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
 /// How often the index is written to its file, if it has one.
 const KEEP_EVERY: Duration = Duration::from_secs(300);
-/// Clocks may differ by so many seconds.
-const CLOCKS_DIFFER: u64 = 5;
 /// Without the database the market is told as it was last known, for so long.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 /// Offers that are read at once.
@@ -80,6 +78,7 @@ impl History {
 struct Reader {
     line: Line,
     moment: Moment,
+    /// When the moment was asked for.
     read_at: Instant,
     swept_at: Instant,
     swept_until: UnixSeconds,
@@ -92,6 +91,8 @@ struct Inner {
     index: RwLock<Option<Index>>,
     /// Whether it is, or ever was, as the database is: not yet while an image is brought up to date.
     caught_up: AtomicBool,
+    /// Raised whenever the index is replaced, while it is locked.
+    generation: AtomicU64,
     image: Option<PathBuf>,
     /// When it was last written to its file, or that was tried.
     kept_at: Mutex<Option<Instant>>,
@@ -124,6 +125,7 @@ impl Market {
             offline_after,
             index: RwLock::new(None),
             caught_up: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
             image,
             kept_at: Mutex::new(None),
             keeping: AsyncMutex::new(()),
@@ -305,19 +307,27 @@ impl Inner {
     }
 
     async fn write_image(self: &Arc<Self>, path: &Path) -> Result<Option<usize>, String> {
-        let header = {
-            let mut reader = self.reader.lock().await;
-            let Some(reader) = reader.as_mut() else { return Ok(None) };
-            let history = listings::history(reader.line.connection()).await;
-            let history = history.map_err(|error| error.to_string())?;
-            // the moment is of then, not of now
-            let age = reader.read_at.elapsed().as_secs().saturating_add(1);
-            let moment = reader.moment.as_str().to_owned();
-            Header::new(history.identity, moment, history.at.saturating_sub(age))
+        let (moment, read_at, swept_until, wanted) = {
+            let reader = self.reader.lock().await;
+            let Some(reader) = reader.as_ref() else { return Ok(None) };
+            // whoever replaces the index holds the reader
+            let generation = self.generation.load(Ordering::Acquire);
+            (reader.moment.clone(), reader.read_at, reader.swept_until, generation)
         };
+        // after the moment, so that a database that has the mark has seen it
+        let mark = Uuid::new_v4();
+        let marked = self.store.write::<u64, StoreError, _>("listings.mark", move |tx| {
+            Box::pin(async move { Ok(listings::mark(tx, mark).await?) })
+        });
+        let now = marked.await.map_err(|error| error.to_string())?;
+        let age = read_at.elapsed().as_secs().saturating_add(1);
+        let at = now.saturating_sub(age);
+        let header = Header::new(mark, moment.as_str().to_owned(), at, swept_until.get());
         let (inner, path) = (self.clone(), path.to_owned());
-        let written =
-            tokio::task::spawn_blocking(move || image::write(&path, header, &inner.index));
+        let written = tokio::task::spawn_blocking(move || {
+            let source = Source { index: &inner.index, generation: &inner.generation, wanted };
+            image::write(&path, header, &source)
+        });
         let written = written.await.map_err(|error| error.to_string())?;
         written.map(Some).map_err(|error| error.to_string())
     }
@@ -351,19 +361,15 @@ impl Inner {
         let Some(image) = image else { return Ok(None) };
         let mut line = Line::open(&self.store).await.map_err(told)?;
         let connection = line.connection();
-        let history = listings::history(connection).await.map_err(told)?;
-        let longest = LONGEST_ABSENCE.as_secs();
-        let moment = Moment::read(&image.header.moment);
-        let moment = moment.filter(|_| image.header.fits(&history.identity, history.at, longest));
+        let now = listings::has_mark(connection, image.header.mark).await.map_err(told)?;
+        let fits = now.is_some_and(|now| image.header.fits(now, LONGEST_ABSENCE.as_secs()));
+        let moment = Moment::read(&image.header.moment).filter(|_| fits);
         let Some(moment) = moment else { return Ok(None) };
-        if !listings::has_seen(connection, &moment).await.map_err(told)? {
-            return Ok(None);
-        }
         let secret = listings::cursor_secret(connection).await.map_err(told)?;
         self.secret.get_or_init(|| secret);
         let models = listings::models(connection).await.map_err(told)?;
         let (now, offline_after) = (self.store.now().seconds(), self.offline_after.get());
-        let swept_until = UnixSeconds(image.header.at.saturating_sub(CLOCKS_DIFFER));
+        let swept_until = UnixSeconds(image.header.swept_until);
         let index =
             tokio::task::spawn_blocking(move || image.restore(models, offline_after, second(now)));
         let index = index.await.map_err(|error| error.to_string())?;
@@ -384,6 +390,7 @@ impl Inner {
         let known = {
             let mut place = self.index.write().unwrap_or_else(PoisonError::into_inner);
             self.written().forget_all();
+            self.generation.fetch_add(1, Ordering::AcqRel);
             place.replace(index)
         };
         drop(known);
@@ -425,10 +432,11 @@ impl Inner {
         self.replace(index);
         self.publish();
         let at = Instant::now();
-        Ok(Reader { line, moment, read_at: at, swept_at: at, swept_until: now, forgot_at: at })
+        Ok(Reader { line, moment, read_at: began, swept_at: at, swept_until: now, forgot_at: at })
     }
 
     async fn follow(&self, mut reader: Reader) -> Result<Reader, StoreError> {
+        let asked_at = Instant::now();
         let changes = listings::changes(reader.line.connection(), &reader.moment);
         let changes = tokio::time::timeout(ANSWER_WITHIN, changes)
             .await
@@ -440,7 +448,7 @@ impl Inner {
         };
         self.reread(reader.line.connection(), &offers).await?;
         reader.moment = changes.until;
-        reader.read_at = Instant::now();
+        reader.read_at = asked_at;
         if reader.swept_at.elapsed() >= SWEEP_EVERY {
             self.sweep(&mut reader).await?;
         }

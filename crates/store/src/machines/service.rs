@@ -1,6 +1,7 @@
 //! Whether a machine takes new rentals, and what stands against one.
 
 use domain::{id::MachineId, machine::Service, metering::Interval, time::UnixSeconds};
+use time::OffsetDateTime;
 
 use crate::{
     Connection, StoreError,
@@ -30,51 +31,46 @@ impl Obstacle {
     /// [`StoreError::Corrupt`].
     pub(crate) fn first(
         service: &str,
-        window: Option<(Interval, String)>,
+        window: (Option<OffsetDateTime>, Option<OffsetDateTime>, Option<String>),
     ) -> Result<Option<Self>, StoreError> {
         Ok(match service.parse().map_err(StoreError::corrupt)? {
-            Service::Open => window.map(|(during, reason)| Self::Maintenance { during, reason }),
+            Service::Open => match window {
+                (Some(from), Some(to), Some(reason)) => {
+                    let during = Interval::new(seconds(from)?, seconds(to)?);
+                    Some(Self::Maintenance { during, reason })
+                }
+                _ => None,
+            },
             Service::Draining => Some(Self::Draining),
             Service::Retired => Some(Self::Retired),
         })
     }
 }
 
-/// What stands against a rental of this machine from `from` to `to`, in order of time; nothing if it can be. Sees what
-/// was committed before, so that a booking asks after it has locked the offer ([`hold_offers`]).
+/// What stands first against a rental of this machine from `from` to `to`; nothing if it can be. Sees what was committed
+/// before, so that a booking asks after it has locked the offer ([`hold_offers`]).
 ///
 /// # Errors
 /// The database's, or [`StoreError::Missing`].
-pub async fn obstacles(
+pub async fn obstacle(
     connection: &mut Connection,
     machine: MachineId,
     from: UnixSeconds,
     to: UnixSeconds,
-) -> Result<Vec<Obstacle>, StoreError> {
-    let rows = sqlx::query!(
+) -> Result<Option<Obstacle>, StoreError> {
+    let row = sqlx::query!(
         r#"SELECT m.service, lower(w.during) AS from_at, upper(w.during) AS to_at, w.reason AS "reason?"
            FROM machines m LEFT JOIN maintenance_windows w
              ON w.machine_id = m.id AND w.cancelled_at IS NULL AND w.during && tstzrange($2, $3)
-           WHERE m.id = $1 ORDER BY lower(w.during)"#,
+           WHERE m.id = $1 ORDER BY lower(w.during) LIMIT 1"#,
         machine.uuid(),
         ts(from)?,
         ts(to.max(from))?,
     )
-    .fetch_all(connection)
-    .await?;
-    let first = rows.first().ok_or(StoreError::Missing("the machine"))?;
-    let mut found = match first.service.parse().map_err(StoreError::corrupt)? {
-        Service::Open => Vec::new(),
-        Service::Draining => vec![Obstacle::Draining],
-        Service::Retired => vec![Obstacle::Retired],
-    };
-    for row in rows {
-        if let (Some(from), Some(to), Some(reason)) = (row.from_at, row.to_at, row.reason) {
-            let during = Interval::new(seconds(from)?, seconds(to)?);
-            found.push(Obstacle::Maintenance { during, reason });
-        }
-    }
-    Ok(found)
+    .fetch_optional(connection)
+    .await?
+    .ok_or(StoreError::Missing("the machine"))?;
+    Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))
 }
 
 /// Keeps bookings of the machine waiting until the transaction ends: whoever books holds the offer. So a booking

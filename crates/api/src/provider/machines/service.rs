@@ -67,7 +67,7 @@ pub(crate) async fn free_of_obstacles(
     (now, start_by, duration): (UnixSeconds, UnixSeconds, Seconds),
 ) -> Result<Result<(), Problem>, StoreError> {
     let to = start_by.saturating_plus(duration);
-    let first = machines::obstacles(connection, machine, now, to).await?.into_iter().next();
+    let first = machines::obstacle(connection, machine, now, to).await?;
     Ok(first.map_or(Ok(()), |first| Err(in_the_way(first, start_by))))
 }
 
