@@ -1,6 +1,14 @@
 //! An RPC with https: `SSL_CERT_FILE` says whom a process trusts. A process reads it once, so that the calls are made
 //! by a child of this test: itself, with the variable set.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)] // a test stops at the first surprise
+
 use std::{env, process::Command, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -89,14 +89,12 @@ impl From<RpcError<TransportErrorKind>> for ChainError {
 
 /// With the causes, which alone say that a certificate is not trusted; without the URL, which may hold a key.
 fn in_words(error: RpcError<TransportErrorKind>) -> String {
-    match error {
-        RpcError::Transport(TransportErrorKind::Custom(custom)) => {
-            match custom.downcast::<reqwest::Error>() {
-                Ok(http) => tls::causes(&http.without_url()),
-                Err(custom) => custom.to_string(),
-            }
-        }
-        other => other.to_string(),
+    let RpcError::Transport(TransportErrorKind::Custom(custom)) = error else {
+        return error.to_string();
+    };
+    match custom.downcast::<reqwest::Error>() {
+        Ok(http) => tls::causes(&http.without_url()),
+        Err(custom) => custom.to_string(),
     }
 }
 
