@@ -33,11 +33,8 @@ async fn know_sizes(tx: &mut Connection) -> Result<(), StoreError> {
     .fetch_one(&mut *tx)
     .await?;
     if !known {
-        sqlx::raw_sql(
-            "ANALYZE accounts, machines, gpus, offers, offer_versions, machine_reliability",
-        )
-        .execute(tx)
-        .await?;
+        // the triggers' tables, too
+        sqlx::raw_sql("ANALYZE").execute(tx).await?;
     }
     Ok(())
 }
