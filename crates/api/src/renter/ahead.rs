@@ -35,7 +35,7 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// The session of this token, if it was looked for: `Some(None)` if it is none.
     pub(crate) fn session(&self, token_hash: &[u8; 32]) -> Option<Option<Session>> {
-        (self.token_hash == *token_hash).then(|| self.session.clone())
+        (self.token_hash == *token_hash).then_some(self.session)
     }
 }
 
@@ -99,7 +99,7 @@ async fn work(store: Store, mut door: mpsc::Receiver<Asked>) {
         match read(&store, &asked).await {
             Ok((sessions, quotes)) => {
                 for Asked { token_hash, quote, answer } in asked.drain(..) {
-                    let session = sessions.get(&token_hash).cloned();
+                    let session = sessions.get(&token_hash).copied();
                     let quote = quotes.iter().find(|found| found.id == quote).cloned();
                     // whoever asked may have gone
                     drop(answer.send(Ahead { token_hash, session, quote }));

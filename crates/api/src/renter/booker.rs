@@ -92,16 +92,16 @@ async fn work(mut door: mpsc::Receiver<Waiting>) {
     let mut queue = VecDeque::new();
     let mut running = Running::default();
     let mut arrived = Vec::with_capacity(MOST);
-    loop {
+    let mut open = true;
+    while open || !queue.is_empty() || !running.tasks.is_empty() {
         while running.has_room(queue.len()) && running.begin(&mut queue) {}
         tokio::select! {
-            count = door.recv_many(&mut arrived, MOST), if queue.len() < ROOM => {
-                if count == 0 && queue.is_empty() && running.tasks.is_empty() {
-                    return;
-                }
+            count = door.recv_many(&mut arrived, MOST), if open && queue.len() < ROOM => {
+                open = count > 0;
                 queue.extend(arrived.drain(..));
             }
             Some(done) = running.tasks.join_next_with_id() => running.end(done),
+            else => {}
         }
     }
 }
