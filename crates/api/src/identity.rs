@@ -3,7 +3,7 @@
 use alloy::primitives::{Address, eip191_hash_message, hex};
 use axum::{
     extract::FromRequestParts,
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use domain::{
@@ -20,7 +20,11 @@ use store::{
 };
 
 use crate::{
-    Code, Problem, access, api_token, limits::Whose, problem::internal, renter, state::AppState,
+    Code, Problem, access, api_token,
+    limits::Whose,
+    problem::internal,
+    renter::{self, Ahead},
+    state::AppState,
 };
 
 /// Bytes of randomness in a secret.
@@ -137,7 +141,7 @@ impl FromRequestParts<AppState> for Wallet {
         if let Some(wallet) = renter::holder(parts, app).await? {
             return Ok(wallet);
         }
-        let session = session(&token, app).await?;
+        let session = session(&token, parts.extensions.get::<Ahead>(), app).await?;
         match session.owner {
             SessionOwner::Account(account) => {
                 let expires_at = Some(session.expires_at);
@@ -162,7 +166,7 @@ impl FromRequestParts<AppState> for Agent {
         let owner = if token.starts_with(api_token::PREFIX) {
             SessionOwner::Account(key(&token, app).await?.1)
         } else {
-            session(&token, app).await?.owner
+            session(&token, None, app).await?.owner
         };
         match owner {
             SessionOwner::Machine(machine) => Ok(Self(machine)),
@@ -194,15 +198,29 @@ fn bearer(parts: &Parts) -> Result<String, Problem> {
         .ok_or_else(|| unauthenticated("the Authorization header holds no bearer token"))
 }
 
-async fn session(token: &str, app: &AppState) -> Result<accounts::Session, Problem> {
+/// The hash of the session token in these headers, if they hold what may be one.
+pub(crate) fn session_hash(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let token = token.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    token.map(|(_, token)| token.trim()).filter(|token| token.len() == SECRET_CHARS).map(hash_of)
+}
+
+async fn session(
+    token: &str,
+    ahead: Option<&Ahead>,
+    app: &AppState,
+) -> Result<accounts::Session, Problem> {
     if token.len() != SECRET_CHARS {
         return Err(unauthenticated("the Authorization header holds no session token"));
     }
-    let mut connection = app.store.read().await?;
     let hash = hash_of(token);
-    let found =
-        accounts::find_session(&mut connection, &hash, app.now(), app.config.session_idle).await?;
-    drop(connection);
+    let found = match ahead.and_then(|ahead| ahead.session(&hash)) {
+        Some(found) => found,
+        None => {
+            let (now, idle) = (app.now(), app.config.session_idle);
+            accounts::find_session(&mut *app.store.read().await?, &hash, now, idle).await?
+        }
+    };
     let whose = |session: &accounts::Session| match session.owner {
         SessionOwner::Account(account) => Whose::Account(account.id),
         SessionOwner::Machine(id) => Whose::Machine(id),

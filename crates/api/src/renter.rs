@@ -1,7 +1,9 @@
 //! What a renter does: ask for a price, book it, follow the rental, stop it, read what it came to.
 
+mod ahead;
 mod authorization;
 mod book;
+mod booker;
 mod cost;
 mod course;
 mod disputes;
@@ -14,11 +16,14 @@ mod readings;
 mod receipt;
 mod rentals;
 mod sealed;
+mod shared;
 mod spending;
 mod stop;
 mod tokens;
 mod wait;
 
+pub(crate) use ahead::{Ahead, Scout};
+pub(crate) use booker::Booker;
 pub(crate) use cost::{billed_by, billed_known, cost_at};
 pub(crate) use end::hasten_if_signed;
 pub(crate) use payment::{holder, pay};

@@ -1,9 +1,10 @@
 //! What every handler has at hand.
 
 use std::{
+    collections::BTreeMap,
     ops::Deref,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use domain::{
     webhook::Rules,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::{Store, StoreError, deployment::Deployment};
+use store::{Store, StoreError, deployment::Deployment, tokens::Token};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,10 +25,11 @@ use crate::{
     gasless::Gasless,
     limits::{LimitConfig, Limits},
     public::{Figures, Turns},
-    renter::Seals,
+    renter::{Booker, Scout, Seals, unit_of},
     revoked::Revoked,
     search::{Market, Seats},
     streams::Streams,
+    views::Unit,
     wallets::Desk,
 };
 
@@ -154,11 +156,14 @@ pub struct Parts {
     pub(crate) seals: Seals,
     pub(crate) revoked: Revoked,
     pub(crate) desk: Desk,
+    pub(crate) scout: Scout,
+    pub(crate) booker: Booker,
     /// The service was told to stop: it serves, but wants nobody new.
     pub(crate) leaving: CancellationToken,
     /// It accepts nobody any more.
     pub(crate) closing: CancellationToken,
     deployment: OnceLock<Deployment>,
+    tokens: Mutex<BTreeMap<Address, Token>>,
 }
 
 impl AppState {
@@ -178,6 +183,7 @@ impl AppState {
         let market =
             Market::start(store.clone(), config.offline_after, config.market_image.clone());
         let limits = Limits::new(&config.limits);
+        let scout = Scout::start(store.clone(), config.session_idle);
         Self(Arc::new(Parts {
             store,
             chain,
@@ -194,9 +200,12 @@ impl AppState {
             seals: Seals::default(),
             revoked: Revoked::default(),
             desk: Desk::default(),
+            scout,
+            booker: Booker::start(),
             leaving,
             closing,
             deployment: OnceLock::new(),
+            tokens: Mutex::default(),
         }))
     }
 
@@ -244,6 +253,28 @@ impl AppState {
             }
             Some(_) | None => Ok(found),
         }
+    }
+
+    /// What a quote in this token is told with: the deployment, and how the token's amounts are written. A token's price may be
+    /// an old one; all else about a token never changes, and is asked for once.
+    ///
+    /// # Errors
+    /// The store's, or that there is no deployment yet.
+    pub(crate) async fn ground(&self, token: Address) -> Result<(Deployment, Unit), Problem> {
+        let known = self.tokens().get(&token).cloned();
+        if let (Some(contract), Some(token)) = (self.deployment.get(), known) {
+            return Ok((contract.clone(), Unit::new(token, contract.chain_id)));
+        }
+        let mut connection = self.store.read().await?;
+        let contract = self.deployment(&mut connection).await?;
+        let unit = unit_of(&mut connection, token, contract.chain_id).await?;
+        self.tokens().insert(token, unit.token().clone());
+        Ok((contract, unit))
+    }
+
+    /// Those that quotes were made in: they are few.
+    fn tokens(&self) -> MutexGuard<'_, BTreeMap<Address, Token>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks every listed token whether deposits can be locked by a signature (EIP-3009), so that the first booking need

@@ -13,10 +13,12 @@ use uuid::Uuid;
 use crate::{
     BenchError, Scenario, Server, Slice, Verdict,
     closed_loop::drive,
+    open_loop::pace,
     server::{WEIR, analyze},
 };
 
 mod client;
+mod http;
 mod pool;
 
 use client::Renter;
@@ -72,13 +74,36 @@ impl Booking {
         let store = server.store(u32::from(clients)).await?;
         let pool = Pool::open(store, spread, clients, seed).await?;
         let service = Service::start(server).await?;
-        let clients = (0..usize::from(clients))
-            .map(|number| Renter::new(number, &service.url))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut renters = Vec::new();
+        for number in 0..usize::from(clients) {
+            renters.push(Renter::new(number, &service.url).await?);
+        }
         let mut connection = server.connect(WEIR).await?;
         let known = stored(&mut connection, &[]).await?;
         let fastest = FIRST_GUESS;
-        Ok(Self { name, clients, pool, connection, known, fastest, _service: service })
+        Ok(Self { name, clients: renters, pool, connection, known, fastest, _service: service })
+    }
+}
+
+impl Booking {
+    /// Works for this long at so many bookings a second.
+    pub(crate) async fn paced(
+        &mut self,
+        span: Duration,
+        rate: f64,
+        seed: u64,
+    ) -> Result<Slice, BenchError> {
+        let done = pace(std::mem::take(&mut self.clients), span, rate, seed).await?;
+        Ok(self.back(done))
+    }
+
+    fn back(&mut self, (mut clients, mut slice): (Vec<Renter>, Slice)) -> Slice {
+        // They come back as they finish; quotes belong to one of them.
+        clients.sort_unstable_by_key(Renter::number);
+        slice.retried = clients.iter_mut().map(Renter::take_retried).sum();
+        self.clients = clients;
+        self.fastest = self.fastest.max(slice.rate());
+        slice
     }
 }
 
@@ -100,13 +125,8 @@ impl Scenario for Booking {
     }
 
     async fn slice(&mut self, span: Duration) -> Result<Slice, BenchError> {
-        let (mut clients, mut slice) = drive(std::mem::take(&mut self.clients), span).await?;
-        // They come back as they finish; quotes belong to one of them.
-        clients.sort_unstable_by_key(Renter::number);
-        slice.retried = clients.iter_mut().map(Renter::take_retried).sum();
-        self.clients = clients;
-        self.fastest = self.fastest.max(slice.rate());
-        Ok(slice)
+        let done = drive(std::mem::take(&mut self.clients), span).await?;
+        Ok(self.back(done))
     }
 
     /// A rental, a key and a held GPU for each 201, no GPU held twice, and one answer said again

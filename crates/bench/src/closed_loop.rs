@@ -37,10 +37,7 @@ pub(crate) async fn drive<C: Client>(
     let mut total = Slice::default();
     while let Some(joined) = tasks.join_next().await {
         let (client, part) = joined.map_err(BenchError::subject("run a client"))??;
-        total.count = total.count.saturating_add(part.count);
-        total.refused = total.refused.saturating_add(part.refused);
-        total.latency.merge(&part.latency);
-        total.ran_dry |= part.ran_dry;
+        total.add(&part);
         clients.push(client);
     }
     total.elapsed = began.elapsed();

@@ -11,9 +11,11 @@
 mod booking;
 mod closed_loop;
 mod error;
+mod half_load;
 mod histogram;
 mod ledger;
 mod machine;
+mod open_loop;
 mod options;
 mod pairs;
 mod queue;

@@ -2,7 +2,7 @@
 
 use crate::{
     BenchError, Booking, Cost, Fact, InMemory, Ledger, Measured, OneByOne, Plain, Plan, Queue,
-    Report, Scenario, Server, Settlements, Tpcb,
+    Report, Scenario, Server, Settlements, Tpcb, half_load,
     machine::Setting,
     measure, quotes,
     report::Row,
@@ -47,6 +47,13 @@ pub async fn run(plan: &Plan) -> Result<Report, BenchError> {
                 facts.extend(found);
             }
             Err(error) => faults.push(format!("quotes: {error}")),
+        }
+    }
+    if half_load::NAME.contains(&plan.only) {
+        eprintln!("bench: bookings at half load");
+        match half_load::half_load(&server, course.tpcb, plan).await {
+            Ok(found) => facts.extend(found),
+            Err(error) => faults.push(format!("{}: {error}", half_load::NAME)),
         }
     }
     let wanted = "streams".contains(&plan.only) || plan.only.contains("stream");

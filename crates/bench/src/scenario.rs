@@ -23,6 +23,14 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Adds what one client did.
+    pub(crate) fn add(&mut self, part: &Self) {
+        self.count = self.count.saturating_add(part.count);
+        self.refused = self.refused.saturating_add(part.refused);
+        self.latency.merge(&part.latency);
+        self.ran_dry |= part.ran_dry;
+    }
+
     /// Operations per second; 0 for no time.
     #[must_use]
     pub fn rate(&self) -> f64 {

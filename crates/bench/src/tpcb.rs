@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use sqlx::PgConnection;
 
-use crate::{BenchError, Scenario, Server, Slice, Verdict, closed_loop::drive, server::TPCB};
+use crate::{
+    BenchError, Scenario, Server, Slice, Verdict, closed_loop::drive, open_loop::pace, server::TPCB,
+};
 
 mod built_in;
 mod pgbench;
@@ -82,6 +84,25 @@ impl Tpcb {
     }
 }
 
+impl Tpcb {
+    /// Works for this long at so many transactions a second.
+    pub(crate) async fn paced(
+        &mut self,
+        span: Duration,
+        rate: f64,
+        seed: u64,
+    ) -> Result<Slice, BenchError> {
+        match &mut self.driver {
+            Driver::Pgbench(pgbench) => pgbench.slice(span, Some(rate)).await,
+            Driver::BuiltIn(tellers) => {
+                let (back, slice) = pace(std::mem::take(tellers), span, rate, seed).await?;
+                *tellers = back;
+                Ok(slice)
+            }
+        }
+    }
+}
+
 impl Scenario for Tpcb {
     fn name(&self) -> &'static str {
         "tpcb"
@@ -95,7 +116,7 @@ impl Scenario for Tpcb {
 
     async fn slice(&mut self, span: Duration) -> Result<Slice, BenchError> {
         match &mut self.driver {
-            Driver::Pgbench(pgbench) => pgbench.slice(span).await,
+            Driver::Pgbench(pgbench) => pgbench.slice(span, None).await,
             Driver::BuiltIn(tellers) => {
                 let (back, slice) = drive(std::mem::take(tellers), span).await?;
                 *tellers = back;

@@ -1,5 +1,7 @@
 //! Accounts, single-use sign-in nonces, and the sessions they are exchanged for.
 
+use std::collections::BTreeMap;
+
 use alloy_primitives::Address;
 use domain::{
     id::{AccountId, MachineId, SessionId},
@@ -8,7 +10,7 @@ use domain::{
 
 use crate::{
     Connection, StoreError,
-    convert::{address, seconds, ts},
+    convert::{address, at_least_ten, hash, seconds, ts},
     revocations, sessions,
 };
 
@@ -272,31 +274,49 @@ pub async fn find_session(
     now: UnixSeconds,
     idle: Seconds,
 ) -> Result<Option<Session>, StoreError> {
-    let row = sqlx::query!(
-        r#"SELECT s.id, s.machine_id, s.expires_at, s.account_id, s.last_used_at,
+    Ok(find_sessions(connection, &[*token_hash], now, idle).await?.remove(token_hash))
+}
+
+/// The same of several tokens at once, by their hashes.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn find_sessions(
+    connection: &mut Connection,
+    token_hashes: &[[u8; 32]],
+    now: UnixSeconds,
+    idle: Seconds,
+) -> Result<BTreeMap<[u8; 32], Session>, StoreError> {
+    let hashes = at_least_ten(token_hashes.iter().map(|hash| hash.to_vec()).collect());
+    let rows = sqlx::query!(
+        r#"SELECT s.token_hash, s.id, s.machine_id, s.expires_at, s.account_id, s.last_used_at,
                   a.address AS "address?", a.created_at AS "created_at?"
            FROM sessions s LEFT JOIN accounts a ON a.id = s.account_id
-           WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2
+           WHERE s.token_hash = ANY($1) AND s.revoked_at IS NULL AND s.expires_at > $2
              AND (s.account_id IS NULL OR COALESCE(s.last_used_at, s.created_at) > $3)"#,
-        token_hash.as_slice(),
+        &hashes,
         ts(now)?,
         ts(sessions::unused_since(now, idle))?,
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let owner = match (row.account_id, row.address, row.created_at, row.machine_id) {
-        (Some(id), Some(wallet), Some(created_at), None) => SessionOwner::Account(Account {
-            id: AccountId::from_uuid(id),
-            address: address(&wallet)?,
-            created_at: seconds(created_at)?,
-        }),
-        (None, None, None, Some(id)) => SessionOwner::Machine(MachineId::from_uuid(id)),
-        _ => return Err(StoreError::corrupt("a session without an owner")),
-    };
-    let expires_at = seconds(row.expires_at)?;
-    let last_used_at = row.last_used_at.map(seconds).transpose()?;
-    Ok(Some(Session { id: SessionId::from_uuid(row.id), owner, expires_at, last_used_at }))
+    let mut found = BTreeMap::new();
+    for row in rows {
+        let owner = match (row.account_id, row.address, row.created_at, row.machine_id) {
+            (Some(id), Some(wallet), Some(created_at), None) => SessionOwner::Account(Account {
+                id: AccountId::from_uuid(id),
+                address: address(&wallet)?,
+                created_at: seconds(created_at)?,
+            }),
+            (None, None, None, Some(id)) => SessionOwner::Machine(MachineId::from_uuid(id)),
+            _ => return Err(StoreError::corrupt("a session without an owner")),
+        };
+        let expires_at = seconds(row.expires_at)?;
+        let last_used_at = row.last_used_at.map(seconds).transpose()?;
+        let session = Session { id: SessionId::from_uuid(row.id), owner, expires_at, last_used_at };
+        found.insert(hash(&row.token_hash)?.0, session);
+    }
+    Ok(found)
 }
 
 /// Ends a session.

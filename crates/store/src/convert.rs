@@ -10,6 +10,16 @@ use time::OffsetDateTime;
 
 use crate::StoreError;
 
+/// Keys to look for, ten at least: the last is asked for again, which finds no more. PostgreSQL takes an array of unknown
+/// length to have ten, and plans anew with each execution what it believes to be cheaper for fewer.
+#[must_use]
+pub fn at_least_ten<T: Clone>(mut keys: Vec<T>) -> Vec<T> {
+    if let Some(last) = keys.last().cloned() {
+        keys.resize(keys.len().max(10), last);
+    }
+    keys
+}
+
 /// Whole seconds as a timestamp.
 ///
 /// # Errors

@@ -11,11 +11,13 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{Postgres, pool::PoolConnection};
+use sqlx::{Postgres, pool::PoolConnection, types::BigDecimal};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
-    convert::{address, amount, duration, hash, numeric, seconds, ts},
+    convert::{address, amount, at_least_ten, duration, hash, numeric, seconds, ts},
     machines::Obstacle,
     tokens::{self, Token},
 };
@@ -293,12 +295,58 @@ pub async fn ground(
     Ok(Some(Ground { provider: address(&row.provider)?, obstacle, token }))
 }
 
+struct Row {
+    id: Uuid,
+    account_id: Uuid,
+    offer_id: Uuid,
+    offer_version: i32,
+    machine_id: Uuid,
+    model: String,
+    gpu_count: i16,
+    disk_gb: i32,
+    up_gb: i32,
+    down_gb: i32,
+    template: Option<String>,
+    usd_micros_per_token: Option<i64>,
+    priced_by: Option<String>,
+    priced_at: Option<OffsetDateTime>,
+    ready_s: Option<i32>,
+    notice_s: Option<i32>,
+    signer: Option<Vec<u8>>,
+    signature: Option<Vec<u8>>,
+    duration_s: i64,
+    usd_micros_per_hour: i64,
+    lines: Value,
+    renter: Vec<u8>,
+    provider: Vec<u8>,
+    token: Vec<u8>,
+    price_per_hour: BigDecimal,
+    fee_bps: i16,
+    start_by: OffsetDateTime,
+    holdback_s: i64,
+    order_hash: Vec<u8>,
+    escrow_id: Vec<u8>,
+    deposit: BigDecimal,
+    created_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+}
+
 /// The quote with this id.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quote>, StoreError> {
-    let row = sqlx::query!(
+    Ok(many(connection, &[id]).await?.pop())
+}
+
+/// Those of these quotes that there are, in no order.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn many(connection: &mut Connection, ids: &[QuoteId]) -> Result<Vec<Quote>, StoreError> {
+    let ids = at_least_ten(ids.iter().map(|id| id.uuid()).collect());
+    sqlx::query_as!(
+        Row,
         r#"SELECT q.id, q.account_id, q.offer_id, q.offer_version, o.machine_id, v.model,
                 coalesce(q.gpu_count, v.gpu_count) AS "gpu_count!", q.disk_gb, q.up_gb, q.down_gb,
                 q.template, q.usd_micros_per_token, q.priced_by, q.priced_at, q.ready_s, q.notice_s,
@@ -308,12 +356,20 @@ pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quot
          FROM quotes q
          JOIN offers o ON o.id = q.offer_id
          JOIN offer_versions v ON v.offer_id = q.offer_id AND v.version = q.offer_version
-         WHERE q.id = $1"#,
-        id.uuid()
+         WHERE q.id = ANY($1)"#,
+        &ids
     )
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Quote::try_from)
+    .collect()
+}
+
+impl TryFrom<Row> for Quote {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
         let usd = u64::try_from(row.usd_micros_per_hour).map_err(StoreError::corrupt)?;
         let fee = u16::try_from(row.fee_bps).map_err(StoreError::corrupt)?;
         let gb = |value: i32| u32::try_from(value).map_err(StoreError::corrupt);
@@ -339,7 +395,7 @@ pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quot
             }),
             (_, _) => None,
         };
-        Ok(Quote {
+        Ok(Self {
             id: QuoteId::from_uuid(row.id),
             account: AccountId::from_uuid(row.account_id),
             offer: OfferId::from_uuid(row.offer_id),
@@ -372,8 +428,7 @@ pub async fn get(connection: &mut Connection, id: QuoteId) -> Result<Option<Quot
             sla,
             seal,
         })
-    })
-    .transpose()
+    }
 }
 
 /// Holds the quote with these terms until the transaction ends; none is none. A booking and the reading

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, Bytes, U256};
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -13,7 +13,7 @@ use domain::{
     id::{AccountId, QuoteId, RentalId, SshKeyId},
     money::Amount,
     offer::OfferState,
-    time::UnixSeconds,
+    time::{Seconds, UnixSeconds},
 };
 use escrow::{
     calldata, signed,
@@ -31,14 +31,17 @@ use store::{
     quotes::Quote,
     rentals::{self, Ground, HeldGpu, NewRental, Rental},
     ssh_keys::SshKey,
+    tokens,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    cost::cost,
-    quotes::{QuoteRequest, changed, ordered, owned, terms_of, unit_of},
+    ahead::{self, Ahead},
+    booker::Booked,
+    cost::cost_at,
+    quotes::{QuoteRequest, changed, ordered, terms_of},
     rentals::{RentalView, view},
     spending,
     wait::{mark, until_moved_on},
@@ -177,6 +180,14 @@ pub(super) fn answered(status: u16, body: Value, replayed: bool) -> Result<Respo
     Ok(response)
 }
 
+/// The answer to a booking that was made just now.
+fn made(rental: RentalId, body: String) -> Result<Response, Problem> {
+    let location = HeaderValue::from_str(&format!("/v1/rentals/{rental}")).map_err(internal)?;
+    let json = HeaderValue::from_static("application/json");
+    let headers = [(header::LOCATION, location), (header::CONTENT_TYPE, json)];
+    Ok((StatusCode::CREATED, headers, body).into_response())
+}
+
 /// Books a quote. Its GPUs are held from now on; which ones they are is fixed here. A body that names an offer instead, as
 /// for `/v1/quotes`, is paid for by x402 and needs no session: without `PAYMENT-SIGNATURE` the answer is 402 with what is to
 /// be signed, with it the rental is booked, its deposit locked, and `access.token` is good for this rental.
@@ -200,17 +211,15 @@ pub(super) fn answered(status: u16, body: Value, replayed: bool) -> Result<Respo
 async fn create(
     State(app): State<AppState>,
     wallet: Wallet,
+    ahead: Option<Extension<Ahead>>,
     IdempotencyKey(key): IdempotencyKey,
     wait: Wait,
     Body(request): Body<BookingRequest>,
 ) -> Result<Response, Problem> {
     check_ids(&request.ssh_key_ids)?;
-    let mut connection = app.store.read().await?;
-    let quote = owned(&mut connection, &wallet, request.quote_id).await?;
+    let quote = ahead::quote(ahead, &app, &wallet, request.quote_id).await?;
     spending::may_book(wallet.key(), &quote)?;
-    let contract = app.deployment(&mut connection).await?;
-    let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
-    drop(connection);
+    let (contract, unit) = app.ground(quote.token).await?;
     let token = unit.token();
     let gasless = app.gasless.domain(&app.chain, token, contract.chain_id).await;
     let deadline = app.now().saturating_plus(app.store.policy().funding_ttl);
@@ -241,15 +250,13 @@ async fn create(
         ssh_keys,
         given_keys: Vec::new(),
     };
-    let booking = std::sync::Arc::new(booking);
-    let (status, mut body, replayed) = app
-        .store
-        .write("rentals.book", move |tx| {
-            let booking = booking.clone();
-            Box::pin(async move { booking.commit(tx).await })
-        })
-        .await
-        .map_err(in_flight)?;
+    let (status, mut body, replayed) = match app.booker.book(booking).await.map_err(in_flight)? {
+        Booked::Made { rental, body } if wait.0.is_none() => return made(rental, body),
+        Booked::Made { body, .. } => {
+            (StatusCode::CREATED.as_u16(), serde_json::from_str(&body).map_err(internal)?, false)
+        }
+        Booked::Said(status, body, replayed) => (status, body, replayed),
+    };
     let waited = until_moved_on(&app, wallet.account.id, &mut body, wait).await;
     Ok(mark(answered(status, body, replayed)?, wait, waited))
 }
@@ -340,9 +347,7 @@ impl Booking {
             let (named, given) = (&self.ssh_keys, &self.given_keys);
             open_with(tx, quote.account, rental.id, named, given).await?;
         }
-        let cost = cost(tx, &rental, quote, &self.unit, now).await.map_err(TxError::Refused)?;
-        let view = view(&rental, quote, quote.account, (gpus, &self.unit, cost, false));
-        let answer = BookingView { rental: view, funding: self.funding(), access: None };
+        let answer = self.answer(&rental, gpus, now).map_err(TxError::Refused)?;
         let body = json_of(&answer).map_err(TxError::Refused)?;
         let status = StatusCode::CREATED.as_u16();
         let said = (status, &body);
@@ -350,6 +355,39 @@ impl Booking {
             return refuse(other_request());
         }
         Ok((status, body, false))
+    }
+
+    /// What is told of a rental that was booked just now.
+    pub(super) fn answer(
+        &self,
+        rental: &Rental,
+        gpus: Vec<HeldGpu>,
+        now: UnixSeconds,
+    ) -> Result<BookingView, Problem> {
+        let quote = &self.quote;
+        let cost = cost_at(rental, quote, &self.unit, Seconds::ZERO, now)?;
+        let view = view(rental, quote, quote.account, (gpus, &self.unit, cost, false));
+        Ok(BookingView { rental: view, funding: self.funding(), access: None })
+    }
+
+    /// Whether it may share a transaction: what has to be looked at or written beside a plain booking, has one of its own.
+    pub(super) fn is_plain(&self) -> bool {
+        self.by.is_none() && self.ssh_keys.is_empty() && self.given_keys.is_empty()
+    }
+
+    /// The rental that is booked.
+    pub(super) fn rental(&self, provider: AccountId, now: UnixSeconds) -> NewRental {
+        let quote = &self.quote;
+        NewRental {
+            id: RentalId::from_uuid(Uuid::now_v7()),
+            quote_id: quote.id,
+            escrow_id: quote.escrow_id,
+            renter: quote.account,
+            provider,
+            machine: quote.machine,
+            gpu_count: quote.gpu_count,
+            now,
+        }
     }
 
     /// Whether the quote still holds, and the renter may book.
@@ -377,7 +415,10 @@ impl Booking {
             let offer = offers::get(tx, quote.offer, now)
                 .await?
                 .ok_or(StoreError::Missing("the quote's offer"))?;
-            let order = ordered(quote, self.unit.token());
+            // at today's price, which is not that of the facts that are remembered
+            let token =
+                tokens::at(tx, quote.token).await?.ok_or(StoreError::Missing("the token"))?;
+            let order = ordered(quote, &token);
             let before = Some((quote.usd_per_hour.usd(), &order));
             return refuse(changed(&self.app, &offer, before).map_err(TxError::Refused)?);
         }
@@ -400,17 +441,7 @@ impl Booking {
         provider: AccountId,
         now: UnixSeconds,
     ) -> Result<(Rental, Vec<HeldGpu>), TxError<Problem>> {
-        let quote = &self.quote;
-        let new = NewRental {
-            id: RentalId::from_uuid(Uuid::now_v7()),
-            quote_id: quote.id,
-            escrow_id: quote.escrow_id,
-            renter: quote.account,
-            provider,
-            machine: quote.machine,
-            gpu_count: quote.gpu_count,
-            now,
-        };
+        let new = self.rental(provider, now);
         match rentals::insert(tx, self.app.store.policy(), &new).await {
             Err(error) if error.is_conflict_on("gpu_rented_once") => {
                 refuse(Problem::new(Code::OfferTaken, "somebody booked these GPUs first"))

@@ -115,6 +115,10 @@ pub(crate) async fn billed_by(
     quote: &Quote,
     now: UnixSeconds,
 ) -> Result<Seconds, Problem> {
+    // what never started has no readings
+    if rental.progress.started_at.is_none() {
+        return Ok(Seconds::ZERO);
+    }
     let evidence = readings::evidence(connection, rental.id).await?;
     if let Some(billed) = billed_known(rental, quote, evidence.as_ref(), now) {
         return Ok(billed);

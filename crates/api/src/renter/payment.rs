@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    ahead,
     authorization::as_tokens_take_it,
     book::{AccessView, Booking, Signable, answered, in_flight, request_hash},
     quotes::{QuoteRequest, draft, give, terms_of, unit_of},
@@ -81,7 +82,10 @@ pub(crate) async fn pay(State(app): State<AppState>, request: Request, next: Nex
     };
     let told: Option<Value> = serde_json::from_slice(&bytes).ok();
     let headers = parts.headers.clone();
-    let request = Request::from_parts(parts, HttpBody::from(bytes));
+    let mut request = Request::from_parts(parts, HttpBody::from(bytes));
+    if let Some(ahead) = ahead::look(&app, &headers, told.as_ref()).await {
+        request.extensions_mut().insert(ahead);
+    }
     match told {
         Some(order) if order.get("offer_id").is_some() => {
             let done = answer(&app, request, &headers, order).await;

@@ -54,6 +54,7 @@ mod search;
 mod security;
 mod sessions;
 mod ssh_keys;
+mod together;
 mod tools;
 mod wallets;
 mod webhooks;

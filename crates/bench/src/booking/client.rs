@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use domain::id::{QuoteId, RentalId};
-use reqwest::{Client as Http, RequestBuilder, StatusCode, header::HeaderMap};
 use serde::Deserialize;
-use serde_json::json;
 use uuid::Uuid;
 
+use super::http::{Reply, Wire};
 use crate::{
     BenchError,
     closed_loop::{Client, Step},
@@ -16,6 +15,7 @@ use crate::{
 const DOING: &str = "book over HTTP";
 /// How often one booking is sent while the service says that it may succeed later.
 const TRIES: u32 = 5;
+const CREATED: u16 = 201;
 
 /// A quote that can be booked, and the bearer token of the renter it was made for.
 #[derive(Clone, Debug)]
@@ -28,8 +28,7 @@ pub(crate) struct Ready {
 /// bookings at most that wait for their deposit, as the service allows.
 pub(super) struct Renter {
     number: usize,
-    http: Http,
-    url: String,
+    wire: Wire,
     quotes: Vec<Ready>,
     booked: Vec<Uuid>,
     retried: u64,
@@ -53,17 +52,10 @@ struct Problem {
 }
 
 impl Renter {
-    pub(super) fn new(number: usize, url: &str) -> Result<Self, BenchError> {
-        let http = tls::client()
-            .map_err(BenchError::subject("make an HTTP client"))?
-            .no_proxy()
-            .pool_max_idle_per_host(1)
-            .build()
-            .map_err(BenchError::subject("make an HTTP client"))?;
+    pub(super) async fn new(number: usize, url: &str) -> Result<Self, BenchError> {
         Ok(Self {
             number,
-            http,
-            url: format!("{url}/v1/rentals"),
+            wire: Wire::open(url).await?,
             quotes: Vec::new(),
             booked: Vec::new(),
             retried: 0,
@@ -100,18 +92,14 @@ impl Renter {
         let Some((ready, key, rental)) = &self.last else {
             return Ok(true);
         };
-        let (status, headers, body) = send(self.request(ready, key)).await?;
-        let marked = headers.get("idempotent-replayed").is_some_and(|value| value == "true");
-        Ok(status == StatusCode::CREATED && marked && rental_in(&body) == Some(*rental))
+        let reply = self.wire.book(&ready.session, key, &body(ready)).await?;
+        let marked = reply.header("idempotent-replayed") == "true";
+        Ok(reply.status == CREATED && marked && rental_in(&reply) == Some(*rental))
     }
+}
 
-    fn request(&self, ready: &Ready, key: &str) -> RequestBuilder {
-        self.http
-            .post(&self.url)
-            .bearer_auth(&ready.session)
-            .header("Idempotency-Key", key)
-            .json(&json!({"quote_id": ready.quote}))
-    }
+fn body(ready: &Ready) -> String {
+    format!("{{\"quote_id\":\"{}\"}}", ready.quote)
 }
 
 impl Client for Renter {
@@ -122,16 +110,16 @@ impl Client for Renter {
         let key = Uuid::now_v7().to_string();
         let mut said = String::new();
         for _ in 0..TRIES {
-            let (status, _, body) = send(self.request(&ready, &key)).await?;
-            if status == StatusCode::CREATED {
-                let rental = rental_in(&body)
+            let reply = self.wire.book(&ready.session, &key, &body(&ready)).await?;
+            if reply.status == CREATED {
+                let rental = rental_in(&reply)
                     .ok_or_else(|| BenchError::subject(DOING)("an answer without a rental"))?;
                 self.booked.push(rental);
                 self.last = Some((ready, key, rental));
                 return Ok(Step::Done(1));
             }
-            said = format!("{status}: {}", String::from_utf8_lossy(&body));
-            match serde_json::from_slice::<Problem>(&body) {
+            said = format!("{}: {}", reply.status, String::from_utf8_lossy(reply.body));
+            match serde_json::from_slice::<Problem>(reply.body) {
                 // another client was first at this machine's next GPU
                 Ok(problem) if problem.code == "offer-taken" => return Ok(Step::Refused),
                 // with the same key: what was done after all is not done twice
@@ -143,14 +131,7 @@ impl Client for Renter {
     }
 }
 
-async fn send(request: RequestBuilder) -> Result<(StatusCode, HeaderMap, Vec<u8>), BenchError> {
-    let response = request.send().await.map_err(BenchError::subject(DOING))?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.bytes().await.map_err(BenchError::subject(DOING))?;
-    Ok((status, headers, body.to_vec()))
-}
-
-fn rental_in(body: &[u8]) -> Option<Uuid> {
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+fn rental_in(reply: &Reply<'_>) -> Option<Uuid> {
+    let answer: Answer = serde_json::from_slice(reply.body).ok()?;
     answer.rental.id.parse().ok().map(RentalId::uuid)
 }

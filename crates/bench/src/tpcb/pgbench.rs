@@ -37,8 +37,13 @@ impl Pgbench {
         Ok(format!("pgbench {version}"))
     }
 
-    /// Runs for `span`, in whole seconds, rounded up: it knows no shorter unit.
-    pub(super) async fn slice(&self, span: Duration) -> Result<Slice, BenchError> {
+    /// Runs for `span`, in whole seconds, rounded up: it knows no shorter unit. As fast as it can, or so many times a second;
+    /// the latency then begins when a transaction was due.
+    pub(super) async fn slice(
+        &self,
+        span: Duration,
+        rate: Option<f64>,
+    ) -> Result<Slice, BenchError> {
         fs::create_dir_all(&self.logs).map_err(BenchError::io("make a folder for pgbench"))?;
         let seconds = span.as_millis().div_ceil(1_000).max(1);
         let jobs = usize::from(self.clients).min(cores());
@@ -51,6 +56,7 @@ impl Pgbench {
             .arg(format!("--jobs={jobs}"))
             .arg(format!("--time={seconds}"))
             .arg(format!("--log-prefix={}", self.logs.join("slice").display()))
+            .args(rate.map(|rate| format!("--rate={rate:.1}")))
             .arg(TPCB)
             .env_remove("PGOPTIONS");
         let output = self.run(&mut command, span.saturating_add(GRACE)).await?;

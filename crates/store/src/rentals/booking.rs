@@ -5,7 +5,7 @@ use domain::{
     id::{AccountId, GpuId, MachineId, OfferId, QuoteId, RentalId},
     money::Amount,
     offer::OfferState,
-    rental::book as book_step,
+    rental::{Progress, book as book_step},
     time::UnixSeconds,
 };
 
@@ -177,7 +177,18 @@ pub async fn insert(
     if gpus.len() != usize::from(new.gpu_count) {
         return Err(StoreError::Conflict { constraint: "gpu_rented_once".to_owned() });
     }
-    let rental = Rental {
+    let rental = rental(new, progress);
+    let gpus = gpus.into_iter().map(|row| HeldGpu {
+        gpu: GpuId::from_uuid(row.id),
+        vendor_uuid: row.vendor_uuid,
+        model: row.model,
+    });
+    Ok((rental, gpus.collect()))
+}
+
+/// A rental for which nothing is locked yet.
+pub(super) fn rental(new: &NewRental, progress: Progress) -> Rental {
+    Rental {
         id: new.id,
         quote_id: new.quote_id,
         escrow_id: new.escrow_id,
@@ -193,11 +204,5 @@ pub async fn insert(
         version: 1,
         created_at: new.now,
         updated_at: new.now,
-    };
-    let gpus = gpus.into_iter().map(|row| HeldGpu {
-        gpu: GpuId::from_uuid(row.id),
-        vendor_uuid: row.vendor_uuid,
-        model: row.model,
-    });
-    Ok((rental, gpus.collect()))
+    }
 }
