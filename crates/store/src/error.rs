@@ -45,6 +45,7 @@ impl StoreError {
 }
 
 const CONTENTION: &str = "contention: ";
+const LOCK_TIMEOUT: &str = "lock timeout: ";
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
@@ -53,10 +54,11 @@ impl From<sqlx::Error> for StoreError {
             let constraint = db.constraint().unwrap_or(&code).to_owned();
             return match code.as_str() {
                 "40001" | "40P01" => Self::Unavailable(format!("{CONTENTION}{}", db.message())),
+                // a lock that did not come free in time, in whatever language the server says it
+                "55P03" => Self::Unavailable(format!("{LOCK_TIMEOUT}{}", db.message())),
                 "23505" | "23P01" => Self::Conflict { constraint },
-                // shutting down, starting up, out of connections, disk or memory full, query cancelled,
-                // a lock that did not come free in time
-                "57P01" | "57P02" | "57P03" | "53100" | "53200" | "53300" | "57014" | "55P03" => {
+                // shutting down, starting up, out of connections, disk or memory full, query cancelled
+                "57P01" | "57P02" | "57P03" | "53100" | "53200" | "53300" | "57014" => {
                     Self::Unavailable(db.message().to_owned())
                 }
                 _ => Self::Bug(format!("{} ({code}, {constraint})", db.message())),

@@ -10,7 +10,7 @@ use crate::{
     accounts::Account,
     convert::{address, seconds, ts},
     quotes::Quote,
-    revocations,
+    rentals, revocations,
 };
 
 /// How many dead rows each new one clears away, so that the tables stay small without a timer.
@@ -163,7 +163,7 @@ pub struct RentalToken {
 }
 
 /// Gives the payer another token, as long as one of its tokens is good and it has fewer than [`MOST_TOKENS`]: until
-/// when it is good.
+/// when it is good. Whoever ends the tokens goes first or waits ([`end_tokens_of`]).
 ///
 /// # Errors
 /// The database's.
@@ -173,6 +173,7 @@ pub async fn give_another(
     rental: RentalId,
     now: UnixSeconds,
 ) -> Result<Option<UnixSeconds>, StoreError> {
+    rentals::lock(tx, rental).await?;
     let given = sqlx::query_scalar!(
         "INSERT INTO rental_tokens (token_hash, rental_id, account_id, created_at, expires_at)
          SELECT $1, rental_id, account_id, $3, max(expires_at) FROM rental_tokens
@@ -188,13 +189,14 @@ pub async fn give_another(
     given.map(seconds).transpose()
 }
 
-/// Whether a rental was paid for with its booking, by x402.
+/// Whether a rental was paid for with its booking, by x402: its tokens may have been ended, its timeline stays.
 ///
 /// # Errors
 /// The database's.
 pub async fn is_paid(connection: &mut Connection, rental: RentalId) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM rental_tokens WHERE rental_id = $1) AS "paid!""#,
+        r#"SELECT EXISTS (SELECT FROM rental_events WHERE rental_id = $1 AND kind = 'funding_authorized'
+                            AND detail ->> 'by' = 'x402') AS "paid!""#,
         rental.uuid()
     )
     .fetch_one(connection)
@@ -240,6 +242,8 @@ pub async fn end_tokens_of(
     rental: RentalId,
     account: AccountId,
 ) -> Result<u64, StoreError> {
+    // a statement of its own: the next one sees the token that was given before
+    rentals::lock(tx, rental).await?;
     let ended = sqlx::query!(
         "DELETE FROM rental_tokens WHERE rental_id = $1 AND account_id = $2",
         rental.uuid(),

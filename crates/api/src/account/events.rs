@@ -239,7 +239,7 @@ impl Follower {
         };
         self.position = last.position;
         for event in page.events.iter().filter(|event| self.sees.takes(&event.kind)) {
-            self.waiting.push_back(event_of(event, self.app.now())?);
+            self.waiting.push_back(event_of(event)?);
         }
         Ok(Outlook::News)
     }
@@ -276,10 +276,12 @@ fn id_of(position: Position, at: UnixSeconds) -> String {
     format!("{:x}-{}-{}", position.xid, position.id, at.get())
 }
 
-fn event_of(event: &AccountEvent, now: UnixSeconds) -> Result<Event, Problem> {
+/// With an id that is as old as the event, which is kept for a week: whoever comes again with it is told what came after, or that some
+/// of that is gone.
+fn event_of(event: &AccountEvent) -> Result<Event, Problem> {
     let at = Time(event.at).text().ok_or_else(|| internal("a time that cannot be written"))?;
     let body = json!({"type": event.kind, "timestamp": at, "data": event.data});
-    let told = Event::default().id(id_of(event.position, now)).event(&event.kind);
+    let told = Event::default().id(id_of(event.position, event.at)).event(&event.kind);
     Ok(told.data(body.to_string()))
 }
 

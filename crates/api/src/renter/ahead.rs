@@ -1,7 +1,7 @@
 //! What a booking begins with, read ahead of it: who asks, and the quote. Requests that come at the same time share a look,
 //! which costs the database little more than that of one (docs/adr/0016).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Extension, http::HeaderMap};
 use domain::{id::QuoteId, time::Seconds};
@@ -21,6 +21,8 @@ use crate::{
 
 /// Requests that share a look, at most.
 const MOST: usize = 32;
+/// Who looks for others does not wait long for the database: each then asks by itself.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Requests that may wait to be put down; more wait to wait.
 const ROOM: usize = 256;
 
@@ -96,7 +98,11 @@ impl Scout {
 async fn work(store: Store, idle: Seconds, mut door: mpsc::Receiver<Asked>) {
     let mut asked = Vec::with_capacity(MOST);
     while door.recv_many(&mut asked, MOST).await > 0 {
-        match read(&store, idle, &asked).await {
+        let found = match tokio::time::timeout(PATIENCE, read(&store, idle, &asked)).await {
+            Ok(found) => found,
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+        };
+        match found {
             Ok((sessions, quotes)) => {
                 for Asked { token_hash, quote, answer } in asked.drain(..) {
                     let session = sessions.get(&token_hash).copied();

@@ -1,7 +1,8 @@
 //! Bookings that come at the same time share a transaction: while one runs, the next ones gather (docs/adr/0016).
 //!
-//! Two of one account or of one machine never run at the same time, so that each sees what the other did. Whatever keeps a
-//! booking from sharing, it is then made alone, by [`Booking::commit`], which alone says no.
+//! Two of one account or of one machine never share a transaction, nor are in two shared ones at the same time, so that each
+//! sees what the other did. Whatever keeps a booking from sharing, it is then made alone, by [`Booking::commit`], which alone
+//! says no, and which the database's locks keep in order with all others.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -71,7 +72,9 @@ impl Booker {
             return alone(booking).await;
         }
         let (answer, told) = oneshot::channel();
-        let lost = || StoreError::Bug("rentals.book: it was not said what became of it".to_owned());
+        // it may be stored or not: whoever asks again with the same key learns it
+        let lost =
+            || StoreError::Unavailable("it was not said what became of the booking".to_owned());
         self.door.send(Waiting { booking, answer }).await.map_err(|_| lost())?;
         told.await.map_err(|_| lost())?
     }

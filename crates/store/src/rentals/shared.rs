@@ -73,11 +73,11 @@ pub struct Entry<'a> {
 }
 
 /// Holds what the bookings depend on, each as [`super::hold_ground`] does, and tells which of them can be booked: the key
-/// is new, the account has room, the offer is as it was quoted, the machine is in service, nobody has locked the terms,
+/// is new, the quote not booked, the account has room, the offer is as it was quoted, the machine is in service, nobody has locked the terms,
 /// and enough GPUs are free. No two may be of one account or of one machine: they would not see each other.
 ///
-/// It never waits for a row: a booking of which somebody holds one is not among the clear ones. And what it waits for
-/// later, it does not wait for long, because others wait with it.
+/// It never waits for a row: a booking of which somebody holds one is not among the clear ones. What is written later may
+/// wait for a key that somebody has written and not committed, a second at most, because others wait with it.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -91,7 +91,7 @@ pub async fn hold_clear(
     let of = |place: &usize| wanted.get(*place);
     let (mut places, mut accounts, mut keys, mut escrow_ids) = (vec![], vec![], vec![], vec![]);
     let (mut offers, mut versions, mut machines) = (vec![], vec![], vec![]);
-    let (mut counts, mut untils) = (vec![], vec![]);
+    let (mut counts, mut untils, mut quotes) = (vec![], vec![], vec![]);
     for (place, one) in held.iter().filter_map(|place| Some((place, of(place)?))) {
         places.push(i32::try_from(*place).map_err(StoreError::corrupt)?);
         accounts.push(one.account.uuid());
@@ -102,13 +102,14 @@ pub async fn hold_clear(
         machines.push(one.machine.uuid());
         counts.push(i32::from(one.gpu_count));
         untils.push(ts(one.until.max(now))?);
+        quotes.push(one.quote.uuid());
     }
     // A statement of its own: it sees what those wrote who held the rows before.
     let rows = sqlx::query!(
         r#"SELECT w.place AS "place!", o.account_id AS provider, g.id, g.vendor_uuid, g.model
            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::bytea[], $5::uuid[], $6::int[], $7::uuid[], $8::int[],
-                       $9::timestamptz[])
-                AS w (place, account, key, escrow_id, offer, version, machine, gpus, until)
+                       $9::timestamptz[], $12::uuid[])
+                AS w (place, account, key, escrow_id, offer, version, machine, gpus, until, quote)
            JOIN offers o ON o.id = w.offer AND o.state = 'listed' AND o.version = w.version
            JOIN machines m ON m.id = w.machine AND m.service = 'open'
            CROSS JOIN LATERAL (
@@ -117,6 +118,7 @@ pub async fn hold_clear(
                  AND NOT EXISTS (SELECT FROM rental_gpus h WHERE h.gpu_id = g.id AND h.held_until > $10)
                ORDER BY g.ordinal LIMIT w.gpus) g
            WHERE NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.account_id = w.account AND k.key = w.key)
+             AND NOT EXISTS (SELECT FROM rentals b WHERE b.quote_id = w.quote)
              AND NOT EXISTS (SELECT FROM chain_events e WHERE e.escrow_id = w.escrow_id)
              AND NOT EXISTS (SELECT FROM maintenance_windows v
                              WHERE v.machine_id = w.machine AND v.cancelled_at IS NULL
@@ -135,6 +137,7 @@ pub async fn hold_clear(
         &untils,
         ts(now)?,
         limit,
+        &quotes,
     )
     .fetch_all(tx)
     .await?;
@@ -165,24 +168,29 @@ async fn hold(tx: &mut Connection, wanted: &[Wanted<'_>]) -> Result<Vec<usize>, 
     let accounts = at_least_ten(wanted.iter().map(|one| one.account.uuid()).collect());
     let offers = at_least_ten(wanted.iter().map(|one| one.offer.uuid()).collect());
     let quotes = at_least_ten(wanted.iter().map(|one| one.quote.uuid()).collect());
+    let machines = at_least_ten(wanted.iter().map(|one| one.machine.uuid()).collect());
     let row = sqlx::query!(
         r#"SELECT set_config('lock_timeout', '1s', true) AS "patience!",
                   set_config('plan_cache_mode', 'force_generic_plan', true) AS "plan!",
                   ARRAY(SELECT id FROM accounts WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED) AS "accounts!",
                   ARRAY(SELECT id FROM offers WHERE id = ANY($2) FOR NO KEY UPDATE SKIP LOCKED) AS "offers!",
-                  ARRAY(SELECT id FROM quotes WHERE id = ANY($3) FOR UPDATE SKIP LOCKED) AS "quotes!""#,
+                  ARRAY(SELECT id FROM quotes WHERE id = ANY($3) FOR UPDATE SKIP LOCKED) AS "quotes!",
+                  ARRAY(SELECT id FROM machines WHERE id = ANY($4) FOR KEY SHARE SKIP LOCKED) AS "machines!""#,
         &accounts,
         &offers,
         &quotes,
+        &machines,
     )
     .fetch_one(tx)
     .await?;
     let held = |ids: Vec<Uuid>| ids.into_iter().collect::<BTreeSet<_>>();
     let (accounts, offers, quotes) = (held(row.accounts), held(row.offers), held(row.quotes));
+    let machines = held(row.machines);
     let ours = wanted.iter().enumerate().filter(|(_, one)| {
         accounts.contains(&one.account.uuid())
             && offers.contains(&one.offer.uuid())
             && quotes.contains(&one.quote.uuid())
+            && machines.contains(&one.machine.uuid())
     });
     Ok(ours.map(|(place, _)| place).collect())
 }
