@@ -23,7 +23,7 @@ use serde_json::json;
 use store::{
     StoreError, TxError,
     intents::{self, Call},
-    timeline,
+    payments, timeline,
 };
 use testkit::DEV_KEYS;
 use tests::market::{Booked, Market, POL, people};
@@ -114,7 +114,7 @@ async fn an_authorization_that_the_token_does_not_take_costs_nothing_and_is_told
     market.assert_at_rest().await;
 }
 
-/// Who pays by x402 has nothing but this authorization: the GPUs wait for nobody.
+/// Who pays by x402 has nothing but this authorization: the GPUs wait for nobody, though the payer ended its tokens.
 #[tokio::test]
 async fn a_booking_whose_payment_is_not_taken_is_over() {
     let market = Market::new().await;
@@ -124,9 +124,11 @@ async fn a_booking_whose_payment_is_not_taken_is_over() {
     let ends = now.saturating_plus(domain::time::Seconds(3_600));
     market
         .store
-        .write::<(), (), _>("test.token", move |tx| {
+        .write::<u64, (), _>("test.token", move |tx| {
             Box::pin(async move {
-                Ok(store::payments::give_token(tx, &[7; 32], id, renter, now, ends).await?)
+                payments::note_paid(tx, id, now).await?;
+                payments::give_token(tx, &[7; 32], id, renter, now, ends).await?;
+                Ok(payments::end_tokens_of(tx, id, renter).await?)
             })
         })
         .await

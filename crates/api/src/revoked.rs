@@ -1,6 +1,8 @@
 //! What ends with a session or a key: streams that were opened in its name. A request asks for itself; a stream goes on
 //! for up to an hour, and hears of it here. News of accounts, for the streams of accounts, come the same way.
 
+mod accounts;
+
 use std::{
     collections::HashSet,
     future::Future,
@@ -20,6 +22,9 @@ use tokio::sync::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+pub(crate) use self::accounts::AccountNews;
+use self::accounts::Accounts;
+
 /// How many revocations a stream may fall behind before it asks for itself.
 const BACKLOG: usize = 256;
 /// Streams that ask at one moment, as after a gap all do, are answered together, so many at once.
@@ -32,20 +37,11 @@ const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub(crate) struct Revoked(Arc<OnceLock<Listening>>);
 
-/// What the streams of accounts hear.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AccountNews {
-    /// Something has happened to this one.
-    Of(AccountId),
-    /// Something may have happened to any.
-    OfAny,
-}
-
 /// Whom it is told to.
 #[derive(Clone)]
 struct Told {
     news: broadcast::Sender<Heard>,
-    accounts: broadcast::Sender<AccountNews>,
+    accounts: Arc<Accounts>,
 }
 
 struct Listening {
@@ -81,16 +77,15 @@ impl Revoked {
 }
 
 impl Revoked {
-    /// Hears what happens to accounts, from now on.
-    pub(crate) fn accounts(&self, store: &Store) -> broadcast::Receiver<AccountNews> {
-        self.0.get_or_init(|| Listening::start(store.clone())).told.accounts.subscribe()
+    /// Hears what happens to an account, from now on.
+    pub(crate) fn news_of(&self, store: &Store, account: AccountId) -> AccountNews {
+        self.0.get_or_init(|| Listening::start(store.clone())).told.accounts.follow(account)
     }
 }
 
 impl Listening {
     fn start(store: Store) -> Self {
-        let (news, accounts) = (broadcast::channel(BACKLOG).0, broadcast::channel(BACKLOG).0);
-        let told = Told { news, accounts };
+        let told = Told { news: broadcast::channel(BACKLOG).0, accounts: Arc::default() };
         let stop = CancellationToken::new();
         let (questions, asked) = mpsc::channel(TOGETHER);
         let (sender, stopped) = (told.clone(), stop.clone());
@@ -99,6 +94,7 @@ impl Listening {
                 () = stopped.cancelled() => {}
                 () = listen_for_ever(&store, &sender) => {}
                 () = answer_all(&store, asked) => {}
+                () = sender.accounts.look_for_ever(&store) => {}
             }
         });
         Self { told, questions, _until: stop.drop_guard() }
@@ -171,14 +167,13 @@ async fn listen(store: &Store, told: &Told) -> Result<std::convert::Infallible, 
 
 impl Told {
     fn publish(&self, heard: Heard) {
-        let accounts = match heard {
-            Heard::Account(id) => self.accounts.send(AccountNews::Of(id)).is_ok(),
-            Heard::Gap => self.accounts.send(AccountNews::OfAny).is_ok(),
-            Heard::Revoked(_) => false,
-        };
-        // streams of rentals need not wake up for what happens to accounts
-        let others = !matches!(heard, Heard::Account(_)) && self.news.send(heard).is_ok();
-        if !accounts && !others {
+        match heard {
+            // nobody else need wake up for what happens to an account
+            Heard::Account(id) => return self.accounts.tell(id),
+            Heard::Gap => self.accounts.tell_all(),
+            Heard::Revoked(_) => {}
+        }
+        if self.news.send(heard).is_err() {
             tracing::trace!("no stream is open");
         }
     }

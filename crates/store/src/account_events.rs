@@ -1,12 +1,13 @@
-//! What has happened to an account, for its event stream. Rows are made by `hook` (migration 0019), in the transaction of
+//! What has happened to an account, for its event stream. Rows are made by `hook` (migration 0021), in the transaction of
 //! what they tell, for accounts that have opened a stream in the last week.
 
 use domain::{id::AccountId, time::UnixSeconds};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{Connection, StoreError, convert::seconds};
 
-/// The channel on which news of accounts are announced; the payload is the account's id.
+/// The channel on which news of accounts are announced, all but bookings; the payload is the account's id.
 pub(crate) const CHANNEL: &str = "weir_accounts";
 
 /// A place among an account's events. It grows in the order in which they can be read.
@@ -27,6 +28,8 @@ pub struct AccountEvent {
     pub kind: String,
     /// When it happened.
     pub at: UnixSeconds,
+    /// When it was written down, by the server's clock: it is kept for a week from then on.
+    pub kept_at: UnixSeconds,
     /// The rest of it.
     pub data: Value,
 }
@@ -47,6 +50,8 @@ pub struct Horizon {
     pub oldest: u64,
     /// The next transaction has this number or a higher one.
     pub next: u64,
+    /// The server's time.
+    pub now: UnixSeconds,
 }
 
 /// Keeps an account's events from now on, and for a week after the last call. True if they were not kept before:
@@ -73,12 +78,47 @@ pub async fn keep(tx: &mut Connection, account: AccountId) -> Result<bool, Store
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn horizon(connection: &mut Connection) -> Result<Horizon, StoreError> {
     let row = sqlx::query!(
-        r#"SELECT pg_snapshot_xmin(s)::text AS "oldest!", pg_snapshot_xmax(s)::text AS "next!"
+        r#"SELECT pg_snapshot_xmin(s)::text AS "oldest!", pg_snapshot_xmax(s)::text AS "next!", now() AS "now!"
            FROM pg_current_snapshot() s"#
     )
     .fetch_one(connection)
     .await?;
-    Ok(Horizon { oldest: number(&row.oldest)?, next: number(&row.next)? })
+    Ok(Horizon { oldest: number(&row.oldest)?, next: number(&row.next)?, now: seconds(row.now)? })
+}
+
+/// What everybody sees at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot(String);
+
+impl Default for Snapshot {
+    /// Before the first transaction.
+    fn default() -> Self {
+        Self("1:1:".to_owned())
+    }
+}
+
+/// Which of these accounts have events that were not there at an earlier look, each of which is found once; and what is
+/// there now.
+///
+/// # Errors
+/// The database's.
+pub async fn news_since(
+    connection: &mut Connection,
+    accounts: &[AccountId],
+    before: &Snapshot,
+) -> Result<(Vec<AccountId>, Snapshot), StoreError> {
+    let ids: Vec<Uuid> = accounts.iter().map(|account| account.uuid()).collect();
+    let row = sqlx::query!(
+        r#"SELECT pg_current_snapshot()::text AS "now!",
+                  ARRAY(SELECT DISTINCT account_id FROM account_events
+                        WHERE account_id = ANY($1) AND xid >= pg_snapshot_xmin($2::text::pg_snapshot)
+                          AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)) AS "accounts!: Vec<Uuid>""#,
+        &ids,
+        before.0,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((row.accounts.into_iter().map(AccountId::from_uuid).collect(), Snapshot(row.now)))
 }
 
 /// Up to `limit` events of an account after a place, as far as their places are certain.
@@ -94,7 +134,7 @@ pub async fn after(
     // One more than is asked for, of which the uncertain ones come last. Visible are the rows of transactions that are
     // over; but below an older one that goes on, another row may yet appear.
     let rows = sqlx::query!(
-        r#"SELECT xid::text AS "xid!", id, kind, at, data,
+        r#"SELECT xid::text AS "xid!", id, kind, at, data, kept_at,
                   xid < pg_snapshot_xmin(pg_current_snapshot()) AS "settled!"
            FROM account_events WHERE account_id = $1 AND (xid, id) > ($2::text::xid8, $3)
            ORDER BY xid, id LIMIT $4"#,
@@ -111,6 +151,7 @@ pub async fn after(
             position: Position { xid: number(&row.xid)?, id: row.id },
             kind: row.kind,
             at: seconds(row.at)?,
+            kept_at: seconds(row.kept_at)?,
             data: row.data,
         })
     });

@@ -10,7 +10,7 @@ use crate::{
     accounts::Account,
     convert::{address, seconds, ts},
     quotes::Quote,
-    rentals, revocations,
+    revocations,
 };
 
 /// How many dead rows each new one clears away, so that the tables stay small without a timer.
@@ -163,7 +163,7 @@ pub struct RentalToken {
 }
 
 /// Gives the payer another token, as long as one of its tokens is good and it has fewer than [`MOST_TOKENS`]: until
-/// when it is good. Whoever ends the tokens goes first or waits ([`end_tokens_of`]).
+/// when it is good. Who ends them at this moment is waited for, or waits for us.
 ///
 /// # Errors
 /// The database's.
@@ -173,7 +173,7 @@ pub async fn give_another(
     rental: RentalId,
     now: UnixSeconds,
 ) -> Result<Option<UnixSeconds>, StoreError> {
-    rentals::lock(tx, rental).await?;
+    hold_tokens(tx, rental).await?;
     let given = sqlx::query_scalar!(
         "INSERT INTO rental_tokens (token_hash, rental_id, account_id, created_at, expires_at)
          SELECT $1, rental_id, account_id, $3, max(expires_at) FROM rental_tokens
@@ -189,14 +189,36 @@ pub async fn give_another(
     given.map(seconds).transpose()
 }
 
-/// Whether a rental was paid for with its booking, by x402: its tokens may have been ended, its timeline stays.
+/// Notes in a rental's timeline, in the transaction of its booking, that it is paid for by x402. As the booking's own entry
+/// it is not announced: nobody can be waiting for it yet, and transactions that announce something commit one after the
+/// other.
+///
+/// # Errors
+/// The database's.
+pub async fn note_paid(
+    tx: &mut Connection,
+    rental: RentalId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"INSERT INTO rental_events (rental_id, at, kind, detail)
+           VALUES ($1, $2, 'funding_authorized', '{"by": "x402"}')"#,
+        rental.uuid(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether a rental was paid for with its booking, by x402. Its timeline knows for ever; its tokens can be ended.
 ///
 /// # Errors
 /// The database's.
 pub async fn is_paid(connection: &mut Connection, rental: RentalId) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM rental_events WHERE rental_id = $1 AND kind = 'funding_authorized'
-                            AND detail ->> 'by' = 'x402') AS "paid!""#,
+        r#"SELECT EXISTS (SELECT FROM rental_events WHERE rental_id = $1
+                          AND kind = 'funding_authorized' AND detail ->> 'by' = 'x402') AS "paid!""#,
         rental.uuid()
     )
     .fetch_one(connection)
@@ -242,8 +264,7 @@ pub async fn end_tokens_of(
     rental: RentalId,
     account: AccountId,
 ) -> Result<u64, StoreError> {
-    // a statement of its own: the next one sees the token that was given before
-    rentals::lock(tx, rental).await?;
+    hold_tokens(tx, rental).await?;
     let ended = sqlx::query!(
         "DELETE FROM rental_tokens WHERE rental_id = $1 AND account_id = $2",
         rental.uuid(),
@@ -264,6 +285,14 @@ pub(crate) async fn end_tokens(
     account: AccountId,
     now: UnixSeconds,
 ) -> Result<Vec<RentalId>, StoreError> {
+    // as in `hold_tokens`, for all of them
+    sqlx::query!(
+        "SELECT FROM rentals WHERE id IN (SELECT rental_id FROM rental_tokens WHERE account_id = $1)
+         ORDER BY id FOR NO KEY UPDATE",
+        account.uuid(),
+    )
+    .execute(&mut *tx)
+    .await?;
     let ended = sqlx::query_scalar!(
         "DELETE FROM rental_tokens WHERE account_id = $1 AND expires_at > $2 RETURNING rental_id",
         account.uuid(),
@@ -272,4 +301,13 @@ pub(crate) async fn end_tokens(
     .fetch_all(tx)
     .await?;
     Ok(ended.into_iter().map(RentalId::from_uuid).collect())
+}
+
+/// Holds a rental's row, so that its tokens are given and ended one after the other. A statement of its own: the next one
+/// sees what those wrote that were waited for.
+async fn hold_tokens(tx: &mut Connection, rental: RentalId) -> Result<(), StoreError> {
+    sqlx::query!("SELECT FROM rentals WHERE id = $1 FOR NO KEY UPDATE", rental.uuid())
+        .execute(tx)
+        .await?;
+    Ok(())
 }

@@ -18,7 +18,7 @@ use domain::{
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use store::account_events::{self, AccountEvent, Horizon, Position};
-use tokio::{sync::broadcast, time::Instant};
+use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -32,11 +32,14 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// Events that are read at once.
 const BATCH: i64 = 100;
-/// Events whose place is not certain yet are looked at again after this.
+/// Events whose place is not certain yet are looked at again after this, and each further time after twice as long, up to
+/// the other: a long transaction, of whatever kind, holds up every stream that has news.
 const SETTLED_AFTER: Duration = Duration::from_millis(50);
+const SETTLED_AT_MOST: Duration = Duration::from_secs(2);
 /// After so long the reader has to come again, and sooner if the session or key ends sooner.
 const LONGEST: Duration = Duration::from_secs(3_600);
-/// What was missed can be asked for until then. It is kept for a day longer, and streams last for an hour.
+/// What was missed can be asked for until so long after the last event that was seen was written. It is kept for a day
+/// longer, and streams last for an hour.
 const RESUMED_WITHIN: Seconds = Seconds(6 * 86_400);
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -66,7 +69,7 @@ async fn follow(
     })?;
     let revoked = app.revoked.of(&app.store, wallet.credential());
     // before the first look: what comes in between is seen twice rather than not at all
-    let news = app.revoked.accounts(&app.store);
+    let news = app.revoked.news_of(&app.store, account);
     let left = wallet.expires_at.map(|end| end.saturating_since(app.now()));
     let longest = left.map_or(LONGEST, |left| LONGEST.min(Duration::from_secs(left.get().into())));
     let mut follower = Follower {
@@ -76,6 +79,7 @@ async fn follow(
         position: Position { xid: 0, id: 0 },
         begins: None,
         waiting: VecDeque::new(),
+        again_after: SETTLED_AFTER,
         until: Instant::now().checked_add(longest),
         farewell: false,
         app,
@@ -132,12 +136,14 @@ struct Follower {
     app: AppState,
     account: AccountId,
     sees: Sees,
-    news: broadcast::Receiver<AccountNews>,
+    news: AccountNews,
     /// The last event that was looked at.
     position: Position,
     /// The stream begins, with an event of this name, once all transactions below this one are over.
     begins: Option<(&'static str, u64)>,
     waiting: VecDeque<Event>,
+    /// How long to wait for what is not certain.
+    again_after: Duration,
     /// When it ends in any case.
     until: Option<Instant>,
     /// The reader was told to come again.
@@ -167,7 +173,7 @@ impl Follower {
             .await?;
         let horizon = self.horizon().await?;
         let known = seen.filter(|(position, at)| {
-            let young = app.now().saturating_since(*at) < RESUMED_WITHIN;
+            let young = horizon.now.saturating_since(*at) < RESUMED_WITHIN;
             !fresh && young && position.xid < horizon.next
         });
         match (known, seen) {
@@ -200,10 +206,13 @@ impl Follower {
                 let event = Event::default().event("reconnect").retry(after);
                 return Some(event.data(r#"{"reason":"the service stops"}"#));
             }
+            // what is told from here on may come too late for this look
+            self.news.clear();
             match self.look().await {
-                Ok(Outlook::News) => {}
+                Ok(Outlook::News) => self.again_after = SETTLED_AFTER,
                 Ok(Outlook::Unsettled) => {
-                    self.wait(Instant::now().checked_add(SETTLED_AFTER)).await
+                    self.wait(Instant::now().checked_add(self.again_after)).await;
+                    self.again_after = self.again_after.saturating_mul(2).min(SETTLED_AT_MOST);
                 }
                 Ok(Outlook::Quiet) => self.wait(None).await,
                 Err(problem) => {
@@ -226,7 +235,7 @@ impl Follower {
             }
             self.position = Position { xid: horizon.oldest, id: 0 };
             self.begins = None;
-            let id = id_of(self.position, self.app.now());
+            let id = id_of(self.position, horizon.now);
             self.waiting.push_back(Event::default().id(id).event(name).data("{}"));
             return Ok(Outlook::News);
         }
@@ -247,17 +256,7 @@ impl Follower {
     /// Waits until there is news of the account, or the service closes, or this long.
     async fn wait(&mut self, until: Option<Instant>) {
         let until = until.into_iter().chain(self.until).min();
-        let (closing, account) = (self.app.closing.clone(), self.account);
-        let news = &mut self.news;
-        let heard = async {
-            loop {
-                match news.recv().await {
-                    Ok(AccountNews::Of(other)) if other != account => {}
-                    // ours, or anybody's
-                    Ok(_) | Err(_) => return,
-                }
-            }
-        };
+        let closing = self.app.closing.clone();
         let late = async {
             match until {
                 Some(until) => tokio::time::sleep_until(until).await,
@@ -266,22 +265,21 @@ impl Follower {
         };
         tokio::select! {
             () = closing.cancelled() => {}
-            () = heard => {}
+            () = self.news.heard() => {}
             () = late => {}
         }
     }
 }
 
+/// `at` says, by the database's clock, how old what comes after this place may be: of an event, when it was written.
 fn id_of(position: Position, at: UnixSeconds) -> String {
     format!("{:x}-{}-{}", position.xid, position.id, at.get())
 }
 
-/// With an id that is as old as the event, which is kept for a week: whoever comes again with it is told what came after, or that some
-/// of that is gone.
 fn event_of(event: &AccountEvent) -> Result<Event, Problem> {
     let at = Time(event.at).text().ok_or_else(|| internal("a time that cannot be written"))?;
     let body = json!({"type": event.kind, "timestamp": at, "data": event.data});
-    let told = Event::default().id(id_of(event.position, event.at)).event(&event.kind);
+    let told = Event::default().id(id_of(event.position, event.kept_at)).event(&event.kind);
     Ok(told.data(body.to_string()))
 }
 

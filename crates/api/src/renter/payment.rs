@@ -19,7 +19,7 @@ use domain::{
     id::{AccountId, RentalId},
     time::UnixSeconds,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{
     TxError, accounts,
     deployment::Deployment,
@@ -28,7 +28,6 @@ use store::{
     quotes::{self, Quote},
     rentals,
     ssh_keys::SshKey,
-    timeline,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -308,8 +307,7 @@ async fn book(
                 let id = rental_of(&body).map_err(TxError::Refused)?;
                 let expires = if !replayed {
                     intents::queue(tx, id, call, now, now).await?;
-                    let by = json!({ "by": "x402" });
-                    timeline::append(tx, id, now, "funding_authorized", &by).await?;
+                    payments::note_paid(tx, id, now).await?;
                     payments::give_token(tx, &token_hash, id, account, now, ends).await?;
                     Some(ends)
                 } else if is_secret {

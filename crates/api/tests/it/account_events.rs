@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use domain::rental::RentalEvent;
 use serde_json::{Value, json};
-use store::{TxError, webhooks::expiries};
+use store::{TxError, account_events, webhooks::expiries};
 use testkit::Statements;
 
 use crate::{
     api_keys::make,
     events::{Seen, Stream},
-    fixture::{World, policy},
-    rpc,
+    fixture::{World, key, policy},
+    payments, rpc,
     running::Running,
 };
 
@@ -91,7 +91,7 @@ async fn both_sides_are_told_of_all_that_is_theirs_by_every_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_goes_on_where_it_broke_off_and_says_so_where_it_cannot() {
-    let world = World::with(|config| config.session_ttl = domain::time::Seconds(30 * 86_400)).await;
+    let world = World::new().await;
     let rig = world.rig(1, 1, "0.65").await;
     let renter = world.sign_in(9).await;
     let mut stream = follow(&world, &renter.token).await;
@@ -121,24 +121,79 @@ async fn a_stream_goes_on_where_it_broke_off_and_says_so_where_it_cannot() {
     // of a database that knew more than this one
     let unknown = Stream::at(&world, PATH, &renter.token, Some("ffffffffffff-1-1800000000"));
     assert_eq!(unknown.await.next().await.unwrap().name, "again");
-    world.pass(6 * 86_400);
-    let mut late = Stream::at(&world, PATH, &renter.token, first.place.as_deref()).await;
+    let old = aged(first.place.as_deref().unwrap(), 6 * 86_400);
+    let mut late = Stream::at(&world, PATH, &renter.token, Some(&old)).await;
     assert_eq!(late.next().await.unwrap().name, "again");
     is_quiet(&mut late).await;
     // nobody looked for a week, and nothing was kept
     sqlx::raw_sql("DELETE FROM account_streams").execute(world.store.pool()).await.unwrap();
-    let place = late_place(&world).await;
-    let mut late = Stream::at(&world, PATH, &renter.token, Some(&place)).await;
+    let place = first.place.as_deref();
+    let mut late = Stream::at(&world, PATH, &renter.token, place).await;
     assert_eq!(late.next().await.unwrap().name, "again");
 }
 
-/// An id of this moment.
-async fn late_place(world: &World) -> String {
-    let xid: String = sqlx::query_scalar("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-        .fetch_one(world.store.pool())
-        .await
-        .unwrap();
-    format!("{:x}-0-{}", xid.parse::<u64>().unwrap(), world.now().get())
+/// An id that is so many seconds older.
+fn aged(place: &str, seconds: u64) -> String {
+    let (place, at) = place.rsplit_once('-').unwrap();
+    format!("{place}-{}", at.parse::<u64>().unwrap() - seconds)
+}
+
+/// What is told late is no younger for it: the next time, what came after it may be gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_late_twice_is_told_what_is_gone() {
+    const LONG: u64 = 5 * 86_400 + 77_760; // 5.9 days
+    let world = World::new().await;
+    let renter = world.sign_in(9).await;
+    let mut stream = Stream::at(&world, PATH, &renter.token, None).await;
+    let begin = stream.next().await.unwrap().place.unwrap();
+    drop(stream);
+    for kind in ["test.one", "test.two"] {
+        let told = sqlx::query("SELECT hook(id, $1, now(), '{}') FROM accounts WHERE address = $2");
+        let told = told.bind(kind).bind(renter.key.address().into_array());
+        told.execute(world.store.pool()).await.unwrap();
+    }
+    let pass = async || {
+        sqlx::query("UPDATE account_events SET kept_at = kept_at - make_interval(secs => $1)")
+            .bind(f64::from(u32::try_from(LONG).unwrap()))
+            .execute(world.store.pool())
+            .await
+            .unwrap();
+        let mut connection = world.store.pool().acquire().await.unwrap();
+        account_events::forget(&mut connection, 100).await.unwrap()
+    };
+    assert_eq!(pass().await, 0);
+    let mut late = Stream::at(&world, PATH, &renter.token, Some(&aged(&begin, LONG))).await;
+    let one = hear(&mut late, 1).await.remove(0);
+    assert_eq!(one.name, "test.one");
+    drop(late);
+    assert_eq!(pass().await, 2, "the other is gone, unseen");
+    let place = aged(&one.place.unwrap(), LONG);
+    let mut later = Stream::at(&world, PATH, &renter.token, Some(&place)).await;
+    assert_eq!(later.next().await.unwrap().name, "again");
+}
+
+/// Transactions that announce something commit one after the other; a booking's is not among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_booking_is_told_and_announces_nothing() {
+    let world = payments::world().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let other = world.rig(3, 1, "0.65").await;
+    let payer = world.sign_in(40).await;
+    let mut renters = follow(&world, &payer.token).await;
+    let mut providers = follow(&world, &rig.provider.token).await;
+    let quote = world.quote(&payer, &rig).await;
+    let order = payments::order(&other);
+    let accepted = payments::required(&world, "k", &order).await;
+    let sent = payments::paid_by(&accepted, &key(40));
+    let mut listener = sqlx::postgres::PgListener::connect_with(world.store.pool()).await.unwrap();
+    listener.listen_all(["weir_accounts", "rental_events", "weir_revoked"]).await.unwrap();
+    world.book(&payer, &quote, "q").await.ok(201);
+    payments::pay(&world, "k", &order, &sent).await.ok(202);
+    assert_eq!(names(&hear(&mut renters, 2).await), ["rental.booked", "rental.booked"]);
+    assert_eq!(names(&hear(&mut providers, 1).await), ["rental.booked"]);
+    sqlx::raw_sql("NOTIFY weir_accounts, 'last'").execute(world.store.pool()).await.unwrap();
+    let heard = listener.recv().await.unwrap();
+    assert_eq!((heard.channel(), heard.payload()), ("weir_accounts", "last"));
 }
 
 /// A transaction that began before may commit after: what it tells comes before, or the reader would never see it.
@@ -224,6 +279,13 @@ async fn a_quote_that_nobody_booked_is_told_once() {
     assert_eq!(heard.data["timestamp"], unused["expires_at"]);
 }
 
+/// Nothing comes to any for so many times 0.4 seconds.
+async fn all_are_quiet(streams: &mut [Stream], times: usize) {
+    for _ in 0..times {
+        futures_util::future::join_all(streams.iter_mut().map(is_quiet)).await;
+    }
+}
+
 // one thread, so that all statements are sent from it, and those of other tests are not
 #[tokio::test]
 async fn streams_of_accounts_are_idle_at_no_cost() {
@@ -239,11 +301,14 @@ async fn streams_of_accounts_are_idle_at_no_cost() {
     }
     let mut others = follow(&world, &other.token).await;
     let about = ["account_events", "account_streams", "pg_snapshot_xmax", "sessions", "tokens"];
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_are_quiet(&mut streams, 5).await;
     let opened = Statements::mentioning(&statements.take(), &about);
     assert!(opened >= 20, "statements are counted: {opened}");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let quiet = statements.take();
+    all_are_quiet(&mut streams, 5).await;
+    let mut quiet = statements.take();
+    let looks = quiet.extract_if(.., |text, _| text.contains("SELECT DISTINCT account_id"));
+    let looks: u64 = looks.map(|(_, count)| count).sum();
+    assert!((1..=3).contains(&looks), "one look per second for all: {looks}");
     assert_eq!(Statements::mentioning(&quiet, &about), 0, "{quiet:#?}");
 
     let quote = world.quote(&renter, &rig).await;
@@ -252,9 +317,42 @@ async fn streams_of_accounts_are_idle_at_no_cost() {
         hear(stream, 1).await;
     }
     is_quiet(&mut others).await;
-    let read = statements.take();
-    let read = Statements::mentioning(&read, &["FROM account_events"]);
+    let reads = || {
+        Statements::mentioning(&statements.take(), &["FROM account_events WHERE account_id = $1"])
+    };
+    // a stream goes on only while somebody reads it
+    all_are_quiet(&mut streams, 3).await;
+    let read = reads();
     assert!((20..=80).contains(&read), "each reads what is new, and looks once more: {read}");
+
+    // however much happens to an account that nobody follows here
+    let pool = world.store.pool();
+    let kept = "INSERT INTO account_streams SELECT id FROM accounts WHERE address = $1";
+    let kept = sqlx::query(kept).bind(rig.provider.key.address().into_array());
+    kept.execute(pool).await.unwrap();
+    let flood = "DO $$ BEGIN FOR i IN 1..1000 LOOP
+                     PERFORM hook(account_id, 'test.flood', now(), '{}')
+                     FROM account_streams ORDER BY opened_at DESC LIMIT 1;
+                     COMMIT;
+                 END LOOP; END $$";
+    sqlx::raw_sql(flood).execute(pool).await.unwrap();
+    all_are_quiet(&mut streams, 3).await;
+    assert_eq!(reads(), 0);
+
+    // while a transaction goes on, nothing that is newer can be told; it is asked for seldom
+    let mut connection = pool.acquire().await.unwrap();
+    let mut slow = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    sqlx::raw_sql("SELECT pg_current_xact_id()").execute(&mut *slow).await.unwrap();
+    let told =
+        sqlx::query("SELECT hook(id, 'test.held', now(), '{}') FROM accounts WHERE address = $1");
+    told.bind(renter.key.address().into_array()).execute(pool).await.unwrap();
+    all_are_quiet(&mut streams, 8).await;
+    let read = reads();
+    assert!((60..=200).contains(&read), "each seven times or so: {read}");
+    slow.commit().await.unwrap();
+    for stream in &mut streams {
+        assert_eq!(names(&hear(stream, 1).await), ["test.held"]);
+    }
 }
 
 fn of(seen: &[Seen], name: &str) -> Vec<Value> {

@@ -1,12 +1,18 @@
 //! Who pays by x402: how it gets in, what it is given when an answer was lost, and how much others leave to it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use alloy::primitives::B256;
 use axum::extract::ConnectInfo;
-use domain::{money::Amount, rental::RentalEvent};
+use domain::{
+    id::{AccountId, RentalId, SessionId},
+    money::Amount,
+    rental::RentalEvent,
+};
 use escrow::EscrowEvent;
 use serde_json::{Value, json};
+use store::{payments, sessions};
+use uuid::Uuid;
 
 use crate::{
     fixture::{NOW, USDC, key},
@@ -52,6 +58,58 @@ async fn who_lost_the_answer_is_given_another_token() {
     let other = pay(&world, "another-key-of-some-length", &order(&rig), &sent).await;
     other.problem(409, "already-exists");
     assert_eq!(count(&world, "SELECT count(*) FROM rental_tokens").await, 8);
+}
+
+/// Whoever ends the tokens, of one rental or of all, ends those too that are given at the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_survives_the_end_of_all() {
+    let world = world().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let accepted = required(&world, SECRET, &order(&rig)).await;
+    let sent = paid_by(&accepted, &key(40));
+    let body = pay(&world, SECRET, &order(&rig), &sent).await.ok(202);
+    let id: RentalId = body["rental"]["id"].as_str().unwrap().parse().unwrap();
+    let pool = world.store.pool();
+    let (account,): (Uuid,) =
+        sqlx::query_as("SELECT renter_id FROM rentals").fetch_one(pool).await.unwrap();
+    let (account, now) = (AccountId::from_uuid(account), world.now());
+    let end = async |tx: &mut store::Connection, all: bool| {
+        if all {
+            let none = SessionId::from_uuid(Uuid::now_v7());
+            sessions::revoke_others(tx, account, none, now).await.unwrap()
+        } else {
+            payments::end_tokens_of(tx, id, account).await.unwrap()
+        }
+    };
+    let give = async |tx: &mut store::Connection, n: u8| {
+        payments::give_another(tx, &[n; 32], id, now).await.unwrap()
+    };
+    let (mut one, mut two) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    for (n, all) in [(1, false), (3, true)] {
+        let mut tx = sqlx::Connection::begin(&mut *one).await.unwrap();
+        assert!(give(&mut tx, n).await.is_some());
+        let ended = async { end(&mut two, all).await };
+        let commit = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            tx.commit().await.unwrap();
+        };
+        assert_eq!(tokio::join!(ended, commit).0, 2, "given a moment before");
+        assert_eq!(count(&world, "SELECT count(*) FROM rental_tokens").await, 0);
+
+        // one that is good, for the other order
+        let until = now.saturating_plus(domain::time::Seconds(60));
+        payments::give_token(&mut two, &[9; 32], id, account, now, until).await.unwrap();
+        let mut tx = sqlx::Connection::begin(&mut *one).await.unwrap();
+        assert_eq!(end(&mut tx, all).await, 1);
+        let given = async { give(&mut two, n + 1).await };
+        let commit = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            tx.commit().await.unwrap();
+        };
+        assert_eq!(tokio::join!(given, commit).0, None, "asked a moment after");
+        assert_eq!(count(&world, "SELECT count(*) FROM rental_tokens").await, 0);
+        payments::give_token(&mut two, &[9; 32], id, account, now, until).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
