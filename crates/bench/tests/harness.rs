@@ -50,6 +50,7 @@ async fn a_short_run_reports_every_scenario() {
         "p10_known_included",
         "p5_search_requests_per_cpu_s",
         "p6_search_unsatisfiable",
+        "quote_http",
     ];
     assert_eq!(report.rows.len(), names.len());
     let facts = lines.iter().filter(|line| line.starts_with("{\"fact\":")).count();
@@ -66,6 +67,7 @@ async fn a_short_run_reports_every_scenario() {
             "p3" => "p1_ledger_batch_100",
             "p5" => "axum_hello",
             "p6" => "postgresql",
+            "qu" => "indexed_read",
             "p9" | "p1" if name.starts_with("p9") || name.starts_with("p10") => "signed before",
             _ => "built-in",
         };
