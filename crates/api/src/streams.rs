@@ -1,11 +1,24 @@
-//! How many event streams are open: in all, and of each account, so that one cannot take them all.
+//! How many event streams are open: in all, and of each account, so that one cannot take them all; and what their readers
+//! are told when the service stops.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use axum::response::sse::Event;
 use domain::id::AccountId;
+
+/// Readers that are sent away come again after this and up to two seconds more.
+const RECONNECT_AFTER: Duration = Duration::from_millis(500);
+
+/// The last event of a stream that the service ends: not all readers come again at the same moment.
+pub(crate) fn come_again() -> Event {
+    let spread = u64::from(rand::random::<u8>()).saturating_mul(8);
+    let after = RECONNECT_AFTER.saturating_add(Duration::from_millis(spread));
+    Event::default().event("reconnect").retry(after).data(r#"{"reason":"the service stops"}"#)
+}
 
 /// The open streams.
 #[derive(Clone)]

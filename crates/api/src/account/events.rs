@@ -22,14 +22,16 @@ use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    AppState, Code, Problem, identity::Wallet, problem::internal, revoked::AccountNews,
-    streams::StreamPermit, views::Time,
+    AppState, Code, Problem,
+    identity::Wallet,
+    problem::internal,
+    revoked::AccountNews,
+    streams::{StreamPermit, come_again},
+    views::Time,
 };
 
 /// Comments keep connections open through proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Readers that are sent away come again after this and up to two seconds more.
-const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// Events that are read at once.
 const BATCH: i64 = 100;
 /// Events whose place is not certain yet are looked at again after this, and each further time after twice as long, up to
@@ -201,10 +203,7 @@ impl Follower {
             }
             if self.app.closing.is_cancelled() {
                 self.farewell = true;
-                let spread = u64::from(rand::random::<u8>()).saturating_mul(8);
-                let after = RECONNECT_AFTER.saturating_add(Duration::from_millis(spread));
-                let event = Event::default().event("reconnect").retry(after);
-                return Some(event.data(r#"{"reason":"the service stops"}"#));
+                return Some(come_again());
             }
             // what is told from here on may come too late for this look
             self.news.clear();

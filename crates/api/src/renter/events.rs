@@ -22,15 +22,13 @@ use crate::{
     extract::Id,
     feed::{Room, Snapshot, Told},
     identity::Wallet,
-    streams::StreamPermit,
+    streams::{StreamPermit, come_again},
 };
 
 /// Comments keep connections open through proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The cost is told at most so often.
 const COST_EVERY: Duration = Duration::from_secs(1);
-/// Readers that are sent away come again after this and up to two seconds more.
-const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// Entries that are read at once.
 const BATCH: i64 = 100;
 /// After so long the reader has to come again, and sooner if the session, key or token ends sooner.
@@ -208,13 +206,6 @@ async fn sleep_until(until: Option<Instant>) {
     if let Some(until) = until {
         tokio::time::sleep_until(until).await;
     }
-}
-
-/// The last event of a stream that the service ends: not all readers at the same moment.
-fn come_again() -> Event {
-    let spread = u64::from(rand::random::<u8>()).saturating_mul(8);
-    let after = RECONNECT_AFTER.saturating_add(Duration::from_millis(spread));
-    Event::default().event("reconnect").retry(after).data(r#"{"reason":"the service stops"}"#)
 }
 
 /// What a look at the room found.

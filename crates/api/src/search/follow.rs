@@ -20,7 +20,7 @@ use tokio::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{SearchParams, params::Asked, refused, text::Id, view::FoundOffer};
-use crate::{AppState, Code, Problem, extract::Params, problem::internal};
+use crate::{AppState, Code, Problem, extract::Params, problem::internal, streams::come_again};
 
 /// Comments keep connections open through proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -30,8 +30,6 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const MOST_STREAMS: usize = 256;
 /// The most events that wait for a slow reader.
 const MOST_WAITING: usize = 1_000;
-/// Readers that are sent away come again after this.
-const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(follow))
@@ -174,8 +172,7 @@ impl Follower {
             }
             if self.app.closing.is_cancelled() {
                 self.farewell = true;
-                let event = Event::default().event("reconnect").retry(RECONNECT_AFTER);
-                return Some(event.data(r#"{"reason":"the service stops"}"#));
+                return Some(come_again());
             }
             self.news.mark_unchanged();
             if let Err(problem) = self.look() {
