@@ -4,7 +4,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use domain::time::{Clock, UnixMillis};
 use sqlx::{
-    Connection as _, PgConnection, PgPool, Row as _,
+    Connection as _, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -24,6 +25,8 @@ const SUPPORTED: std::ops::RangeInclusive<u32> = 15..=18;
 const CONTENTION_RETRIES: u32 = 8;
 const STATEMENT_TIMEOUT: &str = "10s";
 const LOCK_TIMEOUT: &str = "5s";
+/// A connection that has been idle for so long is asked whether it still lives before it is lent.
+const RESTED: Duration = Duration::from_millis(100);
 
 /// The database, the clock and the policy that together decide what is written.
 #[derive(Clone)]
@@ -55,15 +58,13 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(5))
-            // the question below tells as well whether the connection is alive
+            // A connection that comes back is asked whether it lives, which is enough for one that did just
+            // now; one that has rested is asked again before it is lent.
             .test_before_acquire(false)
-            // Belt to `write`'s braces: a dropped `begin()` can leave a connection inside a
-            // transaction (sqlx #4393); the next borrower must never write into it.
-            .before_acquire(|connection, _| {
+            .before_acquire(|connection, meta| {
                 Box::pin(async move {
-                    if !is_between_transactions(connection).await? {
-                        tracing::warn!("a connection came back inside a transaction; rolled back");
-                        sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
+                    if meta.idle_for >= RESTED {
+                        connection.ping().await?;
                     }
                     Ok(true)
                 })
@@ -127,7 +128,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if none comes free in 5 s.
-    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, StoreError> {
+    pub async fn read(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         Ok(self.pool.acquire().await?)
     }
 
@@ -172,18 +173,32 @@ impl Store {
     }
 }
 
-/// Outside a transaction, and sent by the simple protocol, a statement is its own transaction: both began
-/// at one instant. (A bare ROLLBACK would do too, but fills the server's log with warnings.)
-async fn is_between_transactions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::raw_sql("SELECT now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
+/// A connection that goes back to the pool only if it is known whether it is inside a transaction. A `begin()` that
+/// is dropped has sent BEGIN, and sqlx does not know it (#4393): the next borrower would write into that transaction.
+struct Lent {
+    connection: PoolConnection<Postgres>,
+    is_known: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.is_known {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 async fn run<T, R, F>(pool: &PgPool, work: &F) -> Result<T, TxError<R>>
 where
     F: for<'c> Fn(&'c mut PgConnection) -> Unit<'c, T, R>,
 {
-    let mut connection = pool.acquire().await.map_err(StoreError::from)?;
-    let mut tx = connection.begin().await.map_err(StoreError::from)?;
+    let connection = pool.acquire().await.map_err(StoreError::from)?;
+    let mut lent = Lent { connection, is_known: false };
+    #[expect(clippy::disallowed_methods, reason = "the one place that begins")]
+    let begun = lent.connection.begin().await;
+    let mut tx = begun.map_err(StoreError::from)?;
+    // from here on sqlx rolls back whatever is dropped
+    lent.is_known = true;
     let value = work(&mut tx).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(value)
