@@ -11,24 +11,24 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
 
 use crate::{
-    BenchError, Fact, Plan, Row, Scenario, Server, Slice, Verdict,
+    BenchError, Fact, Histogram, Plan, Row, Scenario, Server, Slice, Verdict,
     booking::{CHAIN_ID, Pool, Spread},
     closed_loop::{Client, Step, drive},
     machine::Setting,
     measure,
+    open_loop::pace,
     search::{Serving, listen},
     server::{WEIR, generous},
 };
 
 const QUOTES: &str = "quote_http";
 const READS: &str = "indexed_read";
-/// Clients of either side: enough that the service is never idle, too few to queue.
-const CLIENTS: usize = 2;
 /// Offers that each client asks about.
 const OFFERS: usize = 64;
 const DOING: &str = "ask for quotes";
 
-/// Measures both sides in turn; the figure is the ratio of their 99th percentiles.
+/// Measures what each side does at most, in turn; then how long each takes at half of what quotes reach. The figure is the
+/// ratio of the 99th percentiles there: beyond that, both would tell of queues.
 ///
 /// # Errors
 /// If the service does not start, or the market cannot be made.
@@ -37,9 +37,8 @@ pub(crate) async fn quotes(
     plan: &Plan,
     setting: &Setting,
 ) -> Result<(Row, Vec<Fact>), BenchError> {
-    let clients = u16::try_from(CLIENTS).map_err(BenchError::subject(DOING))?;
-    let store = server.store(u32::from(clients)).await?;
-    let mut pool = Pool::open(store, Spread::Own, clients, plan.seed).await?;
+    let store = server.store(u32::from(plan.clients)).await?;
+    let mut pool = Pool::open(store, Spread::Own, plan.clients, plan.seed).await?;
     let made = pool.make_quotes(OFFERS.saturating_mul(8)).await?;
     let mut connection = server.connect(WEIR).await?;
     sqlx::query(
@@ -78,10 +77,29 @@ pub(crate) async fn quotes(
     let mut asking = Side { name: QUOTES, clients: asking };
     let mut reading = Side { name: READS, clients: reading };
     let measured = measure(&mut asking, &mut reading, plan.pairs, plan.span).await;
-    let p99 = |side: &crate::Side| side.latency.percentile_ms(0.99).unwrap_or(f64::NAN);
-    let ratio = p99(&measured.subject) / p99(&measured.limit);
-    let fact = Fact::new("quote_p99_ratio", ratio, "x an indexed read", "at most 2");
-    Ok((Row::of(&measured, plan, READS, setting), vec![fact]))
+    let row = Row::of(&measured, plan, READS, setting);
+    let rate = row.subject_tps.unwrap_or_default() / 2.0;
+    let (mut quotes, mut reads) = (Histogram::default(), Histogram::default());
+    for number in 0..plan.pairs {
+        let seed = plan.seed.wrapping_add(u64::from(number));
+        quotes.merge(&asking.paced(plan.span, rate, seed).await?.latency);
+        reads.merge(&reading.paced(plan.span, rate, seed).await?.latency);
+    }
+    let at = |side: &Histogram, share| side.percentile_ms(share).unwrap_or(f64::NAN);
+    let facts = vec![
+        Fact::new("quote_half_load_rate", rate, "1/s", ""),
+        Fact::new("quote_half_load_p50", at(&quotes, 0.5), "ms", ""),
+        Fact::new("quote_half_load_p99", at(&quotes, 0.99), "ms", ""),
+        Fact::new("quote_half_load_read_p50", at(&reads, 0.5), "ms", ""),
+        Fact::new("quote_half_load_read_p99", at(&reads, 0.99), "ms", ""),
+        Fact::new(
+            "quote_p99_ratio",
+            at(&quotes, 0.99) / at(&reads, 0.99),
+            "x an indexed read",
+            "at most 2",
+        ),
+    ];
+    Ok((row, facts))
 }
 
 /// Clients that all ask for the same.
@@ -126,6 +144,18 @@ impl Client for Asker {
             self.wrong = Some(format!("{status}: {}", String::from_utf8_lossy(&body)));
         }
         Ok(Step::Done(1))
+    }
+}
+
+impl Side {
+    /// Works for this long at so many requests a second.
+    async fn paced(&mut self, span: Duration, rate: f64, seed: u64) -> Result<Slice, BenchError> {
+        let (clients, slice) = pace(std::mem::take(&mut self.clients), span, rate, seed).await?;
+        self.clients = clients;
+        match self.verify(&slice).await? {
+            Verdict::Sound => Ok(slice),
+            Verdict::Void(reason) => Err(BenchError::subject(DOING)(reason)),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use domain::{
     id::{AccountId, MachineId, SessionId},
     time::{Seconds, UnixSeconds},
 };
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
@@ -302,21 +304,50 @@ pub async fn find_sessions(
     .await?;
     let mut found = BTreeMap::new();
     for row in rows {
-        let owner = match (row.account_id, row.address, row.created_at, row.machine_id) {
-            (Some(id), Some(wallet), Some(created_at), None) => SessionOwner::Account(Account {
+        let columns = SessionColumns {
+            id: row.id,
+            machine: row.machine_id,
+            account: row.account_id,
+            expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
+            wallet: row.address,
+            since: row.created_at,
+        };
+        found.insert(hash(&row.token_hash)?.0, columns.read()?);
+    }
+    Ok(found)
+}
+
+/// A session that has not ended, as it is stored.
+pub(crate) struct SessionColumns {
+    pub(crate) id: Uuid,
+    pub(crate) machine: Option<Uuid>,
+    pub(crate) account: Option<Uuid>,
+    pub(crate) expires_at: OffsetDateTime,
+    pub(crate) last_used_at: Option<OffsetDateTime>,
+    /// The account's wallet, and when it first signed in.
+    pub(crate) wallet: Option<Vec<u8>>,
+    pub(crate) since: Option<OffsetDateTime>,
+}
+
+impl SessionColumns {
+    pub(crate) fn read(self) -> Result<Session, StoreError> {
+        let owner = match (self.account, self.wallet, self.since, self.machine) {
+            (Some(id), Some(wallet), Some(since), None) => SessionOwner::Account(Account {
                 id: AccountId::from_uuid(id),
                 address: address(&wallet)?,
-                created_at: seconds(created_at)?,
+                created_at: seconds(since)?,
             }),
             (None, None, None, Some(id)) => SessionOwner::Machine(MachineId::from_uuid(id)),
             _ => return Err(StoreError::corrupt("a session without an owner")),
         };
-        let expires_at = seconds(row.expires_at)?;
-        let last_used_at = row.last_used_at.map(seconds).transpose()?;
-        let session = Session { id: SessionId::from_uuid(row.id), owner, expires_at, last_used_at };
-        found.insert(hash(&row.token_hash)?.0, session);
+        Ok(Session {
+            id: SessionId::from_uuid(self.id),
+            owner,
+            expires_at: seconds(self.expires_at)?,
+            last_used_at: self.last_used_at.map(seconds).transpose()?,
+        })
     }
-    Ok(found)
 }
 
 /// Ends a session.

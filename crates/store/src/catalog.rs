@@ -67,7 +67,7 @@ pub async fn rentable(
            CROSS JOIN LATERAL (
                SELECT count(*) AS all_gpus, count(*) FILTER (WHERE u.model = v.model AND NOT EXISTS (
                    SELECT FROM rental_gpus h
-                   WHERE h.gpu_id = u.id AND h.during && tstzrange($1, NULL))) AS gpus
+                   WHERE h.gpu_id = u.id AND h.held_until > $1)) AS gpus
                FROM gpus u WHERE u.machine_id = o.machine_id) AS free
            CROSS JOIN LATERAL unnest(
                CASE WHEN cardinality(v.chunks) = 0 THEN ARRAY[v.gpu_count] ELSE v.chunks END) AS chunk
@@ -134,7 +134,7 @@ pub async fn cheapest(
              AND $2 <= (SELECT count(*) FROM gpus u
                         WHERE u.machine_id = o.machine_id AND u.model = v.model AND NOT EXISTS (
                             SELECT FROM rental_gpus h
-                            WHERE h.gpu_id = u.id AND h.during && tstzrange($5, NULL)))
+                            WHERE h.gpu_id = u.id AND h.held_until > $5))
            ORDER BY v.usd_micros_per_hour, v.offer_id LIMIT 1"#,
         models,
         gpus,

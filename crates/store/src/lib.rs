@@ -34,6 +34,7 @@ pub mod revocations;
 pub mod schema;
 pub mod seam;
 pub mod sessions;
+mod shelf;
 pub mod ssh_keys;
 pub mod templates;
 pub mod timeline;

@@ -204,7 +204,7 @@ macro_rules! listings {
                       m.region, m.cpu_cores, m.ram_gb, m.cuda_version, m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps,
                       m.inet_down_mbps, m.ports, m.static_ip, m.verification, m.datacenter, m.service,
                       m.last_heartbeat_at, r.score_bps AS "score_bps?", r.ready_p95_ms AS "ready_p95_ms?",
-                      COALESCE(g.gpus, 0) AS "gpus!", COALESCE(h.held, 0) AS "gpus_held!"
+                      COALESCE(g.gpus, 0) AS "gpus!", COALESCE(held, 0) AS "gpus_held!"
                FROM offers o
                JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
                JOIN machines m ON m.id = o.machine_id
@@ -257,11 +257,11 @@ pub async fn read(
 ) -> Result<Vec<Listing>, StoreError> {
     let rows = listings!(
         [
-            "CROSS JOIN LATERAL (SELECT count(*) AS gpus FROM gpus u
-                                 WHERE u.machine_id = o.machine_id AND u.model = v.model) g
-             CROSS JOIN LATERAL (SELECT count(*) AS held FROM gpus u JOIN rental_gpus t ON t.gpu_id = u.id
-                                 WHERE u.machine_id = o.machine_id AND u.model = v.model
-                                   AND t.held_until > $1::timestamptz + interval '1 second') h
+            "CROSS JOIN LATERAL (SELECT count(*) AS gpus,
+                                        count(*) FILTER (WHERE EXISTS (
+                                            SELECT FROM rental_gpus t WHERE t.gpu_id = u.id
+                                            AND t.held_until > $1::timestamptz + interval '1 second')) AS held
+                                 FROM gpus u WHERE u.machine_id = o.machine_id AND u.model = v.model) g
              CROSS JOIN LATERAL (SELECT min(lower(during)) AS starts FROM maintenance_windows x
                                  WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL
                                    AND upper(x.during) > $1) w

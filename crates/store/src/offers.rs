@@ -123,33 +123,34 @@ pub async fn change(
     Ok(())
 }
 
-struct Row {
-    id: uuid::Uuid,
-    machine_id: uuid::Uuid,
-    account_id: uuid::Uuid,
-    state: String,
-    version: i32,
-    created_at: time::OffsetDateTime,
-    updated_at: time::OffsetDateTime,
-    model: String,
-    gpu_count: i16,
-    chunks: Vec<i16>,
-    usd_micros_per_hour: i64,
-    min_duration_s: i64,
-    max_duration_s: i64,
-    reserved: serde_json::Value,
-    disk_micros_per_gb_month: i64,
-    disk_gb: i32,
-    up_micros_per_gb: i64,
-    down_micros_per_gb: i64,
-    notice_s: i32,
-    isolation: String,
-    available_until: Option<time::OffsetDateTime>,
-    region: String,
-    last_heartbeat_at: Option<time::OffsetDateTime>,
-    vram_gb: i32,
-    gpus_free: i64,
-    gpus_all: i64,
+/// An offer as it is stored, with what can be seen of its machine.
+pub(crate) struct Row {
+    pub(crate) id: uuid::Uuid,
+    pub(crate) machine_id: uuid::Uuid,
+    pub(crate) account_id: uuid::Uuid,
+    pub(crate) state: String,
+    pub(crate) version: i32,
+    pub(crate) created_at: time::OffsetDateTime,
+    pub(crate) updated_at: time::OffsetDateTime,
+    pub(crate) model: String,
+    pub(crate) gpu_count: i16,
+    pub(crate) chunks: Vec<i16>,
+    pub(crate) usd_micros_per_hour: i64,
+    pub(crate) min_duration_s: i64,
+    pub(crate) max_duration_s: i64,
+    pub(crate) reserved: serde_json::Value,
+    pub(crate) disk_micros_per_gb_month: i64,
+    pub(crate) disk_gb: i32,
+    pub(crate) up_micros_per_gb: i64,
+    pub(crate) down_micros_per_gb: i64,
+    pub(crate) notice_s: i32,
+    pub(crate) isolation: String,
+    pub(crate) available_until: Option<time::OffsetDateTime>,
+    pub(crate) region: String,
+    pub(crate) last_heartbeat_at: Option<time::OffsetDateTime>,
+    pub(crate) vram_gb: i32,
+    pub(crate) gpus_free: i64,
+    pub(crate) gpus_all: i64,
 }
 
 impl TryFrom<Row> for Offer {
@@ -208,7 +209,7 @@ macro_rules! offers {
                CROSS JOIN LATERAL (
                    SELECT count(*) FILTER (WHERE NOT EXISTS (
                               SELECT FROM rental_gpus h
-                              WHERE h.gpu_id = u.id AND h.during && tstzrange($1, NULL))) AS gpus,
+                              WHERE h.gpu_id = u.id AND h.held_until > $1)) AS gpus,
                           count(*) AS of
                    FROM gpus u
                    WHERE u.machine_id = o.machine_id AND u.model = v.model) AS free "#

@@ -9,7 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Policy, StoreError, TxError, catalog, seam};
+use crate::{Policy, StoreError, TxError, catalog, seam, shelf::Shelf};
 
 /// What every query function takes.
 pub type Connection = PgConnection;
@@ -26,12 +26,13 @@ const CONTENTION_RETRIES: u32 = 8;
 const STATEMENT_TIMEOUT: &str = "10s";
 const LOCK_TIMEOUT: &str = "5s";
 /// A connection that has been idle for so long is asked whether it still lives before it is lent.
-const RESTED: Duration = Duration::from_millis(100);
+pub(crate) const RESTED: Duration = Duration::from_millis(100);
 
 /// The database, the clock and the policy that together decide what is written.
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
+    shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
     policy: Policy,
 }
@@ -71,13 +72,15 @@ impl Store {
             })
             .connect_with(options)
             .await?;
-        Ok(Self { pool, clock, policy })
+        let shelf = Arc::new(Shelf::of(connections));
+        Ok(Self { pool, shelf, clock, policy })
     }
 
     /// Wraps a pool that a test made.
     #[must_use]
     pub fn from_pool(pool: PgPool, clock: Arc<dyn Clock>, policy: Policy) -> Self {
-        Self { pool, clock, policy }
+        let shelf = Arc::new(Shelf::of(0));
+        Self { pool, shelf, clock, policy }
     }
 
     /// Applies all pending migrations, and writes the catalog.
@@ -132,6 +135,28 @@ impl Store {
         Ok(self.pool.acquire().await?)
     }
 
+    /// A connection that was kept a moment ago, or else one of the pool. It must be between transactions when it is
+    /// [kept](Self::keep) again.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if none comes free in 5 s.
+    pub async fn borrow(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        Ok(self.shelf.borrow(&self.pool).await?)
+    }
+
+    /// Keeps a connection, on which all that was begun has ended, for whoever borrows next: neither the pool nor the server
+    /// is asked anything. One that is dropped instead goes back to the pool, which asks whether it still serves.
+    pub fn keep(&self, connection: PoolConnection<Postgres>) {
+        self.shelf.keep(&self.pool, connection);
+    }
+
+    /// Closes the pool, and waits until all connections are back.
+    pub async fn close(&self) {
+        let closed = self.pool.close();
+        self.shelf.clear();
+        closed.await;
+    }
+
     /// Runs `work` in one transaction and commits it if it returns `Ok`.
     ///
     /// The transaction runs in a task of its own: a caller that goes away (an HTTP client that hangs
@@ -148,12 +173,12 @@ impl Store {
         F: for<'c> Fn(&'c mut PgConnection) -> Unit<'c, T, R> + Send + Sync + 'static,
     {
         seam::at(name).await;
-        let pool = self.pool.clone();
+        let (pool, shelf) = (self.pool.clone(), self.shelf.clone());
         let task = tokio::spawn(async move {
             let mut attempt = 0_u32;
             loop {
                 attempt = attempt.saturating_add(1);
-                match run(&pool, &work).await {
+                match run(&pool, &shelf, &work).await {
                     Err(TxError::Store(error))
                         if error.is_contention() && attempt < CONTENTION_RETRIES =>
                     {
@@ -173,34 +198,38 @@ impl Store {
     }
 }
 
-/// A connection that goes back to the pool only if it is known whether it is inside a transaction. A `begin()` that
-/// is dropped has sent BEGIN, and sqlx does not know it (#4393): the next borrower would write into that transaction.
+/// Closes its connection, unless it is known whether that is inside a transaction. A `begin()` that is dropped has sent
+/// BEGIN, and sqlx does not know it (#4393): the next borrower would write into that transaction.
 struct Lent {
-    connection: PoolConnection<Postgres>,
+    connection: Option<PoolConnection<Postgres>>,
     is_known: bool,
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if !self.is_known {
-            self.connection.close_on_drop();
+        if let Some(connection) = self.connection.as_mut().filter(|_| !self.is_known) {
+            connection.close_on_drop();
         }
     }
 }
 
-async fn run<T, R, F>(pool: &PgPool, work: &F) -> Result<T, TxError<R>>
+async fn run<T, R, F>(pool: &PgPool, shelf: &Shelf, work: &F) -> Result<T, TxError<R>>
 where
     F: for<'c> Fn(&'c mut PgConnection) -> Unit<'c, T, R>,
 {
-    let connection = pool.acquire().await.map_err(StoreError::from)?;
-    let mut lent = Lent { connection, is_known: false };
+    let connection = shelf.borrow(pool).await.map_err(StoreError::from)?;
+    let mut lent = Lent { connection: None, is_known: false };
+    let connection = lent.connection.insert(connection);
     #[expect(clippy::disallowed_methods, reason = "the one place that begins")]
-    let begun = lent.connection.begin().await;
+    let begun = connection.begin().await;
     let mut tx = begun.map_err(StoreError::from)?;
     // from here on sqlx rolls back whatever is dropped
     lent.is_known = true;
     let value = work(&mut tx).await?;
     tx.commit().await.map_err(StoreError::from)?;
+    if let Some(connection) = lent.connection.take() {
+        shelf.keep(pool, connection);
+    }
     Ok(value)
 }
 

@@ -17,8 +17,11 @@ use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
+    accounts::{Session, SessionColumns},
     convert::{address, amount, at_least_ten, duration, hash, numeric, seconds, ts},
     machines::Obstacle,
+    offers::{self, Offer},
+    sessions,
     tokens::{self, Token},
 };
 
@@ -213,67 +216,127 @@ async fn put(tx: &mut Connection, quote: &Quote, durable: bool) -> Result<(), St
     Ok(())
 }
 
-/// What a quote depends on beside its offer.
+/// What a quote is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// The offer.
+    pub offer: OfferId,
+    /// The symbol of the token that is paid in.
+    pub token: &'a str,
+    /// The first second of the rental: now.
+    pub from: UnixSeconds,
+    /// Its last one, at the latest.
+    pub to: UnixSeconds,
+    /// By whom, if it is to be looked up together with the rest: the hash of a session's token, and after how long without
+    /// use a session ends.
+    pub caller: Option<([u8; 32], Seconds)>,
+}
+
+/// What a quote depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ground {
+    /// The offer.
+    pub offer: Offer,
     /// The provider's address.
     pub provider: Address,
     /// What stands first against a rental of the machine.
     pub obstacle: Option<Obstacle>,
     /// The listed token of this symbol, and how old its price may be.
     pub token: Option<(Token, Option<Seconds>)>,
+    /// The caller's session, as [`crate::accounts::find_session`] finds it.
+    pub session: Option<Session>,
 }
 
-/// What a quote of an offer depends on, for a rental from `from` to `to` that is paid for in the token of this symbol;
-/// `None` without the offer.
+/// What a quote depends on, all of it in one look; `None` without the offer.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn ground(
     connection: &mut Connection,
-    offer: OfferId,
-    symbol: &str,
-    (from, to): (UnixSeconds, UnixSeconds),
+    asking: &Asking<'_>,
 ) -> Result<Option<Ground>, StoreError> {
+    let (hash, idle) = asking.caller.unzip();
     let row = sqlx::query!(
-        r#"SELECT a.address AS provider, m.service, lower(w.during) AS from_at, upper(w.during) AS to_at,
+        r#"SELECT o.id, o.machine_id, o.account_id, o.state, o.version, o.created_at, o.updated_at,
+                  v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour, v.min_duration_s,
+                  v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, v.disk_gb,
+                  v.up_micros_per_gb, v.down_micros_per_gb, v.notice_s, v.isolation,
+                  v.available_until, m.region, m.last_heartbeat_at, g.vram_gb,
+                  free.gpus AS "gpus_free!", free.of AS "gpus_all!",
+                  a.address AS provider, m.service, lower(w.during) AS from_at, upper(w.during) AS to_at,
                   w.reason AS "reason?", t.address AS "token?", t.symbol AS "symbol?", t.decimals AS "decimals?",
                   t.usd_micros AS "usd_micros?", t.price_source AS "price_source?", t.priced_at AS "priced_at?",
-                  t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?"
+                  t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?",
+                  s.id AS "session?", s.machine_id AS agent, s.account_id AS caller, s.expires_at AS "ends_at?",
+                  s.last_used_at, c.address AS "wallet?", c.created_at AS "since?"
            FROM offers o
-           JOIN accounts a ON a.id = o.account_id
+           JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
            JOIN machines m ON m.id = o.machine_id
+           JOIN gpu_models g ON g.slug = v.model
+           JOIN accounts a ON a.id = o.account_id
+           CROSS JOIN LATERAL (
+               SELECT count(*) FILTER (WHERE NOT EXISTS (
+                          SELECT FROM rental_gpus h
+                          WHERE h.gpu_id = u.id AND h.held_until > $3)) AS gpus,
+                      count(*) AS of
+               FROM gpus u
+               WHERE u.machine_id = o.machine_id AND u.model = v.model) AS free
            LEFT JOIN LATERAL (
                SELECT x.during, x.reason FROM maintenance_windows x
                WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL AND x.during && tstzrange($3, $4)
                ORDER BY lower(x.during) LIMIT 1) w ON true
            LEFT JOIN tokens t ON t.listed AND t.symbol = $2
            LEFT JOIN price_feeds f ON f.token = t.address
+           LEFT JOIN sessions s ON s.token_hash = $5 AND s.revoked_at IS NULL AND s.expires_at > $3
+               AND (s.account_id IS NULL OR COALESCE(s.last_used_at, s.created_at) > $6)
+           LEFT JOIN accounts c ON c.id = s.account_id
            WHERE o.id = $1"#,
-        offer.uuid(),
-        symbol,
-        ts(from)?,
-        ts(to.max(from))?,
+        asking.offer.uuid(),
+        asking.token,
+        ts(asking.from)?,
+        ts(asking.to.max(asking.from))?,
+        hash.as_ref().map(<[u8; 32]>::as_slice),
+        ts(sessions::unused_since(asking.from, idle.unwrap_or_default()))?,
     )
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
+    let offer = offers::Row {
+        id: row.id,
+        machine_id: row.machine_id,
+        account_id: row.account_id,
+        state: row.state,
+        version: row.version,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        model: row.model,
+        gpu_count: row.gpu_count,
+        chunks: row.chunks,
+        usd_micros_per_hour: row.usd_micros_per_hour,
+        min_duration_s: row.min_duration_s,
+        max_duration_s: row.max_duration_s,
+        reserved: row.reserved,
+        disk_micros_per_gb_month: row.disk_micros_per_gb_month,
+        disk_gb: row.disk_gb,
+        up_micros_per_gb: row.up_micros_per_gb,
+        down_micros_per_gb: row.down_micros_per_gb,
+        notice_s: row.notice_s,
+        isolation: row.isolation,
+        available_until: row.available_until,
+        region: row.region,
+        last_heartbeat_at: row.last_heartbeat_at,
+        vram_gb: row.vram_gb,
+        gpus_free: row.gpus_free,
+        gpus_all: row.gpus_all,
+    };
     let obstacle = Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))?;
-    let token = match (
-        row.token,
-        row.symbol,
-        row.decimals,
-        row.usd_micros,
-        row.price_source,
-        row.priced_at,
-    ) {
+    let price = (row.usd_micros, row.price_source, row.priced_at);
+    let token = match (row.token, row.symbol, row.decimals, price) {
         (
             Some(address),
             Some(symbol),
             Some(decimals),
-            Some(usd_micros),
-            Some(price_source),
-            Some(priced_at),
+            (Some(usd_micros), Some(price_source), Some(priced_at)),
         ) => {
             let (permit_name, permit_version) = (row.permit_name, row.permit_version);
             let token = tokens::Row {
@@ -292,7 +355,25 @@ pub async fn ground(
         }
         _ => None,
     };
-    Ok(Some(Ground { provider: address(&row.provider)?, obstacle, token }))
+    let session = match (row.session, row.ends_at) {
+        (Some(id), Some(expires_at)) => Some(SessionColumns {
+            id,
+            machine: row.agent,
+            account: row.caller,
+            expires_at,
+            last_used_at: row.last_used_at,
+            wallet: row.wallet,
+            since: row.since,
+        }),
+        _ => None,
+    };
+    Ok(Some(Ground {
+        offer: offer.try_into()?,
+        provider: address(&row.provider)?,
+        obstacle,
+        token,
+        session: session.map(SessionColumns::read).transpose()?,
+    }))
 }
 
 struct Row {

@@ -53,7 +53,7 @@ async fn orphaned(parent: Option<u32>) {
 /// Lets transactions that nobody waits for any more (their caller has hung up) come to their end, for a
 /// while, and hands the connections back.
 pub(crate) async fn close(store: &Store, within: Duration) {
-    if tokio::time::timeout(within, store.pool().close()).await.is_err() {
+    if tokio::time::timeout(within, store.close()).await.is_err() {
         tracing::warn!(
             "database connections were still in use at the end; what they began is rolled back"
         );

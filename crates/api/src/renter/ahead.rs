@@ -35,6 +35,11 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
+    /// The session of this token is this one, or none.
+    pub(super) const fn of(token_hash: [u8; 32], session: Option<Session>) -> Self {
+        Self { token_hash, session, quote: None }
+    }
+
     /// The session of this token, if it was looked for: `Some(None)` if it is none.
     pub(crate) fn session(&self, token_hash: &[u8; 32]) -> Option<Option<Session>> {
         (self.token_hash == *token_hash).then_some(self.session)
@@ -124,8 +129,10 @@ type Found = (BTreeMap<[u8; 32], Session>, Vec<Quote>);
 async fn read(store: &Store, idle: Seconds, asked: &[Asked]) -> Result<Found, StoreError> {
     let hashes: Vec<[u8; 32]> = asked.iter().map(|asked| asked.token_hash).collect();
     let ids: Vec<QuoteId> = asked.iter().map(|asked| asked.quote).collect();
-    let mut connection = store.read().await?;
+    let mut connection = store.borrow().await?;
     let sessions =
         accounts::find_sessions(&mut connection, &hashes, store.now().seconds(), idle).await?;
-    Ok((sessions, quotes::many(&mut connection, &ids).await?))
+    let quotes = quotes::many(&mut connection, &ids).await?;
+    store.keep(connection);
+    Ok((sessions, quotes))
 }

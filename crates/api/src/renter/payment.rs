@@ -121,7 +121,7 @@ async fn answer(
 async fn ask(app: &AppState, asked: Asked) -> Result<Response, Problem> {
     let Asked { order, hash, network, .. } = asked;
     let mut connection = app.store.read().await?;
-    let drafted = draft(app, &mut connection, None, order).await?;
+    let drafted = draft(app, &mut connection, None, order, None).await?;
     drop(connection);
     let (quote, contract) = (drafted.quote, drafted.contract);
     if app.gasless.domain(&app.chain, &drafted.token, contract.chain_id).await.is_none() {

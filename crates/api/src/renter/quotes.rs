@@ -17,7 +17,7 @@ use store::{
     accounts::Account,
     deployment::{self, Deployment},
     offers::{self, Offer},
-    quotes::{self, Extras, Fx, Quote, Sla},
+    quotes::{self, Asking, Extras, Fx, Ground, Quote, Sla},
     tokens::{self, Token},
 };
 use utoipa::ToSchema;
@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::spending;
 use crate::{
     AppState, Code, Problem,
-    extract::{Body, Id},
+    extract::Id,
     identity::Wallet,
     market::OfferView,
     problem::internal,
@@ -35,10 +35,12 @@ use crate::{
     views::{Unit, Usd, json_of},
 };
 
+mod asked;
 mod checks;
 mod seal;
 mod view;
 
+use asked::Asked;
 pub(super) use checks::ordered;
 use checks::{
     check_offer, check_symbol, check_template, check_time, figures, fresh, no_such_token,
@@ -111,22 +113,34 @@ pub(crate) async fn unit_of(
     request_body = QuoteRequest, responses((status = 201, body = QuoteView)))]
 async fn create(
     State(app): State<AppState>,
-    wallet: Wallet,
-    Body(request): Body<QuoteRequest>,
+    asked: Asked,
 ) -> Result<(StatusCode, Json<QuoteView>), Problem> {
+    let Asked { wallet, request, ground } = asked;
     if !request.ssh_public_keys.is_empty() {
         let message = "a quote lets nobody in; name keys of yours when you book it";
         return Err(Problem::invalid("/ssh_public_keys", message));
     }
-    let mut connection = app.store.read().await?;
-    let drafted = draft(&app, &mut connection, Some(&wallet), request).await?;
+    let mut connection = app.store.borrow().await?;
+    let drafted = draft(&app, &mut connection, Some(&wallet), request, ground).await?;
     let Draft { mut quote, token, contract } = drafted;
     give(&app, &mut quote, &wallet.account, &contract)?;
     quotes::promise(&mut connection, &quote).await?;
-    drop(connection);
+    app.store.keep(connection);
     let unit = Unit::new(token, contract.chain_id);
     let answer = view(&quote, &unit, &contract, app.store.policy())?;
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// What is asked of the database for an order.
+fn asking<'a>(
+    app: &AppState,
+    request: &'a QuoteRequest,
+    caller: Option<([u8; 32], Seconds)>,
+) -> Asking<'a> {
+    let from = app.now();
+    let start_by = from.saturating_plus(app.store.policy().start_window());
+    let to = start_by.saturating_plus(request.duration_s);
+    Asking { offer: request.offer_id, token: &request.token, from, to, caller }
 }
 
 /// A price that is nobody's yet: the quote has no account, no renter, no id on the chain and no signature.
@@ -142,17 +156,20 @@ pub(super) async fn draft(
     connection: &mut store::Connection,
     wallet: Option<&Wallet>,
     request: QuoteRequest,
+    ground: Option<Ground>,
 ) -> Result<Draft, Problem> {
     let now = app.now();
     let policy = app.store.policy();
     let start_by = now.saturating_plus(policy.start_window());
     check_symbol(&request.token)?;
     let contract = app.deployment(connection).await?;
+    let ground = match ground {
+        Some(ground) => Some(ground),
+        None => quotes::ground(connection, &asking(app, &request, None)).await?,
+    };
     let no_offer = || Problem::invalid("/offer_id", "there is no such offer");
-    let offer = offers::get(connection, request.offer_id, now).await?.ok_or_else(no_offer)?;
-    let span = (now, start_by.saturating_plus(request.duration_s));
-    let ground = quotes::ground(connection, offer.id, &request.token, span).await?;
     let ground = ground.ok_or_else(no_offer)?;
+    let offer = ground.offer;
     let token = fresh(ground.token.ok_or_else(no_such_token)?, now)?;
     let order = order(&request, &offer, &token);
     if request.offer_version.is_some_and(|version| version != offer.version) {

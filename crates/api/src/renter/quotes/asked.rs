@@ -1,0 +1,48 @@
+//! A request for a quote. Who asks and what the quote depends on are read in one look, because a quote is asked for often
+//! and is a small thing: a look costs more than what it looks for.
+
+use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use store::quotes::{self, Ground};
+
+use super::{QuoteRequest, asking, check_symbol};
+use crate::{
+    AppState, Problem,
+    extract::Body,
+    identity::{Wallet, session_hash},
+    renter::Ahead,
+};
+
+/// Who asks, and for what.
+pub(super) struct Asked {
+    pub(super) wallet: Wallet,
+    pub(super) request: QuoteRequest,
+    /// What was found already.
+    pub(super) ground: Option<Ground>,
+}
+
+impl FromRequest<AppState> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let order = Request::from_parts(parts.clone(), body);
+        let order = Body::<QuoteRequest>::from_request(order, app).await;
+        let mut ground = None;
+        if let (Ok(Body(order)), Some(hash)) = (&order, session_hash(&parts.headers))
+            && check_symbol(&order.token).is_ok()
+        {
+            let asking = asking(app, order, Some((hash, app.config.session_idle)));
+            let mut connection = app.store.borrow().await?;
+            ground = quotes::ground(&mut connection, &asking).await?;
+            // what follows may need one of its own
+            app.store.keep(connection);
+            if let Some(ground) = &ground {
+                parts.extensions.insert(Ahead::of(hash, ground.session));
+            }
+        }
+        // who may not ask is not told what is wrong with the question
+        let wallet = Wallet::from_request_parts(&mut parts, app).await?;
+        let Body(request) = order?;
+        Ok(Self { wallet, request, ground })
+    }
+}
