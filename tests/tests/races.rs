@@ -16,7 +16,6 @@ use domain::{
     time::Seconds,
 };
 use serde_json::json;
-use sqlx::Connection as _;
 use store::{
     StoreError, TxError,
     blocks::{self, FollowedBlock, NewEvent},
@@ -43,7 +42,7 @@ async fn a_booking_sees_the_lock_that_is_being_read_off_the_chain() {
         "UPDATE rental_gpus SET during = tstzrange(lower(during), lower(during) + '1 second')";
     sqlx::raw_sql(free).execute(house.store.pool()).await.unwrap();
 
-    let mut tx = watcher.begin().await.unwrap();
+    let mut tx = testkit::begin(&mut watcher).await.unwrap();
     quotes::lock(&mut tx, quote.escrow_id).await.unwrap();
     let new = NewRental {
         id: RentalId::from_uuid(Uuid::now_v7()),
@@ -143,7 +142,7 @@ async fn a_booking_that_waits_for_a_change_of_price_finds_the_new_one() {
     let mut provider = house.store.read().await.unwrap();
     let row = rentals::get(&mut provider, house.rental.id).await.unwrap().unwrap();
     let offer = quotes::get(&mut provider, row.quote_id).await.unwrap().unwrap().offer;
-    let mut tx = provider.begin().await.unwrap();
+    let mut tx = testkit::begin(&mut provider).await.unwrap();
     let change = "INSERT INTO offer_versions SELECT offer_id, 2, model, gpu_count, 700000,
                       min_duration_s, max_duration_s, created_at FROM offer_versions;
                   UPDATE offers SET version = 2";
@@ -175,7 +174,7 @@ async fn the_timelines_numbers_grow_in_the_order_in_which_they_can_be_read() {
         market.mine().await;
     }
     let mut somebody = market.store.read().await.unwrap();
-    let mut tx = somebody.begin().await.unwrap();
+    let mut tx = testkit::begin(&mut somebody).await.unwrap();
     readings::lock_rental(&mut tx, rental.id).await.unwrap();
     let (now, id) = (market.now(), rental.id);
     let meanwhile = async move {

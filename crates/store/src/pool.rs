@@ -252,3 +252,34 @@ pub async fn check_server(pool: &PgPool) -> Result<u32, StoreError> {
     }
     Ok(major)
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::TestDb;
+
+    use super::*;
+
+    async fn left_inside(url: &str, is_known: bool) -> (i32, i32) {
+        let pool = PgPoolOptions::new().max_connections(1).connect(url).await.unwrap();
+        let pid = async |connection: &mut PgConnection| -> i32 {
+            let pid = sqlx::query_scalar("SELECT pg_backend_pid()");
+            pid.fetch_one(connection).await.unwrap()
+        };
+        let mut connection = pool.acquire().await.unwrap();
+        let first = pid(&mut connection).await;
+        // as a `begin()` leaves it that is dropped before it is answered
+        sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap();
+        drop(Lent { connection: Some(connection), is_known });
+        let mut next = pool.acquire().await.unwrap();
+        (first, pid(&mut next).await)
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_a_connection_that_may_be_inside_a_transaction() {
+        let db = TestDb::new(None).await.unwrap();
+        let (first, next) = left_inside(&db.url, false).await;
+        assert_ne!(first, next, "it was closed");
+        let (first, next) = left_inside(&db.url, true).await;
+        assert_eq!(first, next, "it went back to the pool");
+    }
+}

@@ -1,4 +1,4 @@
-//! The pool's promise: nobody gets a connection that is inside somebody else's transaction.
+//! The pool's promises: what is begun ends, and a connection that is lent serves.
 
 #![allow(clippy::unwrap_used)] // a test stops at the first surprise
 
@@ -8,7 +8,6 @@ use domain::{
     money::FeeBps,
     time::{Seconds, UnixMillis},
 };
-use sqlx::Row as _;
 use store::{Policy, Store, StoreError, TxError};
 use testkit::{ManualClock, TestDb};
 
@@ -28,34 +27,70 @@ fn policy() -> Policy {
     }
 }
 
-async fn store() -> Store {
+async fn of(connections: u32) -> (Store, TestDb) {
     let db = TestDb::new(Some(&store::MIGRATOR)).await.unwrap();
     let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
-    Store::connect(&db.url, 1, clock, policy()).await.unwrap()
+    (Store::connect(&db.url, connections, clock, policy()).await.unwrap(), db)
+}
+
+async fn store() -> Store {
+    of(1).await.0
+}
+
+async fn pid(connection: &mut sqlx::PgConnection) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_connection_left_inside_a_transaction_is_cleaned_before_the_next_borrower() {
-    let store = store().await;
-    {
-        let mut connection = store.read().await.unwrap();
-        sqlx::raw_sql(
-            "BEGIN; INSERT INTO sign_in_nonces VALUES ('leftover', now(), now() + '1 day', NULL)",
-        )
-        .execute(&mut *connection)
+async fn what_is_kept_is_lent_next_and_goes_back_to_the_pool_when_it_has_rested() {
+    let (store, db) = of(8).await;
+    let mut connection = store.borrow().await.unwrap();
+    let first = pid(&mut connection).await;
+    let mut other = store.borrow().await.unwrap();
+    store.keep(connection);
+    let mut again = store.borrow().await.unwrap();
+    assert_eq!(pid(&mut again).await, first, "the one that was kept");
+    store.keep(again);
+    assert_eq!(store.pool().num_idle(), 0, "the pool does not know of it");
+    let second = pid(&mut other).await;
+    // a server that restarted meanwhile is noticed, and not by whoever borrows
+    let ended: bool = sqlx::query_scalar("SELECT pg_terminate_backend($1)")
+        .bind(first)
+        .fetch_one(&db.pool)
         .await
         .unwrap();
+    assert!(ended);
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    let mut fresh = store.borrow().await.unwrap();
+    let fresh = pid(&mut fresh).await;
+    assert!(fresh != first && fresh != second, "a connection that lives");
+}
+
+#[tokio::test]
+async fn nothing_is_kept_that_somebody_may_wait_for() {
+    let (store, _db) = of(8).await;
+    let mut all = Vec::new();
+    for _ in 0..8 {
+        all.push(store.borrow().await.unwrap());
     }
-    // there is one connection only: this is the same
-    let mut connection = store.read().await.unwrap();
-    let row = sqlx::raw_sql(
-        "SELECT now() = statement_timestamp(), (SELECT count(*) FROM sign_in_nonces)",
-    )
-    .fetch_one(&mut *connection)
+    // all are lent: it goes to whoever waits for the pool
+    store.keep(all.pop().unwrap());
+    let read = store.read().await.unwrap();
+    store.keep(all.pop().unwrap());
+    drop(read);
+    tokio::time::timeout(std::time::Duration::from_secs(5), async {
+        drop(all);
+        store.close().await;
+    })
     .await
-    .unwrap();
-    assert!(row.try_get::<bool, _>(0).unwrap(), "still inside the transaction");
-    assert_eq!(row.try_get::<i64, _>(1).unwrap(), 0, "what was left is rolled back");
+    .expect("a closed store waits for nobody");
+}
+
+#[tokio::test]
+async fn a_small_pool_keeps_nothing() {
+    let (store, _db) = of(1).await;
+    store.keep(store.borrow().await.unwrap());
+    drop(store.read().await.unwrap());
 }
 
 #[tokio::test]

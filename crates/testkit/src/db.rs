@@ -15,6 +15,17 @@ const TEMPLATE_LOCK: i64 = 0x7765_6972_7470;
 /// Connections of a test's pool. Two tests at a time on two cores stay far below the server's 200.
 const POOL_SIZE: u32 = 10;
 
+/// Begins a transaction on a test's own connection; the program has one place that does, `Store::write`.
+///
+/// # Errors
+/// The database's.
+pub async fn begin(
+    connection: &mut PgConnection,
+) -> Result<sqlx::Transaction<'_, sqlx::Postgres>, sqlx::Error> {
+    #[expect(clippy::disallowed_methods, reason = "a test does not drop what it begins")]
+    connection.begin().await
+}
+
 /// Why a test has no database.
 #[derive(Debug, thiserror::Error)]
 pub enum TestDbError {

@@ -25,7 +25,7 @@ pub use anvil::{Anvil, AnvilError, AnvilOptions, DEV_ADDRESSES, DEV_KEYS};
 pub use chain::TestChain;
 pub use clock::ManualClock;
 pub use cut_proxy::CutProxy;
-pub use db::{TestDb, TestDbError};
+pub use db::{TestDb, TestDbError, begin};
 pub use port::free_port;
 pub use postgres::{Cluster, ClusterOptions, PostgresError};
 pub use rpc_proxy::{Faults, Finality, RpcProxy};

@@ -205,7 +205,7 @@ async fn nothing_is_missed_that_commits_out_of_order() {
     let told = "SELECT hook(id, $1, now(), '{}') FROM accounts WHERE address = $2";
     let address = renter.key.address();
     let mut connection = world.store.pool().acquire().await.unwrap();
-    let mut slow = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    let mut slow = testkit::begin(&mut connection).await.unwrap();
     sqlx::query(told).bind("test.slow").bind(address.as_slice()).execute(&mut *slow).await.unwrap();
     let quick = sqlx::query(told).bind("test.quick").bind(address.as_slice());
     quick.execute(world.store.pool()).await.unwrap();
@@ -217,7 +217,7 @@ async fn nothing_is_missed_that_commits_out_of_order() {
     // whoever wrote while an account's first stream was opened left nothing for it: it begins only after them
     let other = world.sign_in(8).await;
     let address = other.key.address();
-    let mut slow = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    let mut slow = testkit::begin(&mut connection).await.unwrap();
     let quick = sqlx::query(told).bind("test.unheard").bind(address.as_slice());
     quick.execute(&mut *slow).await.unwrap();
     sqlx::raw_sql("SELECT pg_current_xact_id()").execute(&mut *slow).await.unwrap();
@@ -341,7 +341,7 @@ async fn streams_of_accounts_are_idle_at_no_cost() {
 
     // while a transaction goes on, nothing that is newer can be told; it is asked for seldom
     let mut connection = pool.acquire().await.unwrap();
-    let mut slow = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    let mut slow = testkit::begin(&mut connection).await.unwrap();
     sqlx::raw_sql("SELECT pg_current_xact_id()").execute(&mut *slow).await.unwrap();
     let told =
         sqlx::query("SELECT hook(id, 'test.held', now(), '{}') FROM accounts WHERE address = $1");

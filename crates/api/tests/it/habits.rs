@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use domain::rental::RentalEvent;
 use serde_json::json;
-use sqlx::Connection as _;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -205,7 +204,7 @@ async fn a_booking_is_made_even_if_its_caller_has_gone() {
 
     // the offer's row is held, so that the booking waits inside its transaction
     let mut holder = world.store.read().await.unwrap();
-    let mut held = holder.begin().await.unwrap();
+    let mut held = testkit::begin(&mut holder).await.unwrap();
     let offer: domain::id::OfferId = rig.offer.parse().unwrap();
     sqlx::query("SELECT FROM offers WHERE id = $1 FOR UPDATE")
         .bind(offer.uuid())

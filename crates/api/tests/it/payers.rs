@@ -86,7 +86,7 @@ async fn no_token_survives_the_end_of_all() {
     };
     let (mut one, mut two) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
     for (n, all) in [(1, false), (3, true)] {
-        let mut tx = sqlx::Connection::begin(&mut *one).await.unwrap();
+        let mut tx = testkit::begin(&mut one).await.unwrap();
         assert!(give(&mut tx, n).await.is_some());
         let ended = async { end(&mut two, all).await };
         let commit = async {
@@ -99,7 +99,7 @@ async fn no_token_survives_the_end_of_all() {
         // one that is good, for the other order
         let until = now.saturating_plus(domain::time::Seconds(60));
         payments::give_token(&mut two, &[9; 32], id, account, now, until).await.unwrap();
-        let mut tx = sqlx::Connection::begin(&mut *one).await.unwrap();
+        let mut tx = testkit::begin(&mut one).await.unwrap();
         assert_eq!(end(&mut tx, all).await, 1);
         let given = async { give(&mut two, n + 1).await };
         let commit = async {

@@ -8,7 +8,6 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 use tower::ServiceExt as _;
 
 use super::ids;
@@ -72,7 +71,7 @@ async fn a_transaction_that_began_first_and_commits_last_is_not_missed() {
         sqlx::query("UPDATE offers SET state = 'paused' WHERE id = $1").bind(id.uuid())
     };
     let mut early = world.store.read().await.unwrap();
-    let mut early = early.begin().await.unwrap();
+    let mut early = testkit::begin(&mut early).await.unwrap();
     pause(&one).execute(&mut *early).await.unwrap();
     let mut late = world.store.read().await.unwrap();
     pause(&two).execute(&mut *late).await.unwrap();
@@ -82,7 +81,7 @@ async fn a_transaction_that_began_first_and_commits_last_is_not_missed() {
     assert_eq!(ids(&world, "").await, [""; 0]);
     // and one that is given up changes nothing
     let mut given_up = world.store.read().await.unwrap();
-    let mut given_up = given_up.begin().await.unwrap();
+    let mut given_up = testkit::begin(&mut given_up).await.unwrap();
     sqlx::query("UPDATE offers SET state = 'listed'").execute(&mut *given_up).await.unwrap();
     given_up.rollback().await.unwrap();
     assert_eq!(ids(&world, "").await, [""; 0]);
