@@ -1,12 +1,18 @@
 //! EIP-712 typed data in the JSON form that wallets take (`eth_signTypedData_v4`). Amounts are decimal
 //! strings, because JavaScript's numbers are not exact.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
 use alloy::{
     primitives::{Address, U256},
     sol_types::{Eip712Domain, SolStruct},
 };
 use domain::{money::Amount, time::UnixSeconds};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     quote::Quote,
@@ -44,15 +50,44 @@ fn domain_of(domain: &Eip712Domain) -> Value {
     Value::Object(shown)
 }
 
-fn typed_data<S: SolStruct>(domain: &Eip712Domain, message: Value) -> Value {
-    let types: Map<String, Value> =
-        types_in(&domain.encode_type()).chain(types_in(&S::eip712_encode_type())).collect();
-    json!({
-        "types": types,
-        "primaryType": S::NAME,
-        "domain": domain_of(domain),
-        "message": message,
+/// Typed data as a wallet takes it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TypedData {
+    domain: Value,
+    message: Value,
+    #[serde(rename = "primaryType")]
+    primary_type: &'static str,
+    types: &'static RawValue,
+}
+
+/// A struct's name, and which parts its domain has.
+type Kind = (&'static str, [bool; 4]);
+
+/// The types of a struct and its domain. They never change, so they are written once.
+fn types_of<S: SolStruct>(domain: &Eip712Domain) -> &'static RawValue {
+    static KNOWN: Mutex<BTreeMap<Kind, &'static RawValue>> = Mutex::new(BTreeMap::new());
+    let parts = [
+        domain.name.is_some(),
+        domain.version.is_some(),
+        domain.chain_id.is_some(),
+        domain.verifying_contract.is_some(),
+    ];
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry((S::NAME, parts)).or_insert_with(|| {
+        let types: Map<String, Value> =
+            types_in(&domain.encode_type()).chain(types_in(&S::eip712_encode_type())).collect();
+        // names and arrays of names: there is nothing in them that JSON cannot say
+        serde_json::value::to_raw_value(&types).map_or(RawValue::NULL, |types| Box::leak(types))
     })
+}
+
+fn typed_data<S: SolStruct>(domain: &Eip712Domain, message: Value) -> TypedData {
+    TypedData {
+        domain: domain_of(domain),
+        message,
+        primary_type: S::NAME,
+        types: types_of::<S>(domain),
+    }
 }
 
 macro_rules! message_of_terms {
@@ -72,13 +107,13 @@ macro_rules! message_of_terms {
 
 /// The terms, to be shown to and signed by the renter.
 #[must_use]
-pub fn terms(terms: &Terms, domain: &Eip712Domain) -> Value {
+pub fn terms(terms: &Terms, domain: &Eip712Domain) -> TypedData {
     typed_data::<Terms>(domain, message_of_terms!(terms))
 }
 
 /// An end, to be signed by renter or provider, for `close`.
 #[must_use]
-pub fn end(end: &End, domain: &Eip712Domain) -> Value {
+pub fn end(end: &End, domain: &Eip712Domain) -> TypedData {
     let message = json!({
         "id": end.id,
         "stoppedAt": end.stoppedAt.to_string(),
@@ -89,7 +124,7 @@ pub fn end(end: &End, domain: &Eip712Domain) -> Value {
 
 /// An end that both sides sign, for `closeAgreed`.
 #[must_use]
-pub fn agreed_end(end: &AgreedEnd, domain: &Eip712Domain) -> Value {
+pub fn agreed_end(end: &AgreedEnd, domain: &Eip712Domain) -> TypedData {
     let message = json!({
         "id": end.id,
         "billedSecs": end.billedSecs.to_string(),
@@ -100,7 +135,7 @@ pub fn agreed_end(end: &AgreedEnd, domain: &Eip712Domain) -> Value {
 
 /// A lock from the renter's balance, for `lockPrepaid`.
 #[must_use]
-pub fn prepaid_lock(lock: &PrepaidLock, domain: &Eip712Domain) -> Value {
+pub fn prepaid_lock(lock: &PrepaidLock, domain: &Eip712Domain) -> TypedData {
     let message =
         json!({ "terms": message_of_terms!(lock.terms), "deposit": lock.deposit.to_string() });
     typed_data::<PrepaidLock>(domain, message)
@@ -108,7 +143,7 @@ pub fn prepaid_lock(lock: &PrepaidLock, domain: &Eip712Domain) -> Value {
 
 /// A withdrawal, for `withdrawBySig`.
 #[must_use]
-pub fn withdrawal(withdrawal: &Withdrawal, domain: &Eip712Domain) -> Value {
+pub fn withdrawal(withdrawal: &Withdrawal, domain: &Eip712Domain) -> TypedData {
     let message = json!({
         "account": withdrawal.account,
         "token": withdrawal.token,
@@ -122,7 +157,7 @@ pub fn withdrawal(withdrawal: &Withdrawal, domain: &Eip712Domain) -> Value {
 
 /// An EIP-3009 authorization in the token's domain, for `lockWithAuthorization`.
 #[must_use]
-pub fn authorization(signed: &ReceiveWithAuthorization, domain: &Eip712Domain) -> Value {
+pub fn authorization(signed: &ReceiveWithAuthorization, domain: &Eip712Domain) -> TypedData {
     let message = json!({
         "from": signed.from,
         "to": signed.to,
@@ -136,7 +171,7 @@ pub fn authorization(signed: &ReceiveWithAuthorization, domain: &Eip712Domain) -
 
 /// A Permit2 transfer with the terms as its witness, in Permit2's domain, for `lockWithPermit2`.
 #[must_use]
-pub fn permit2(signed: &PermitWitnessTransferFrom, domain: &Eip712Domain) -> Value {
+pub fn permit2(signed: &PermitWitnessTransferFrom, domain: &Eip712Domain) -> TypedData {
     let message = json!({
         "permitted": {
             "token": signed.permitted.token,
@@ -152,7 +187,7 @@ pub fn permit2(signed: &PermitWitnessTransferFrom, domain: &Eip712Domain) -> Val
 
 /// A quote that the platform signed, in the domain of quotes.
 #[must_use]
-pub fn quote(quote: &Quote, domain: &Eip712Domain) -> Value {
+pub fn quote(quote: &Quote, domain: &Eip712Domain) -> TypedData {
     let lines: Vec<Value> = quote
         .lines
         .iter()
@@ -226,7 +261,7 @@ pub struct Permit<'a> {
 
 /// An EIP-2612 permit, for `lockWithPermit`.
 #[must_use]
-pub fn permit(permit: &Permit<'_>) -> Value {
+pub fn permit(permit: &Permit<'_>) -> TypedData {
     let domain = signed::token_domain(permit.name, permit.version, permit.chain_id, permit.token);
     let message = json!({
         "owner": permit.owner,

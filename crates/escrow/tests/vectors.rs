@@ -15,7 +15,7 @@ use escrow::{
         self, AgreedEnd, End, PermitWitnessTransferFrom, ReceiveWithAuthorization,
         TokenPermissions, Withdrawal,
     },
-    typed_data,
+    typed_data::{self, TypedData},
 };
 use serde_json::Value;
 
@@ -48,7 +48,8 @@ fn domain(told: &Value) -> Eip712Domain {
     )
 }
 
-fn checked(row: &Value, message: &impl SolStruct, text: &Value) {
+fn checked(row: &Value, message: &impl SolStruct, text: &TypedData) {
+    let text = serde_json::to_value(text).unwrap();
     let (name, domain) = (&row["name"], domain(&row["domain"]));
     assert_eq!(signed::digest(message, &domain), parsed::<B256>(row, "digest"), "{name}");
     let signature: Bytes = parsed(row, "signature");

@@ -17,7 +17,7 @@ use domain::{
 };
 use escrow::{
     calldata, signed,
-    typed_data::{self, Permit},
+    typed_data::{self, Permit, TypedData},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -104,13 +104,16 @@ pub(crate) enum RentalRequest {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TypedDataView {
     /// The terms, for showing: their hash is the `escrow_id`.
-    terms: Value,
+    #[schema(value_type = Value)]
+    terms: TypedData,
     /// The token's approval by signature (EIP-2612), for the contract's `lockWithPermit` in place of
     /// `approve` and `lock`; null if the token has none or the chain did not tell the nonce.
-    permit: Option<Value>,
+    #[schema(value_type = Option<Value>)]
+    permit: Option<TypedData>,
     /// The deposit's authorization (EIP-3009): signed and posted to `/v1/rentals/{id}/authorization` it takes the place
     /// of `approve` and `lock`, and the platform pays the gas; null if the token has none.
-    authorization: Option<Value>,
+    #[schema(value_type = Option<Value>)]
+    authorization: Option<TypedData>,
 }
 
 /// How the deposit is locked.
@@ -278,7 +281,7 @@ async fn permit(
     contract: &Deployment,
     (name, version): (String, String),
     deadline: UnixSeconds,
-) -> Option<Value> {
+) -> Option<TypedData> {
     let asked = app.chain.erc20_permit_nonce(quote.token, quote.renter);
     let nonce: U256 = match tokio::time::timeout(PERMIT_PATIENCE, asked).await {
         Ok(Ok(nonce)) => nonce,
@@ -321,8 +324,8 @@ pub(super) struct Booking {
 /// What the renter may sign in place of a transaction.
 #[derive(Default)]
 pub(super) struct Signable {
-    permit: Option<Value>,
-    authorization: Option<Value>,
+    permit: Option<TypedData>,
+    authorization: Option<TypedData>,
 }
 
 impl Booking {

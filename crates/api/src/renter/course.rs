@@ -143,7 +143,8 @@ pub(crate) struct EscrowView {
     #[schema(example = 31337)]
     chain_id: u64,
     /// The terms as typed data: all that the contract goes by. Keep them; they are in the `Locked` event as well.
-    terms: Value,
+    #[schema(value_type = Value)]
+    terms: escrow::typed_data::TypedData,
     /// The calls that work without the platform, should it be gone or say no.
     ways_out: Vec<WayOut>,
 }

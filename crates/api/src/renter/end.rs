@@ -9,7 +9,6 @@ use domain::{
 };
 use escrow::{reading::recover_hash, signed, typed_data};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use store::{
     TxError, deployment,
     ends::{self, End, Side},
@@ -50,7 +49,8 @@ pub(crate) struct EndView {
     /// Who has signed it.
     signed_by: Vec<Role>,
     /// `End` as typed data, for the caller's wallet.
-    typed_data: Value,
+    #[schema(value_type = Value)]
+    typed_data: escrow::typed_data::TypedData,
 }
 
 /// A signature under an end.

@@ -102,7 +102,8 @@ pub(crate) struct ChainTxView {
 pub(crate) struct ReceiptView {
     rental: RentalView,
     /// The terms whose EIP-712 hash is the `escrow_id`.
-    terms: Value,
+    #[schema(value_type = Value)]
+    terms: escrow::typed_data::TypedData,
     deposit: TokenAmount,
     /// By the chain; 0 while some seconds are held.
     #[schema(value_type = u32)]

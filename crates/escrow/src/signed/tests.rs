@@ -3,6 +3,10 @@ use alloy::primitives::keccak256;
 use super::*;
 use crate::typed_data;
 
+fn shown(text: &typed_data::TypedData) -> serde_json::Value {
+    serde_json::to_value(text).unwrap()
+}
+
 fn terms() -> BoundTerms {
     BoundTerms {
         renter: Address::repeat_byte(1),
@@ -84,7 +88,7 @@ fn an_authorization_is_of_one_rental() {
     let signed = authorization(&terms(), id, escrow, Amount::MAX, valid);
     assert_eq!((signed.nonce, signed.from, signed.to), (id, Address::repeat_byte(1), escrow));
     let domain = token_domain("USD Coin", "2", 137, Address::repeat_byte(3));
-    let text = typed_data::authorization(&signed, &domain);
+    let text = shown(&typed_data::authorization(&signed, &domain));
     assert_eq!(text["primaryType"], "ReceiveWithAuthorization");
     assert_eq!(text["message"]["value"], Amount::MAX.get().to_string());
     assert_eq!(text["domain"]["version"], "2");
@@ -94,21 +98,24 @@ fn an_authorization_is_of_one_rental() {
 fn typed_data_lists_the_types_that_it_needs() {
     let message =
         permit2(&terms(), Address::repeat_byte(8), Amount::MAX, U256::from(5), UnixSeconds(2_000));
-    let text = typed_data::permit2(&message, &permit2_domain(137));
+    let text = shown(&typed_data::permit2(&message, &permit2_domain(137)));
     let types: Vec<&String> = text["types"].as_object().unwrap().keys().collect();
     assert_eq!(types, ["EIP712Domain", "PermitWitnessTransferFrom", "Terms", "TokenPermissions"]);
     assert_eq!(text["types"]["EIP712Domain"].as_array().unwrap().len(), 3);
     assert_eq!(text["message"]["witness"]["pricePerHour"], Amount::MAX.get().to_string());
     assert!(text["domain"].get("version").is_none());
     let domain = crate::domain(137, Address::repeat_byte(8));
-    let text = typed_data::prepaid_lock(&prepaid_lock(&terms(), Amount::MAX), &domain);
+    let text = shown(&typed_data::prepaid_lock(&prepaid_lock(&terms(), Amount::MAX), &domain));
     assert_eq!(
         text["types"]["PrepaidLock"][0],
         serde_json::json!({"name": "terms", "type": "Terms"})
     );
-    let text = typed_data::end(&end(B256::ZERO, UnixSeconds(7), Seconds(3)), &domain);
+    let text = shown(&typed_data::end(&end(B256::ZERO, UnixSeconds(7), Seconds(3)), &domain));
     assert_eq!(text["message"]["stoppedAt"], "7");
-    let text = typed_data::agreed_end(&agreed_end(B256::ZERO, Seconds(3), UnixSeconds(9)), &domain);
+    let text = shown(&typed_data::agreed_end(
+        &agreed_end(B256::ZERO, Seconds(3), UnixSeconds(9)),
+        &domain,
+    ));
     assert_eq!(text["message"]["billedSecs"], "3");
     let withdrawal = Withdrawal {
         account: Address::ZERO,
@@ -118,6 +125,6 @@ fn typed_data_lists_the_types_that_it_needs() {
         nonce: U256::ZERO,
         deadline: U256::MAX,
     };
-    let text = typed_data::withdrawal(&withdrawal, &domain);
+    let text = shown(&typed_data::withdrawal(&withdrawal, &domain));
     assert_eq!(text["message"]["deadline"], U256::MAX.to_string());
 }

@@ -14,7 +14,7 @@ use domain::{
 };
 use escrow::{EscrowEvent, signed, typed_data};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{
     Connection, StoreError, blocks, deployment,
     disputes::{self, Proposal},
@@ -66,7 +66,8 @@ pub(crate) struct ProposalRequest {
 /// What to sign.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AgreementView {
-    typed_data: Value,
+    #[schema(value_type = Value)]
+    typed_data: escrow::typed_data::TypedData,
 }
 
 /// Proposes billed seconds. Without a signature the answer (200) is the typed data for the caller's wallet; with it (201) the

@@ -11,9 +11,11 @@ use domain::{
     quote::{LineKind, QuoteLine},
     time::Seconds,
 };
-use escrow::{quote as sealed, typed_data};
+use escrow::{
+    quote as sealed,
+    typed_data::{self, TypedData},
+};
 use serde::Serialize;
-use serde_json::Value;
 use store::{Policy, deployment::Deployment, quotes::Quote};
 use utoipa::ToSchema;
 
@@ -63,7 +65,8 @@ pub(crate) struct SignedView {
     #[schema(example = "0x")]
     signature: String,
     /// What is signed. `refundRule` is the keccak256 of the text of `refund_rule`, `rental` the hash of the terms.
-    typed_data: Value,
+    #[schema(value_type = Value)]
+    typed_data: TypedData,
 }
 
 /// A rate per hour for everything together.
@@ -153,7 +156,8 @@ pub(crate) struct QuoteView {
     #[schema(value_type = String)]
     escrow_id: B256,
     /// The terms as typed data, for a wallet to show.
-    eip712: Value,
+    #[schema(value_type = Value)]
+    eip712: TypedData,
     /// The platform's signature; null where it has no quoting key.
     signed: Option<SignedView>,
 }
