@@ -280,3 +280,35 @@ async fn a_changed_price_says_what_the_same_order_costs_now() {
         assert_eq!(body["offer"]["disk"]["per_gb_month"]["amount"], "0.200000");
     }
 }
+
+/// What a search says that a job comes to is what a quote for it says, to the millionth, whatever the rate rounds to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_searchs_total_is_the_quotes() {
+    let world = World::new().await;
+    let rig = rig(&world, 1, 4, &[1, 2, 4]).await;
+    let renter = world.sign_in(9).await;
+    world.state.catch_up_with_market().await.unwrap();
+    let jobs = [
+        ("1", 3_600, 1, 0, 0, 0),
+        ("0.25", 900, 2, 7, 3, 1),
+        ("1.37", 4_932, 4, 499, 0, 11),
+        ("7.0003", 25_202, 1, 1, 97, 0),
+        ("167.99", 604_764, 2, 33, 5, 5),
+        // the discount of a week
+        ("168", 604_800, 2, 33, 5, 5),
+        ("700.5", 2_521_800, 4, 400, 1_000, 333),
+    ];
+    for (hours, duration, gpus, disk, up, down) in jobs {
+        let query = format!(
+            "hours={hours}&gpu_count={gpus}&disk_gb={disk}&egress_gb={up}&ingress_gb={down}"
+        );
+        let page = world.get(&format!("/v1/offers?{query}")).send().await.ok(200);
+        let body = json!({
+            "offer_id": rig.offer, "duration_s": duration, "token": "USDC", "gpu_count": gpus,
+            "disk_gb": disk, "up_gb": up, "down_gb": down,
+        });
+        let quote = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await.ok(201);
+        assert_eq!(page["data"].as_array().unwrap().len(), 1, "{query}");
+        assert_eq!(page["data"][0]["total"]["total"], quote["total_max"], "{query}");
+    }
+}
