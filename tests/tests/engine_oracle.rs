@@ -139,6 +139,8 @@ async fn what_is_not_believed_changes_nothing() {
         (9, 41_000_000, UnixSeconds(0), 9),
         (9, 41_000_000, now, 8),
         (9, 41_000_000, later(10_000), 9),
+        (9, 80_000_001, now, 9),
+        (9, 19_999_000, now, 9),
         (0, 41_000_000, now, 0),
         (9, 41_000_000, good.priced_at.saturating_minus(Seconds(1)), 9),
     ] {

@@ -14,6 +14,11 @@ pub const MAX_AHEAD: Seconds = Seconds(60);
 /// The dearest token that is believed: a billion dollars for a whole one.
 pub const MAX_USD_MICROS: u64 = 1_000_000_000_000_000;
 
+/// A price is believed that is at most so many times the one before, or at least one in so many of it. Feeds answer anew
+/// when a price moves by a few per cent or less: more at once is a broken feed, or a day on which nobody should be held to
+/// a price.
+pub const MAX_STEP: u64 = 2;
+
 /// What `latestRoundData` and `decimals` answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
@@ -69,6 +74,14 @@ pub enum OracleError {
     /// A round before the newest that was believed.
     #[error("the feed went back to an older round")]
     Older,
+    /// Another price altogether than the one that was believed last, which is not too old yet.
+    #[error("the answer is {usd} USD and the last one that was believed is {before} USD")]
+    Jump {
+        /// Now.
+        usd: UsdMicros,
+        /// Before.
+        before: UsdMicros,
+    },
     /// An answer older than the feed's bound.
     #[error("the answer is {age} old")]
     Stale {
@@ -88,13 +101,16 @@ impl OracleError {
             Self::Incomplete => "incomplete",
             Self::Future { .. } => "future",
             Self::Older => "older",
+            Self::Jump { .. } => "jump",
             Self::Stale { .. } => "stale",
         }
     }
 }
 
-/// Whether an answer is believed at `now`, of a feed with these `decimals` and `max_age`, after the round and time
-/// `newest`. An answer that was believed before is believed again until it is too old.
+/// Whether an answer is believed at `now`, of a feed with these `decimals` and `max_age`, after the answer `newest`. An
+/// answer that was believed before is believed again until it is too old. One that is more than [`MAX_STEP`] times away
+/// from it is not, until that one is too old: meanwhile it becomes too old for quotes as well, so that nothing is quoted
+/// at either price before the new one has lasted.
 ///
 /// # Errors
 /// See [`OracleError`].
@@ -102,7 +118,7 @@ pub fn believe(
     round: &Round,
     decimals: Decimals,
     max_age: Seconds,
-    newest: Option<(u128, UnixSeconds)>,
+    newest: Option<Answer>,
     now: UnixSeconds,
 ) -> Result<Answer, OracleError> {
     if round.decimals != decimals.get() {
@@ -116,10 +132,15 @@ pub fn believe(
     if ahead > MAX_AHEAD {
         return Err(OracleError::Future { ahead });
     }
-    if newest.is_some_and(|(id, before)| round.id < id || at < before) {
+    if newest.is_some_and(|newest| round.id < newest.round || at < newest.at) {
         return Err(OracleError::Older);
     }
     let usd = price(round.answer, decimals)?;
+    let held =
+        newest.filter(|newest| round.id > newest.round && !is_stale(newest.at, max_age, now));
+    if let Some(before) = held.map(|newest| newest.usd).filter(|before| is_jump(*before, usd)) {
+        return Err(OracleError::Jump { usd, before });
+    }
     let age = span(at, now);
     if age > max_age {
         return Err(OracleError::Stale { age });
@@ -139,6 +160,11 @@ fn price(answer: I256, decimals: Decimals) -> Result<UsdMicros, OracleError> {
         return Err(OracleError::TooLarge);
     }
     Ok(UsdMicros::new(micros))
+}
+
+fn is_jump(before: UsdMicros, after: UsdMicros) -> bool {
+    let (less, more) = (before.get().min(after.get()), before.get().max(after.get()));
+    more > less.saturating_mul(MAX_STEP)
 }
 
 /// From one time to a later one; nothing if it is not later.
@@ -170,7 +196,40 @@ mod tests {
     }
 
     fn said(round: &Round) -> Result<Answer, OracleError> {
-        believe(round, Decimals::new(8).unwrap(), HOUR, Some((6, UnixSeconds(1))), NOW)
+        believe(
+            round,
+            Decimals::new(8).unwrap(),
+            HOUR,
+            Some(before(6, 218_391, UnixSeconds(1))),
+            NOW,
+        )
+    }
+
+    fn before(round: u128, micros: u64, at: UnixSeconds) -> Answer {
+        Answer { usd: UsdMicros::new(micros), round, at }
+    }
+
+    #[test]
+    fn a_price_that_jumps_is_believed_when_the_one_before_is_too_old() {
+        let eight = Decimals::new(8).unwrap();
+        let asked = |answer: &str, newest, now| {
+            let answer = answer.parse().unwrap();
+            let fresh = Round { answer, updated_at: NOW.get(), ..round() };
+            believe(&fresh, eight, HOUR, Some(newest), now).map(|answer| answer.usd.get())
+        };
+        let since = UnixSeconds(NOW.get().saturating_sub(3_600));
+        let last = before(6, 1_000_000, since);
+        assert_eq!(asked("200000000", last, NOW), Ok(2_000_000));
+        assert_eq!(asked("50000000", last, NOW), Ok(500_000));
+        let jump = |usd| Err(OracleError::Jump { usd: UsdMicros::new(usd), before: last.usd });
+        assert_eq!(asked("200000001", last, NOW), jump(2_000_001));
+        assert_eq!(asked("49999900", last, NOW), jump(499_999));
+        // a second later the one before is no price any more
+        let later = NOW.saturating_plus(Seconds::ONE);
+        assert_eq!(asked("200000001", last, later), Ok(2_000_001));
+        // the same round is the same answer, however its price was rounded when it was taken
+        let same = Answer { round: 7, ..last };
+        assert_eq!(asked("200000001", same, NOW), Ok(2_000_001));
     }
 
     #[test]
@@ -179,9 +238,10 @@ mod tests {
         assert_eq!(answer.usd.to_string(), "0.218391");
         assert_eq!((answer.round, answer.at.get()), (7, NOW.get().saturating_sub(3_600)));
         let least = Round { answer: I256::ONE, ..round() };
-        assert_eq!(said(&least).unwrap().usd.get(), 1);
+        let first = believe(&least, Decimals::new(8).unwrap(), HOUR, None, NOW);
+        assert_eq!(first.unwrap().usd.get(), 1);
         // the same answer again, and one from a block that is dated a little ahead
-        let again = Some((7, answer.at));
+        let again = Some(answer);
         assert!(believe(&round(), Decimals::new(8).unwrap(), HOUR, again, NOW).is_ok());
         let ahead = Round { updated_at: NOW.get().saturating_add(60), ..round() };
         assert!(said(&ahead).is_ok());
@@ -215,7 +275,7 @@ mod tests {
             assert_eq!(said(&bad), Err(error), "{bad:?}");
             assert!(!error.reason().is_empty());
         }
-        let newer = Some((7, NOW));
+        let newer = Some(before(7, 218_391, NOW));
         let older = believe(&round(), Decimals::new(8).unwrap(), HOUR, newer, NOW);
         assert_eq!(older, Err(OracleError::Older));
     }

@@ -60,7 +60,7 @@ impl Oracle {
                 }
                 None => {
                     priced.refused = priced.refused.saturating_add(1);
-                    let at = feed.newest.map_or(UnixSeconds(0), |(_, at)| at);
+                    let at = feed.newest.map_or(UnixSeconds(0), |newest| newest.at);
                     tell_age(feed, at, now);
                 }
             }

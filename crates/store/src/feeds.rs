@@ -26,8 +26,8 @@ pub struct Feed {
     pub decimals: Decimals,
     /// An answer older than this is none.
     pub max_age: Seconds,
-    /// The newest answer that was taken: its round and the oracle's own time.
-    pub newest: Option<(u128, UnixSeconds)>,
+    /// The newest answer that was taken.
+    pub newest: Option<Answer>,
 }
 
 /// All feeds, by symbol.
@@ -36,7 +36,7 @@ pub struct Feed {
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn list(connection: &mut Connection) -> Result<Vec<Feed>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT f.token, t.symbol, f.feed, f.decimals, f.max_age_s, f.round, f.answered_at
+        r#"SELECT f.token, t.symbol, f.feed, f.decimals, f.max_age_s, f.round, f.answered_at, t.usd_micros
            FROM price_feeds f JOIN tokens t ON t.address = f.token
            WHERE t.listed ORDER BY t.symbol"#
     )
@@ -45,10 +45,13 @@ pub async fn list(connection: &mut Connection) -> Result<Vec<Feed>, StoreError> 
     rows.into_iter()
         .map(|row| {
             let newest = match (row.round, row.answered_at) {
-                (Some(round), Some(at)) => Some((
-                    round.to_plain_string().parse().map_err(StoreError::corrupt)?,
-                    seconds(at)?,
-                )),
+                (Some(round), Some(at)) => Some(Answer {
+                    usd: UsdMicros::new(
+                        u64::try_from(row.usd_micros).map_err(StoreError::corrupt)?,
+                    ),
+                    round: round.to_plain_string().parse().map_err(StoreError::corrupt)?,
+                    at: seconds(at)?,
+                }),
                 (_, _) => None,
             };
             Ok(Feed {
