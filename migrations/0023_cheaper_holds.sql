@@ -4,6 +4,7 @@
 -- one GPU read many of them. That was a third of what a booking cost the database. A hash of 64 bits spreads them. Two GPUs
 -- with one hash, of a million one chance in forty million that there are any, could not be rented at the same time; that is
 -- all.
+SET LOCAL statement_timeout = 0; -- the index is built anew, and bookings wait for it
 ALTER TABLE rental_gpus DROP CONSTRAINT gpu_rented_once;
 ALTER TABLE rental_gpus
     ADD CONSTRAINT gpu_rented_once EXCLUDE USING gist (uuid_hash_extended(gpu_id, 0) WITH =, during WITH &&);

@@ -92,6 +92,15 @@ impl Scene {
         self.oracle.tick().await.unwrap()
     }
 
+    async fn is_doubted(&self) -> bool {
+        let mut connection = self.market.store.read().await.unwrap();
+        sqlx::query_scalar("SELECT doubted_at IS NOT NULL FROM price_feeds WHERE token = $1")
+            .bind(POL.as_slice())
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap()
+    }
+
     async fn token(&self) -> Token {
         let mut connection = self.market.store.read().await.unwrap();
         tokens::at(&mut connection, POL).await.unwrap().unwrap()
@@ -148,8 +157,10 @@ async fn what_is_not_believed_changes_nothing() {
         assert_eq!(scene.tick().await, REFUSED, "{id} {answer} {at:?} {answered_in}");
         assert_eq!(scene.token().await, good);
     }
+    assert!(scene.is_doubted().await, "another price altogether was said");
     scene.round(9, 41_000_000, scene.market.now(), 9).await;
     assert_eq!(scene.tick().await, TAKEN);
+    assert!(!scene.is_doubted().await);
     let better = scene.token().await;
     assert_eq!(better.usd.to_string(), "0.410000");
 

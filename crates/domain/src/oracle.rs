@@ -109,8 +109,7 @@ impl OracleError {
 
 /// Whether an answer is believed at `now`, of a feed with these `decimals` and `max_age`, after the answer `newest`. An
 /// answer that was believed before is believed again until it is too old. One that is more than [`MAX_STEP`] times away
-/// from it is not, until that one is too old: meanwhile it becomes too old for quotes as well, so that nothing is quoted
-/// at either price before the new one has lasted.
+/// from it is not, until that one is too old: nothing should be quoted meanwhile, at either price.
 ///
 /// # Errors
 /// See [`OracleError`].
@@ -136,8 +135,8 @@ pub fn believe(
         return Err(OracleError::Older);
     }
     let usd = price(round.answer, decimals)?;
-    let held =
-        newest.filter(|newest| round.id > newest.round && !is_stale(newest.at, max_age, now));
+    let is_new = |newest: &Answer| (round.id, at) != (newest.round, newest.at);
+    let held = newest.filter(|newest| is_new(newest) && !is_stale(newest.at, max_age, now));
     if let Some(before) = held.map(|newest| newest.usd).filter(|before| is_jump(*before, usd)) {
         return Err(OracleError::Jump { usd, before });
     }
@@ -228,7 +227,7 @@ mod tests {
         let later = NOW.saturating_plus(Seconds::ONE);
         assert_eq!(asked("200000001", last, later), Ok(2_000_001));
         // the same round is the same answer, however its price was rounded when it was taken
-        let same = Answer { round: 7, ..last };
+        let same = Answer { round: 7, at: NOW, ..last };
         assert_eq!(asked("200000001", same, NOW), Ok(2_000_001));
     }
 

@@ -2,7 +2,10 @@
 //! find them. A price that is not renewed in time is no price any more, and nothing is quoted at it.
 
 use chain::{BlockHeader, ReadClient};
-use domain::{oracle::believe, time::UnixSeconds};
+use domain::{
+    oracle::{OracleError, believe},
+    time::UnixSeconds,
+};
 use store::{
     Store, StoreError, TxError,
     feeds::{self, Feed},
@@ -87,6 +90,9 @@ impl Oracle {
             Ok(answer) => answer,
             Err(error) => {
                 refused(feed, error.reason(), &error.to_string());
+                if matches!(error, OracleError::Jump { .. }) {
+                    self.doubt(feed, now).await?;
+                }
                 return Ok(None);
             }
         };
@@ -101,8 +107,24 @@ impl Oracle {
             })
             .await;
         match taken {
-            // what was not taken is older than what another worker took meanwhile
+            // what was not taken came after another worker took one
             Ok(_) => Ok(Some(answer.at)),
+            Err(TxError::Store(error) | TxError::Refused(error)) => Err(error.into()),
+        }
+    }
+}
+
+impl Oracle {
+    async fn doubt(&self, feed: &Feed, now: UnixSeconds) -> Result<(), EngineError> {
+        let known = feed.clone();
+        let noted = self.store.write("doubt a price", move |tx| {
+            let feed = known.clone();
+            Box::pin(
+                async move { Ok::<_, TxError<StoreError>>(feeds::doubt(tx, &feed, now).await?) },
+            )
+        });
+        match noted.await {
+            Ok(()) => Ok(()),
             Err(TxError::Store(error) | TxError::Refused(error)) => Err(error.into()),
         }
     }

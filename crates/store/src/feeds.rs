@@ -36,7 +36,7 @@ pub struct Feed {
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn list(connection: &mut Connection) -> Result<Vec<Feed>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT f.token, t.symbol, f.feed, f.decimals, f.max_age_s, f.round, f.answered_at, t.usd_micros
+        r#"SELECT f.token, t.symbol, f.feed, f.decimals, f.max_age_s, f.round, f.answered_at, f.usd_micros
            FROM price_feeds f JOIN tokens t ON t.address = f.token
            WHERE t.listed ORDER BY t.symbol"#
     )
@@ -44,15 +44,13 @@ pub async fn list(connection: &mut Connection) -> Result<Vec<Feed>, StoreError> 
     .await?;
     rows.into_iter()
         .map(|row| {
-            let newest = match (row.round, row.answered_at) {
-                (Some(round), Some(at)) => Some(Answer {
-                    usd: UsdMicros::new(
-                        u64::try_from(row.usd_micros).map_err(StoreError::corrupt)?,
-                    ),
+            let newest = match (row.round, row.answered_at, row.usd_micros) {
+                (Some(round), Some(at), Some(usd)) => Some(Answer {
+                    usd: UsdMicros::new(u64::try_from(usd).map_err(StoreError::corrupt)?),
                     round: round.to_plain_string().parse().map_err(StoreError::corrupt)?,
                     at: seconds(at)?,
                 }),
-                (_, _) => None,
+                (_, _, _) => None,
             };
             Ok(Feed {
                 token: address(&row.token)?,
@@ -87,6 +85,8 @@ pub async fn name(
              decimals = CASE WHEN price_feeds.feed = EXCLUDED.feed
                              THEN price_feeds.decimals ELSE EXCLUDED.decimals END,
              round = CASE WHEN price_feeds.feed = EXCLUDED.feed THEN price_feeds.round END,
+             usd_micros = CASE WHEN price_feeds.feed = EXCLUDED.feed THEN price_feeds.usd_micros END,
+             doubted_at = CASE WHEN price_feeds.feed = EXCLUDED.feed THEN price_feeds.doubted_at END,
              answered_at = CASE WHEN price_feeds.feed = EXCLUDED.feed THEN price_feeds.answered_at END",
         token.as_slice(),
         feed.as_slice(),
@@ -98,8 +98,8 @@ pub async fn name(
     Ok(())
 }
 
-/// Takes an answer, unless a newer one was taken meanwhile or the feed is another by now: the token's price and
-/// where it is from. Returns whether it was taken.
+/// Takes an answer, unless another one was taken meanwhile or the feed is another by now: the token's price and where it
+/// is from. A new answer that is taken ends a doubt. Returns whether it was taken.
 ///
 /// # Errors
 /// The database's.
@@ -110,14 +110,19 @@ pub async fn take(
     now: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let taken = sqlx::query!(
-        "UPDATE price_feeds SET round = $3, answered_at = $4, checked_at = $5
-         WHERE token = $1 AND feed = $2 AND (round IS NULL OR round <= $3)
-           AND (answered_at IS NULL OR answered_at <= $4)",
+        "UPDATE price_feeds
+         SET round = $3, answered_at = $4, checked_at = $5, usd_micros = $6,
+             doubted_at = CASE WHEN round = $3 AND answered_at = $4 THEN doubted_at END
+         WHERE token = $1 AND feed = $2
+           AND round IS NOT DISTINCT FROM $7 AND answered_at IS NOT DISTINCT FROM $8",
         feed.token.as_slice(),
         feed.feed.as_slice(),
         BigDecimal::from(answer.round),
         ts(answer.at)?,
         ts(now)?,
+        i64::try_from(answer.usd.get()).map_err(StoreError::corrupt)?,
+        feed.newest.map(|newest| BigDecimal::from(newest.round)),
+        feed.newest.map(|newest| ts(newest.at)).transpose()?,
     )
     .execute(&mut *tx)
     .await?;
@@ -126,6 +131,23 @@ pub async fn take(
     }
     reprice(tx, feed, answer.usd, answer.at).await?;
     Ok(true)
+}
+
+/// Notes that a feed answers another price altogether: nothing is quoted in its token until a new answer is taken, or the
+/// one that was taken last becomes too old.
+///
+/// # Errors
+/// The database's.
+pub async fn doubt(tx: &mut Connection, feed: &Feed, now: UnixSeconds) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE price_feeds SET doubted_at = $3 WHERE token = $1 AND feed = $2 AND doubted_at IS NULL",
+        feed.token.as_slice(),
+        feed.feed.as_slice(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 async fn reprice(

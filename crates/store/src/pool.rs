@@ -132,7 +132,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if none comes free in 5 s.
     pub async fn read(&self) -> Result<PoolConnection<Postgres>, StoreError> {
-        Ok(self.pool.acquire().await?)
+        Ok(self.shelf.read(&self.pool).await?)
     }
 
     /// A connection that was kept a moment ago, or else one of the pool. It must be between transactions when it is

@@ -232,6 +232,15 @@ pub struct Asking<'a> {
     pub caller: Option<([u8; 32], Seconds)>,
 }
 
+/// What makes an oracle's price none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How old it may be.
+    pub max_age: Seconds,
+    /// Since when the oracle says another one altogether.
+    pub doubted_since: Option<UnixSeconds>,
+}
+
 /// What a quote depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ground {
@@ -241,8 +250,8 @@ pub struct Ground {
     pub provider: Address,
     /// What stands first against a rental of the machine.
     pub obstacle: Option<Obstacle>,
-    /// The listed token of this symbol, and how old its price may be.
-    pub token: Option<(Token, Option<Seconds>)>,
+    /// The listed token of this symbol, and its oracle's bounds if it has one.
+    pub token: Option<(Token, Option<Bounds>)>,
     /// The caller's session, as [`crate::accounts::find_session`] finds it.
     pub session: Option<Session>,
 }
@@ -266,7 +275,7 @@ pub async fn ground(
                   a.address AS provider, m.service, lower(w.during) AS from_at, upper(w.during) AS to_at,
                   w.reason AS "reason?", t.address AS "token?", t.symbol AS "symbol?", t.decimals AS "decimals?",
                   t.usd_micros AS "usd_micros?", t.price_source AS "price_source?", t.priced_at AS "priced_at?",
-                  t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?",
+                  t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?", f.doubted_at,
                   s.id AS "session?", s.machine_id AS agent, s.account_id AS caller, s.expires_at AS "ends_at?",
                   s.last_used_at, c.address AS "wallet?", c.created_at AS "since?"
            FROM offers o
@@ -351,7 +360,9 @@ pub async fn ground(
             };
             let max_age =
                 row.max_age_s.map(u32::try_from).transpose().map_err(StoreError::corrupt)?;
-            Some((Token::try_from(token)?, max_age.map(Seconds)))
+            let doubted_since = row.doubted_at.map(seconds).transpose()?;
+            let bounds = max_age.map(|age| Bounds { max_age: Seconds(age), doubted_since });
+            Some((Token::try_from(token)?, bounds))
         }
         _ => None,
     };

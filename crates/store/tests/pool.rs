@@ -87,6 +87,24 @@ async fn nothing_is_kept_that_somebody_may_wait_for() {
 }
 
 #[tokio::test]
+async fn one_that_has_rested_is_not_held_while_another_is_waited_for() {
+    let (store, _db) = of(8).await;
+    let kept = store.borrow().await.unwrap();
+    let mut all = Vec::new();
+    while all.len() < 6 {
+        all.push(store.pool().acquire().await.unwrap());
+    }
+    store.keep(kept);
+    all.push(store.pool().acquire().await.unwrap());
+    // the eighth is on the shelf, and serves whoever asks, either way
+    assert_eq!((store.pool().size(), store.pool().num_idle()), (8, 0));
+    drop(store.read().await.unwrap());
+    store.keep(store.borrow().await.unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    drop(store.borrow().await.unwrap());
+}
+
+#[tokio::test]
 async fn a_small_pool_keeps_nothing() {
     let (store, _db) = of(1).await;
     store.keep(store.borrow().await.unwrap());

@@ -141,6 +141,22 @@ async fn nothing_is_quoted_at_a_price_that_is_too_old() {
     let quote = ask("POL").await.ok(201);
     assert_eq!(quote["fx"]["priced_at"], "2027-01-15T08:00:00Z");
     assert_eq!(quote["fx"]["usd_per_token"]["amount"], "0.500000");
+    // nor at one beside which the oracle says quite another
+    let doubt = async |doubted: bool| {
+        sqlx::query(
+            "UPDATE price_feeds SET doubted_at = CASE WHEN $1 THEN timestamptz '2027-01-15 08:01Z' END",
+        )
+        .bind(doubted)
+        .execute(world.store.pool())
+        .await
+        .unwrap();
+    };
+    doubt(true).await;
+    let body = ask("POL").await.problem(503, "fx-stale");
+    let detail = body["detail"].as_str().unwrap();
+    assert!(detail.contains("quite another price since 2027-01-15T08:01:00Z"), "{detail}");
+    doubt(false).await;
+    ask("POL").await.ok(201);
     world.pass(1);
     let reply = ask("POL").await;
     assert_eq!(reply.header("retry-after"), "1");

@@ -25,10 +25,16 @@ impl FromRequest<AppState> for Asked {
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
+        let Some(hash) = session_hash(&parts.headers) else {
+            // nothing to look up ahead: who asks comes before what is asked
+            let wallet = Wallet::from_request_parts(&mut parts, app).await?;
+            let Body(request) = Body::from_request(Request::from_parts(parts, body), app).await?;
+            return Ok(Self { wallet, request, ground: None });
+        };
         let order = Request::from_parts(parts.clone(), body);
         let order = Body::<QuoteRequest>::from_request(order, app).await;
         let mut ground = None;
-        if let (Ok(Body(order)), Some(hash)) = (&order, session_hash(&parts.headers))
+        if let Ok(Body(order)) = &order
             && check_symbol(&order.token).is_ok()
         {
             let asking = asking(app, order, Some((hash, app.config.session_idle)));

@@ -7,7 +7,12 @@ use domain::{
     quote::{QuoteError, QuoteFigures, QuoteRequest as Ordered, TokenSpec, price_quote},
     time::{Seconds, UnixSeconds},
 };
-use store::{offers::Offer, quotes::Quote, templates, tokens::Token};
+use store::{
+    offers::Offer,
+    quotes::{Bounds, Quote},
+    templates,
+    tokens::Token,
+};
 
 use super::changed;
 use crate::{
@@ -46,22 +51,28 @@ pub(super) fn check_symbol(symbol: &str) -> Result<(), Problem> {
     symbol.bytes().all(|byte| byte.is_ascii_graphic()).then_some(()).ok_or_else(no_such_token)
 }
 
-/// The token, unless its price is older than its oracle's bound.
+/// The token, unless its price is older than its oracle's bound, or the oracle says another one altogether.
 ///
 /// # Errors
 /// [`Code::FxStale`].
 pub(super) fn fresh(
-    (token, max_age): (Token, Option<Seconds>),
+    (token, bounds): (Token, Option<Bounds>),
     now: UnixSeconds,
 ) -> Result<Token, Problem> {
-    if max_age.is_some_and(|max_age| oracle::is_stale(token.priced_at, max_age, now)) {
-        let since = Time(token.priced_at).text().unwrap_or_default();
-        let bound = max_age.unwrap_or_default();
-        let symbol = &token.symbol;
-        let detail = format!("{symbol} was priced at {since} last, which may be {bound} ago");
-        return Err(Problem::new(Code::FxStale, detail.clone()).at("/token", detail));
-    }
-    Ok(token)
+    let Some(Bounds { max_age, doubted_since }) = bounds else { return Ok(token) };
+    let text = |at| Time(at).text().unwrap_or_default();
+    let (symbol, priced) = (&token.symbol, text(token.priced_at));
+    let detail = if oracle::is_stale(token.priced_at, max_age, now) {
+        format!("{symbol} was priced at {priced} last, which may be {max_age} ago")
+    } else if let Some(since) = doubted_since {
+        let since = text(since);
+        format!(
+            "{symbol}'s oracle says quite another price since {since}, which is not believed yet"
+        )
+    } else {
+        return Ok(token);
+    };
+    Err(Problem::new(Code::FxStale, detail.clone()).at("/token", detail))
 }
 
 /// Whether the offer can be had now.
