@@ -170,39 +170,42 @@ const fn transposed(bytes: u64) -> u64 {
     bytes ^ swap ^ (swap << 28)
 }
 
-/// Rows among `rows` whose byte is at least `least`.
-pub(crate) fn at_least(words: &Words, least: u8, rows: u64) -> u64 {
-    let (mut above, mut equal) = (0, rows);
-    for (bit, word) in (0_u32..8).zip(words).rev() {
-        if (least >> bit) & 1 == 1 {
-            equal &= word;
-        } else {
-            above |= equal & word;
-            equal &= !word;
-        }
-    }
-    above | equal
-}
+/// A byte to compare with, its bits mirrored and spread over words: all ones where the byte has a 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern([u64; 8]);
 
-/// Rows among `rows` whose byte is at most `most`.
-pub(crate) fn at_most(words: &Words, most: u8, rows: u64) -> u64 {
-    let (mut under, mut equal) = (0, rows);
-    for (bit, word) in (0_u32..8).zip(words).rev() {
-        if (most >> bit) & 1 == 0 {
-            equal &= !word;
-        } else {
-            under |= equal & !word;
-            equal &= word;
+impl Pattern {
+    pub(crate) fn of(value: u8) -> Self {
+        let mut words = [0; 8];
+        for (bit, word) in (0_u32..).zip(&mut words) {
+            *word = u64::from((value >> bit) & 1).wrapping_sub(1);
         }
+        Self(words)
     }
-    under | equal
-}
 
-/// Rows among `rows` whose byte is `value`.
-pub(crate) fn equal(words: &Words, value: u8, rows: u64) -> u64 {
-    (0_u32..8).zip(words).fold(rows, |rows, (bit, word)| {
-        if (value >> bit) & 1 == 1 { rows & word } else { rows & !word }
-    })
+    /// From the lowest bit on, what was found of the bits below stays where the bits are the same: with no branch, as the
+    /// bits of both are as good as random. It begins with what is to be said of equals.
+    fn above(&self, words: &Words, equals: u64) -> u64 {
+        words
+            .iter()
+            .zip(&self.0)
+            .fold(equals, |found, (word, zero)| (word & found) | ((word | found) & zero))
+    }
+
+    /// Rows among `rows` whose byte is at least this.
+    pub(crate) fn at_least(&self, words: &Words, rows: u64) -> u64 {
+        rows & self.above(words, u64::MAX)
+    }
+
+    /// Rows among `rows` whose byte is at most this.
+    pub(crate) fn at_most(&self, words: &Words, rows: u64) -> u64 {
+        rows & !self.above(words, 0)
+    }
+
+    /// Rows among `rows` whose byte is this.
+    pub(crate) fn equal(&self, words: &Words, rows: u64) -> u64 {
+        words.iter().zip(&self.0).fold(rows, |rows, (word, zero)| rows & (word ^ zero))
+    }
 }
 
 #[cfg(test)]
@@ -269,9 +272,10 @@ mod tests {
                 holding.fold(0_u64, |rows, (row, _)| rows | 1 << row)
             };
             let words = block.column(Column::Ram);
-            assert_eq!(at_least(words, asked, block.all()), rows(&|value| value >= asked));
-            assert_eq!(at_most(words, asked, block.all()), rows(&|value| value <= asked));
-            assert_eq!(equal(words, asked, block.all()), rows(&|value| value == asked));
+            let pattern = Pattern::of(asked);
+            assert_eq!(pattern.at_least(words, block.all()), rows(&|value| value >= asked));
+            assert_eq!(pattern.at_most(words, block.all()), rows(&|value| value <= asked));
+            assert_eq!(pattern.equal(words, block.all()), rows(&|value| value == asked));
             if block.len() == ROWS && next() % 2 == 0 {
                 let right = block.split();
                 let tail = list.split_off(32);

@@ -1,7 +1,7 @@
 //! A query against an index as it is now: names become numbers, and every condition that has a column a mask.
 
 use crate::{
-    block::{Block, at_least, at_most, equal},
+    block::{Block, Pattern},
     catalog::GpuModel,
     code::{self, Column},
     index::Index,
@@ -13,25 +13,43 @@ use crate::{
 /// A look at 64 offers at once. It may let too much through, never too little.
 #[derive(Debug)]
 enum Mask {
-    AtLeast(Column, u8),
-    AtMost(Column, u8),
+    AtLeast(Column, Pattern),
+    AtMost(Column, Pattern),
     Flags(u8),
-    AnyOf(Column, Vec<u8>),
+    AnyOf(Column, Vec<Pattern>),
 }
 
 impl Mask {
+    fn at_least(column: Column, least: u8) -> Self {
+        Self::AtLeast(column, Pattern::of(least))
+    }
+
+    fn at_most(column: Column, most: u8) -> Self {
+        Self::AtMost(column, Pattern::of(most))
+    }
+
     fn rows(&self, block: &Block, rows: u64) -> u64 {
         match self {
-            Self::AtLeast(column, least) => at_least(block.column(*column), *least, rows),
-            Self::AtMost(column, most) => at_most(block.column(*column), *most, rows),
+            Self::AtLeast(column, least) => least.at_least(block.column(*column), rows),
+            Self::AtMost(column, most) => most.at_most(block.column(*column), rows),
             Self::Flags(bits) => (0_u32..8)
                 .zip(block.column(Column::Flags))
                 .filter(|(bit, _)| (bits >> bit) & 1 == 1)
                 .fold(rows, |rows, (_, word)| rows & word),
             Self::AnyOf(column, values) => {
                 let words = block.column(*column);
-                values.iter().fold(0, |found, value| found | equal(words, *value, rows))
+                values.iter().fold(0, |found, value| found | value.equal(words, rows))
             }
+        }
+    }
+
+    /// What it takes: cheap looks come first, as they often leave nothing to look at.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Flags(_) => 0,
+            Self::AtLeast(..) | Self::AtMost(..) => 2,
+            Self::AnyOf(_, values) if values.len() <= 8 => 1,
+            Self::AnyOf(..) => 3,
         }
     }
 }
@@ -45,6 +63,9 @@ pub(crate) struct Plan {
     sizes: u64,
     first: Option<Mask>,
 }
+
+/// More masks than most queries have.
+const MOST_MASKS: usize = 16;
 
 /// A query, ready to run.
 #[derive(Debug)]
@@ -103,24 +124,34 @@ fn lies_in(region: &str, place: &str) -> bool {
     region.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
+/// Sizes of a rental, as bits, that a test on a number of GPUs allows.
+fn counts(set: &Set) -> u64 {
+    let bit = |gpus: &u64| {
+        let shift = gpus.checked_sub(1).and_then(|shift| u32::try_from(shift).ok());
+        shift.and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0)
+    };
+    let any = |values: &[u64]| values.iter().fold(0, |sizes, gpus| sizes | bit(gpus));
+    let most = |gpus: u64| up_to(u8::try_from(gpus).unwrap_or(u8::MAX));
+    match set {
+        Set::Span(least, largest) => most(*largest) & !most(least.saturating_sub(1)),
+        Set::OneOf(values) => any(values),
+        Set::NoneOf(values) => !any(values),
+    }
+}
+
 /// Sizes of a rental, as bits, of which a model with so much memory satisfies everything that was asked.
 fn sizes(query: &Query, model: &GpuModel) -> u64 {
-    let asked: Vec<&Test> = query
-        .tests
-        .iter()
-        .filter(|test| matches!(test.field, Field::GpuCount | Field::TotalVram))
-        .collect();
-    if asked.is_empty() {
-        return u64::MAX;
-    }
-    (0_u32..64).fold(0, |sizes, bit| {
-        let gpus = u64::from(bit).saturating_add(1);
-        let total_vram = gpus.saturating_mul(u64::from(model.vram_gb));
-        let fits = asked.iter().all(|test| {
-            let value = if test.field == Field::GpuCount { gpus } else { total_vram };
-            test.set.holds(value)
-        });
-        sizes | (u64::from(fits) << bit)
+    let vram = u64::from(model.vram_gb);
+    query.tests.iter().fold(u64::MAX, |sizes, test| {
+        if test.field == Field::GpuCount {
+            sizes & counts(&test.set)
+        } else if test.field == Field::TotalVram {
+            let fits =
+                |bit: u32| test.set.holds(u64::from(bit).saturating_add(1).saturating_mul(vram));
+            sizes & (0_u32..64).fold(0, |sizes, bit| sizes | (u64::from(fits(bit)) << bit))
+        } else {
+            sizes
+        }
     })
 }
 
@@ -149,8 +180,8 @@ impl<'q> Compiled<'q> {
             query,
             plans,
             prices: (0, u64::MAX),
-            masks: Vec::new(),
-            tests: Vec::new(),
+            masks: Vec::with_capacity(MOST_MASKS),
+            tests: Vec::with_capacity(query.tests.len()),
             regions,
             providers,
             sized,
@@ -178,17 +209,18 @@ impl<'q> Compiled<'q> {
             let mut bytes: Vec<u8> = allowed.map(|(number, _)| code::low(number)).collect();
             bytes.sort_unstable();
             bytes.dedup();
+            let bytes = bytes.into_iter().map(Pattern::of).collect();
             self.masks.push(Mask::AnyOf(Column::Region, bytes));
         }
         if let Some(providers) = &self.providers {
-            let bytes = providers.iter().map(|number| code::low(*number)).collect();
+            let bytes = providers.iter().map(|number| Pattern::of(code::low(*number))).collect();
             self.masks.push(Mask::AnyOf(Column::Provider, bytes));
         }
         if let Some(job) = &self.query.job {
-            self.masks.push(Mask::AtMost(Column::MinDuration, code::log(job.duration_s)));
-            self.masks.push(Mask::AtLeast(Column::MaxDuration, code::log(job.duration_s)));
+            self.masks.push(Mask::at_most(Column::MinDuration, code::log(job.duration_s)));
+            self.masks.push(Mask::at_least(Column::MaxDuration, code::log(job.duration_s)));
             if job.disk_gb > 0 {
-                self.masks.push(Mask::AtLeast(Column::Disk, code::log(job.disk_gb)));
+                self.masks.push(Mask::at_least(Column::Disk, code::log(job.disk_gb)));
             }
         }
         for test in &self.query.tests {
@@ -209,18 +241,19 @@ impl<'q> Compiled<'q> {
             }
             masks_of(test.field, &test.set, least, most, &mut self.masks);
         }
+        self.masks.sort_by_key(Mask::cost);
     }
 
     /// Rows of a block that may fit, and that may come before `worst` in the order.
     pub(crate) fn better(&self, plan: &Plan, block: &Block, worst: u128) -> u64 {
-        let code = || code::log(u32::try_from(worst).unwrap_or(u32::MAX));
+        let code = || Pattern::of(code::log(u32::try_from(worst).unwrap_or(u32::MAX)));
         let rows = match self.query.sort {
             Sort::Newest if block.newest() < !worst => 0,
             Sort::Reliability if worst < u128::from(UNKNOWN_BPS) => {
-                at_most(block.column(Column::Unreliability), code(), block.all())
+                code().at_most(block.column(Column::Unreliability), block.all())
             }
             Sort::Ready if worst < u128::from(UNKNOWN) => {
-                at_most(block.column(Column::Ready), code(), block.all())
+                code().at_most(block.column(Column::Ready), block.all())
             }
             Sort::Newest | Sort::Reliability | Sort::Ready => block.all(),
             Sort::Price | Sort::Total | Sort::PerfPerUsd => block.all(),
@@ -334,7 +367,7 @@ impl Plan {
             128 => Mask::Flags(flags::EIGHT_NOW),
             _ => {
                 let fewest = u8::try_from(sizes.trailing_zeros()).unwrap_or(63);
-                Mask::AtLeast(Column::Largest, fewest.saturating_add(1))
+                Mask::at_least(Column::Largest, fewest.saturating_add(1))
             }
         });
         Self { model, sizes, first }
@@ -348,9 +381,9 @@ fn clamp(value: u64) -> u32 {
 /// The masks of a condition, if its field has a column.
 fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask>) {
     let logarithmic = |column: Column, masks: &mut Vec<Mask>| {
-        masks.push(Mask::AtLeast(column, code::log(clamp(least))));
+        masks.push(Mask::at_least(column, code::log(clamp(least))));
         if most < u64::from(u32::MAX) {
-            masks.push(Mask::AtMost(column, code::log(clamp(most))));
+            masks.push(Mask::at_most(column, code::log(clamp(most))));
         }
     };
     match field {
@@ -368,13 +401,17 @@ fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask
         Field::Notice => logarithmic(Column::Notice, masks),
         Field::Cuda => {
             let version = |value: u64| code::cuda(u16::try_from(value).unwrap_or(u16::MAX));
-            masks.push(Mask::AtLeast(Column::Cuda, version(least)));
-            masks.push(Mask::AtMost(Column::Cuda, version(most)));
+            masks.push(Mask::at_least(Column::Cuda, version(least)));
+            if most < u64::from(u16::MAX) {
+                masks.push(Mask::at_most(Column::Cuda, version(most)));
+            }
         }
         Field::Reliability => {
             let missing = |bps: u64| code::log(clamp(10_000_u64.saturating_sub(bps)));
-            masks.push(Mask::AtMost(Column::Unreliability, missing(least)));
-            masks.push(Mask::AtLeast(Column::Unreliability, missing(most)));
+            masks.push(Mask::at_most(Column::Unreliability, missing(least)));
+            if most < 10_000 {
+                masks.push(Mask::at_least(Column::Unreliability, missing(most)));
+            }
         }
         Field::StaticIp if !set.holds(0) => masks.push(Mask::Flags(flags::STATIC_IP)),
         Field::Datacenter if !set.holds(0) => masks.push(Mask::Flags(flags::DATACENTER)),
