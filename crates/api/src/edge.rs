@@ -2,22 +2,40 @@
 
 mod trace;
 
-use std::{any::Any, time::Duration};
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     body::Body,
-    extract::{MatchedPath, Request, State},
-    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
-    middleware::Next,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    http::{
+        Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header,
+        header::Entry,
+    },
     response::{IntoResponse, Response},
 };
+use futures_util::{
+    FutureExt as _, TryFutureExt as _,
+    future::{BoxFuture, Either},
+};
 use tokio::time::Instant;
+use tower::{Layer, Service, service_fn};
+use tower_http::compression::{
+    CompressionLayer,
+    predicate::{NotForContentType, Predicate, SizeAbove},
+};
 use tracing::Instrument as _;
 
 use self::trace::Trace;
 use crate::{
     Code, Problem,
     prefer::{self, Wait},
+    renter,
     state::AppState,
 };
 
@@ -25,6 +43,9 @@ use crate::{
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken from a caller.
 const MAX_REQUEST_ID: usize = 64;
+
+/// Smaller bodies are not worth compressing, in bytes.
+const COMPRESS_ABOVE: u64 = 1_024;
 
 /// What our plain pages may load and do: nothing, in nobody's frame.
 const PAGE_POLICY: &str =
@@ -35,8 +56,92 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                            frame-ancestors 'none'";
 
-/// Wraps every request, the outermost layer.
-pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Next) -> Response {
+/// Around every route. It is one layer and not several: a router calls each of its layers through a pointer, and copies
+/// it with everything inside it for each request.
+#[derive(Clone)]
+pub(crate) struct Edge(pub(crate) AppState);
+
+impl<S> Layer<S> for Edge {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { app: self.0.clone(), inner }
+    }
+}
+
+/// A route and what is done around it.
+#[derive(Clone)]
+pub(crate) struct Guarded<S> {
+    app: AppState,
+    inner: S,
+}
+
+impl<S> Service<Request> for Guarded<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        hide_secrets(request.headers_mut());
+        if !request.headers().contains_key(header::ACCEPT_ENCODING) {
+            let answer = guard(&self.app, &mut self.inner, request);
+            return Box::pin(answer.map(|response| Ok(vary(response))));
+        }
+        let Self { app, mut inner } = self.clone();
+        let plain = service_fn(move |request| guard(&app, &mut inner, request).map(Ok));
+        let packing = CompressionLayer::new().gzip(true).compress_when(worth_packing());
+        Box::pin(packing.layer(plain).call(request).map_ok(|response| response.map(Body::new)))
+    }
+}
+
+/// Which answers are compressed for whoever takes that.
+fn worth_packing() -> impl Predicate {
+    SizeAbove::new(COMPRESS_ABOVE).and(NotForContentType::SSE).and(compressible)
+}
+
+/// Says that whoever takes compressed answers gets another one, as the compression does.
+fn vary(mut response: Response) -> Response {
+    let headers = response.headers();
+    let fixed = [header::CONTENT_ENCODING, header::CONTENT_RANGE];
+    if !fixed.iter().any(|name| headers.contains_key(name))
+        && worth_packing().should_compress(&response)
+    {
+        let encoding = HeaderValue::from_static("accept-encoding");
+        response.headers_mut().append(header::VARY, encoding);
+    }
+    response
+}
+
+/// Marks headers whose values are never to be shown.
+fn hide_secrets(headers: &mut HeaderMap) {
+    const PAYMENT: HeaderName = HeaderName::from_static("payment-signature");
+    for name in [header::AUTHORIZATION, PAYMENT] {
+        if headers.contains_key(&name)
+            && let Entry::Occupied(mut entry) = headers.entry(name)
+        {
+            entry.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
+}
+
+/// Everything around a request but the compression of its answer.
+fn guard<S>(
+    app: &AppState,
+    inner: &mut S,
+    mut request: Request,
+) -> impl Future<Output = Response> + Send + use<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
     let started = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
@@ -56,39 +161,53 @@ pub(crate) async fn wrap(State(app): State<AppState>, request: Request, next: Ne
         http.method = method_label(&method),
         http.route = %route,
     );
-    let limit = patience(&app, &request, &route);
+    let limit = patience(app, &request, &route);
     let mut judged = app.limits.judge(&request);
-    let secret = may_hold_secrets(&method, &path);
-    let response = match judged.refusal() {
-        Some(refusal) => refusal.into_response(),
-        None => answer_in(limit, request, next).instrument(span.clone()).await,
+    let answer = match judged.refusal() {
+        Some(refusal) => Err(refusal),
+        None => {
+            DefaultBodyLimit::max(app.config.body_limit).apply(&mut request);
+            Ok(if renter::may_pay(&request) {
+                Either::Left(renter::pay(app.clone(), request, inner.clone()).boxed())
+            } else {
+                Either::Right(inner.call(request).map(|Ok(response)| response))
+            })
+        }
     };
-    let mut response = finish(response, &path, &request_id);
-    judged.mark(response.headers_mut());
-    if secret {
-        response.extensions_mut().insert(Uncompressed);
+    let app = app.clone();
+    async move {
+        let secret = may_hold_secrets(&method, &path);
+        let response = match answer {
+            Err(refusal) => refusal.into_response(),
+            Ok(answer) => answer_in(limit, answer).instrument(span.clone()).await,
+        };
+        let mut response = finish(response, &path, &request_id);
+        judged.mark(response.headers_mut());
+        if secret {
+            response.extensions_mut().insert(Uncompressed);
+        }
+        let status = response.status();
+        let elapsed = started.elapsed();
+        span.in_scope(|| {
+            tracing::debug!(http.status = status.as_u16(), http.elapsed = ?elapsed, "request answered");
+        });
+        metrics::counter!("weir_http_requests_total", "method" => method_label(&method),
+            "route" => route.clone(), "status" => status.as_str().to_owned())
+        .increment(1);
+        metrics::histogram!("weir_http_request_seconds", "route" => route)
+            .record(elapsed.as_secs_f64());
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        if let Some(value) = trace.response() {
+            response.headers_mut().insert(trace::RESPONSE, value);
+        }
+        if app.leaving.is_cancelled() {
+            // whoever keeps connections open is to take its next request elsewhere
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
-    let status = response.status();
-    let elapsed = started.elapsed();
-    span.in_scope(|| {
-        tracing::debug!(http.status = status.as_u16(), http.elapsed = ?elapsed, "request answered");
-    });
-    metrics::counter!("weir_http_requests_total", "method" => method_label(&method),
-        "route" => route.clone(), "status" => status.as_str().to_owned())
-    .increment(1);
-    metrics::histogram!("weir_http_request_seconds", "route" => route)
-        .record(elapsed.as_secs_f64());
-    if let Ok(value) = HeaderValue::from_str(&request_id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    if let Some(value) = trace.response() {
-        response.headers_mut().insert(trace::RESPONSE, value);
-    }
-    if app.leaving.is_cancelled() {
-        // whoever keeps connections open is to take its next request elsewhere
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// A method as a label. Anybody can invent methods, and a label is kept for ever.
@@ -116,12 +235,7 @@ fn may_hold_secrets(method: &Method, path: &str) -> bool {
 }
 
 /// Whether an answer is one to compress, beside what its size and its type say.
-pub(crate) fn compressible(
-    status: StatusCode,
-    _: Version,
-    _: &HeaderMap,
-    extensions: &Extensions,
-) -> bool {
+fn compressible(status: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
     status.is_success() && extensions.get::<Uncompressed>().is_none()
 }
 
@@ -133,9 +247,11 @@ fn patience(app: &AppState, request: &Request, route: &str) -> Duration {
     limit.saturating_add(wait.unwrap_or_default())
 }
 
-async fn answer_in(limit: Duration, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
+/// A panic ends its own request only.
+async fn answer_in(limit: Duration, answer: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(limit, AssertUnwindSafe(answer).catch_unwind()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => panicked(panic),
         Err(_) => {
             tracing::warn!("a request took too long");
             let detail = format!("there was no answer within {} s", limit.as_secs());
@@ -172,11 +288,18 @@ fn request_id(headers: &HeaderMap) -> String {
         .and_then(|value| value.to_str().ok())
         .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
         .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
-        .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned)
+        .map_or_else(|| new_id().simple().to_string(), str::to_owned)
+}
+
+/// A UUID of version 7. Not `now_v7`, which asks the system for each one's random bytes.
+fn new_id() -> uuid::Uuid {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
 }
 
 /// What a handler that panicked is answered with.
-pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let reason = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

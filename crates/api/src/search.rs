@@ -25,9 +25,7 @@ pub(crate) use index::Market;
 pub(crate) use params::SearchParams;
 
 use view::FoundOffer;
-
-/// Room for a page of 50 offers, so that writing it copies nothing.
-const PAGE_BYTES: usize = 96 * 1_024;
+use written::Sheet;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(search)).merge(follow::routes()).merge(matching::routes())
@@ -61,16 +59,17 @@ async fn search(
     query.after = after.map(|text| seal::read(&secret, &fingerprint, now, text)).transpose()?;
     let body = app.market.read_page(|index, written| {
         let page = index.search(&query);
-        let mut body = Vec::with_capacity(PAGE_BYTES);
+        let mut sheet = Sheet::new();
+        let body = &mut sheet.0;
         body.extend_from_slice(br#"{"data":["#);
-        written.append((index, &query), &page.found, asked.tokens_per_s, &mut body)?;
+        written.append((index, &query), &page.found, asked.tokens_per_s, body)?;
         let next_cursor = page.next.map(|next| seal::write(&secret, &fingerprint, now, next));
         body.extend_from_slice(br#"],"next_cursor":"#);
-        serde_json::to_writer(&mut body, &next_cursor)?;
+        serde_json::to_writer(&mut *body, &next_cursor)?;
         body.extend_from_slice(br#","applied_filters":"#);
-        serde_json::to_writer(&mut body, &params)?;
+        serde_json::to_writer(&mut *body, &params)?;
         body.push(b'}');
-        Ok::<_, serde_json::Error>(body)
+        Ok::<_, serde_json::Error>(sheet.into_bytes())
     })?;
     let json = HeaderValue::from_static("application/json");
     Ok(([(header::CONTENT_TYPE, json)], body.map_err(internal)?).into_response())
