@@ -162,16 +162,18 @@ where
         http.route = %route,
     );
     let limit = patience(app, &request, &route);
-    let mut judged = app.limits.judge(&request);
+    let mut judged = app.limits.judge(&request, started);
     let answer = match judged.refusal() {
         Some(refusal) => Err(refusal),
         None => {
             DefaultBodyLimit::max(app.config.body_limit).apply(&mut request);
-            Ok(if renter::may_pay(&request) {
+            let answer = if renter::may_pay(&request) {
                 Either::Left(renter::pay(app.clone(), request, inner.clone()).boxed())
             } else {
                 Either::Right(inner.call(request).map(|Ok(response)| response))
-            })
+            };
+            // in a place of its own, as what is waited for is in a future twice
+            Ok(answer_in(limit, answer).instrument(span.clone()).boxed())
         }
     };
     let app = app.clone();
@@ -179,7 +181,7 @@ where
         let secret = may_hold_secrets(&method, &path);
         let response = match answer {
             Err(refusal) => refusal.into_response(),
-            Ok(answer) => answer_in(limit, answer).instrument(span.clone()).await,
+            Ok(answer) => answer.await,
         };
         let mut response = finish(response, &path, &request_id);
         judged.mark(response.headers_mut());
@@ -248,8 +250,12 @@ fn patience(app: &AppState, request: &Request, route: &str) -> Duration {
 }
 
 /// A panic ends its own request only.
-async fn answer_in(limit: Duration, answer: impl Future<Output = Response>) -> Response {
-    match tokio::time::timeout(limit, AssertUnwindSafe(answer).catch_unwind()).await {
+fn answer_in(
+    limit: Duration,
+    answer: impl Future<Output = Response>,
+) -> impl Future<Output = Response> {
+    let answer = tokio::time::timeout(limit, AssertUnwindSafe(answer).catch_unwind());
+    answer.map(move |answer| match answer {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => panicked(panic),
         Err(_) => {
@@ -257,7 +263,7 @@ async fn answer_in(limit: Duration, answer: impl Future<Output = Response>) -> R
             let detail = format!("there was no answer within {} s", limit.as_secs());
             Problem::new(Code::TimedOut, detail).into_response()
         }
-    }
+    })
 }
 
 /// Gives an error its body, which names the request it answers.

@@ -11,9 +11,10 @@ mod view;
 mod written;
 
 use axum::{
+    body::Body,
     extract::State,
     http::{HeaderValue, header},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -23,6 +24,7 @@ use crate::{AppState, Code, Problem, extract::Params, problem::internal};
 pub(crate) use follow::Seats;
 pub(crate) use index::Market;
 pub(crate) use params::SearchParams;
+pub(crate) use text::digits;
 
 use view::FoundOffer;
 use written::Sheet;
@@ -30,6 +32,9 @@ use written::Sheet;
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(search)).merge(follow::routes()).merge(matching::routes())
 }
+
+/// Room for the headers that an answer is given on its way, so that they are not moved.
+const HEADERS: usize = 12;
 
 /// A page of offers.
 #[derive(ToSchema)]
@@ -48,10 +53,10 @@ struct OfferPage<'a> {
     responses((status = 200, body = OfferPage)))]
 async fn search(
     State(app): State<AppState>,
-    Params(mut params): Params<SearchParams>,
+    Params(mut params): Params<Box<SearchParams>>,
 ) -> Result<Response, Problem> {
     let asked = params.asked(&app)?;
-    let fingerprint = params.fingerprint()?;
+    let (filters, fingerprint) = params.told()?;
     let secret = app.market.secret()?;
     let now = asked.query.now;
     let after = params.cursor.as_deref();
@@ -67,12 +72,15 @@ async fn search(
         body.extend_from_slice(br#"],"next_cursor":"#);
         serde_json::to_writer(&mut *body, &next_cursor)?;
         body.extend_from_slice(br#","applied_filters":"#);
-        serde_json::to_writer(&mut *body, &params)?;
+        body.extend_from_slice(&filters);
         body.push(b'}');
         Ok::<_, serde_json::Error>(sheet.into_bytes())
     })?;
-    let json = HeaderValue::from_static("application/json");
-    Ok(([(header::CONTENT_TYPE, json)], body.map_err(internal)?).into_response())
+    let mut response = Response::new(Body::from(body.map_err(internal)?));
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 /// A refusal of a query parameter.

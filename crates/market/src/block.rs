@@ -1,6 +1,8 @@
 //! Up to 64 offers in the order of their prices, each of whose facts is a bit in eight words per column (the vertical
 //! layout of Li and Patel, "BitWeaving", 2013): a filter looks at 64 offers in some twenty operations.
 
+use std::sync::LazyLock;
+
 use uuid::Uuid;
 
 use crate::{
@@ -170,26 +172,47 @@ const fn transposed(bytes: u64) -> u64 {
     bytes ^ swap ^ (swap << 28)
 }
 
-/// A byte to compare with, its bits mirrored and spread over words: all ones where the byte has a 0.
+/// A byte to compare with, its bits spread over words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern([u64; 8]);
+pub(crate) struct Pattern {
+    /// All ones where the byte has a 0.
+    zeros: Words,
+    /// All ones where the bit above is another one.
+    turns: Words,
+}
+
+/// Of each byte.
+static PATTERNS: LazyLock<[Pattern; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|value| Pattern::new(u8::try_from(value).unwrap_or(u8::MAX)))
+});
 
 impl Pattern {
-    pub(crate) fn of(value: u8) -> Self {
-        let mut words = [0; 8];
-        for (bit, word) in (0_u32..).zip(&mut words) {
-            *word = u64::from((value >> bit) & 1).wrapping_sub(1);
-        }
-        Self(words)
+    pub(crate) fn of(value: u8) -> &'static Self {
+        const NONE: &Pattern = &Pattern { zeros: [0; 8], turns: [0; 8] };
+        PATTERNS.get(usize::from(value)).unwrap_or(NONE)
     }
 
-    /// From the lowest bit on, what was found of the bits below stays where the bits are the same: with no branch, as the
-    /// bits of both are as good as random. It begins with what is to be said of equals.
+    fn new(value: u8) -> Self {
+        let spread = |byte: u8| {
+            let mut words = [0; 8];
+            for (bit, word) in (0_u32..).zip(&mut words) {
+                *word = u64::from((byte >> bit) & 1).wrapping_neg();
+            }
+            words
+        };
+        // nothing is above the highest bit: what was found is turned back there
+        Self { zeros: spread(!value), turns: spread(!value ^ (!value >> 1)) }
+    }
+
+    /// Rows whose byte is larger, and those that have the same byte if `equals` is all ones. From the lowest bit on, what
+    /// was found of the bits below stays where the bits are the same. Where the byte has a 0, a row is found if its bit is
+    /// set or it was found before; else if both are. By De Morgan that is one operation and not two, between words that
+    /// are turned where the byte has a 0. There is no branch: the bits are as good as random.
     fn above(&self, words: &Words, equals: u64) -> u64 {
-        words
-            .iter()
-            .zip(&self.0)
-            .fold(equals, |found, (word, zero)| (word & found) | ((word | found) & zero))
+        let Self { zeros, turns } = self;
+        let begin = equals ^ zeros[0];
+        let steps = words.iter().zip(zeros).zip(turns);
+        steps.fold(begin, |found, ((word, zero), turn)| (found & (word ^ zero)) ^ turn)
     }
 
     /// Rows among `rows` whose byte is at least this.
@@ -204,7 +227,7 @@ impl Pattern {
 
     /// Rows among `rows` whose byte is this.
     pub(crate) fn equal(&self, words: &Words, rows: u64) -> u64 {
-        words.iter().zip(&self.0).fold(rows, |rows, (word, zero)| rows & (word ^ zero))
+        words.iter().zip(&self.zeros).fold(rows, |rows, (word, zero)| rows & (word ^ zero))
     }
 }
 

@@ -13,10 +13,10 @@ use crate::{
 /// A look at 64 offers at once. It may let too much through, never too little.
 #[derive(Debug)]
 enum Mask {
-    AtLeast(Column, Pattern),
-    AtMost(Column, Pattern),
+    AtLeast(Column, &'static Pattern),
+    AtMost(Column, &'static Pattern),
     Flags(u8),
-    AnyOf(Column, Vec<Pattern>),
+    AnyOf(Column, Vec<&'static Pattern>),
 }
 
 impl Mask {
@@ -32,10 +32,16 @@ impl Mask {
         match self {
             Self::AtLeast(column, least) => least.at_least(block.column(*column), rows),
             Self::AtMost(column, most) => most.at_most(block.column(*column), rows),
-            Self::Flags(bits) => (0_u32..8)
-                .zip(block.column(Column::Flags))
-                .filter(|(bit, _)| (bits >> bit) & 1 == 1)
-                .fold(rows, |rows, (_, word)| rows & word),
+            Self::Flags(bits) => {
+                let words = block.column(Column::Flags);
+                let (mut left, mut rows) = (*bits, rows);
+                while left != 0 {
+                    let bit = usize::try_from(left.trailing_zeros()).unwrap_or(0);
+                    rows &= words.get(bit).copied().unwrap_or(0);
+                    left &= left.wrapping_sub(1);
+                }
+                rows
+            }
             Self::AnyOf(column, values) => {
                 let words = block.column(*column);
                 values.iter().fold(0, |found, value| found | value.equal(words, rows))
@@ -76,6 +82,8 @@ pub(crate) struct Compiled<'q> {
     pub(crate) prices: (u64, u64),
     masks: Vec<Mask>,
     tests: Vec<&'q Test>,
+    /// Those of them that the masks do not decide.
+    open: Vec<&'q Test>,
     regions: Option<Vec<bool>>,
     providers: Option<Vec<u32>>,
     /// Whether anything was said about how many GPUs: then the fewest that do, else all that can be had.
@@ -121,7 +129,10 @@ fn models(index: &Index, query: &Query) -> Vec<bool> {
 
 /// `de` is `de` and everything inside it.
 fn lies_in(region: &str, place: &str) -> bool {
-    region.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    let (region, place) = (region.as_bytes(), place.as_bytes());
+    // most differ in their first letters
+    region.first() == place.first()
+        && region.strip_prefix(place).is_some_and(|rest| rest.first().is_none_or(|b| *b == b'-'))
 }
 
 /// Sizes of a rental, as bits, that a test on a number of GPUs allows.
@@ -182,6 +193,7 @@ impl<'q> Compiled<'q> {
             prices: (0, u64::MAX),
             masks: Vec::with_capacity(MOST_MASKS),
             tests: Vec::with_capacity(query.tests.len()),
+            open: Vec::with_capacity(query.tests.len()),
             regions,
             providers,
             sized,
@@ -239,7 +251,9 @@ impl<'q> Compiled<'q> {
             if test.field == Field::Price {
                 self.prices = (self.prices.0.max(least), self.prices.1.min(most));
             }
-            masks_of(test.field, &test.set, least, most, &mut self.masks);
+            if !masks_of(test.field, &test.set, least, most, &mut self.masks) {
+                self.open.push(test);
+            }
         }
         self.masks.sort_by_key(Mask::cost);
     }
@@ -279,8 +293,16 @@ impl<'q> Compiled<'q> {
 
     /// How many GPUs of this offer would be rented, if it is one that is looked for.
     pub(crate) fn fits(&self, index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
-        let facts = self
-            .tests
+        self.satisfies(&self.tests, index, plan, row)
+    }
+
+    /// The same of one that is among the [candidates](Self::candidates).
+    pub(crate) fn candidate_fits(&self, index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
+        self.satisfies(&self.open, index, plan, row)
+    }
+
+    fn satisfies(&self, tests: &[&Test], index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
+        let facts = tests
             .iter()
             .all(|test| value(row, test.field).is_some_and(|value| test.set.holds(value)));
         (facts && self.is_where(row) && self.is_one_of(row) && self.lasts(row)).then_some(())?;
@@ -378,27 +400,39 @@ fn clamp(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// The masks of a condition, if its field has a column.
-fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask>) {
+/// Whether every number with the code of the first has the first at least.
+fn begins(value: u64) -> bool {
+    let code = |value: u64| u32::try_from(value).map(code::log);
+    code(value).is_ok_and(|own| value.checked_sub(1).is_none_or(|less| code(less) != Ok(own)))
+}
+
+/// The masks of a condition, if its field has a column. True if whoever passes them satisfies it.
+fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask>) -> bool {
     let logarithmic = |column: Column, masks: &mut Vec<Mask>| {
         masks.push(Mask::at_least(column, code::log(clamp(least))));
-        if most < u64::from(u32::MAX) {
+        let bounded = most < u64::from(u32::MAX);
+        if bounded {
             masks.push(Mask::at_most(column, code::log(clamp(most))));
         }
+        matches!(set, Set::Span(..))
+            && begins(least)
+            && (!bounded || begins(most.saturating_add(1)))
     };
+    let mut decided = false;
     match field {
-        Field::CpuCores => logarithmic(Column::CpuCores, masks),
-        Field::Ram => logarithmic(Column::Ram, masks),
-        Field::Disk => logarithmic(Column::Disk, masks),
-        Field::DiskSpeed => logarithmic(Column::DiskSpeed, masks),
-        Field::Pcie => logarithmic(Column::Pcie, masks),
-        Field::Up => logarithmic(Column::Up, masks),
-        Field::Down => logarithmic(Column::Down, masks),
-        Field::Ports => logarithmic(Column::Ports, masks),
-        Field::Ready => logarithmic(Column::Ready, masks),
-        Field::MinDuration => logarithmic(Column::MinDuration, masks),
-        Field::MaxDuration => logarithmic(Column::MaxDuration, masks),
-        Field::Notice => logarithmic(Column::Notice, masks),
+        Field::CpuCores => decided = logarithmic(Column::CpuCores, masks),
+        Field::Ram => decided = logarithmic(Column::Ram, masks),
+        Field::Disk => decided = logarithmic(Column::Disk, masks),
+        Field::DiskSpeed => decided = logarithmic(Column::DiskSpeed, masks),
+        Field::Pcie => decided = logarithmic(Column::Pcie, masks),
+        Field::Up => decided = logarithmic(Column::Up, masks),
+        Field::Down => decided = logarithmic(Column::Down, masks),
+        Field::Ports => decided = logarithmic(Column::Ports, masks),
+        // who has no figure is last in this column, and is to be looked at
+        Field::Ready => _ = logarithmic(Column::Ready, masks),
+        Field::MinDuration => decided = logarithmic(Column::MinDuration, masks),
+        Field::MaxDuration => decided = logarithmic(Column::MaxDuration, masks),
+        Field::Notice => decided = logarithmic(Column::Notice, masks),
         Field::Cuda => {
             let version = |value: u64| code::cuda(u16::try_from(value).unwrap_or(u16::MAX));
             masks.push(Mask::at_least(Column::Cuda, version(least)));
@@ -413,12 +447,21 @@ fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask
                 masks.push(Mask::at_least(Column::Unreliability, missing(most)));
             }
         }
-        Field::StaticIp if !set.holds(0) => masks.push(Mask::Flags(flags::STATIC_IP)),
-        Field::Datacenter if !set.holds(0) => masks.push(Mask::Flags(flags::DATACENTER)),
+        Field::StaticIp if !set.holds(0) => {
+            masks.push(Mask::Flags(flags::STATIC_IP));
+            decided = set.holds(1);
+        }
+        Field::Datacenter if !set.holds(0) => {
+            masks.push(Mask::Flags(flags::DATACENTER));
+            decided = set.holds(1);
+        }
         Field::Tier if !set.holds(0) && !set.holds(1) => {
             masks.push(Mask::Flags(flags::VERIFIED | flags::DATACENTER));
         }
-        Field::Tier if !set.holds(0) => masks.push(Mask::Flags(flags::VERIFIED)),
+        Field::Tier if !set.holds(0) => {
+            masks.push(Mask::Flags(flags::VERIFIED));
+            decided = set.holds(1) && set.holds(2);
+        }
         Field::Verification if !set.holds(0) && !set.holds(2) => {
             masks.push(Mask::Flags(flags::VERIFIED));
         }
@@ -439,6 +482,7 @@ fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask
         | Field::StaticIp
         | Field::Updated => {}
     }
+    decided
 }
 
 /// A fact of an offer as a number; `None` if nobody knows it, or if it is not the offer's own.

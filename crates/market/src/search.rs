@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
                 if compiled.query.after.is_some_and(seen) {
                     continue;
                 }
-                if let Some(gpus) = compiled.fits(index, cursor.plan, row) {
+                if let Some(gpus) = compiled.candidate_fits(index, cursor.plan, row) {
                     cursor.stride = 1;
                     return Some(Reverse((key, row.id.as_u128(), number, Some((slot, gpus)))));
                 }
@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
             if u64::from(row.price) > compiled.prices.1 {
                 return;
             }
-            let Some(gpus) = compiled.fits(index, plan, row) else { continue };
+            let Some(gpus) = compiled.candidate_fits(index, plan, row) else { continue };
             let Some(key) = self.key(row, gpus) else { continue };
             if query.after.is_some_and(|after| Position { key, id: row.id } <= after) {
                 continue;

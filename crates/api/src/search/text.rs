@@ -63,9 +63,10 @@ fn digits_of(value: u64, least: usize) -> ([u8; 20], usize) {
 }
 
 /// Appends a number with at least so many digits.
-pub(super) fn digits(body: &mut Vec<u8>, value: u64, least: usize) {
-    if value < 10 && least <= 1 {
-        return body.push(digit(value));
+pub(crate) fn digits(body: &mut Vec<u8>, value: u64, least: usize) {
+    if value < 100 && least <= 1 {
+        let both = [digit(value / 10), digit(value % 10)];
+        return body.extend_from_slice(both.get(usize::from(value < 10)..).unwrap_or_default());
     }
     let (text, from) = digits_of(value, least);
     body.extend_from_slice(text.get(from..).unwrap_or_default());

@@ -1,7 +1,7 @@
 //! A found offer as it is shown.
 
 use domain::{estimate::per_million_tokens, money::UsdMicros, quote::JobTotal, rate::UsdPerHour};
-use market::{Offer, Query, Sort};
+use market::{Brief, Offer, Query, Sort};
 use serde::{
     Serialize, Serializer,
     ser::{Error as _, SerializeSeq as _},
@@ -291,13 +291,13 @@ impl<'a> FoundOffer<'a> {
         tokens_per_s: Option<u32>,
         place: u32,
     ) -> Self {
-        let placed = PlacedOffer::of(offer, query, (gpus, total), tokens_per_s, place);
+        let placed = PlacedOffer::of(&offer.brief(), query, (gpus, total), tokens_per_s, place);
         Self { listed: ListedOffer::of(offer), placed }
     }
 }
 
 /// Billions of operations per second for a dollar per hour.
-fn speed_of(offer: &Offer<'_>) -> Option<u64> {
+fn speed_of(offer: &Brief<'_>) -> Option<u64> {
     let gflops = offer.model.gflops?;
     u64::from(gflops).checked_mul(1_000_000)?.checked_div(offer.price_micros.into())
 }
@@ -334,7 +334,7 @@ impl PlacedOffer {
 
     /// In place `place` of a page, for so many GPUs and this total.
     pub(super) fn of(
-        offer: &Offer<'_>,
+        offer: &Brief<'_>,
         query: &Query,
         (gpus, total): (u16, Option<JobTotal>),
         tokens_per_s: Option<u32>,
@@ -379,7 +379,7 @@ impl<'a> ListedOffer<'a> {
             form: offer.model.form.as_str(),
             compute_capability: offer.model.compute_capability.map(Tenths),
             price: Micros(offer.price_micros.into()),
-            gflops_per_usd: speed_of(offer),
+            gflops_per_usd: speed_of(&offer.brief()),
             reserved: Steps(offer.reserved),
             disk: DiskView {
                 per_gb_month: Micros(offer.disk_price_micros.into()),

@@ -88,45 +88,38 @@ impl Written {
     ) -> serde_json::Result<()> {
         let mut place = 0_u32;
         for one in found {
-            let Some(offer) = index.offer(one, query.now) else { continue };
-            if place > 0 {
-                body.push(b',');
-            }
-            place = place.saturating_add(1);
+            let Some(offer) = index.brief(one, query.now) else { continue };
+            let next = place.saturating_add(1);
             let sized = (one.gpus, index.total_of(query, one));
-            let placed = PlacedOffer::of(&offer, query, sized, tokens_per_s, place);
-            self.append_one(&offer, &placed, body)?;
+            let placed = PlacedOffer::of(&offer, query, sized, tokens_per_s, next);
+            if let Some(text) = self.young.get(&offer.id) {
+                write(text, &placed, place > 0, body);
+            } else {
+                let text = match (self.old.remove(&offer.id), index.offer(one, query.now)) {
+                    (Some(text), _) => text,
+                    (None, Some(offer)) => Text::of(&offer)?,
+                    (None, None) => continue,
+                };
+                write(&text, &placed, place > 0, body);
+                self.keep(offer.id, text);
+            }
+            place = next;
         }
         Ok(())
     }
 
-    fn append_one(
-        &mut self,
-        offer: &Offer<'_>,
-        placed: &PlacedOffer,
-        body: &mut Vec<u8>,
-    ) -> serde_json::Result<()> {
-        if let Some(text) = self.young.get(&offer.id) {
-            write(text, placed, body);
-            return Ok(());
-        }
-        let text = match self.old.remove(&offer.id) {
-            Some(text) => text,
-            None => Text::of(offer)?,
-        };
-        write(&text, placed, body);
+    fn keep(&mut self, offer: Uuid, text: Text) {
         if self.young.len() >= KEPT / 2 {
             self.old = mem::take(&mut self.young);
         }
-        self.young.insert(offer.id, text);
-        Ok(())
+        self.young.insert(offer, text);
     }
 }
 
-/// Appends an offer.
-fn write(text: &Text, placed: &PlacedOffer, body: &mut Vec<u8>) {
+/// Appends an offer, behind another one or not.
+fn write(text: &Text, placed: &PlacedOffer, behind: bool, body: &mut Vec<u8>) {
     let (listed, price) = text.bytes.split_at_checked(text.listed).unwrap_or_default();
-    body.push(b'{');
+    body.extend_from_slice(if behind { b",{" } else { b"{" });
     body.extend_from_slice(listed);
     placed.write(price, body);
     body.push(b'}');
@@ -237,9 +230,8 @@ mod tests {
         assert_eq!((again.0.as_ptr(), again.0.len()), (place, 0));
         let mut large = Sheet::new();
         large.0.reserve_exact(SPARE_BYTES + 1);
-        let place = large.0.as_ptr();
         drop(large);
-        assert_ne!(Sheet::new().0.as_ptr(), place, "what is too large is not kept");
+        assert!(Sheet::new().0.capacity() <= SPARE_BYTES, "what is too large is not kept");
         let many: Vec<_> = (0..2 * SPARE).map(|_| Sheet::new()).collect();
         drop(many);
         assert_eq!(PAGES.with(|pages| pages.borrow().len()), SPARE);
