@@ -380,7 +380,7 @@ impl SearchParams {
 
     fn tests(&self, now: u32) -> Result<Vec<Test>, Problem> {
         let mut tests = Tests(Vec::with_capacity(16));
-        let exact = |value: Option<u16>| value.map(|value| Set::OneOf(vec![value.into()]));
+        let exact = |value: Option<u16>| value.map(|value| Set::Span(value.into(), value.into()));
         tests.add(Field::GpuCount, exact(self.gpu_count));
         tests.at_least(Field::Vram, self.min_vram_gb);
         tests.at_least(Field::TotalVram, self.min_total_vram_gb);
