@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use axum::{
@@ -19,6 +19,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use domain::time::UnixMillis;
 use futures_util::{
     FutureExt as _, TryFutureExt as _,
     future::{BoxFuture, Either},
@@ -143,7 +144,7 @@ where
     S::Future: Send + 'static,
 {
     let started = Instant::now();
-    let request_id = request_id(request.headers());
+    let request_id = request_id(request.headers(), app.store.now());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     // the pattern, not the path: ids must not become labels
@@ -288,20 +289,19 @@ fn finish(mut response: Response, path: &str, request_id: &str) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
-fn request_id(headers: &HeaderMap) -> String {
+fn request_id(headers: &HeaderMap, now: UnixMillis) -> String {
     headers
         .get(REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
         .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
-        .map_or_else(|| new_id().simple().to_string(), str::to_owned)
+        .map_or_else(|| new_id(now), str::to_owned)
 }
 
 /// A UUID of version 7. Not `now_v7`, which asks the system for each one's random bytes.
-fn new_id() -> uuid::Uuid {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
+fn new_id(now: UnixMillis) -> String {
+    let id = uuid::Builder::from_unix_timestamp_millis(now.get(), &rand::random()).into_uuid();
+    id.simple().to_string()
 }
 
 /// What a handler that panicked is answered with.
@@ -338,6 +338,38 @@ mod tests {
         }
         for other in ["TRACE", "PROPFIND", "get", "X1", "X2"] {
             assert_eq!(method_label(&other.parse().unwrap()), "other");
+        }
+    }
+
+    #[test]
+    fn a_request_has_its_callers_id_or_one_of_its_own() {
+        let now = UnixMillis(1_800_000_000_123);
+        let named = |id: &'static str| {
+            request_id(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(id))]), now)
+        };
+        assert_eq!(named("a-B_9"), "a-B_9");
+        let own = [named("a b"), named(""), request_id(&HeaderMap::new(), now)];
+        for (place, id) in own.iter().enumerate() {
+            let id: uuid::Uuid = id.parse().unwrap();
+            assert_eq!((id.get_version_num(), id.as_u128() >> 80), (7, 1_800_000_000_123));
+            assert!(own.iter().skip(place + 1).all(|other| *other != id.simple().to_string()));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_take_compressed_answers_is_told_of_them() {
+        let answer = |length: usize, kind: &'static str| {
+            let mut response = Response::new(Body::from(vec![b'x'; length]));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            response
+        };
+        assert_eq!(vary(answer(2_000, "text/plain")).headers()[header::VARY], "accept-encoding");
+        for plain in [answer(100, "text/plain"), answer(2_000, "text/event-stream"), {
+            let mut secret = answer(2_000, "text/plain");
+            secret.extensions_mut().insert(Uncompressed);
+            secret
+        }] {
+            assert!(!vary(plain).headers().contains_key(header::VARY));
         }
     }
 
