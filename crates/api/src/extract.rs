@@ -139,6 +139,11 @@ pub(crate) trait Parameters: DeserializeOwned {
     const NAMES: &'static [&'static str];
 }
 
+/// Kept apart, so that a request's future is small: a large one is moved about.
+impl<T: Parameters> Parameters for Box<T> {
+    const NAMES: &'static [&'static str] = T::NAMES;
+}
+
 /// Query parameters, each known and given once.
 pub(crate) struct Params<T>(pub(crate) T);
 

@@ -9,6 +9,7 @@ mod caller;
 use std::{
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 use self::bucket::{Buckets, Key, Standing, Vouched};
 pub use self::caller::Net;
-use crate::{Code, Problem, identity};
+use crate::{Code, Problem, identity, search::digits};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -121,6 +122,8 @@ impl LimitConfig {
 /// One limit with its name.
 struct Policy {
     name: &'static str,
+    /// As it is told: name, requests and window.
+    told: Arc<str>,
     buckets: Buckets,
 }
 
@@ -145,7 +148,10 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new(config: &LimitConfig) -> Self {
         let policy = |name, setting: Setting| {
-            setting.0.map(|quota| Policy { name, buckets: Buckets::new(quota) })
+            setting.0.map(|quota| {
+                let told = format!("{name:?};q={};w={}", quota.requests, quota.window_s).into();
+                Policy { name, told, buckets: Buckets::new(quota) }
+            })
         };
         Self {
             address: policy("address", config.address),
@@ -199,8 +205,8 @@ impl Limits {
         }
     }
 
-    /// Counts a request of the API.
-    pub(crate) fn judge(&self, request: &Request) -> Judged {
+    /// Counts a request of the API that came now.
+    pub(crate) fn judge(&self, request: &Request, now: Instant) -> Judged {
         let (method, path) = (request.method(), request.uri().path());
         if !path.starts_with("/v1/") {
             return Judged::default();
@@ -217,16 +223,17 @@ impl Limits {
         };
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         let second = if reads || signs_in(method, path) { &None } else { &self.writes };
+        let elapsed = now.saturating_duration_since(self.since);
         let mut judged = Judged::default();
         for policy in [first, second].into_iter().flatten() {
             if judged.refused.is_none() {
-                judged.take(policy, who, self.since.elapsed());
+                judged.take(policy, who, elapsed);
             }
         }
         // a house full of machines has one address
         let network = self.network.as_ref().filter(|_| !known.is_some_and(Key::is_machine));
         if let Some(policy) = network.filter(|_| judged.refused.is_none()) {
-            judged.take_silently(policy, Key::network(address), self.since.elapsed());
+            judged.take_silently(policy, Key::network(address), elapsed);
         }
         judged
     }
@@ -253,10 +260,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
+/// Room for what is told of two limits.
+const TOLD_BYTES: usize = 64;
+
 /// What the limits say of a request.
 #[derive(Default)]
 pub(crate) struct Judged {
-    told: Vec<(&'static str, Quota, Standing)>,
+    told: Vec<(&'static str, Arc<str>, Standing)>,
     refused: Option<Problem>,
 }
 
@@ -275,11 +285,11 @@ impl Judged {
     }
 
     fn note(&mut self, policy: &Policy, standing: Standing) {
-        let quota = policy.buckets.quota();
-        self.told.push((policy.name, quota, standing));
+        self.told.push((policy.name, policy.told.clone(), standing));
         if standing.allowed {
             return;
         }
+        let quota = policy.buckets.quota();
         metrics::counter!("weir_http_limited_total", "policy" => policy.name).increment(1);
         let Quota { requests, window_s } = quota;
         let wait = standing.more_in_s;
@@ -301,16 +311,26 @@ impl Judged {
         if self.told.is_empty() {
             return;
         }
-        let (mut policy, mut limit) = (Vec::new(), Vec::new());
-        for (name, quota, standing) in &self.told {
-            policy.push(format!("{name:?};q={};w={}", quota.requests, quota.window_s));
-            limit.push(format!("{name:?};r={};t={}", standing.remaining, standing.more_in_s));
+        let mut policy = Vec::with_capacity(TOLD_BYTES);
+        let mut limit = Vec::with_capacity(TOLD_BYTES);
+        for (name, told, standing) in &self.told {
+            if !policy.is_empty() {
+                policy.extend_from_slice(b", ");
+                limit.extend_from_slice(b", ");
+            }
+            policy.extend_from_slice(told.as_bytes());
+            limit.push(b'"');
+            limit.extend_from_slice(name.as_bytes());
+            limit.extend_from_slice(b"\";r=");
+            digits(&mut limit, standing.remaining, 1);
+            limit.extend_from_slice(b";t=");
+            digits(&mut limit, standing.more_in_s, 1);
             if !standing.allowed {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(standing.more_in_s));
             }
         }
         for (name, items) in [(POLICY, policy), (LIMIT, limit)] {
-            if let Ok(value) = HeaderValue::from_str(&items.join(", ")) {
+            if let Ok(value) = HeaderValue::try_from(items) {
                 headers.insert(name, value);
             }
         }
@@ -338,6 +358,33 @@ mod tests {
         assert!((300..400).contains(&asked), "{asked}");
         let off = Limits::new(&LimitConfig::off());
         assert!((0..1_000).all(|_| off.may_ask_wallet()));
+    }
+
+    #[test]
+    fn standings_are_told_by_their_names() {
+        let policy = |name: &'static str, requests| {
+            let config = LimitConfig {
+                sign_in: Setting(Quota::new(requests, 60)),
+                writes: Setting(Quota::new(requests, 60)),
+                ..LimitConfig::off()
+            };
+            let limits = Limits::new(&config);
+            if name == "writes" { limits.writes.unwrap() } else { limits.sign_in.unwrap() }
+        };
+        let mut judged = Judged::default();
+        judged.take(&policy("sign-in", 12), Key::EVERYBODY, Duration::ZERO);
+        judged.take(&policy("writes", 1), Key::EVERYBODY, Duration::ZERO);
+        let mut headers = HeaderMap::new();
+        judged.mark(&mut headers);
+        assert_eq!(headers[POLICY], "\"sign-in\";q=12;w=60, \"writes\";q=1;w=60");
+        assert_eq!(headers[LIMIT], "\"sign-in\";r=11;t=5, \"writes\";r=0;t=60");
+        assert!(!headers.contains_key(header::RETRY_AFTER));
+        let (writes, mut judged) = (policy("writes", 1), Judged::default());
+        judged.take(&writes, Key::EVERYBODY, Duration::ZERO);
+        judged.take(&writes, Key::EVERYBODY, Duration::ZERO);
+        assert!(judged.refusal().is_some());
+        judged.mark(&mut headers);
+        assert_eq!(headers[header::RETRY_AFTER], "60");
     }
 
     #[test]

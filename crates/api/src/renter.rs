@@ -26,7 +26,7 @@ pub(crate) use ahead::{Ahead, Scout};
 pub(crate) use booker::Booker;
 pub(crate) use cost::{billed_by, billed_known, cost_at};
 pub(crate) use end::hasten_if_signed;
-pub(crate) use payment::{holder, pay};
+pub(crate) use payment::{holder, may_pay, pay};
 pub(crate) use quotes::unit_of;
 pub(crate) use sealed::Seals;
 use utoipa_axum::router::OpenApiRouter;

@@ -11,9 +11,10 @@ mod view;
 mod written;
 
 use axum::{
+    body::Body,
     extract::State,
     http::{HeaderValue, header},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -23,15 +24,17 @@ use crate::{AppState, Code, Problem, extract::Params, problem::internal};
 pub(crate) use follow::Seats;
 pub(crate) use index::Market;
 pub(crate) use params::SearchParams;
+pub(crate) use text::digits;
 
 use view::FoundOffer;
-
-/// Room for a page of 50 offers, so that writing it copies nothing.
-const PAGE_BYTES: usize = 96 * 1_024;
+use written::Sheet;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(search)).merge(follow::routes()).merge(matching::routes())
 }
+
+/// Room for the headers that an answer is given on its way, so that they are not moved.
+const HEADERS: usize = 12;
 
 /// A page of offers.
 #[derive(ToSchema)]
@@ -50,10 +53,10 @@ struct OfferPage<'a> {
     responses((status = 200, body = OfferPage)))]
 async fn search(
     State(app): State<AppState>,
-    Params(mut params): Params<SearchParams>,
+    Params(mut params): Params<Box<SearchParams>>,
 ) -> Result<Response, Problem> {
     let asked = params.asked(&app)?;
-    let fingerprint = params.fingerprint()?;
+    let (filters, fingerprint) = params.told()?;
     let secret = app.market.secret()?;
     let now = asked.query.now;
     let after = params.cursor.as_deref();
@@ -61,19 +64,23 @@ async fn search(
     query.after = after.map(|text| seal::read(&secret, &fingerprint, now, text)).transpose()?;
     let body = app.market.read_page(|index, written| {
         let page = index.search(&query);
-        let mut body = Vec::with_capacity(PAGE_BYTES);
+        let mut sheet = Sheet::new();
+        let body = &mut sheet.0;
         body.extend_from_slice(br#"{"data":["#);
-        written.append((index, &query), &page.found, asked.tokens_per_s, &mut body)?;
+        written.append((index, &query), &page.found, asked.tokens_per_s, body)?;
         let next_cursor = page.next.map(|next| seal::write(&secret, &fingerprint, now, next));
         body.extend_from_slice(br#"],"next_cursor":"#);
-        serde_json::to_writer(&mut body, &next_cursor)?;
+        serde_json::to_writer(&mut *body, &next_cursor)?;
         body.extend_from_slice(br#","applied_filters":"#);
-        serde_json::to_writer(&mut body, &params)?;
+        body.extend_from_slice(&filters);
         body.push(b'}');
-        Ok::<_, serde_json::Error>(body)
+        Ok::<_, serde_json::Error>(sheet.into_bytes())
     })?;
-    let json = HeaderValue::from_static("application/json");
-    Ok(([(header::CONTENT_TYPE, json)], body.map_err(internal)?).into_response())
+    let mut response = Response::new(Body::from(body.map_err(internal)?));
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 /// A refusal of a query parameter.

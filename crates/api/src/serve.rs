@@ -4,21 +4,11 @@ use std::{future::IntoFuture as _, io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::{HeaderName, Method, header},
-    middleware,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    compression::{
-        CompressionLayer,
-        predicate::{NotForContentType, Predicate as _, SizeAbove},
-    },
-    cors::{AllowOrigin, CorsLayer},
-    sensitive_headers::SetSensitiveRequestHeadersLayer,
-};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
@@ -28,8 +18,6 @@ use crate::{
     openapi as description, provider, public, renter, search, system, webhooks,
 };
 
-/// Smaller bodies are not worth compressing, in bytes.
-const COMPRESS_ABOVE: u64 = 1_024;
 /// How long a browser may remember what it may send.
 const PREFLIGHT_FOR: Duration = Duration::from_secs(3_600);
 
@@ -67,19 +55,12 @@ pub fn router(app: AppState) -> Router {
         .merge(documents)
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
-        .layer(middleware::from_fn_with_state(app.clone(), renter::pay))
-        .layer(CatchPanicLayer::custom(edge::panicked))
-        .layer(DefaultBodyLimit::max(app.config.body_limit))
-        .layer(middleware::from_fn_with_state(app.clone(), edge::wrap))
-        .layer(CompressionLayer::new().gzip(true).compress_when(
-            SizeAbove::new(COMPRESS_ABOVE).and(NotForContentType::SSE).and(edge::compressible),
-        ));
+        .layer(edge::Edge(app.clone()));
     let router = match cors(&app) {
         Some(layer) => router.layer(layer),
         None => router,
     };
-    let secret = [header::AUTHORIZATION, HeaderName::from_static("payment-signature")];
-    router.layer(SetSensitiveRequestHeadersLayer::new(secret)).with_state(app)
+    router.with_state(app)
 }
 
 /// How long the end may take for the market's file.

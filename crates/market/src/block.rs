@@ -1,6 +1,8 @@
 //! Up to 64 offers in the order of their prices, each of whose facts is a bit in eight words per column (the vertical
 //! layout of Li and Patel, "BitWeaving", 2013): a filter looks at 64 offers in some twenty operations.
 
+use std::sync::LazyLock;
+
 use uuid::Uuid;
 
 use crate::{
@@ -170,39 +172,63 @@ const fn transposed(bytes: u64) -> u64 {
     bytes ^ swap ^ (swap << 28)
 }
 
-/// Rows among `rows` whose byte is at least `least`.
-pub(crate) fn at_least(words: &Words, least: u8, rows: u64) -> u64 {
-    let (mut above, mut equal) = (0, rows);
-    for (bit, word) in (0_u32..8).zip(words).rev() {
-        if (least >> bit) & 1 == 1 {
-            equal &= word;
-        } else {
-            above |= equal & word;
-            equal &= !word;
-        }
-    }
-    above | equal
+/// A byte to compare with, its bits spread over words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    /// All ones where the byte has a 0.
+    zeros: Words,
+    /// All ones where the bit above is another one.
+    turns: Words,
 }
 
-/// Rows among `rows` whose byte is at most `most`.
-pub(crate) fn at_most(words: &Words, most: u8, rows: u64) -> u64 {
-    let (mut under, mut equal) = (0, rows);
-    for (bit, word) in (0_u32..8).zip(words).rev() {
-        if (most >> bit) & 1 == 0 {
-            equal &= !word;
-        } else {
-            under |= equal & !word;
-            equal &= word;
-        }
-    }
-    under | equal
-}
+/// Of each byte.
+static PATTERNS: LazyLock<[Pattern; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|value| Pattern::new(u8::try_from(value).unwrap_or(u8::MAX)))
+});
 
-/// Rows among `rows` whose byte is `value`.
-pub(crate) fn equal(words: &Words, value: u8, rows: u64) -> u64 {
-    (0_u32..8).zip(words).fold(rows, |rows, (bit, word)| {
-        if (value >> bit) & 1 == 1 { rows & word } else { rows & !word }
-    })
+impl Pattern {
+    pub(crate) fn of(value: u8) -> &'static Self {
+        const NONE: &Pattern = &Pattern { zeros: [0; 8], turns: [0; 8] };
+        PATTERNS.get(usize::from(value)).unwrap_or(NONE)
+    }
+
+    fn new(value: u8) -> Self {
+        let spread = |byte: u8| {
+            let mut words = [0; 8];
+            for (bit, word) in (0_u32..).zip(&mut words) {
+                *word = u64::from((byte >> bit) & 1).wrapping_neg();
+            }
+            words
+        };
+        // nothing is above the highest bit: what was found is turned back there
+        Self { zeros: spread(!value), turns: spread(!value ^ (!value >> 1)) }
+    }
+
+    /// Rows whose byte is larger, and those that have the same byte if `equals` is all ones. From the lowest bit on, what
+    /// was found of the bits below stays where the bits are the same. Where the byte has a 0, a row is found if its bit is
+    /// set or it was found before; else if both are. By De Morgan that is one operation and not two, between words that
+    /// are turned where the byte has a 0. There is no branch: the bits are as good as random.
+    fn above(&self, words: &Words, equals: u64) -> u64 {
+        let Self { zeros, turns } = self;
+        let begin = equals ^ zeros[0];
+        let steps = words.iter().zip(zeros).zip(turns);
+        steps.fold(begin, |found, ((word, zero), turn)| (found & (word ^ zero)) ^ turn)
+    }
+
+    /// Rows among `rows` whose byte is at least this.
+    pub(crate) fn at_least(&self, words: &Words, rows: u64) -> u64 {
+        rows & self.above(words, u64::MAX)
+    }
+
+    /// Rows among `rows` whose byte is at most this.
+    pub(crate) fn at_most(&self, words: &Words, rows: u64) -> u64 {
+        rows & !self.above(words, 0)
+    }
+
+    /// Rows among `rows` whose byte is this.
+    pub(crate) fn equal(&self, words: &Words, rows: u64) -> u64 {
+        words.iter().zip(&self.zeros).fold(rows, |rows, (word, zero)| rows & (word ^ zero))
+    }
 }
 
 #[cfg(test)]
@@ -269,9 +295,10 @@ mod tests {
                 holding.fold(0_u64, |rows, (row, _)| rows | 1 << row)
             };
             let words = block.column(Column::Ram);
-            assert_eq!(at_least(words, asked, block.all()), rows(&|value| value >= asked));
-            assert_eq!(at_most(words, asked, block.all()), rows(&|value| value <= asked));
-            assert_eq!(equal(words, asked, block.all()), rows(&|value| value == asked));
+            let pattern = Pattern::of(asked);
+            assert_eq!(pattern.at_least(words, block.all()), rows(&|value| value >= asked));
+            assert_eq!(pattern.at_most(words, block.all()), rows(&|value| value <= asked));
+            assert_eq!(pattern.equal(words, block.all()), rows(&|value| value == asked));
             if block.len() == ROWS && next() % 2 == 0 {
                 let right = block.split();
                 let tail = list.split_off(32);

@@ -41,7 +41,9 @@ impl GpuModel {
 /// A name without what spellings differ in: `RTX_4090`, `RTX 4090` and `rtx-4090` are one.
 #[must_use]
 pub fn normal(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    let mut text = String::with_capacity(name.len());
+    text.extend(name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()));
+    text
 }
 
 /// A quick hash for what nobody outside chooses: ids, regions and schedules of stored offers.

@@ -1,7 +1,7 @@
 //! A query against an index as it is now: names become numbers, and every condition that has a column a mask.
 
 use crate::{
-    block::{Block, at_least, at_most, equal},
+    block::{Block, Pattern},
     catalog::GpuModel,
     code::{self, Column},
     index::Index,
@@ -13,25 +13,49 @@ use crate::{
 /// A look at 64 offers at once. It may let too much through, never too little.
 #[derive(Debug)]
 enum Mask {
-    AtLeast(Column, u8),
-    AtMost(Column, u8),
+    AtLeast(Column, &'static Pattern),
+    AtMost(Column, &'static Pattern),
     Flags(u8),
-    AnyOf(Column, Vec<u8>),
+    AnyOf(Column, Vec<&'static Pattern>),
 }
 
 impl Mask {
+    fn at_least(column: Column, least: u8) -> Self {
+        Self::AtLeast(column, Pattern::of(least))
+    }
+
+    fn at_most(column: Column, most: u8) -> Self {
+        Self::AtMost(column, Pattern::of(most))
+    }
+
     fn rows(&self, block: &Block, rows: u64) -> u64 {
         match self {
-            Self::AtLeast(column, least) => at_least(block.column(*column), *least, rows),
-            Self::AtMost(column, most) => at_most(block.column(*column), *most, rows),
-            Self::Flags(bits) => (0_u32..8)
-                .zip(block.column(Column::Flags))
-                .filter(|(bit, _)| (bits >> bit) & 1 == 1)
-                .fold(rows, |rows, (_, word)| rows & word),
+            Self::AtLeast(column, least) => least.at_least(block.column(*column), rows),
+            Self::AtMost(column, most) => most.at_most(block.column(*column), rows),
+            Self::Flags(bits) => {
+                let words = block.column(Column::Flags);
+                let (mut left, mut rows) = (*bits, rows);
+                while left != 0 {
+                    let bit = usize::try_from(left.trailing_zeros()).unwrap_or(0);
+                    rows &= words.get(bit).copied().unwrap_or(0);
+                    left &= left.wrapping_sub(1);
+                }
+                rows
+            }
             Self::AnyOf(column, values) => {
                 let words = block.column(*column);
-                values.iter().fold(0, |found, value| found | equal(words, *value, rows))
+                values.iter().fold(0, |found, value| found | value.equal(words, rows))
             }
+        }
+    }
+
+    /// What it takes: cheap looks come first, as they often leave nothing to look at.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Flags(_) => 0,
+            Self::AtLeast(..) | Self::AtMost(..) => 2,
+            Self::AnyOf(_, values) if values.len() <= 8 => 1,
+            Self::AnyOf(..) => 3,
         }
     }
 }
@@ -46,6 +70,9 @@ pub(crate) struct Plan {
     first: Option<Mask>,
 }
 
+/// More masks than most queries have.
+const MOST_MASKS: usize = 16;
+
 /// A query, ready to run.
 #[derive(Debug)]
 pub(crate) struct Compiled<'q> {
@@ -55,6 +82,8 @@ pub(crate) struct Compiled<'q> {
     pub(crate) prices: (u64, u64),
     masks: Vec<Mask>,
     tests: Vec<&'q Test>,
+    /// Those of them that the masks do not decide.
+    open: Vec<&'q Test>,
     regions: Option<Vec<bool>>,
     providers: Option<Vec<u32>>,
     /// Whether anything was said about how many GPUs: then the fewest that do, else all that can be had.
@@ -100,27 +129,40 @@ fn models(index: &Index, query: &Query) -> Vec<bool> {
 
 /// `de` is `de` and everything inside it.
 fn lies_in(region: &str, place: &str) -> bool {
-    region.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    let (region, place) = (region.as_bytes(), place.as_bytes());
+    // most differ in their first letters
+    region.first() == place.first()
+        && region.strip_prefix(place).is_some_and(|rest| rest.first().is_none_or(|b| *b == b'-'))
+}
+
+/// Sizes of a rental, as bits, that a test on a number of GPUs allows.
+fn counts(set: &Set) -> u64 {
+    let bit = |gpus: &u64| {
+        let shift = gpus.checked_sub(1).and_then(|shift| u32::try_from(shift).ok());
+        shift.and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0)
+    };
+    let any = |values: &[u64]| values.iter().fold(0, |sizes, gpus| sizes | bit(gpus));
+    let most = |gpus: u64| up_to(u8::try_from(gpus).unwrap_or(u8::MAX));
+    match set {
+        Set::Span(least, largest) => most(*largest) & !most(least.saturating_sub(1)),
+        Set::OneOf(values) => any(values),
+        Set::NoneOf(values) => !any(values),
+    }
 }
 
 /// Sizes of a rental, as bits, of which a model with so much memory satisfies everything that was asked.
 fn sizes(query: &Query, model: &GpuModel) -> u64 {
-    let asked: Vec<&Test> = query
-        .tests
-        .iter()
-        .filter(|test| matches!(test.field, Field::GpuCount | Field::TotalVram))
-        .collect();
-    if asked.is_empty() {
-        return u64::MAX;
-    }
-    (0_u32..64).fold(0, |sizes, bit| {
-        let gpus = u64::from(bit).saturating_add(1);
-        let total_vram = gpus.saturating_mul(u64::from(model.vram_gb));
-        let fits = asked.iter().all(|test| {
-            let value = if test.field == Field::GpuCount { gpus } else { total_vram };
-            test.set.holds(value)
-        });
-        sizes | (u64::from(fits) << bit)
+    let vram = u64::from(model.vram_gb);
+    query.tests.iter().fold(u64::MAX, |sizes, test| {
+        if test.field == Field::GpuCount {
+            sizes & counts(&test.set)
+        } else if test.field == Field::TotalVram {
+            let fits =
+                |bit: u32| test.set.holds(u64::from(bit).saturating_add(1).saturating_mul(vram));
+            sizes & (0_u32..64).fold(0, |sizes, bit| sizes | (u64::from(fits(bit)) << bit))
+        } else {
+            sizes
+        }
     })
 }
 
@@ -149,8 +191,9 @@ impl<'q> Compiled<'q> {
             query,
             plans,
             prices: (0, u64::MAX),
-            masks: Vec::new(),
-            tests: Vec::new(),
+            masks: Vec::with_capacity(MOST_MASKS),
+            tests: Vec::with_capacity(query.tests.len()),
+            open: Vec::with_capacity(query.tests.len()),
             regions,
             providers,
             sized,
@@ -178,17 +221,18 @@ impl<'q> Compiled<'q> {
             let mut bytes: Vec<u8> = allowed.map(|(number, _)| code::low(number)).collect();
             bytes.sort_unstable();
             bytes.dedup();
+            let bytes = bytes.into_iter().map(Pattern::of).collect();
             self.masks.push(Mask::AnyOf(Column::Region, bytes));
         }
         if let Some(providers) = &self.providers {
-            let bytes = providers.iter().map(|number| code::low(*number)).collect();
+            let bytes = providers.iter().map(|number| Pattern::of(code::low(*number))).collect();
             self.masks.push(Mask::AnyOf(Column::Provider, bytes));
         }
         if let Some(job) = &self.query.job {
-            self.masks.push(Mask::AtMost(Column::MinDuration, code::log(job.duration_s)));
-            self.masks.push(Mask::AtLeast(Column::MaxDuration, code::log(job.duration_s)));
+            self.masks.push(Mask::at_most(Column::MinDuration, code::log(job.duration_s)));
+            self.masks.push(Mask::at_least(Column::MaxDuration, code::log(job.duration_s)));
             if job.disk_gb > 0 {
-                self.masks.push(Mask::AtLeast(Column::Disk, code::log(job.disk_gb)));
+                self.masks.push(Mask::at_least(Column::Disk, code::log(job.disk_gb)));
             }
         }
         for test in &self.query.tests {
@@ -207,20 +251,23 @@ impl<'q> Compiled<'q> {
             if test.field == Field::Price {
                 self.prices = (self.prices.0.max(least), self.prices.1.min(most));
             }
-            masks_of(test.field, &test.set, least, most, &mut self.masks);
+            if !masks_of(test.field, &test.set, least, most, &mut self.masks) {
+                self.open.push(test);
+            }
         }
+        self.masks.sort_by_key(Mask::cost);
     }
 
     /// Rows of a block that may fit, and that may come before `worst` in the order.
     pub(crate) fn better(&self, plan: &Plan, block: &Block, worst: u128) -> u64 {
-        let code = || code::log(u32::try_from(worst).unwrap_or(u32::MAX));
+        let code = || Pattern::of(code::log(u32::try_from(worst).unwrap_or(u32::MAX)));
         let rows = match self.query.sort {
             Sort::Newest if block.newest() < !worst => 0,
             Sort::Reliability if worst < u128::from(UNKNOWN_BPS) => {
-                at_most(block.column(Column::Unreliability), code(), block.all())
+                code().at_most(block.column(Column::Unreliability), block.all())
             }
             Sort::Ready if worst < u128::from(UNKNOWN) => {
-                at_most(block.column(Column::Ready), code(), block.all())
+                code().at_most(block.column(Column::Ready), block.all())
             }
             Sort::Newest | Sort::Reliability | Sort::Ready => block.all(),
             Sort::Price | Sort::Total | Sort::PerfPerUsd => block.all(),
@@ -246,8 +293,16 @@ impl<'q> Compiled<'q> {
 
     /// How many GPUs of this offer would be rented, if it is one that is looked for.
     pub(crate) fn fits(&self, index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
-        let facts = self
-            .tests
+        self.satisfies(&self.tests, index, plan, row)
+    }
+
+    /// The same of one that is among the [candidates](Self::candidates).
+    pub(crate) fn candidate_fits(&self, index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
+        self.satisfies(&self.open, index, plan, row)
+    }
+
+    fn satisfies(&self, tests: &[&Test], index: &Index, plan: &Plan, row: &Row) -> Option<u8> {
+        let facts = tests
             .iter()
             .all(|test| value(row, test.field).is_some_and(|value| test.set.holds(value)));
         (facts && self.is_where(row) && self.is_one_of(row) && self.lasts(row)).then_some(())?;
@@ -334,7 +389,7 @@ impl Plan {
             128 => Mask::Flags(flags::EIGHT_NOW),
             _ => {
                 let fewest = u8::try_from(sizes.trailing_zeros()).unwrap_or(63);
-                Mask::AtLeast(Column::Largest, fewest.saturating_add(1))
+                Mask::at_least(Column::Largest, fewest.saturating_add(1))
             }
         });
         Self { model, sizes, first }
@@ -345,43 +400,68 @@ fn clamp(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// The masks of a condition, if its field has a column.
-fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask>) {
+/// Whether every number with the code of the first has the first at least.
+fn begins(value: u64) -> bool {
+    let code = |value: u64| u32::try_from(value).map(code::log);
+    code(value).is_ok_and(|own| value.checked_sub(1).is_none_or(|less| code(less) != Ok(own)))
+}
+
+/// The masks of a condition, if its field has a column. True if whoever passes them satisfies it.
+fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask>) -> bool {
     let logarithmic = |column: Column, masks: &mut Vec<Mask>| {
-        masks.push(Mask::AtLeast(column, code::log(clamp(least))));
-        if most < u64::from(u32::MAX) {
-            masks.push(Mask::AtMost(column, code::log(clamp(most))));
+        masks.push(Mask::at_least(column, code::log(clamp(least))));
+        let bounded = most < u64::from(u32::MAX);
+        if bounded {
+            masks.push(Mask::at_most(column, code::log(clamp(most))));
         }
+        matches!(set, Set::Span(..))
+            && begins(least)
+            && (!bounded || begins(most.saturating_add(1)))
     };
+    let mut decided = false;
     match field {
-        Field::CpuCores => logarithmic(Column::CpuCores, masks),
-        Field::Ram => logarithmic(Column::Ram, masks),
-        Field::Disk => logarithmic(Column::Disk, masks),
-        Field::DiskSpeed => logarithmic(Column::DiskSpeed, masks),
-        Field::Pcie => logarithmic(Column::Pcie, masks),
-        Field::Up => logarithmic(Column::Up, masks),
-        Field::Down => logarithmic(Column::Down, masks),
-        Field::Ports => logarithmic(Column::Ports, masks),
-        Field::Ready => logarithmic(Column::Ready, masks),
-        Field::MinDuration => logarithmic(Column::MinDuration, masks),
-        Field::MaxDuration => logarithmic(Column::MaxDuration, masks),
-        Field::Notice => logarithmic(Column::Notice, masks),
+        Field::CpuCores => decided = logarithmic(Column::CpuCores, masks),
+        Field::Ram => decided = logarithmic(Column::Ram, masks),
+        Field::Disk => decided = logarithmic(Column::Disk, masks),
+        Field::DiskSpeed => decided = logarithmic(Column::DiskSpeed, masks),
+        Field::Pcie => decided = logarithmic(Column::Pcie, masks),
+        Field::Up => decided = logarithmic(Column::Up, masks),
+        Field::Down => decided = logarithmic(Column::Down, masks),
+        Field::Ports => decided = logarithmic(Column::Ports, masks),
+        // who has no figure is last in this column, and is to be looked at
+        Field::Ready => _ = logarithmic(Column::Ready, masks),
+        Field::MinDuration => decided = logarithmic(Column::MinDuration, masks),
+        Field::MaxDuration => decided = logarithmic(Column::MaxDuration, masks),
+        Field::Notice => decided = logarithmic(Column::Notice, masks),
         Field::Cuda => {
             let version = |value: u64| code::cuda(u16::try_from(value).unwrap_or(u16::MAX));
-            masks.push(Mask::AtLeast(Column::Cuda, version(least)));
-            masks.push(Mask::AtMost(Column::Cuda, version(most)));
+            masks.push(Mask::at_least(Column::Cuda, version(least)));
+            if most < u64::from(u16::MAX) {
+                masks.push(Mask::at_most(Column::Cuda, version(most)));
+            }
         }
         Field::Reliability => {
             let missing = |bps: u64| code::log(clamp(10_000_u64.saturating_sub(bps)));
-            masks.push(Mask::AtMost(Column::Unreliability, missing(least)));
-            masks.push(Mask::AtLeast(Column::Unreliability, missing(most)));
+            masks.push(Mask::at_most(Column::Unreliability, missing(least)));
+            if most < 10_000 {
+                masks.push(Mask::at_least(Column::Unreliability, missing(most)));
+            }
         }
-        Field::StaticIp if !set.holds(0) => masks.push(Mask::Flags(flags::STATIC_IP)),
-        Field::Datacenter if !set.holds(0) => masks.push(Mask::Flags(flags::DATACENTER)),
+        Field::StaticIp if !set.holds(0) => {
+            masks.push(Mask::Flags(flags::STATIC_IP));
+            decided = set.holds(1);
+        }
+        Field::Datacenter if !set.holds(0) => {
+            masks.push(Mask::Flags(flags::DATACENTER));
+            decided = set.holds(1);
+        }
         Field::Tier if !set.holds(0) && !set.holds(1) => {
             masks.push(Mask::Flags(flags::VERIFIED | flags::DATACENTER));
         }
-        Field::Tier if !set.holds(0) => masks.push(Mask::Flags(flags::VERIFIED)),
+        Field::Tier if !set.holds(0) => {
+            masks.push(Mask::Flags(flags::VERIFIED));
+            decided = set.holds(1) && set.holds(2);
+        }
         Field::Verification if !set.holds(0) && !set.holds(2) => {
             masks.push(Mask::Flags(flags::VERIFIED));
         }
@@ -402,6 +482,7 @@ fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask
         | Field::StaticIp
         | Field::Updated => {}
     }
+    decided
 }
 
 /// A fact of an offer as a number; `None` if nobody knows it, or if it is not the offer's own.

@@ -1,11 +1,11 @@
 //! The index itself: what is listed, kept in order as it changes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::BuildHasherDefault};
 
 use uuid::Uuid;
 
 use crate::{
-    catalog::{GpuModel, Numbered},
+    catalog::{GpuModel, Mix, Numbered},
     code::COLUMNS,
     listing::{Listing, Step, Tier, Unlistable},
     row::{FOREVER, Row, UNKNOWN, UNKNOWN_BPS, flags, up_to},
@@ -157,7 +157,7 @@ pub struct Index {
     pub(crate) models: Vec<GpuModel>,
     slugs: HashMap<String, u16>,
     /// Which models are called so, by [`crate::normal`] names.
-    names: HashMap<String, Vec<u16>>,
+    names: HashMap<String, Vec<u16>, BuildHasherDefault<Mix>>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) regions: Numbered<String>,
     pub(crate) providers: Numbered<Uuid>,
@@ -175,7 +175,7 @@ impl Index {
         let mut index = Self {
             models: Vec::new(),
             slugs: HashMap::new(),
-            names: HashMap::new(),
+            names: HashMap::default(),
             segments: Vec::new(),
             regions: Numbered::default(),
             providers: Numbered::default(),

@@ -29,4 +29,4 @@ pub use listing::{Form, Isolation, Listing, Step, Tier, Unlistable, Verification
 pub use query::{Field, Job, MAX_VALUES, Names, Position, Query, Set, Sort, Test};
 pub use search::{Found, Page};
 pub use total::total;
-pub use view::Offer;
+pub use view::{Brief, Offer};

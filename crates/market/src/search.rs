@@ -130,8 +130,9 @@ struct Cursor<'a> {
     stride: usize,
 }
 
-/// The least that is still to come of a cursor: an offer that fits, or only where to look on.
-type Next = Reverse<(u128, Uuid, usize, Option<(Slot, u8)>)>;
+/// The least that is still to come of a cursor, by the place in the order and the id: an offer that fits, or only where
+/// to look on.
+type Next = Reverse<(u128, u128, usize, Option<(Slot, u8)>)>;
 
 impl<'a> Run<'a> {
     /// Offers in the order of price or of what depends on nothing else within a model.
@@ -142,17 +143,30 @@ impl<'a> Run<'a> {
         for (number, cursor) in cursors.iter().enumerate() {
             heap.extend(self.ahead(cursor, number));
         }
-        let mut found = Vec::with_capacity(self.compiled.query.limit.min(256));
-        while found.len() < self.compiled.query.limit {
-            let Some(mut least) = heap.peek_mut() else { break };
-            let Reverse((key, id, number, hit)) = *least;
+        let limit = self.compiled.query.limit;
+        if limit == 0 {
+            return Vec::new();
+        }
+        let mut found = Vec::with_capacity(limit.min(256));
+        let mut least = heap.pop();
+        while let Some(Reverse((key, id, number, hit))) = least {
             if let Some((slot, gpus)) = hit {
-                found.push(Found { slot, gpus: gpus.into(), position: Position { key, id } });
+                let position = Position { key, id: Uuid::from_u128(id) };
+                found.push(Found { slot, gpus: gpus.into(), position });
+                if found.len() >= limit {
+                    break;
+                }
             }
-            match cursors.get_mut(number).and_then(|cursor| self.advance(cursor, number)) {
-                Some(next) => *least = next,
-                None => drop(PeekMut::pop(least)),
-            }
+            let next = cursors.get_mut(number).and_then(|cursor| self.advance(cursor, number));
+            least = match (next, heap.peek_mut()) {
+                (None, None) => None,
+                (None, Some(rival)) => Some(PeekMut::pop(rival)),
+                // the larger one of two that are reversed comes first
+                (Some(next), Some(mut rival)) if next < *rival => {
+                    Some(std::mem::replace(&mut *rival, next))
+                }
+                (Some(next), _) => Some(next),
+            };
         }
         found
     }
@@ -176,7 +190,8 @@ impl<'a> Run<'a> {
         if u64::from(price) > self.compiled.prices.1 {
             return None;
         }
-        Some(Reverse((rank(self.compiled.query.sort, cursor.model, price), id, number, None)))
+        let key = rank(self.compiled.query.sort, cursor.model, price);
+        Some(Reverse((key, id.as_u128(), number, None)))
     }
 
     fn advance(&self, cursor: &mut Cursor<'_>, number: usize) -> Option<Next> {
@@ -199,13 +214,13 @@ impl<'a> Run<'a> {
                     return None;
                 }
                 let key = rank(compiled.query.sort, cursor.model, row.price);
-                let position = Position { key, id: row.id };
-                if compiled.query.after.is_some_and(|after| position <= after) {
+                let seen = |after| Position { key, id: row.id } <= after;
+                if compiled.query.after.is_some_and(seen) {
                     continue;
                 }
-                if let Some(gpus) = compiled.fits(index, cursor.plan, row) {
+                if let Some(gpus) = compiled.candidate_fits(index, cursor.plan, row) {
                     cursor.stride = 1;
-                    return Some(Reverse((key, row.id, number, Some((slot, gpus)))));
+                    return Some(Reverse((key, row.id.as_u128(), number, Some((slot, gpus)))));
                 }
             }
             cursor.block = cursor.block.saturating_add(1);
@@ -279,7 +294,7 @@ impl<'a> Run<'a> {
             if u64::from(row.price) > compiled.prices.1 {
                 return;
             }
-            let Some(gpus) = compiled.fits(index, plan, row) else { continue };
+            let Some(gpus) = compiled.candidate_fits(index, plan, row) else { continue };
             let Some(key) = self.key(row, gpus) else { continue };
             if query.after.is_some_and(|after| Position { key, id: row.id } <= after) {
                 continue;

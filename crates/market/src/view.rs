@@ -56,7 +56,56 @@ pub struct Offer<'a> {
     pub updated_at: u32,
 }
 
+/// What the place of an offer is reckoned from: an [`Offer`] in little.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields are those of an offer")]
+pub struct Brief<'a> {
+    pub id: Uuid,
+    pub model: &'a GpuModel,
+    pub price_micros: u32,
+    pub reliability_bps: Option<u16>,
+    pub ready_p95_ms: Option<u32>,
+    pub online: bool,
+    pub available: bool,
+}
+
+impl<'a> Offer<'a> {
+    /// It in little.
+    #[must_use]
+    pub const fn brief(&self) -> Brief<'a> {
+        Brief {
+            id: self.id,
+            model: self.model,
+            price_micros: self.price_micros,
+            reliability_bps: self.reliability_bps,
+            ready_p95_ms: self.ready_p95_ms,
+            online: self.online,
+            available: self.available,
+        }
+    }
+}
+
 impl Index {
+    /// The offer of a [`Found`] in little, as long as the index was not changed since.
+    #[must_use]
+    pub fn brief(&self, found: &Found, now: u32) -> Option<Brief<'_>> {
+        let row = self.row(found)?;
+        let online = self.is_online(row, now);
+        Some(Brief {
+            id: row.id,
+            model: self.model_of(row)?,
+            price_micros: row.price,
+            reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),
+            ready_p95_ms: (row.ready_ms != UNKNOWN).then_some(row.ready_ms),
+            online,
+            available: online && row.chunks_now() != 0,
+        })
+    }
+
+    const fn is_online(&self, row: &Row, now: u32) -> bool {
+        row.has(flags::ONLINE) && row.heard_at.saturating_add(self.offline_after) >= now
+    }
+
     /// The offer of a [`Found`], as long as the index was not changed since.
     #[must_use]
     pub fn offer(&self, found: &Found, now: u32) -> Option<Offer<'_>> {
@@ -65,8 +114,7 @@ impl Index {
 
     pub(crate) fn view(&self, row: &Row, now: u32) -> Option<Offer<'_>> {
         let known = |value: u32| (value != UNKNOWN).then_some(value);
-        let online =
-            row.has(flags::ONLINE) && row.heard_at.saturating_add(self.offline_after) >= now;
+        let online = self.is_online(row, now);
         Some(Offer {
             id: row.id,
             machine: row.machine,

@@ -25,13 +25,14 @@ impl Trace {
         let mut values = headers.get_all(PARENT).iter();
         let first = values.next().and_then(|value| value.to_str().ok());
         let named = first.filter(|_| values.next().is_none()).and_then(read);
-        let span = format!("{:016x}", rand::random::<u64>().max(1));
+        let mut span = hex(u128::from(rand::random::<u64>().max(1)) << 64);
+        span.truncate(16);
         match named {
             Some((id, parent, flags)) => {
                 Self { id: id.to_owned(), parent: parent.to_owned(), span, flags: flags.to_owned() }
             }
             None => {
-                let id = format!("{:032x}", rand::random::<u128>().max(1));
+                let id = hex(rand::random::<u128>().max(1));
                 Self { id, parent: String::new(), span, flags: "00".to_owned() }
             }
         }
@@ -40,8 +41,14 @@ impl Trace {
     /// What the answer says of it.
     pub(crate) fn response(&self) -> Option<HeaderValue> {
         let Self { id, span, flags, .. } = self;
-        HeaderValue::from_str(&format!("00-{id}-{span}-{flags}")).ok()
+        HeaderValue::try_from(["00", id, span, flags].join("-")).ok()
     }
+}
+
+/// 32 digits.
+fn hex(value: u128) -> String {
+    let mut digits = [0; 32];
+    uuid::Uuid::from_u128(value).simple().encode_lower(&mut digits).to_owned()
 }
 
 /// Trace, parent and flags of a `traceparent`. Of later versions only what they share with this one is read.
@@ -102,5 +109,6 @@ mod tests {
             assert!(is_hex(&trace.id, 32) && is_hex(&trace.span, 16) && !is_zero(&trace.id));
         }
         assert_ne!(of("").id, of("").id);
+        assert_eq!(hex(0xab << 64), format!("{:032x}", 0xab_u128 << 64));
     }
 }

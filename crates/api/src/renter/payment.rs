@@ -6,13 +6,12 @@ mod lock;
 mod token;
 mod wire;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::{Body as HttpBody, to_bytes},
-    extract::{FromRequest as _, FromRequestParts as _, Request, State},
+    extract::{FromRequest as _, FromRequestParts as _, Request},
     http::{HeaderMap, Method, StatusCode},
-    middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use domain::{
@@ -30,6 +29,7 @@ use store::{
     ssh_keys::SshKey,
 };
 use tokio::time::Instant;
+use tower::Service;
 use uuid::Uuid;
 
 use super::{
@@ -68,11 +68,16 @@ struct Asked {
     since: Instant,
 }
 
+/// Whether a request is one for [`pay`].
+pub(crate) fn may_pay(request: &Request) -> bool {
+    request.method() == Method::POST && request.uri().path() == PATH
+}
+
 /// Answers `POST /v1/rentals` that names an offer instead of a quote; everything else goes on.
-pub(crate) async fn pay(State(app): State<AppState>, request: Request, next: Next) -> Response {
-    if request.method() != Method::POST || request.uri().path() != PATH {
-        return next.run(request).await;
-    }
+pub(crate) async fn pay<S>(app: AppState, request: Request, mut next: S) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
     let (parts, body) = request.into_parts();
     let limit = app.config.body_limit;
     let Ok(bytes) = to_bytes(body, limit).await else {
@@ -90,7 +95,10 @@ pub(crate) async fn pay(State(app): State<AppState>, request: Request, next: Nex
             let done = answer(&app, request, &headers, order).await;
             done.unwrap_or_else(|problem| problem.into_response())
         }
-        _ => next.run(request).await,
+        _ => {
+            let Ok(response) = next.call(request).await;
+            response
+        }
     }
 }
 

@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{refused, seal};
+use super::{refused, seal, text::digits};
 use crate::{
     AppState, Code, Problem, extract::Parameters, problem::internal, provider::is_region,
     views::page_limit,
 };
 
+/// Room for the filters of most searches as JSON.
+const FILTER_BYTES: usize = 512;
 /// The most names of one list.
 const MAX_NAMES: usize = 64;
 
@@ -170,8 +172,13 @@ fn decimal(name: &str, text: &str, scale: u64, form: &str) -> Result<u64, Proble
     if whole.is_empty() || whole.len() > 9 || places > 6 || !digits(whole) || !digits(fraction) {
         return Err(bad());
     }
-    let units: u64 = format!("{whole}{fraction}").parse().map_err(|_| bad())?;
+    let number = |text: &str| {
+        text.bytes().fold(0_u64, |number, digit| {
+            number.saturating_mul(10).saturating_add(u64::from(digit.saturating_sub(b'0')))
+        })
+    };
     let divisor = 10_u64.saturating_pow(places);
+    let units = number(whole).saturating_mul(divisor).saturating_add(number(fraction));
     let scaled = units.saturating_mul(scale);
     // more digits than the fact has: the next larger value is the least that is enough
     scaled
@@ -199,11 +206,11 @@ fn choices<T: std::str::FromStr + Copy>(
     all: &[T],
     of: impl Fn(T) -> (&'static str, u8),
 ) -> Result<Set, Problem> {
-    let known: Vec<&str> = all.iter().map(|item| of(*item).0).collect();
+    let known = || all.iter().map(|item| of(*item).0).collect::<Vec<_>>().join(", ");
     let number = |wanted: &str| {
         let found = all.iter().find(|item| of(**item).0 == wanted);
         let found = found.map(|item| u64::from(of(*item).1));
-        found.ok_or_else(|| refused(name, format!("{name} must be one of {}", known.join(", "))))
+        found.ok_or_else(|| refused(name, format!("{name} must be one of {}", known())))
     };
     list(name, text)?.into_iter().map(number).collect::<Result<_, _>>().map(Set::OneOf)
 }
@@ -222,15 +229,27 @@ impl Tests {
 }
 
 impl SearchParams {
-    /// The bytes that a cursor is bound to: everything but the size of a page.
+    /// The filters as JSON, and what a cursor is bound to: everything but the size of a page.
     ///
     /// # Errors
     /// None that parameters can cause.
-    pub(super) fn fingerprint(&mut self) -> Result<seal::Fingerprint, Problem> {
+    pub(super) fn told(&mut self) -> Result<(Vec<u8>, seal::Fingerprint), Problem> {
         let limit = self.limit.take();
-        let text = serde_json::to_vec(self).map_err(internal);
+        let mut text = Vec::with_capacity(FILTER_BYTES);
+        let done = serde_json::to_writer(&mut text, self).map_err(internal);
         self.limit = limit;
-        Ok(seal::fingerprint(&text?))
+        done?;
+        let fingerprint = seal::fingerprint(&text);
+        if let Some(limit) = limit
+            && text.pop().is_some()
+        {
+            // the last member
+            let alone = text.len() == 1;
+            text.extend_from_slice(if alone { br#""limit":"# } else { br#","limit":"# });
+            digits(&mut text, limit.into(), 1);
+            text.push(b'}');
+        }
+        Ok((text, fingerprint))
     }
 
     /// The search in the index's words.
@@ -330,7 +349,8 @@ impl SearchParams {
         let Some(text) = &self.gpu_model else { return Ok(Vec::new()) };
         let names = list("gpu_model", text)?;
         for name in &names {
-            let slug = name.to_ascii_lowercase().replace(['_', ' '], "-");
+            let letter = |c: char| if c == '_' || c == ' ' { '-' } else { c.to_ascii_lowercase() };
+            let slug: String = name.chars().map(letter).collect();
             GpuModelSlug::new(slug).map_err(|error| refused("gpu_model", error.to_string()))?;
         }
         Ok(vec![Names { names: names.into_iter().map(str::to_owned).collect(), not: false }])
@@ -359,8 +379,8 @@ impl SearchParams {
     }
 
     fn tests(&self, now: u32) -> Result<Vec<Test>, Problem> {
-        let mut tests = Tests(Vec::new());
-        let exact = |value: Option<u16>| value.map(|value| Set::OneOf(vec![value.into()]));
+        let mut tests = Tests(Vec::with_capacity(16));
+        let exact = |value: Option<u16>| value.map(|value| Set::Span(value.into(), value.into()));
         tests.add(Field::GpuCount, exact(self.gpu_count));
         tests.at_least(Field::Vram, self.min_vram_gb);
         tests.at_least(Field::TotalVram, self.min_total_vram_gb);
@@ -469,4 +489,44 @@ fn satisfiable(tests: &[Test]) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_told_as_they_are_and_cursors_know_nothing_of_the_page_size() {
+        let filled = SearchParams {
+            gpu_model: Some("rtx-4090,\"x\"".to_owned()),
+            static_ip: Some(true),
+            cursor: Some("c".to_owned()),
+            ..SearchParams::default()
+        };
+        let mut seen = Vec::new();
+        for params in [SearchParams::default(), filled] {
+            let bound = params.clone().told().unwrap().1;
+            assert!(!seen.contains(&bound));
+            seen.push(bound);
+            for limit in [None, Some(0), Some(7), Some(50), Some(u16::MAX)] {
+                let mut params = SearchParams { limit, ..params.clone() };
+                let (text, fingerprint) = params.told().unwrap();
+                assert_eq!(text, serde_json::to_vec(&params).unwrap());
+                assert_eq!((params.limit, fingerprint), (limit, bound));
+            }
+        }
+    }
+
+    #[test]
+    fn decimals_are_exact_and_rounded_up() {
+        let read = |text| decimal("x", text, 10_000, "a number").ok();
+        assert_eq!(read("0.95"), Some(9_500));
+        assert_eq!(read("1"), Some(10_000));
+        assert_eq!(read("0.950001"), Some(9_501));
+        assert_eq!(read("0."), Some(0));
+        assert_eq!(read("999999999.999999"), Some(10_000_000_000_000));
+        for bad in ["", ".5", "-1", "1e3", "1.0000000", "1000000000", "1.2.3", "\u{661}"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
 }

@@ -63,7 +63,11 @@ fn digits_of(value: u64, least: usize) -> ([u8; 20], usize) {
 }
 
 /// Appends a number with at least so many digits.
-pub(super) fn digits(body: &mut Vec<u8>, value: u64, least: usize) {
+pub(crate) fn digits(body: &mut Vec<u8>, value: u64, least: usize) {
+    if value < 100 && least <= 1 {
+        let both = [digit(value / 10), digit(value % 10)];
+        return body.extend_from_slice(both.get(usize::from(value < 10)..).unwrap_or_default());
+    }
     let (text, from) = digits_of(value, least);
     body.extend_from_slice(text.get(from..).unwrap_or_default());
 }
@@ -209,6 +213,17 @@ mod tests {
 
     use super::*;
     use crate::views::{Time, Usd};
+
+    #[test]
+    fn numbers_have_their_digits() {
+        for value in [0, 1, 9, 10, 11, 99, 100, 1_234_567, u64::MAX] {
+            for least in [0, 1, 2, 7] {
+                let mut text = b"x".to_vec();
+                digits(&mut text, value, least);
+                assert_eq!(String::from_utf8(text).unwrap(), format!("x{value:0least$}"));
+            }
+        }
+    }
 
     #[test]
     fn they_are_written_as_everywhere_else() {

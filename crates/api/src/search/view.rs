@@ -1,7 +1,7 @@
 //! A found offer as it is shown.
 
 use domain::{estimate::per_million_tokens, money::UsdMicros, quote::JobTotal, rate::UsdPerHour};
-use market::{Offer, Query, Sort};
+use market::{Brief, Offer, Query, Sort};
 use serde::{
     Serialize, Serializer,
     ser::{Error as _, SerializeSeq as _},
@@ -224,11 +224,12 @@ impl Serialize for Steps<'_> {
 struct RankReason {
     place: u32,
     by: By,
+    price: u64,
 }
 
 #[derive(Clone, Copy)]
 enum By {
-    Price(u64),
+    Price,
     Total(u64),
     Speed(Option<u64>),
     Reliability(Option<u16>),
@@ -236,14 +237,20 @@ enum By {
     Age,
 }
 
+/// How a price ends the reason of a place.
+pub(super) fn by_price(micros: u64, text: &mut Vec<u8>) {
+    text.extend_from_slice(b" of this page by price: ");
+    decimal(text, micros, 6);
+    text.extend_from_slice(b" per GPU and hour");
+}
+
 impl RankReason {
-    /// ASCII that JSON need not escape.
-    fn write(self, body: &mut Vec<u8>) {
+    /// ASCII that JSON need not escape; [`by_price`] was written before.
+    fn write(self, price: &[u8], body: &mut Vec<u8>) {
         body.extend_from_slice(b"place ");
         digits(body, self.place.into(), 1);
-        body.extend_from_slice(b" of this page by ");
         let (by, value, unit) = match self.by {
-            By::Price(micros) => ("price: ", Some((micros, 6)), " per GPU and hour"),
+            By::Price => return body.extend_from_slice(price),
             By::Total(micros) => ("total: ", Some((micros, 6)), " for the job"),
             By::Speed(Some(gflops)) => {
                 ("speed: ", Some((gflops, 0)), " GFLOPS for a dollar per hour")
@@ -257,6 +264,7 @@ impl RankReason {
             By::Ready(None) => ("readiness, which is not known", None, ""),
             By::Age => ("age", None, ""),
         };
+        body.extend_from_slice(b" of this page by ");
         body.extend_from_slice(by.as_bytes());
         if let Some((value, decimals)) = value {
             decimal(body, value, decimals);
@@ -267,8 +275,9 @@ impl RankReason {
 
 impl Serialize for RankReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = Vec::new();
-        self.write(&mut text);
+        let (mut price, mut text) = (Vec::new(), Vec::new());
+        by_price(self.price, &mut price);
+        self.write(&price, &mut text);
         serializer.serialize_str(str::from_utf8(&text).map_err(S::Error::custom)?)
     }
 }
@@ -282,20 +291,20 @@ impl<'a> FoundOffer<'a> {
         tokens_per_s: Option<u32>,
         place: u32,
     ) -> Self {
-        let placed = PlacedOffer::of(offer, query, (gpus, total), tokens_per_s, place);
+        let placed = PlacedOffer::of(&offer.brief(), query, (gpus, total), tokens_per_s, place);
         Self { listed: ListedOffer::of(offer), placed }
     }
 }
 
 /// Billions of operations per second for a dollar per hour.
-fn speed_of(offer: &Offer<'_>) -> Option<u64> {
+fn speed_of(offer: &Brief<'_>) -> Option<u64> {
     let gflops = offer.model.gflops?;
     u64::from(gflops).checked_mul(1_000_000)?.checked_div(offer.price_micros.into())
 }
 
 impl PlacedOffer {
-    /// Appends the members as serde would write them, after others.
-    pub(super) fn write(&self, body: &mut Vec<u8>) {
+    /// Appends the members as serde would write them, after others. What [`by_price`] writes was written before.
+    pub(super) fn write(&self, price: &[u8], body: &mut Vec<u8>) {
         body.extend_from_slice(br#","gpus":"#);
         digits(body, self.gpus.into(), 1);
         if let Some(TotalView { compute, disk, network, total }) = &self.total {
@@ -319,13 +328,13 @@ impl PlacedOffer {
             (true, false) => br#","online":true,"available":false,"rank_reason":""#,
             (false, _) => br#","online":false,"available":false,"rank_reason":""#,
         });
-        self.rank_reason.write(body);
+        self.rank_reason.write(price, body);
         body.push(b'"');
     }
 
     /// In place `place` of a page, for so many GPUs and this total.
     pub(super) fn of(
-        offer: &Offer<'_>,
+        offer: &Brief<'_>,
         query: &Query,
         (gpus, total): (u16, Option<JobTotal>),
         tokens_per_s: Option<u32>,
@@ -334,7 +343,7 @@ impl PlacedOffer {
         let price = u64::from(offer.price_micros);
         let by = match (query.sort, &total) {
             (Sort::Total, Some(total)) => By::Total(total.total.get()),
-            (Sort::Price | Sort::Total, _) => By::Price(price),
+            (Sort::Price | Sort::Total, _) => By::Price,
             (Sort::PerfPerUsd, _) => By::Speed(speed_of(offer)),
             (Sort::Reliability, _) => By::Reliability(offer.reliability_bps),
             (Sort::Ready, _) => By::Ready(offer.ready_p95_ms),
@@ -348,7 +357,7 @@ impl PlacedOffer {
             per_million_tokens: tokens.map(|usd| Micros(usd.get())),
             online: offer.online,
             available: offer.available,
-            rank_reason: RankReason { place, by },
+            rank_reason: RankReason { place, by, price },
         }
     }
 }
@@ -370,7 +379,7 @@ impl<'a> ListedOffer<'a> {
             form: offer.model.form.as_str(),
             compute_capability: offer.model.compute_capability.map(Tenths),
             price: Micros(offer.price_micros.into()),
-            gflops_per_usd: speed_of(offer),
+            gflops_per_usd: speed_of(&offer.brief()),
             reserved: Steps(offer.reserved),
             disk: DiskView {
                 per_gb_month: Micros(offer.disk_price_micros.into()),
