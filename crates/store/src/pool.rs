@@ -25,8 +25,10 @@ const SUPPORTED: std::ops::RangeInclusive<u32> = 15..=18;
 const CONTENTION_RETRIES: u32 = 8;
 const STATEMENT_TIMEOUT: &str = "10s";
 const LOCK_TIMEOUT: &str = "5s";
+/// How many connections may turn out to have ended, one after the other, before a unit of work has begun.
+const BEGIN_TRIES: u32 = 4;
 /// A connection that has been idle for so long is asked whether it still lives before it is lent.
-pub(crate) const RESTED: Duration = Duration::from_millis(100);
+pub(crate) const RESTED: Duration = Duration::from_millis(20);
 
 /// The database, the clock and the policy that together decide what is written.
 #[derive(Clone)]
@@ -217,12 +219,21 @@ async fn run<T, R, F>(pool: &PgPool, shelf: &Shelf, work: &F) -> Result<T, TxErr
 where
     F: for<'c> Fn(&'c mut PgConnection) -> Unit<'c, T, R>,
 {
-    let connection = shelf.borrow(pool).await.map_err(StoreError::from)?;
-    let mut lent = Lent { connection: None, is_known: false };
-    let connection = lent.connection.insert(connection);
-    #[expect(clippy::disallowed_methods, reason = "the one place that begins")]
-    let begun = connection.begin().await;
-    let mut tx = begun.map_err(StoreError::from)?;
+    let mut tries = 0_u32;
+    let mut lent: Lent;
+    let mut tx = loop {
+        lent = Lent { connection: None, is_known: false };
+        let connection = shelf.borrow(pool).await.map_err(StoreError::from)?;
+        let connection = lent.connection.insert(connection);
+        tries = tries.saturating_add(1);
+        #[expect(clippy::disallowed_methods, reason = "the one place that begins")]
+        match connection.begin().await.map_err(StoreError::from) {
+            Ok(begun) => break begun,
+            // it ended while it rested, as when the server is started anew: nothing was begun on it
+            Err(StoreError::Unavailable(_)) if tries < BEGIN_TRIES => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
     // from here on sqlx rolls back whatever is dropped
     lent.is_known = true;
     let value = work(&mut tx).await?;

@@ -136,6 +136,33 @@ async fn a_refused_unit_of_work_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_unit_of_work_begins_on_a_connection_that_lives() {
+    let (store, db) = of(16).await;
+    let nothing =
+        || store.write("nothing", |_| Box::pin(async move { Ok::<_, TxError<StoreError>>(()) }));
+    // several that have just served, kept or not
+    let mut lent = Vec::new();
+    for _ in 0..3 {
+        lent.push(store.borrow().await.unwrap());
+    }
+    let mut pids = Vec::new();
+    for connection in &mut lent {
+        pids.push(pid(connection).await);
+    }
+    store.keep(lent.pop().unwrap());
+    store.keep(lent.pop().unwrap());
+    drop(lent);
+    tokio::task::yield_now().await;
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS p (pid)")
+        .bind(pids)
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    nothing().await.unwrap();
+    nothing().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_unit_of_work_goes_on_when_its_caller_goes_away() {
     let store = store().await;
     let (tell, wait) = tokio::sync::oneshot::channel::<()>();
