@@ -163,6 +163,8 @@ async fn what_was_written_for_ever_cannot_be_changed() {
             (IMMUTABLE, "DELETE FROM chain_tx_attempts"),
             (IMMUTABLE, "UPDATE rental_events SET kind = 'x'"),
             (IMMUTABLE, "DELETE FROM rental_events"),
+            (IMMUTABLE, "DELETE FROM rentals"),
+            (IMMUTABLE, "DELETE FROM accounts"),
         ])
         .await;
 }

@@ -1,7 +1,8 @@
 //! Money-moving requests act once. The key is claimed first and its answer stored last, both in the
 //! transaction of the effect: a concurrent twin waits on the primary key and then finds the answer, and
-//! a request that was refused or failed leaves nothing behind, so it can be sent again. A unit of work that
-//! locks the account anyway looks for the key under that lock and writes it once, with its answer.
+//! a request that was refused or failed leaves nothing behind, so it can be sent again. A booking, which locks the
+//! account anyway, looks for the key under that lock and writes it once, with its answer. One that shares a transaction leaves
+//! the answer out: it is made anew of the rental, of which nothing that it tells ever changes (docs/adr/0018).
 
 use domain::{id::AccountId, time::UnixSeconds};
 use serde_json::Value;
@@ -27,6 +28,22 @@ pub enum Claim {
     OtherRequest,
 }
 
+/// What the key of a booking is known for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing.
+    New,
+    /// The same request, which was answered so.
+    Answered {
+        /// HTTP status.
+        status: u16,
+        /// The body; `None` if it is to be made of the rental.
+        response: Option<Value>,
+    },
+    /// Another request.
+    OtherRequest,
+}
+
 /// Claims a key for a request, waiting for a concurrent transaction that claimed it first.
 ///
 /// # Errors
@@ -42,12 +59,17 @@ pub async fn claim(
         return Ok(Claim::Fresh);
     }
     match look(tx, account, key, request_hash).await? {
-        Claim::Fresh => Err(StoreError::Missing("the key that was there")),
-        known @ (Claim::Replay { .. } | Claim::OtherRequest) => Ok(known),
+        Known::New => Err(StoreError::Missing("the key that was there")),
+        Known::Answered { status, response } => {
+            // only a booking leaves it out, and that looks by itself
+            let response = response.ok_or(StoreError::Missing("the answer under the key"))?;
+            Ok(Claim::Replay { status, response })
+        }
+        Known::OtherRequest => Ok(Claim::OtherRequest),
     }
 }
 
-/// What a key is known for. [`Claim::Fresh`] is a promise only while the caller holds the account's row, as
+/// What a booking's key is known for. [`Known::New`] is a promise only while the caller holds the account's row, as
 /// [`crate::rentals::hold_ground`] does, and [`record`] decides in the end.
 ///
 /// # Errors
@@ -57,7 +79,7 @@ pub async fn look(
     account: AccountId,
     key: &str,
     request_hash: &[u8; 32],
-) -> Result<Claim, StoreError> {
+) -> Result<Known, StoreError> {
     let row = sqlx::query!(
         "SELECT request_hash, status, response FROM idempotency_keys WHERE account_id = $1 AND key = $2",
         account.uuid(),
@@ -65,12 +87,12 @@ pub async fn look(
     )
     .fetch_optional(tx)
     .await?;
-    let Some(row) = row else { return Ok(Claim::Fresh) };
+    let Some(row) = row else { return Ok(Known::New) };
     if row.request_hash != request_hash {
-        return Ok(Claim::OtherRequest);
+        return Ok(Known::OtherRequest);
     }
     let status = u16::try_from(row.status).map_err(StoreError::corrupt)?;
-    Ok(Claim::Replay { status, response: row.response })
+    Ok(Known::Answered { status, response: row.response })
 }
 
 /// Writes a key with its answer, in the transaction of the effect. False if another request has taken the

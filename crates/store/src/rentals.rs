@@ -22,7 +22,7 @@ mod progress;
 mod shared;
 pub use booking::{Ground, LOCKED_BEFORE_BOOKING, NewRental, book, hold_ground, insert};
 pub(crate) use progress::ProgressColumns;
-pub use shared::{Clear, Entry, Wanted, fresh, hold_clear, insert_clear};
+pub use shared::{Clear, Entry, Wanted, as_booked, fresh, hold_clear, insert_clear};
 
 /// A rental as stored.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use super::{
     rpc::{Rpc, number},
     world::World,
 };
-use crate::{booking::POL, market::people};
+use crate::{booking::POL, market::people, sim::invariants::REFERENCES};
 
 /// What the chain says of one rental.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +67,12 @@ pub async fn judge(world: &World, record: &Record) -> Verdict {
     rows(world, &notes, &fates, &mut verdict.failures).await;
     ledger(world, &notes, &mut verdict.failures).await;
     transactions(world, &mut verdict.failures).await;
+    for (wrong, query) in REFERENCES {
+        let found = world.number(query).await;
+        if found != 0 {
+            verdict.failures.push(format!("{wrong}: {found} times"));
+        }
+    }
     verdict
 }
 

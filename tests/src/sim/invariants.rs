@@ -23,6 +23,24 @@ pub const OURS_IN_TIME: &str =
              WHERE a.hash = e.tx_hash AND i.rental_id = r.id AND i.purpose = 'release'
                AND b.timestamp <= to_timestamp((i.args ->> 'until')::bigint + q.holdback_s / 4))";
 
+/// What no foreign key guards (docs/adr/0018), always.
+pub const REFERENCES: &[Rule] = &[
+    (
+        "something is told of a rental that is not there, or held or due for it",
+        "SELECT count(*) FROM (SELECT rental_id FROM rental_events UNION SELECT rental_id FROM rental_gpus
+                               UNION SELECT rental_id FROM jobs) x
+         WHERE NOT EXISTS (SELECT FROM rentals r WHERE r.id = x.rental_id)",
+    ),
+    (
+        "a key is of an account that is not there",
+        "SELECT count(*) FROM idempotency_keys k WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = k.account_id)",
+    ),
+    (
+        "a rental is another one on the chain than its quote",
+        "SELECT count(*) FROM rentals r JOIN quotes q ON q.id = r.quote_id WHERE q.escrow_id <> r.escrow_id",
+    ),
+];
+
 /// Always.
 const ALWAYS: &[Rule] = &[
     (
@@ -187,6 +205,7 @@ async fn no_outage_is_released(world: &World) -> Checked {
 /// After every step.
 pub async fn always(world: &mut World) -> Checked {
     count(world, ALWAYS).await?;
+    count(world, REFERENCES).await?;
     no_outage_is_released(world).await?;
     the_contract_is_whole(world)?;
     what_left_is_on_paper(world).await?;

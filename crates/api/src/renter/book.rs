@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, Bytes, U256};
+use alloy::{
+    primitives::{Address, Bytes, U256},
+    sol_types::Eip712Domain,
+};
 use axum::{
     Extension, Json,
     extract::State,
@@ -26,7 +29,7 @@ use store::{
     StoreError, TxError,
     api_keys::ApiKey,
     deployment::Deployment,
-    idempotency::{self, Claim},
+    idempotency::{self, Known},
     offers,
     quotes::Quote,
     rentals::{self, Ground, HeldGpu, NewRental, Rental},
@@ -225,19 +228,13 @@ async fn create(
     let (contract, unit) = app.ground(quote.token).await?;
     let token = unit.token();
     let gasless = app.gasless.domain(&app.chain, token, contract.chain_id).await;
-    let deadline = app.now().saturating_plus(app.store.policy().funding_ttl);
-    let authorization = gasless.map(|domain| {
-        let (escrow, valid) = (contract.escrow, (UnixSeconds(0), deadline));
-        let (terms, id) = (terms_of(&quote), quote.escrow_id);
-        let message = signed::authorization(&terms, id, escrow, quote.deposit, valid);
-        typed_data::authorization(&message, &domain)
-    });
-    let permit = match token.permit.clone() {
-        Some(domain) => permit(&app, &quote, &contract, domain, deadline).await,
+    let nonce = match token.permit {
+        Some(_) => permit_nonce(&app, &quote).await,
         None => None,
     };
+    let permit = token.permit.clone().zip(nonce);
     let hash = request_hash("POST /v1/rentals", &request.identity());
-    let signable = Signable { permit, authorization };
+    let signable = Signable { permit, gasless };
     let by = wallet.key().cloned();
     let ssh_keys = request.ssh_key_ids;
     let booking = Booking {
@@ -248,7 +245,6 @@ async fn create(
         unit,
         contract,
         signable,
-        deadline,
         by,
         ssh_keys,
         given_keys: Vec::new(),
@@ -274,34 +270,17 @@ pub(super) fn in_flight(error: TxError<Problem>) -> Problem {
     }
 }
 
-/// The permit to be signed, or `None` if the chain does not tell its nonce in time.
-async fn permit(
-    app: &AppState,
-    quote: &Quote,
-    contract: &Deployment,
-    (name, version): (String, String),
-    deadline: UnixSeconds,
-) -> Option<TypedData> {
+/// The nonce of the permit to be signed, or `None` if the chain does not tell it in time.
+async fn permit_nonce(app: &AppState, quote: &Quote) -> Option<U256> {
     let asked = app.chain.erc20_permit_nonce(quote.token, quote.renter);
-    let nonce: U256 = match tokio::time::timeout(PERMIT_PATIENCE, asked).await {
-        Ok(Ok(nonce)) => nonce,
+    match tokio::time::timeout(PERMIT_PATIENCE, asked).await {
+        Ok(Ok(nonce)) => Some(nonce),
         Ok(Err(error)) => {
             tracing::warn!(%error, "no permit nonce; the renter is told to approve instead");
-            return None;
+            None
         }
-        Err(_) => return None,
-    };
-    Some(typed_data::permit(&Permit {
-        token: quote.token,
-        name: &name,
-        version: &version,
-        chain_id: contract.chain_id,
-        owner: quote.renter,
-        spender: contract.escrow,
-        value: quote.deposit,
-        nonce,
-        deadline,
-    }))
+        Err(_) => None,
+    }
 }
 
 /// Everything the unit of work needs.
@@ -313,7 +292,6 @@ pub(super) struct Booking {
     pub(super) unit: Unit,
     pub(super) contract: Deployment,
     pub(super) signable: Signable,
-    pub(super) deadline: UnixSeconds,
     /// The API key that books, if one does.
     pub(super) by: Option<ApiKey>,
     pub(super) ssh_keys: Vec<SshKeyId>,
@@ -321,11 +299,13 @@ pub(super) struct Booking {
     pub(super) given_keys: Vec<SshKey>,
 }
 
-/// What the renter may sign in place of a transaction.
+/// What the renter may sign in place of a transaction, short of the deadline.
 #[derive(Default)]
 pub(super) struct Signable {
-    permit: Option<TypedData>,
-    authorization: Option<TypedData>,
+    /// Name and version of the token's EIP-712 domain, and the renter's nonce.
+    permit: Option<((String, String), U256)>,
+    /// The domain of the token's authorizations.
+    gasless: Option<Eip712Domain>,
 }
 
 impl Booking {
@@ -339,9 +319,16 @@ impl Booking {
         let ground =
             rentals::hold_ground(tx, quote.account, quote.offer, quote.escrow_id, limit).await?;
         match idempotency::look(tx, quote.account, &self.key, &self.hash).await? {
-            Claim::Fresh => {}
-            Claim::Replay { status, response } => return Ok((status, response, true)),
-            Claim::OtherRequest => return refuse(other_request()),
+            Known::New => {}
+            Known::Answered { status, response } => {
+                let body = match response {
+                    Some(body) => body,
+                    // it shared a transaction; the request names the quote, so that it was this one
+                    None => self.said(tx).await?,
+                };
+                return Ok((status, body, true));
+            }
+            Known::OtherRequest => return refuse(other_request()),
         }
         self.check(tx, &ground, now).await?;
         let (rental, gpus) = self.insert(tx, ground.offer.2, now).await?;
@@ -360,6 +347,18 @@ impl Booking {
         Ok((status, body, false))
     }
 
+    /// What was told of the quote's rental when it was booked. All of it is in the quote, the rental's first state and the
+    /// deployment; a permit has the nonce of now, which is the one that it needs.
+    async fn said(&self, tx: &mut store::Connection) -> Result<Value, TxError<Problem>> {
+        let gone = || StoreError::Missing("the rental of the key");
+        let id = rentals::id_of(tx, self.quote.escrow_id).await?.ok_or_else(gone)?;
+        let rental = rentals::get(tx, id).await?.ok_or_else(gone)?;
+        let gpus = rentals::gpus(tx, id).await?;
+        let booked = rentals::as_booked(&rental, self.quote.gpu_count);
+        let answer = self.answer(&booked, gpus, booked.created_at).map_err(TxError::Refused)?;
+        json_of(&answer).map_err(TxError::Refused)
+    }
+
     /// What is told of a rental that was booked just now.
     pub(super) fn answer(
         &self,
@@ -370,7 +369,7 @@ impl Booking {
         let quote = &self.quote;
         let cost = cost_at(rental, quote, &self.unit, Seconds::ZERO, now)?;
         let view = view(rental, quote, quote.account, (gpus, &self.unit, cost, false));
-        Ok(BookingView { rental: view, funding: self.funding(), access: None })
+        Ok(BookingView { rental: view, funding: self.funding(now), access: None })
     }
 
     /// Whether it may share a transaction: what has to be looked at or written beside a plain booking, has one of its own.
@@ -459,8 +458,10 @@ impl Booking {
         }
     }
 
-    fn funding(&self) -> FundingView {
+    /// How the deposit of a rental that is booked now is locked.
+    fn funding(&self, now: UnixSeconds) -> FundingView {
         let (quote, contract) = (&self.quote, &self.contract);
+        let deadline = now.saturating_plus(self.app.store.policy().funding_ttl);
         let terms = terms_of(quote);
         let domain = escrow::domain(contract.chain_id, contract.escrow);
         let native = quote.token.is_zero();
@@ -473,13 +474,37 @@ impl Booking {
             calldata: calldata::lock(&terms, quote.deposit).into(),
             value: if native { quote.deposit } else { Amount::ZERO },
             chain_id: contract.chain_id,
-            deadline: Time(self.deadline),
+            deadline: Time(deadline),
             approve,
             typed_data: TypedDataView {
                 terms: typed_data::terms(&terms, &domain),
-                permit: self.signable.permit.clone(),
-                authorization: self.signable.authorization.clone(),
+                permit: self.permit(deadline),
+                authorization: self.authorization(deadline),
             },
         }
+    }
+
+    fn permit(&self, deadline: UnixSeconds) -> Option<TypedData> {
+        let ((name, version), nonce) = self.signable.permit.as_ref()?;
+        Some(typed_data::permit(&Permit {
+            token: self.quote.token,
+            name,
+            version,
+            chain_id: self.contract.chain_id,
+            owner: self.quote.renter,
+            spender: self.contract.escrow,
+            value: self.quote.deposit,
+            nonce: *nonce,
+            deadline,
+        }))
+    }
+
+    fn authorization(&self, deadline: UnixSeconds) -> Option<TypedData> {
+        let domain = self.signable.gasless.as_ref()?;
+        let (quote, escrow) = (&self.quote, self.contract.escrow);
+        let (terms, valid) = (terms_of(quote), (UnixSeconds(0), deadline));
+        let message =
+            signed::authorization(&terms, quote.escrow_id, escrow, quote.deposit, valid);
+        Some(typed_data::authorization(&message, domain))
     }
 }

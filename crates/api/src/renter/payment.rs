@@ -277,7 +277,6 @@ async fn book(
 ) -> Result<Response, Problem> {
     let Asked { hash, key, ssh_keys: given_keys, since, .. } = asked;
     let now = app.now();
-    let deadline = now.saturating_plus(app.store.policy().funding_ttl);
     let (chain_id, payer) = (contract.chain_id, quote.renter);
     let call = Call::Lock {
         deposit: quote.deposit,
@@ -299,7 +298,6 @@ async fn book(
         unit,
         contract,
         signable,
-        deadline,
         by,
         ssh_keys,
         given_keys,

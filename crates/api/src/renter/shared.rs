@@ -37,8 +37,8 @@ pub(super) async fn commit(
         let found = places.get(clear.place).and_then(|place| Some((*place, bookings.get(*place)?)));
         let Some((place, booking)) = found else { continue };
         // what cannot be told is booked alone, and fails alone
-        if let Ok(entry) = entry(booking, clear, now) {
-            rentals.push((place, entry.rental.id));
+        if let Ok((entry, answer)) = entry(booking, clear, now) {
+            rentals.push((place, (entry.rental.id, answer)));
             entries.push(entry);
         }
     }
@@ -46,9 +46,9 @@ pub(super) async fn commit(
         return Ok(made);
     }
     rentals::insert_clear(tx, app.store.policy(), &entries, now).await?;
-    for ((place, rental), entry) in rentals.into_iter().zip(entries) {
+    for (place, rental) in rentals {
         if let Some(made) = made.get_mut(place) {
-            *made = Some((rental, entry.response));
+            *made = Some(rental);
         }
     }
     Ok(made)
@@ -69,17 +69,16 @@ fn wanted(booking: &Booking) -> Wanted<'_> {
     }
 }
 
-fn entry(booking: &Booking, clear: Clear, now: UnixSeconds) -> Result<Entry<'_>, Problem> {
+/// What is written, and the answer.
+fn entry(
+    booking: &Booking,
+    clear: Clear,
+    now: UnixSeconds,
+) -> Result<(Entry<'_>, String), Problem> {
     let new: NewRental = booking.rental(clear.provider, now);
     let gpus = clear.gpus.iter().map(|held| held.gpu).collect();
     let answer = booking.answer(&rentals::fresh(&new), clear.gpus, now)?;
-    let response = serde_json::to_string(&answer).map_err(internal)?;
-    Ok(Entry {
-        rental: new,
-        gpus,
-        key: &booking.key,
-        request_hash: booking.hash,
-        status: 201,
-        response,
-    })
+    let answer = serde_json::to_string(&answer).map_err(internal)?;
+    let (key, request_hash) = (&booking.key, booking.hash);
+    Ok((Entry { rental: new, gpus, key, request_hash, status: 201 }, answer))
 }

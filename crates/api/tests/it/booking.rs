@@ -52,6 +52,15 @@ async fn a_booking_says_how_to_lock_and_is_made_once() {
     assert_eq!(replay.header("location"), location);
     assert_eq!(replay.ok(201), booking);
     world.book(&renter, &quote, "k2").await.problem(409, "already-exists");
+    // the first answer stays what it was, whatever becomes of the rental and of the token
+    world.post(&format!("{location}/stop")).auth(&renter.token).key("stop").send().await.ok(202);
+    sqlx::query("UPDATE tokens SET usd_micros = usd_micros * 2")
+        .execute(world.store.pool())
+        .await
+        .unwrap();
+    let replay = world.book(&renter, &quote, "k1").await;
+    assert_eq!(replay.header("idempotent-replayed"), "true");
+    assert_eq!(replay.ok(201), booking);
     let other = json!({"quote_id": world_quote(&world, &renter, 3).await["id"]});
     let reply = world.post("/v1/rentals").auth(&renter.token).key("k1").json(&other).send().await;
     reply.problem(422, "idempotency-mismatch");

@@ -104,7 +104,9 @@ async fn stored(world: &World) -> (i64, i64) {
                 AND NOT EXISTS (SELECT FROM rentals r JOIN quotes q ON q.id = r.quote_id
                       WHERE (SELECT count(*) FROM rental_gpus g WHERE g.rental_id = r.id) <> q.gpu_count
                          OR NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.account_id = r.renter_id
-                              AND k.response #>> '{rental,quote_id}' = 'quo_' || replace(q.id::text, '-', '')))
+                              AND k.status = 201 AND k.xmin::text = r.xmin::text
+                              AND (k.response IS NULL OR k.response #>> '{rental,quote_id}'
+                                                         = 'quo_' || replace(q.id::text, '-', ''))))
          FROM rentals",
     )
     .fetch_one(world.store.pool())

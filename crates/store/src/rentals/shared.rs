@@ -55,7 +55,7 @@ pub struct Clear {
     pub gpus: Vec<HeldGpu>,
 }
 
-/// One that is booked, with what its request is answered with.
+/// One that is booked, and the key of its request.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
     /// The rental.
@@ -68,8 +68,6 @@ pub struct Entry<'a> {
     pub request_hash: [u8; 32],
     /// HTTP status of its answer.
     pub status: u16,
-    /// The answer, as JSON.
-    pub response: String,
 }
 
 /// Holds what the bookings depend on, each as [`super::hold_ground`] does, and tells which of them can be booked: the key
@@ -163,7 +161,8 @@ pub async fn hold_clear(
 }
 
 /// The places of those whose account, offer and quote nobody else holds; they are ours now. What follows is planned once
-/// and for all: to plan it costs more than to do it.
+/// and for all: to plan it costs more than to do it. That may be while the tables are all but empty, and must be right when they are
+/// not: they are never read whole.
 async fn hold(tx: &mut Connection, wanted: &[Wanted<'_>]) -> Result<Vec<usize>, StoreError> {
     let accounts = at_least_ten(wanted.iter().map(|one| one.account.uuid()).collect());
     let offers = at_least_ten(wanted.iter().map(|one| one.offer.uuid()).collect());
@@ -172,6 +171,10 @@ async fn hold(tx: &mut Connection, wanted: &[Wanted<'_>]) -> Result<Vec<usize>, 
     let row = sqlx::query!(
         r#"SELECT set_config('lock_timeout', '1s', true) AS "patience!",
                   set_config('plan_cache_mode', 'force_generic_plan', true) AS "plan!",
+                  set_config('enable_seqscan', 'off', true) AS "whole!",
+                  set_config('enable_hashjoin', 'off', true) AS "hashed!",
+                  set_config('enable_mergejoin', 'off', true) AS "merged!",
+                  set_config('enable_material', 'off', true) AS "kept!",
                   ARRAY(SELECT id FROM accounts WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED) AS "accounts!",
                   ARRAY(SELECT id FROM offers WHERE id = ANY($2) FOR NO KEY UPDATE SKIP LOCKED) AS "offers!",
                   ARRAY(SELECT id FROM quotes WHERE id = ANY($3) FOR UPDATE SKIP LOCKED) AS "quotes!",
@@ -217,7 +220,6 @@ pub async fn insert_clear(
     let hashes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.request_hash.to_vec()).collect();
     let statuses = entries.iter().map(|entry| i16::try_from(entry.status));
     let statuses: Vec<i16> = statuses.collect::<Result<_, _>>().map_err(StoreError::corrupt)?;
-    let responses: Vec<String> = entries.iter().map(|entry| entry.response.clone()).collect();
     let held = entries
         .iter()
         .flat_map(|entry| entry.gpus.iter().map(|gpu| (entry.rental.id.uuid(), gpu.uuid())));
@@ -226,27 +228,27 @@ pub async fn insert_clear(
     sqlx::query!(
         r#"WITH new AS MATERIALIZED (
                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[], $6::uuid[],
-                                    $7::uuid[], $8::text[], $9::bytea[], $10::smallint[], $11::text[])
-                    AS n (id, quote, escrow_id, renter, provider, machine, job, key, hash, status, response)),
+                                    $7::uuid[], $8::text[], $9::bytea[], $10::smallint[])
+                    AS n (id, quote, escrow_id, renter, provider, machine, job, key, hash, status)),
            made AS (
                INSERT INTO rentals (id, quote_id, escrow_id, renter_id, provider_id, machine_id, state,
                                     lock_status, agent_status, start_status, created_at, updated_at)
-               SELECT id, quote, escrow_id, renter, provider, machine, $14, $15, $16, $17, $18, $18 FROM new),
+               SELECT id, quote, escrow_id, renter, provider, machine, $13, $14, $15, $16, $17, $17 FROM new),
            held AS (
                INSERT INTO rental_gpus (rental_id, gpu_id, during)
-               SELECT rental, gpu, tstzrange($18, NULL) FROM unnest($12::uuid[], $13::uuid[]) AS h (rental, gpu)),
+               SELECT rental, gpu, tstzrange($17, NULL) FROM unnest($11::uuid[], $12::uuid[]) AS h (rental, gpu)),
            told AS (
                INSERT INTO rental_events (rental_id, at, kind, detail)
-               SELECT id, $18, 'state', jsonb_build_object('state', $14::text) FROM new),
+               SELECT id, $17, 'state', jsonb_build_object('state', $13::text) FROM new),
            due AS (
-               INSERT INTO jobs (id, kind, rental_id, due_at) SELECT job, $19, id, $20 FROM new),
+               INSERT INTO jobs (id, kind, rental_id, due_at) SELECT job, $18, id, $19 FROM new),
            old AS (
                DELETE FROM idempotency_keys WHERE (account_id, key) IN
                   (SELECT account_id, key FROM idempotency_keys
-                   WHERE created_at < $18::timestamptz - interval '30 days'
-                   ORDER BY created_at LIMIT $21 FOR UPDATE SKIP LOCKED))
-           INSERT INTO idempotency_keys (account_id, key, request_hash, status, response, created_at)
-           SELECT renter, key, hash, status, response::jsonb, $18 FROM new"#,
+                   WHERE created_at < $17::timestamptz - interval '30 days'
+                   ORDER BY created_at LIMIT $20 FOR UPDATE SKIP LOCKED))
+           INSERT INTO idempotency_keys (account_id, key, request_hash, status, created_at)
+           SELECT renter, key, hash, status, $17 FROM new"#,
         &ids(|new| new.id.uuid()),
         &ids(|new| new.quote_id.uuid()),
         &escrow_ids,
@@ -257,7 +259,6 @@ pub async fn insert_clear(
         &keys,
         &hashes,
         &statuses,
-        &responses,
         &holders,
         &gpus,
         columns.state,
@@ -278,4 +279,19 @@ pub async fn insert_clear(
 #[must_use]
 pub fn fresh(new: &NewRental) -> Rental {
     super::booking::rental(new, book_step().next)
+}
+
+/// A rental as it was when it was booked.
+#[must_use]
+pub fn as_booked(rental: &Rental, gpu_count: u16) -> Rental {
+    fresh(&NewRental {
+        id: rental.id,
+        quote_id: rental.quote_id,
+        escrow_id: rental.escrow_id,
+        renter: rental.renter,
+        provider: rental.provider,
+        machine: rental.machine,
+        gpu_count,
+        now: rental.created_at,
+    })
 }
