@@ -39,8 +39,7 @@
 //! It does not shut a workload in: that is the business of the program it is told to start, for example a
 //! container runtime. A workload that runs as the agent's own user without one could read the agent's key.
 //!
-//! Linux only: processes are recognised through `/proc`. HTTP only: over an open network it needs a proxy
-//! that speaks TLS beside it.
+//! Linux only: processes are recognised through `/proc`.
 
 mod access;
 mod backoff;

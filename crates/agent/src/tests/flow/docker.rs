@@ -9,7 +9,8 @@ here="$(dirname "$0")"
 { for word; do printf '<%s>' "$word"; done; echo; } >>"$here/calls"
 case "$1" in
   ps) cat "$here/boxes" ;;
-  container) [ -e "$here/box.$3" ] ;;
+  container) for box; do :; done; [ -e "$here/box.$box" ] && echo true ;;
+  exec) [ -e "$here/server" ] ;;
   run) while [ "$1" != --name ]; do shift; done; : >"$here/box.$2" ;;
   rm) rm -f "$here/box.$4" ;;
   wait) while [ -e "$here/box.$2" ]; do sleep 0.1; done ;;
@@ -20,13 +21,14 @@ esac
 struct Docker(Folder);
 
 impl Docker {
-    /// One in which these containers are.
+    /// One in which these containers are. The servers in them are up.
     fn new(boxes: &str) -> Self {
         let folder = folder();
         let program = folder.path().join("docker");
         std::fs::write(&program, DOCKER).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::write(folder.path().join("boxes"), boxes).unwrap();
+        std::fs::write(folder.path().join("server"), "").unwrap();
         Self(folder)
     }
 
@@ -74,6 +76,19 @@ async fn a_template_becomes_a_container_which_ends_with_the_rental() {
     }));
     let agent =
         scene.run(docker.config(&scene, &["WEIR_DOCKER_ARGS=--network=renters --memory=64g"]));
+    // the image's server takes its time
+    let server = docker.0.path().join("server");
+    std::fs::remove_file(&server).unwrap();
+    scene.fake.world().order("provision", scene.rental);
+    for _ in 0..100 {
+        if docker.calls().iter().any(|call| call.starts_with("<exec>")) {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(scene.fake.world().readies, 0, "nobody can come in yet");
+    std::fs::write(server, "").unwrap();
     scene.rent().await;
     let calls = docker.calls();
     let gone: Vec<&String> = calls.iter().filter(|call| call.starts_with("<rm>")).collect();
