@@ -125,7 +125,9 @@ impl Desk {
         // not before the first beat: the service should hear at once that we are there
         let due = self.beaten && self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
         let measured = if due { Some(self.context.bench.look().await) } else { None };
-        let beat = Heartbeat { running: self.running(), measured, templates: self.templates };
+        // said once for each answer: an older service that stands beside a newer one refuses it, and hears the next beat
+        let templates = self.templates.take();
+        let beat = Heartbeat { running: self.running(), measured, templates };
         let orders: Orders = self.context.post("v1/agent/heartbeats", &beat).await?;
         self.beaten = true;
         if due {

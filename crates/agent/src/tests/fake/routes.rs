@@ -153,6 +153,10 @@ async fn heartbeats(
             "hash": world.head.map_or(B256::ZERO, |head| head.hash),
         })
     };
+    if body.templates.is_some() && world.refuse_templates > 0 {
+        world.refuse_templates -= 1;
+        return Err(refused(400, "invalid-request"));
+    }
     let evidence: Vec<Value> = body.running.iter().map(standing).collect();
     let command = |(id, kind, rental): &(CommandId, &str, RentalId)| {
         let mut payload = json!({ "gpus": ["GPU-1"], "ssh_keys": world.ssh_keys });

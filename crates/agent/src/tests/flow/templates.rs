@@ -94,3 +94,15 @@ async fn an_older_service_is_told_nothing_and_a_name_alone_is_not_run() {
     agent.stop().await;
     assert_eq!((scene.starts(), scene.fake.world().templates_said), (0, 0));
 }
+
+#[tokio::test]
+async fn an_older_service_beside_a_newer_one_hears_every_other_heartbeat() {
+    let scene = Scene::new().await;
+    scene.fake.world().templates = Some(false);
+    scene.fake.world().refuse_templates = 2;
+    let agent = scene.run(config(&scene, true, ""));
+    scene.fake.until("not refused", |world| world.refuse_templates == 0).await;
+    assert!(scene.fake.world().running.len() >= 2, "one was heard in between");
+    scene.fake.until("not told", |world| world.templates == Some(true)).await;
+    agent.stop().await;
+}
