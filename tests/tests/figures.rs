@@ -59,7 +59,9 @@ impl Scene {
         self.store
             .write::<(), (), _>("beat", move |tx| {
                 Box::pin(async move {
-                    Ok::<_, TxError<()>>(machines::heartbeat(tx, id, now, Seconds(30)).await?)
+                    Ok::<_, TxError<()>>(
+                        machines::heartbeat(tx, id, now, Seconds(30), None).await.map(drop)?,
+                    )
                 })
             })
             .await

@@ -15,8 +15,16 @@ const HEARTBEAT_LOOP: &str = "while :; do date +%s > heartbeat; sleep 1; done";
 ///
 /// It gets a folder of its own as working directory and this environment: `WEIR_RENTAL_ID`,
 /// `WEIR_AUTHORIZED_KEYS` (a file in that folder with the renter's SSH public keys, replaced when they change),
-/// `CUDA_VISIBLE_DEVICES` and `NVIDIA_VISIBLE_DEVICES` with the rented GPUs, and of the agent's own
-/// variables only `PATH`, `HOME`, `LANG`, `TZ` and `LD_LIBRARY_PATH`.
+/// `CUDA_VISIBLE_DEVICES` and `NVIDIA_VISIBLE_DEVICES` with the rented GPUs, `WEIR_PORT_RANGE` with
+/// [`AgentConfig::ports`], and of the agent's own variables only `PATH`, `HOME`, `LANG`, `TZ` and `LD_LIBRARY_PATH`.
+///
+/// What was ordered beside the GPUs is in the JSON file `WEIR_ORDER_FILE`, and in
+/// - `WEIR_DISK_GB`; `WEIR_UP_GB` and `WEIR_DOWN_GB` in `WEIR_OVER_S` seconds;
+/// - with a template: `WEIR_TEMPLATE` (slug@version), `WEIR_TEMPLATE_HASH`, `WEIR_IMAGE`, `WEIR_PORTS` (such as
+///   `ssh=22/tcp http=8000/tcp`), `WEIR_ENVIRONMENT` (such as `MODE LEVEL`) with the values in `WEIR_ENV_MODE` and
+///   `WEIR_ENV_LEVEL`. Anybody may have written the template.
+///
+/// With [`AgentConfig::templates`] it makes the file `WEIR_READY_FILE` once the renter can come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadCommand {
     /// A path, or a name that is looked up in `PATH`.
@@ -43,6 +51,8 @@ pub struct AgentConfig {
     pub enroll_token: Option<String>,
     /// What is started for a rental.
     pub workload: WorkloadCommand,
+    /// Whether that program runs what templates name, and says when it is ready.
+    pub templates: bool,
     /// How often each rental sends a reading.
     pub reading_interval: Duration,
     /// Stop the workloads when the agent stops, rather than leave them to be adopted by the next start.
@@ -67,6 +77,7 @@ impl AgentConfig {
             state_dir,
             enroll_token: None,
             workload: WorkloadCommand::default(),
+            templates: false,
             reading_interval: READING_INTERVAL,
             stop_workloads_on_exit: false,
             nvidia_smi: "nvidia-smi".into(),
@@ -84,6 +95,7 @@ impl std::fmt::Debug for AgentConfig {
             .field("state_dir", &self.state_dir)
             .field("enroll_token", &self.enroll_token.as_ref().map(|_| "***"))
             .field("workload", &self.workload)
+            .field("templates", &self.templates)
             .field("reading_interval", &self.reading_interval)
             .field("stop_workloads_on_exit", &self.stop_workloads_on_exit)
             .field("ports", &self.ports)

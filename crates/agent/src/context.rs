@@ -20,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) server: Server,
     pub(crate) state: StateDir,
     pub(crate) workload: WorkloadCommand,
+    /// Whether it runs what templates name, and says when it is ready.
+    pub(crate) templates: bool,
     pub(crate) reading_interval: Duration,
     pub(crate) stop_workloads_on_exit: bool,
     pub(crate) book: CommandBook,

@@ -1,4 +1,5 @@
-//! Small JSON files that are there whole or not at all. Synchronous: each is a few hundred bytes.
+//! Small JSON files that are there whole or not at all. Synchronous: each is a few hundred bytes, but for orders with much
+//! environment.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,8 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::AgentError;
 
-/// The largest file that is read back.
-const MAX_BYTES: u64 = 64 * 1024;
+/// The largest file that is read back: an order with 64 variables of 4 KiB in letters that take six bytes each.
+const MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// What a file is called while it is being written.
 const PARTIAL: &str = "partial";
 

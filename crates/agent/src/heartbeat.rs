@@ -84,6 +84,8 @@ struct Desk {
     beaten: bool,
     /// When it last heard what the machine is.
     looked: Option<Instant>,
+    /// What it has of the machine's running templates is to be put right.
+    templates: Option<bool>,
     /// The self-test that is being made.
     testing: JoinSet<Made>,
     /// The last one that was made.
@@ -98,6 +100,7 @@ impl Desk {
             tasks: JoinSet::new(),
             beaten: false,
             looked: None,
+            templates: None,
             testing: JoinSet::new(),
             tested: None,
         }
@@ -122,13 +125,17 @@ impl Desk {
         // not before the first beat: the service should hear at once that we are there
         let due = self.beaten && self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
         let measured = if due { Some(self.context.bench.look().await) } else { None };
-        let beat = Heartbeat { running: self.running(), measured };
+        // said once for each answer: an older service that stands beside a newer one refuses it, and hears the next beat
+        let templates = self.templates.take();
+        let beat = Heartbeat { running: self.running(), measured, templates };
         let orders: Orders = self.context.post("v1/agent/heartbeats", &beat).await?;
         self.beaten = true;
         if due {
             self.looked = Some(Instant::now());
         }
         self.context.server.learn_time(orders.now_unix);
+        let runs = self.context.templates;
+        self.templates = orders.templates.filter(|had| *had != runs).map(|_| runs);
         for standing in orders.evidence {
             let id = standing.rental_id;
             if let Some(handle) = self.handles.get(&id)

@@ -27,12 +27,19 @@
 //! names, before the workload starts; while it runs the file is replaced whenever the renter changes them. The program
 //! that is started has to use it.
 //!
+//! # What was ordered
+//! Template, disk and traffic are in a file `order.json` of that folder, which `WEIR_ORDER_FILE` names, and in variables
+//! ([`WorkloadCommand`]). Whether the program runs the template is its provider's to say ([`AgentConfig::templates`]): of
+//! a machine that does not the service sells none, and an order for one fails with the reason `image` instead of
+//! starting something else. A program that runs templates says when the renter can come in; billing begins no earlier.
+//!
 //! # What it does not do
+//! It holds no workload to the disk and the traffic that were ordered: the program does, as its order says.
+//!
 //! It does not shut a workload in: that is the business of the program it is told to start, for example a
 //! container runtime. A workload that runs as the agent's own user without one could read the agent's key.
 //!
-//! Linux only: processes are recognised through `/proc`. HTTP only: over an open network it needs a proxy
-//! that speaks TLS beside it.
+//! Linux only: processes are recognised through `/proc`.
 
 mod access;
 mod backoff;
@@ -48,6 +55,7 @@ mod http;
 mod join;
 mod key;
 mod measure;
+mod order;
 mod process;
 mod record;
 mod rental;
@@ -100,6 +108,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         server,
         state,
         workload: config.workload,
+        templates: config.templates,
         reading_interval: config.reading_interval,
         stop_workloads_on_exit: config.stop_workloads_on_exit,
         book: CommandBook::default(),

@@ -163,12 +163,20 @@ impl Rental {
         }
         // also where it is not known that the acknowledgement was heard: if only the answer was lost, the
         // order does not come again, and being ready says as much
-        if matches!(self.record.stage, Stage::Started | Stage::Acked) && self.ready.is_due() {
+        let starting = matches!(self.record.stage, Stage::Started | Stage::Acked);
+        if starting && self.ready.is_due() && self.can_come_in() {
             self.say_ready().await;
         }
         if self.record.stage == Stage::Ready && self.report.is_due() {
             self.send_readings().await;
         }
+    }
+
+    /// Whether the renter can: a program that runs templates says so, for an image may take minutes to fetch. Any other
+    /// says nothing, and is ready when it runs.
+    fn can_come_in(&self) -> bool {
+        let folder = self.context.state.workload(self.record.rental_id);
+        !self.context.templates || workload::ready_file(&folder).exists()
     }
 
     fn is_alive(&mut self) -> bool {

@@ -11,6 +11,8 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::order::Ordered;
+
 /// `GET /v1/deployment`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Deployment {
@@ -62,6 +64,9 @@ pub(crate) struct Heartbeat {
     pub(crate) running: Vec<RentalId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) measured: Option<Measured>,
+    /// Whether the machine runs templates, where the service has it otherwise. One that does not ask is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) templates: Option<bool>,
 }
 
 /// The answer to [`Heartbeat`].
@@ -71,6 +76,9 @@ pub(crate) struct Orders {
     pub(crate) now_unix: UnixSeconds,
     pub(crate) next_in_s: u32,
     pub(crate) evidence: Vec<Standing>,
+    /// Whether it has it that the machine runs templates; an older service does not say.
+    #[serde(default)]
+    pub(crate) templates: Option<bool>,
     /// A self-test that waits for its answer.
     #[serde(default)]
     pub(crate) self_test: Option<SelfTest>,
@@ -129,6 +137,14 @@ impl Command {
     pub(crate) fn gpus(&self) -> Vec<String> {
         let listed = self.payload.get("gpus").and_then(Value::as_array);
         listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// What is ordered beside the GPUs.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub(crate) fn ordered(&self) -> Result<Ordered, serde_json::Error> {
+        Ordered::of(&self.payload)
     }
 
     /// The SSH public keys that are to be let in.

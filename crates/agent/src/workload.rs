@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, OpenOptions},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     AgentError, WorkloadCommand, access,
+    order::Ordered,
     process::{self, Process, RENTAL_VARIABLE},
 };
 
@@ -33,6 +34,12 @@ const POLL: Duration = Duration::from_millis(50);
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// The log's name in the workload's folder.
 const LOG: &str = "workload.log";
+/// By which a program is told of the file that says that the renter can come in.
+const READY_VARIABLE: &str = "WEIR_READY_FILE";
+/// That file's name in the workload's folder.
+const READY: &str = "ready";
+/// Ports that renters can be given.
+const PORTS_VARIABLE: &str = "WEIR_PORT_RANGE";
 /// What of the agent's own environment a workload sees: nothing that could be a secret.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "LD_LIBRARY_PATH"];
 
@@ -53,6 +60,9 @@ pub(crate) enum StartError {
     /// It ran and ended at once.
     #[error("the workload ended at once ({0})")]
     Ended(String),
+    /// A template is ordered that is not run here, or cannot be read.
+    #[error("the template is not run: {0}")]
+    Template(String),
     /// The rental's file cannot be written, and nothing runs that is not recorded.
     #[error(transparent)]
     Record(#[from] AgentError),
@@ -63,7 +73,7 @@ impl StartError {
     pub(crate) const fn reason(&self) -> FailReason {
         match self {
             Self::Folder(_) | Self::Record(_) => FailReason::Resources,
-            Self::Spawn { .. } | Self::Ended(_) => FailReason::Image,
+            Self::Spawn { .. } | Self::Ended(_) | Self::Template(_) => FailReason::Image,
         }
     }
 }
@@ -76,6 +86,10 @@ pub(crate) struct Order<'a> {
     pub(crate) rental: RentalId,
     /// The vendor's ids of the rented GPUs.
     pub(crate) gpus: &'a [String],
+    /// And what goes with them.
+    pub(crate) ordered: &'a Ordered,
+    /// Ports that renters can be given, as `FROM-TO`.
+    pub(crate) ports: Option<&'a str>,
 }
 
 /// A running workload.
@@ -135,11 +149,16 @@ fn spawn(order: &Order<'_>) -> Result<Child, StartError> {
         .envs(inherited())
         .env(RENTAL_VARIABLE, order.rental.to_string())
         .env(access::VARIABLE, access::file(order.folder))
+        .env(READY_VARIABLE, ready_file(order.folder))
+        .envs(order.ordered.variables(order.folder))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
         .process_group(0)
         .kill_on_drop(false);
+    if let Some(ports) = order.ports {
+        command.env(PORTS_VARIABLE, ports);
+    }
     if !gpus.is_empty() {
         command.env("CUDA_VISIBLE_DEVICES", &gpus).env("NVIDIA_VISIBLE_DEVICES", &gpus);
     }
@@ -157,6 +176,11 @@ fn open_log(folder: &Path) -> std::io::Result<fs::File> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // appending, so that the log can be emptied under the workload
     OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(LOG))
+}
+
+/// Where a program says that the renter can come in.
+pub(crate) fn ready_file(folder: &Path) -> PathBuf {
+    folder.join(READY)
 }
 
 /// Empties a log that has grown too large.

@@ -87,6 +87,8 @@ codes! {
         "Its agent has not been heard of lately. Look for another offer, or try later.";
     MachineMaintenance = "machine-maintenance", CONFLICT, "The rental would run into a maintenance window", false,
         "`window` tells when it is, and `longest_s` how long a rental can be that ends before it. Rent for less, or later.";
+    RunsNoTemplates = "runs-no-templates", CONFLICT, "The machine runs no templates", false,
+        "It starts its provider's own program. Leave `template` out if that suits you, or look for another offer.";
     NotForSoLong = "not-for-so-long", CONFLICT, "The machine is not to be had for so long", false,
         "`reason` says what is in the way, `longest_s` for how long it could be rented now; 0 means not at all. Ask for that, or look for another offer.";
     StateConflict = "state-conflict", CONFLICT, "The present state does not allow that", false,

@@ -13,6 +13,8 @@ pub const MAX_PORTS: usize = 64;
 pub const MAX_ENV: usize = 64;
 /// The longest value of one, in bytes.
 pub const MAX_ENV_VALUE: usize = 4_096;
+/// The most bytes of all names and values together: it is sent to the machine with the order.
+pub const MAX_ENV_BYTES: usize = 32_768;
 /// The longest readme, in characters.
 pub const MAX_README: usize = 16_384;
 
@@ -109,7 +111,15 @@ impl Content {
             must(value.len() <= MAX_ENV_VALUE, &format!("/env/{name}"), "at most 4096 bytes")?;
             must(!value.contains('\0'), &format!("/env/{name}"), "no zero byte")?;
         }
+        must(self.env_bytes() <= MAX_ENV_BYTES, "/env", "at most 32768 bytes, all together")?;
         Ok(())
+    }
+
+    /// The bytes of all environment variables, names and values.
+    #[must_use]
+    pub fn env_bytes(&self) -> usize {
+        let bytes = |(name, value): (&String, &String)| name.len().saturating_add(value.len());
+        self.env.iter().map(bytes).fold(0, usize::saturating_add)
     }
 }
 
@@ -130,7 +140,9 @@ fn is_env_name(text: &str) -> bool {
 }
 
 /// `host:port/path:tag@digest` with at least a tag or a digest: an image without either changes under the template.
-fn is_image(text: &str) -> bool {
+/// It begins with a letter or digit: where it stands in a command it is no option.
+#[must_use]
+pub fn is_image(text: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
     let last = text.rsplit('/').next().unwrap_or_default();
     let fixed = last
@@ -138,7 +150,7 @@ fn is_image(text: &str) -> bool {
         .is_some_and(|(name, rest)| !name.is_empty() && !rest.is_empty());
     text.len() <= 255
         && text.bytes().all(good)
-        && !text.starts_with('/')
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && !text.contains("//")
         && fixed
 }
@@ -192,6 +204,8 @@ mod tests {
             "host:5000/a",
             "a b:1",
             "/a:1",
+            "-v/:/host:rw",
+            "--a:1",
             "a//b:1",
             ":1",
             "a:",
@@ -211,7 +225,7 @@ mod tests {
         };
         assert_eq!(edit(|_| {}), Ok(()));
         type Change = fn(&mut Content);
-        let refused: [(Change, &str); 10] = [
+        let refused: [(Change, &str); 11] = [
             (|c| c.disk_gb = 0, "/disk_gb"),
             (|c| c.min_vram_gb = 1_025, "/min_vram_gb"),
             (|c| c.name.clear(), "/name"),
@@ -222,6 +236,10 @@ mod tests {
             (|c| c.ports.push(c.ports[0].clone()), "/ports/1/port"),
             (|c| drop(c.env.insert("a-b".to_owned(), String::new())), "/env"),
             (|c| drop(c.env.insert("A".to_owned(), "x".repeat(MAX_ENV_VALUE + 1))), "/env/A"),
+            (
+                |c| c.env.extend((0..8).map(|n| (format!("A{n}"), "x".repeat(MAX_ENV_VALUE)))),
+                "/env",
+            ),
         ];
         for (change, pointer) in refused {
             assert_eq!(edit(change), Err(pointer.to_owned()));

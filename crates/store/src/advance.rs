@@ -1,6 +1,7 @@
 //! The one way a rental's state changes: `domain::rental::step` decides, and everything it asks for is
 //! written in the same transaction.
 
+use alloy_primitives::hex;
 use domain::{
     billing::auto_stop_second,
     id::{CommandId, RentalId},
@@ -20,7 +21,7 @@ use crate::{
     jobs::{self, JobKind},
     machines, quotes, readings,
     rentals::{self, ProgressColumns, Rental},
-    ssh_keys, timeline,
+    ssh_keys, templates, timeline,
 };
 
 /// The oldest measured second that a `close` may name, below the contract's ten minutes so that the
@@ -241,6 +242,7 @@ async fn provision(
         "ssh_keys": ssh_keys::lines(tx, rental.id).await?,
         "disk_gb": extras.disk_gb,
         "template": extras.template,
+        "run": run(tx, extras.template.as_deref()).await?,
         "network": {
             "up_gb": extras.up_gb,
             "down_gb": extras.down_gb,
@@ -248,6 +250,27 @@ async fn provision(
         },
     });
     order(tx, rental, CommandKind::Provision, payload, now).await
+}
+
+/// What a template says at the version that was ordered; null without one.
+async fn run(tx: &mut Connection, template: Option<&str>) -> Result<serde_json::Value, StoreError> {
+    let Some(name) = template else { return Ok(serde_json::Value::Null) };
+    let (slug, version) = name
+        .split_once('@')
+        .and_then(|(slug, version)| Some((slug, version.parse().ok()?)))
+        .ok_or_else(|| StoreError::corrupt(format_args!("template {name:?}")))?;
+    let Some(found) = templates::get(tx, slug, Some(version)).await? else {
+        // versions stay for ever; the machine says that it cannot run it, and nobody pays
+        tracing::error!(template = name, "the template of a quote is not there");
+        return Ok(serde_json::Value::Null);
+    };
+    let content = found.content;
+    Ok(json!({
+        "image": content.image,
+        "ports": content.ports,
+        "env": content.env,
+        "content_hash": format!("sha256:{}", hex::encode(found.content_hash)),
+    }))
 }
 
 async fn order(

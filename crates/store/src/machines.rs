@@ -108,6 +108,8 @@ pub struct Machine {
     pub created_at: UnixSeconds,
     /// What else is known of it.
     pub facts: Facts,
+    /// Whether its agent says that it runs templates.
+    pub templates: bool,
     /// What its agent said last of it, and when.
     pub measured: Option<(Measured, UnixSeconds)>,
     /// What it has shown.
@@ -196,6 +198,7 @@ struct Row {
     pcie_mb_s: Option<i32>,
     ports: i32,
     static_ip: bool,
+    templates: bool,
     measured: Option<serde_json::Value>,
     measured_at: Option<time::OffsetDateTime>,
     verification: String,
@@ -249,6 +252,7 @@ impl TryFrom<Row> for Machine {
                 ports: number(row.ports)?,
                 static_ip: row.static_ip,
             },
+            templates: row.templates,
             measured,
             standing: Standing {
                 verification: row.verification.parse().map_err(StoreError::corrupt)?,
@@ -271,7 +275,7 @@ macro_rules! machines {
             Row,
             r#"SELECT id, account_id, name, region, cpu_cores, ram_gb, disk_gb, agent_key, enrolled_at,
                       last_heartbeat_at, created_at, driver_version, cuda_version, inet_up_mbps,
-                      inet_down_mbps, disk_mb_s, pcie_mb_s, ports, static_ip, measured, measured_at,
+                      inet_down_mbps, disk_mb_s, pcie_mb_s, ports, static_ip, templates, measured, measured_at,
                       verification, verification_reason, verification_at, datacenter, barred,
                       tier AS "tier!", service, version
                FROM machines "# + $tail,

@@ -248,6 +248,8 @@ pub struct Ground {
     pub offer: Offer,
     /// The provider's address.
     pub provider: Address,
+    /// Whether the machine runs templates.
+    pub templates: bool,
     /// What stands first against a rental of the machine.
     pub obstacle: Option<Obstacle>,
     /// The listed token of this symbol, and its oracle's bounds if it has one.
@@ -272,7 +274,7 @@ pub async fn ground(
                   v.up_micros_per_gb, v.down_micros_per_gb, v.notice_s, v.isolation,
                   v.available_until, m.region, m.last_heartbeat_at, g.vram_gb,
                   free.gpus AS "gpus_free!", free.of AS "gpus_all!",
-                  a.address AS provider, m.service, lower(w.during) AS from_at, upper(w.during) AS to_at,
+                  a.address AS provider, m.templates, m.service, lower(w.during) AS from_at, upper(w.during) AS to_at,
                   w.reason AS "reason?", t.address AS "token?", t.symbol AS "symbol?", t.decimals AS "decimals?",
                   t.usd_micros AS "usd_micros?", t.price_source AS "price_source?", t.priced_at AS "priced_at?",
                   t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?", f.doubted_at,
@@ -381,6 +383,7 @@ pub async fn ground(
     Ok(Some(Ground {
         offer: offer.try_into()?,
         provider: address(&row.provider)?,
+        templates: row.templates,
         obstacle,
         token,
         session: session.map(SessionColumns::read).transpose()?,

@@ -30,6 +30,10 @@ pub(crate) struct Args {
     /// What self-tests try the network with: 16 MiB are fetched by GET and sent by POST
     #[arg(long, value_name = "URL")]
     network_target: Option<String>,
+    /// The program to start runs what templates name, as deploy/provider/start-docker does, and says when it is ready. Without
+    /// this no template is sold on the machine
+    #[arg(long, requires = "workload")]
+    templates: bool,
     /// The program that lists the GPUs
     #[arg(long, value_name = "PROGRAM", default_value = "nvidia-smi")]
     nvidia_smi: String,
@@ -47,6 +51,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     config.reading_interval = Duration::from_millis(args.reading_interval_ms.max(100));
     config.stop_workloads_on_exit = args.stop_workloads_on_exit;
     config.nvidia_smi = args.nvidia_smi;
+    config.templates = args.templates;
     config.ports = args.ports.as_deref().map(ports).transpose()?;
     let target = args.network_target.as_deref().map(str::parse).transpose();
     config.network_target = target.map_err(Failure::during("--network-target"))?;

@@ -8,11 +8,13 @@ use super::Rental;
 use crate::{
     access,
     command::Taken,
+    disk,
     evidence::Evidence,
+    order::Ordered,
     process::Process,
     record::Stage,
-    wire::{Ack, AckOutcome},
-    workload::{Order, StartError, Workload, stop_group},
+    wire::{Ack, AckOutcome, Command},
+    workload::{self, Order, StartError, Workload, stop_group},
 };
 
 /// How long the last reading may take when the rental ends.
@@ -26,7 +28,8 @@ impl Rental {
         } else {
             self.record.gpus = taken.command().gpus();
             let keys = taken.command().ssh_keys();
-            self.start_first(&keys)
+            let ordered = self.runnable(taken.command());
+            self.start_first(&keys, ordered)
                 .await
                 .map_or_else(|error| self.not_started(&error), |()| Ack::OK)
         };
@@ -67,8 +70,29 @@ impl Rental {
         }
     }
 
-    async fn start_first(&mut self, keys: &[String]) -> Result<(), StartError> {
-        access::write(&self.context.state.workload(self.record.rental_id), keys)?;
+    /// What is ordered, unless it is a template that this machine does not run: then nothing else runs in its place.
+    fn runnable(&self, command: &Command) -> Result<Ordered, StartError> {
+        let refused = |why: &str| Err(StartError::Template(why.to_owned()));
+        match command.ordered() {
+            Err(error) => refused(&error.to_string()),
+            Ok(ordered) if ordered.template.is_none() => Ok(ordered),
+            Ok(_) if !self.context.templates => refused("this machine runs its own program only"),
+            Ok(ordered) if ordered.lacks_its_template() => {
+                refused("the order does not say what it is")
+            }
+            Ok(ordered) => Ok(ordered),
+        }
+    }
+
+    async fn start_first(
+        &mut self,
+        keys: &[String],
+        ordered: Result<Ordered, StartError>,
+    ) -> Result<(), StartError> {
+        let folder = self.context.state.workload(self.record.rental_id);
+        let ordered = ordered?;
+        access::write(&folder, keys)?;
+        ordered.write(&folder)?;
         self.evidence = Evidence::new(self.record.rental_id, self.record.escrow_id);
         self.record.head = None;
         self.record.stage = Stage::Starting;
@@ -87,11 +111,18 @@ impl Rental {
         self.record.process = None;
         self.save()?;
         let folder = self.context.state.workload(self.record.rental_id);
+        let ordered = Ordered::read(&folder)?;
+        // what an earlier one said
+        disk::remove(&workload::ready_file(&folder))?;
+        let ports = self.context.bench.ports.as_ref();
+        let ports = ports.map(|range| format!("{}-{}", range.start(), range.end()));
         let order = Order {
             command: &self.context.workload,
             folder: &folder,
             rental: self.record.rental_id,
             gpus: &self.record.gpus,
+            ordered: &ordered,
+            ports: ports.as_deref(),
         };
         let workload = Workload::start(&order).await?;
         tracing::info!(rental.id = %self.record.rental_id, process.pid = workload.process().pid, "workload started");

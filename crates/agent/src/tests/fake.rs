@@ -60,6 +60,14 @@ pub(super) struct World {
     pub(super) open: Vec<(CommandId, &'static str, RentalId)>,
     /// The keys that orders name.
     pub(super) ssh_keys: Vec<&'static str>,
+    /// What else orders hold.
+    pub(super) ordered: serde_json::Map<String, Value>,
+    /// Whether the machine runs templates; an older service does not ask.
+    pub(super) templates: Option<bool>,
+    /// So often one answers that does not know of it.
+    pub(super) refuse_templates: u32,
+    /// How often it was said.
+    pub(super) templates_said: u32,
     /// Every acknowledgement that came, in order.
     pub(super) acks: Vec<(CommandId, Value)>,
     /// Acknowledgements are not heard.

@@ -15,10 +15,12 @@ use super::{
 use crate::{AgentConfig, AgentError, WorkloadCommand, process::Process};
 
 mod access;
+mod docker;
 mod faults;
 mod neighbours;
 mod restarts;
 mod self_tests;
+mod templates;
 
 /// One machine and the service it belongs to.
 struct Scene {

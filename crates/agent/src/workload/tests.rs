@@ -1,7 +1,10 @@
 use domain::id::RentalId;
 
 use super::*;
-use crate::tests::{Folder, folder, rental};
+use crate::{
+    order::Run,
+    tests::{Folder, folder, rental},
+};
 
 fn shell(script: &str) -> WorkloadCommand {
     WorkloadCommand { program: "/bin/sh".into(), args: vec!["-c".into(), script.into()] }
@@ -14,7 +17,18 @@ async fn start(
 ) -> Result<Workload, StartError> {
     let gpus = ["GPU-1".to_owned(), "GPU-2".to_owned()];
     let folder = folder.path();
-    Workload::start(&Order { command, folder, rental, gpus: &gpus }).await
+    let ordered = Ordered {
+        template: Some("trainer@3".to_owned()),
+        run: Some(Run {
+            image: "trainer:1.4".to_owned(),
+            ports: Vec::new(),
+            env: [("PATH".to_owned(), "/evil".to_owned())].into(),
+            content_hash: String::new(),
+        }),
+        ..Ordered::default()
+    };
+    let ports = Some("40000-40099");
+    Workload::start(&Order { command, folder, rental, gpus: &gpus, ordered: &ordered, ports }).await
 }
 
 async fn text(folder: &Folder, file: &str) -> String {
@@ -97,6 +111,10 @@ async fn a_workload_sees_its_rental_and_none_of_the_agents_secrets() {
     let log = text(&folder, LOG).await;
     assert!(log.contains(&format!("WEIR_RENTAL_ID={id}")), "{log}");
     assert!(log.contains("CUDA_VISIBLE_DEVICES=GPU-1,GPU-2"), "{log}");
+    for told in ["WEIR_IMAGE=trainer:1.4", "WEIR_ENV_PATH=/evil", "WEIR_PORT_RANGE=40000-40099"] {
+        assert!(log.lines().any(|line| line == told), "{told}: {log}");
+    }
+    assert!(!log.lines().any(|line| line == "PATH=/evil"), "{log}");
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
     assert!(!log.contains("CARGO"), "{log}");
     assert!(stop_group(workload.process(), id).await);

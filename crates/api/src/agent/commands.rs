@@ -38,6 +38,8 @@ use crate::{
 const MAX_RUNNING: usize = 64;
 /// Orders that one heartbeat brings.
 const MAX_COMMANDS: i64 = 64;
+/// The most bytes of their payloads, but for one order: agents read no answer beyond 1 MiB. What has no room comes later.
+const MAX_PAYLOADS: usize = 512 * 1024;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(heartbeat)).routes(routes!(ack)).routes(routes!(ready))
@@ -54,6 +56,11 @@ pub(crate) struct HeartbeatRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>, example = json!({"cpu_cores": 32, "ram_gb": 256}))]
     measured: Option<Measured>,
+    /// Whether it runs what templates name. Left out, it stays as the service has it, which is no at first; sent by agents
+    /// where the answer's `templates` says otherwise.
+    #[serde(default)]
+    #[schema(example = true)]
+    templates: Option<bool>,
 }
 
 /// An order.
@@ -108,6 +115,8 @@ pub(crate) struct HeartbeatAnswer {
     next_in_s: u32,
     /// Of each rental in `running` that is this machine's.
     evidence: Vec<HeadView>,
+    /// Whether the service takes it that this machine runs templates.
+    templates: bool,
     /// A self-test that waits for its answer; null if none does.
     self_test: Option<SelfTestView>,
 }
@@ -126,15 +135,17 @@ async fn heartbeat(
     let now = app.now();
     let timeout = app.store.policy().evidence_timeout;
     let measured = request.measured.map(checked).transpose()?.map(Arc::new);
-    app.store
-        .write::<(), Problem, _>("agent.heartbeat", move |tx| {
+    let said = request.templates;
+    let templates = app
+        .store
+        .write::<bool, Problem, _>("agent.heartbeat", move |tx| {
             let measured = measured.clone();
             Box::pin(async move {
-                machines::heartbeat(tx, machine, now, timeout).await?;
+                let templates = machines::heartbeat(tx, machine, now, timeout, said).await?;
                 if let Some(measured) = measured {
                     note(tx, machine, &measured, now).await?;
                 }
-                Ok(())
+                Ok(templates)
             })
         })
         .await?;
@@ -144,8 +155,7 @@ async fn heartbeat(
     for id in request.running {
         evidence.extend(head(&mut connection, machine, id).await?);
     }
-    let orders = orders
-        .into_iter()
+    let orders = with_room(orders)
         .map(|order| CommandView {
             id: order.id,
             kind: order.kind.as_str(),
@@ -160,8 +170,24 @@ async fn heartbeat(
         now_unix: now.get(),
         next_in_s: app.config.heartbeat_interval.get(),
         evidence,
+        templates,
         self_test: open_view(&mut connection, machine).await?,
     }))
+}
+
+/// The orders whose payloads an agent can read in one answer. A large one lets smaller ones pass, so that nothing hinders
+/// an order to clean up.
+fn with_room(orders: Vec<Command>) -> impl Iterator<Item = Command> {
+    let mut room = None;
+    orders.into_iter().filter(move |order| {
+        let size = order.payload.to_string().len();
+        let left = room.unwrap_or(MAX_PAYLOADS.max(size));
+        let fits = size <= left;
+        if fits {
+            room = Some(left.saturating_sub(size));
+        }
+        fits
+    })
 }
 
 async fn head(

@@ -253,7 +253,8 @@ pub(crate) struct TemplateRequest {
     /// At most 64.
     #[serde(default)]
     ports: Vec<PortView>,
-    /// At most 64. They are public: no place for secrets.
+    /// At most 64, and 32,768 bytes. They are public: no place for secrets. Names that begin with `WEIR_`, `CUDA_` or `NVIDIA_`
+    /// are the machine's own and are not taken from here.
     #[serde(default)]
     env: BTreeMap<String, String>,
     /// Markdown, at most 16,384 characters.

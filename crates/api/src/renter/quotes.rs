@@ -71,7 +71,8 @@ pub(crate) struct QuoteRequest {
     /// How long the deposit is to last, in seconds; the rental can be stopped earlier at any time.
     #[schema(value_type = u32)]
     duration_s: Seconds,
-    /// Disk, in GB; none beyond what the machine gives every rental if left out.
+    /// Disk, in GB; none beyond what the machine gives every rental if left out. The machine's program is told, and is what
+    /// keeps to it.
     #[serde(default)]
     disk_gb: u32,
     /// GB to be sent from the machine in that time; what goes beyond it is not promised.
@@ -80,7 +81,8 @@ pub(crate) struct QuoteRequest {
     /// GB to be received by the machine in that time; what goes beyond it is not promised.
     #[serde(default)]
     down_gb: u32,
-    /// What is to run, as `slug@version` of `/v1/templates`.
+    /// What is to run, as `slug@version` of `/v1/templates`: the machine is sent its image, ports and environment. Only for
+    /// machines that run templates, else `runs-no-templates`. Left out, the provider's own program runs.
     template: Option<String>,
     /// One of the symbols of `/v1/tokens`.
     token: String,
@@ -189,7 +191,8 @@ pub(super) async fn draft(
         return Err(in_the_way(obstacle, start_by));
     }
     check_time(&offer, start_by, request.duration_s)?;
-    check_template(connection, request.template.as_deref(), (&offer.model, &order)).await?;
+    let template = request.template.as_deref();
+    check_template(connection, template, ground.templates, (&offer.model, &order)).await?;
     let mut quote = Quote {
         id: QuoteId::from_uuid(Uuid::now_v7()),
         account: AccountId::from_uuid(Uuid::nil()),

@@ -105,6 +105,7 @@ async fn an_order_is_priced_line_by_line_and_sent_to_the_machine() {
     let rig = rig(&world, 1, 4, &[1, 2, 4]).await;
     let renter = world.sign_in(9).await;
     template(&world).await;
+    world.runs_templates(&rig.agent, true).await;
     let body = json!({"offer_id": rig.offer, "duration_s": 604_800, "token": "USDC", "gpu_count": 2,
         "disk_gb": 200, "up_gb": 50, "down_gb": 100, "template": "pytorch@3",
         "max_price": usd("0.603354")});
@@ -147,13 +148,103 @@ async fn an_order_is_priced_line_by_line_and_sent_to_the_machine() {
     assert_eq!(payload["gpus"], json!(gpus(&booking)));
     assert_eq!((&payload["disk_gb"], &payload["template"]), (&json!(200), &json!("pytorch@3")));
     assert_eq!(payload["network"], json!({"up_gb": 50, "down_gb": 100, "over_s": 604_800}));
+    let run = json!({
+        "image": "pytorch/pytorch:2", "env": {"MODE": "fast"},
+        "ports": [{"name": "ssh", "port": 22, "protocol": "tcp"}],
+        "content_hash": format!("sha256:{}", "11".repeat(32)),
+    });
+    assert_eq!(payload["run"], run);
+}
+
+/// The version that was ordered is what is sent, whatever the newest is; without one there is nothing to run.
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_are_sold_where_they_are_run() {
+    let world = World::new().await;
+    let rig = rig(&world, 1, 4, &[1, 2, 4]).await;
+    let renter = world.sign_in(9).await;
+    template(&world).await;
+    let ask = |edit: Value| {
+        let mut body =
+            json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC", "gpu_count": 1});
+        body.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        world.post("/v1/quotes").auth(&renter.token).json(&body).send()
+    };
+    let trained = json!({"template": "pytorch@3"});
+    let facts = async || {
+        let path = format!("/v1/machines/{}", rig.machine);
+        world.get(&path).auth(&rig.provider.token).send().await.ok(200)["facts"]["templates"]
+            .clone()
+    };
+    // an agent that was never told of templates runs none
+    assert_eq!(world.heartbeat(&rig.agent, &[]).await["templates"], false);
+    assert_eq!(facts().await, false);
+    let refused = ask(trained.clone()).await.problem(409, "runs-no-templates");
+    assert_eq!(refused["errors"][0]["pointer"], "/template");
+    let plain = ask(json!({})).await.ok(201);
+    world.runs_templates(&rig.agent, true).await;
+    // what is not said again stays
+    assert_eq!(world.heartbeat(&rig.agent, &[]).await["templates"], true);
+    assert_eq!(facts().await, true);
+    let quote = ask(trained.clone()).await.ok(201);
+    assert_eq!(quote["template"], "pytorch@3");
+    world.runs_templates(&rig.agent, false).await;
+    ask(trained.clone()).await.problem(409, "runs-no-templates");
+
+    let booking = world.book(&renter, &plain, "k").await.ok(201);
+    let id = booking["rental"]["id"].as_str().unwrap();
+    world.advance(id, domain::rental::RentalEvent::LockIncluded).await;
+    let orders = world.heartbeat(&rig.agent, &[]).await;
+    let payload = &orders["commands"][0]["payload"];
+    assert_eq!((&payload["template"], &payload["run"]), (&Value::Null, &Value::Null));
+
+    world.runs_templates(&rig.agent, true).await;
+    let large = "INSERT INTO templates (slug, version, name, image, disk_gb, min_vram_gb, readme, content_hash, created_at, env)
+         VALUES ('pytorch', 9, 'PyTorch', 'pytorch/pytorch:2', 20, 8, '', decode(repeat('11', 32), 'hex'), now(),
+                 (SELECT jsonb_object_agg('A' || n, repeat('x', 4096)) FROM generate_series(1, 8) n))";
+    sqlx::query(large).execute(world.store.pool()).await.unwrap();
+    let refused = ask(json!({"template": "pytorch@9"})).await.problem(422, "validation-failed");
+    assert_eq!(refused["errors"][0]["pointer"], "/template");
+}
+
+/// An agent reads no answer beyond 1 MiB: a large order must not keep a machine from hearing of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_have_no_room_in_one_answer_come_with_the_next() {
+    let world = World::new().await;
+    let rig = rig(&world, 1, 4, &[1, 2, 4]).await;
+    let renter = world.sign_in(9).await;
+    let mut ids = Vec::new();
+    for key in ["a", "b", "c"] {
+        let body =
+            json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC", "gpu_count": 1});
+        let quote = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await.ok(201);
+        let booking = world.book(&renter, &quote, key).await.ok(201);
+        let id = booking["rental"]["id"].as_str().unwrap().to_owned();
+        world.advance(&id, domain::rental::RentalEvent::LockIncluded).await;
+        ids.push(id);
+    }
+    let swell = "UPDATE agent_commands SET payload = payload || jsonb_build_object('run', repeat('x', 300000))
+                 WHERE id IN (SELECT id FROM agent_commands ORDER BY id LIMIT 2)";
+    sqlx::query(swell).execute(world.store.pool()).await.unwrap();
+    let named = |orders: &Value| -> Vec<String> {
+        let listed = orders["commands"].as_array().unwrap().iter();
+        listed.map(|order| order["rental_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let orders = world.heartbeat(&rig.agent, &[]).await;
+    assert_eq!(named(&orders), [ids[0].clone(), ids[2].clone()], "small ones pass");
+    let path = format!("/v1/agent/commands/{}/ack", orders["commands"][0]["id"].as_str().unwrap());
+    let ack = json!({"outcome": "ok"});
+    world.post(&path).auth(&rig.agent.token).json(&ack).send().await.ok(200);
+    assert_eq!(named(&world.heartbeat(&rig.agent, &[]).await), ids[1..]);
 }
 
 async fn template(world: &World) {
     sqlx::query(
-        "INSERT INTO templates (slug, version, name, image, disk_gb, min_vram_gb, readme, content_hash, created_at)
-         VALUES ('pytorch', 3, 'PyTorch', 'pytorch/pytorch:2', 20, 8, '', decode(repeat('11', 32), 'hex'), now()),
-                ('pytorch', 4, 'PyTorch', 'pytorch/pytorch:2', 20, 25, '', decode(repeat('11', 32), 'hex'), now())",
+        r#"INSERT INTO templates (slug, version, name, image, disk_gb, min_vram_gb, readme, content_hash, created_at,
+                               ports, env)
+         VALUES ('pytorch', 3, 'PyTorch', 'pytorch/pytorch:2', 20, 8, '', decode(repeat('11', 32), 'hex'), now(),
+                 '[{"name": "ssh", "port": 22, "protocol": "tcp"}]', '{"MODE": "fast"}'),
+                ('pytorch', 4, 'PyTorch', 'pytorch/pytorch:9', 20, 25, '', decode(repeat('11', 32), 'hex'), now(),
+                 '[]', '{}')"#,
     )
     .execute(world.store.pool())
     .await
@@ -166,6 +257,7 @@ async fn what_the_offer_does_not_sell_is_refused_by_its_place() {
     let rig = rig(&world, 1, 4, &[1, 2, 4]).await;
     let renter = world.sign_in(9).await;
     template(&world).await;
+    world.runs_templates(&rig.agent, true).await;
     let good = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC", "gpu_count": 2});
     let ask = |edit: Value| {
         let mut body = good.clone();

@@ -206,6 +206,13 @@ impl World {
             .ok(200)
     }
 
+    /// Has an agent say whether its machine runs templates.
+    pub async fn runs_templates(&self, agent: &Person, templates: bool) {
+        let body = json!({"running": [], "templates": templates});
+        let call = self.post("/v1/agent/heartbeats").auth(&agent.token).json(&body);
+        assert_eq!(call.send().await.ok(200)["templates"], templates);
+    }
+
     /// Lists all of a machine's GPUs.
     pub async fn list(&self, provider: &Person, machine: &str, gpus: usize, price: &str) -> Reply {
         let body = json!({"machine_id": machine, "price": {"amount": price, "currency": "USD"},

@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Notes that a machine's agent was heard of. After a silence of more than `timeout` a new stretch of
-/// contact begins: only then is anything written beside the machine's own row.
+/// contact begins: only then is anything written beside the machine's own row. `templates` is whether it runs
+/// templates, if it says so now; returned is what is known of that.
 ///
 /// # Errors
 /// The database's.
@@ -20,23 +21,27 @@ pub async fn heartbeat(
     id: MachineId,
     now: UnixSeconds,
     timeout: Seconds,
-) -> Result<(), StoreError> {
+    templates: Option<bool>,
+) -> Result<bool, StoreError> {
     let silent_since = ts(now.saturating_minus(timeout))?;
-    let was = sqlx::query_scalar!(
+    let was = sqlx::query!(
         "UPDATE machines m
          SET contact_since = CASE WHEN m.last_heartbeat_at >= $3 THEN m.contact_since ELSE $2 END,
-             last_heartbeat_at = greatest(m.last_heartbeat_at, $2)
+             last_heartbeat_at = greatest(m.last_heartbeat_at, $2),
+             templates = coalesce($4, m.templates)
          FROM (SELECT id, last_heartbeat_at FROM machines WHERE id = $1 FOR NO KEY UPDATE) was
-         WHERE m.id = was.id RETURNING was.last_heartbeat_at",
+         WHERE m.id = was.id RETURNING was.last_heartbeat_at, m.templates",
         id.uuid(),
         ts(now)?,
         silent_since,
+        templates,
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(before) = was else { return Ok(()) };
+    let Some(was) = was else { return Ok(false) };
+    let before = was.last_heartbeat_at;
     if before.is_some_and(|before| before >= silent_since) {
-        return Ok(());
+        return Ok(was.templates);
     }
     sqlx::query!(
         "UPDATE machine_contacts SET to_at = greatest(from_at, $2) WHERE machine_id = $1 AND to_at IS NULL",
@@ -53,7 +58,7 @@ pub async fn heartbeat(
     )
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(was.templates)
 }
 
 /// Since when the machine has been in contact without a silence of more than `timeout`, up to `now`;

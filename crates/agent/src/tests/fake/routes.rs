@@ -134,6 +134,7 @@ pub(super) fn signed_in(world: &World, headers: &HeaderMap) -> Result<(), Refuse
 struct HeartbeatBody {
     running: Vec<RentalId>,
     measured: Option<Measured>,
+    templates: Option<bool>,
 }
 
 async fn heartbeats(
@@ -152,20 +153,34 @@ async fn heartbeats(
             "hash": world.head.map_or(B256::ZERO, |head| head.hash),
         })
     };
+    if body.templates.is_some() && world.refuse_templates > 0 {
+        world.refuse_templates -= 1;
+        return Err(refused(400, "invalid-request"));
+    }
     let evidence: Vec<Value> = body.running.iter().map(standing).collect();
     let command = |(id, kind, rental): &(CommandId, &str, RentalId)| {
-        let payload = json!({ "gpus": ["GPU-1"], "ssh_keys": world.ssh_keys });
+        let mut payload = json!({ "gpus": ["GPU-1"], "ssh_keys": world.ssh_keys });
+        payload.as_object_mut().unwrap().extend(world.ordered.clone());
         json!({ "id": id, "kind": kind, "rental_id": rental, "escrow_id": ESCROW_ID, "payload": payload })
     };
     let commands: Vec<Value> = world.open.iter().map(command).collect();
     world.running.push(body.running);
     world.measured.extend(body.measured);
+    if let Some(said) = body.templates {
+        let known = world.templates.as_mut().expect("an older service does not know it");
+        *known = said;
+        world.templates_said += 1;
+    }
     let self_test =
         world.self_test.as_ref().map(|(id, asked)| json!({ "id": id, "requirements": asked }));
-    Ok(Json(json!({
+    let mut answer = json!({
         "commands": commands, "now": "2026-01-31T12:00:00Z", "now_unix": now, "next_in_s": 1,
         "evidence": evidence, "self_test": self_test,
-    })))
+    });
+    if let Some(templates) = world.templates {
+        answer["templates"] = templates.into();
+    }
+    Ok(Json(answer))
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 
 use super::{super::fake::ESCROW_ID, *};
 use crate::{
+    order::Ordered,
     record::{Record, Stage},
     state::StateDir,
     workload::{Order, Workload},
@@ -57,8 +58,14 @@ async fn a_workload_whose_start_was_cut_off_is_not_started_twice() {
     assert_eq!(record.stage, Stage::Starting);
     record.save(&state).unwrap();
     let folder = state.workload(scene.rental);
-    let order =
-        Order { command: &config.workload, folder: &folder, rental: scene.rental, gpus: &[] };
+    let order = Order {
+        command: &config.workload,
+        folder: &folder,
+        rental: scene.rental,
+        gpus: &[],
+        ordered: &Ordered::default(),
+        ports: None,
+    };
     let started = Workload::start(&order).await.unwrap();
     drop(state);
     let agent = scene.run(config);

@@ -66,6 +66,8 @@ pub(crate) struct FactsView {
     /// Ports that renters can be given.
     ports: u32,
     static_ip: bool,
+    /// Whether its agent says that it runs what templates name.
+    templates: bool,
     /// What the machine's agent found, and not its provider said.
     #[schema(example = json!(["cpu_cores", "driver_version"]))]
     measured: Vec<String>,
@@ -116,6 +118,7 @@ pub(crate) fn facts_view(machine: &Machine) -> FactsView {
         pcie_mb_s,
         ports,
         static_ip,
+        templates: machine.templates,
         measured: measured.unwrap_or_default(),
         measured_at: said.map(|(_, at)| Time(*at)),
     }

@@ -5,6 +5,7 @@ use domain::{
     offer::{OfferState, OfferTerms},
     oracle,
     quote::{QuoteError, QuoteFigures, QuoteRequest as Ordered, TokenSpec, price_quote},
+    template::MAX_ENV_BYTES,
     time::{Seconds, UnixSeconds},
 };
 use store::{
@@ -175,10 +176,11 @@ fn longest(terms: &OfferTerms, left: Seconds) -> Seconds {
 /// Whether there is such a template, and what is ordered is enough for it.
 ///
 /// # Errors
-/// [`Code::ValidationFailed`].
+/// [`Code::ValidationFailed`], or [`Code::RunsNoTemplates`] where the machine does not run what it is told.
 pub(super) async fn check_template(
     connection: &mut store::Connection,
     template: Option<&str>,
+    run: bool,
     (model, order): (&str, &Ordered),
 ) -> Result<(), Problem> {
     let Some(text) = template else {
@@ -205,6 +207,14 @@ pub(super) async fn check_template(
     if known.is_some_and(|known| known.vram_gb < needs.min_vram_gb) {
         let message = format!("{text} needs GPUs with {} GB", needs.min_vram_gb);
         return Err(Problem::invalid("/template", message));
+    }
+    if needs.env_bytes() > MAX_ENV_BYTES {
+        let message = format!("{text} has more environment than a machine can be sent");
+        return Err(Problem::invalid("/template", message));
+    }
+    if !run {
+        let detail = "the machine starts its provider's own program, whatever is ordered";
+        return Err(Problem::new(Code::RunsNoTemplates, detail).at("/template", detail));
     }
     Ok(())
 }

@@ -1,0 +1,175 @@
+//! The agent with the program that runs rentals in Docker, and a Docker that only writes down what it is told.
+
+use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+use super::*;
+
+const DOCKER: &str = r#"#!/bin/sh
+here="$(dirname "$0")"
+{ for word; do printf '<%s>' "$word"; done; echo; } >>"$here/calls"
+case "$1" in
+  ps) cat "$here/boxes" ;;
+  container) for box; do :; done; [ -e "$here/box.$box" ] && echo true ;;
+  exec) [ -e "$here/server" ] ;;
+  run) while [ "$1" != --name ]; do shift; done; : >"$here/box.$2" ;;
+  rm) rm -f "$here/box.$4" ;;
+  wait) while [ -e "$here/box.$2" ]; do sleep 0.1; done ;;
+esac
+"#;
+
+/// A folder with that Docker, and what was written down.
+struct Docker(Folder);
+
+impl Docker {
+    /// One in which these containers are. The servers in them are up.
+    fn new(boxes: &str) -> Self {
+        let folder = folder();
+        let program = folder.path().join("docker");
+        std::fs::write(&program, DOCKER).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("boxes"), boxes).unwrap();
+        std::fs::write(folder.path().join("server"), "").unwrap();
+        Self(folder)
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.0.path().join("calls")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn boxed(&self, scene: &Scene) -> PathBuf {
+        self.0.path().join(format!("box.weir-{}", scene.rental))
+    }
+
+    fn config(&self, scene: &Scene, settings: &[&str]) -> AgentConfig {
+        let path = std::env::var("PATH").unwrap();
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/provider/start-docker");
+        let mut args = vec![format!("PATH={}:{path}", self.0.path().display())];
+        args.push("WEIR_DOCKER_SETTINGS=/no/such/file".into());
+        args.extend(settings.iter().map(ToString::to_string));
+        args.push(here.into());
+        AgentConfig {
+            templates: true,
+            ports: Some(40_000..=40_009),
+            workload: WorkloadCommand { program: "/usr/bin/env".into(), args },
+            ..scene.config()
+        }
+    }
+}
+
+fn order(run: Value) -> serde_json::Map<String, Value> {
+    let mut order = json!({"template": "trainer@3", "disk_gb": 200});
+    order["run"] = run;
+    order.as_object().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_template_becomes_a_container_which_ends_with_the_rental() {
+    let scene = Scene::new().await;
+    let docker = Docker::new("weir-rnt_before GPU-0,GPU-1\nweir-rnt_beside GPU-10\n");
+    scene.fake.world().templates = Some(false);
+    scene.fake.world().ordered = order(json!({
+        "image": "trainer:1.4",
+        "ports": [{"name": "ssh", "port": 22, "protocol": "tcp"},
+                  {"name": "game", "port": 9000, "protocol": "udp"}],
+        "env": {"MODE": "fast; $(touch /tmp/weir-evil) \"and\" loose", "DOCKER_HOST": "tcp://evil"},
+    }));
+    let agent =
+        scene.run(docker.config(&scene, &["WEIR_DOCKER_ARGS=--network=renters --memory=64g"]));
+    // the image's server takes its time
+    let server = docker.0.path().join("server");
+    std::fs::remove_file(&server).unwrap();
+    scene.fake.world().order("provision", scene.rental);
+    for _ in 0..100 {
+        if docker.calls().iter().any(|call| call.starts_with("<exec>")) {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(scene.fake.world().readies, 0, "nobody can come in yet");
+    std::fs::write(server, "").unwrap();
+    scene.rent().await;
+    let calls = docker.calls();
+    let gone: Vec<&String> = calls.iter().filter(|call| call.starts_with("<rm>")).collect();
+    assert_eq!(gone, ["<rm><--force><--volumes><weir-rnt_before>"], "GPU-1 is ours now");
+    let run = calls.iter().find(|call| call.starts_with("<run>")).unwrap();
+    let id = scene.rental.to_string();
+    let folder = scene.folder.path().canonicalize().unwrap().join("rentals").join(&id);
+    for words in [
+        format!("<--name><weir-{id}>"),
+        format!("<--label><weir.rental={id}><--label><weir.gpus=GPU-1>"),
+        "<--gpus><\"device=GPU-1\">".to_owned(),
+        "<--storage-opt><size=220G>".to_owned(),
+        format!("<--volume><{}:/weir:ro>", folder.display()),
+        "<--publish><40000-40009:22/tcp><--publish><40000-40009:9000/udp>".to_owned(),
+        "<--env><DOCKER_HOST=tcp://evil>".to_owned(),
+        "<--env><MODE=fast; $(touch /tmp/weir-evil) \"and\" loose>".to_owned(),
+        "<--network=renters><--memory=64g><--entrypoint></bin/sh><trainer:1.4></weir-enter>"
+            .to_owned(),
+    ] {
+        assert!(run.contains(&words), "{words}\n{run}");
+    }
+    assert!(run.ends_with("</weir-enter>"), "{run}");
+    assert!(!std::path::Path::new("/tmp/weir-evil").exists());
+
+    // its main process ends: the same container goes on
+    std::fs::remove_file(docker.boxed(&scene)).unwrap();
+    std::fs::write(docker.boxed(&scene), "").unwrap();
+    kill(&scene.process().unwrap());
+    let again = format!("<start><weir-{id}>");
+    for _ in 0..200 {
+        if docker.calls().contains(&again) {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let calls = docker.calls();
+    assert!(calls.contains(&again), "{calls:#?}");
+    assert_eq!(calls.iter().filter(|call| call.starts_with("<run>")).count(), 1);
+
+    scene.more_readings().await;
+    scene.end().await;
+    assert!(!docker.boxed(&scene).exists(), "the container is gone before the machine says so");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_with_its_own_server_is_left_to_it() {
+    let scene = Scene::new().await;
+    let docker = Docker::new("");
+    scene.fake.world().ordered = order(json!({
+        "image": "vllm:1", "ports": [{"name": "http", "port": 8000, "protocol": "tcp"}],
+    }));
+    let agent = scene.run(docker.config(&scene, &["WEIR_DISK_LIMIT=no"]));
+    scene.rent().await;
+    let calls = docker.calls();
+    let run = calls.iter().find(|call| call.starts_with("<run>")).unwrap();
+    assert!(run.ends_with("<--publish><40000-40009:8000/tcp><vllm:1>"), "{run}");
+    assert!(!run.contains("--storage-opt") && !run.contains("--entrypoint"), "{run}");
+    scene.end().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_template_the_providers_own_image_runs_or_nothing_does() {
+    for (settings, runs) in [(&["WEIR_DEFAULT_IMAGE=ubuntu:24.04"][..], true), (&[][..], false)] {
+        let scene = Scene::new().await;
+        let docker = Docker::new("");
+        let agent = scene.run(docker.config(&scene, settings));
+        scene.fake.world().order("provision", scene.rental);
+        if runs {
+            scene.fake.until("not ready", |world| world.readies > 0).await;
+            let calls = docker.calls();
+            let run = calls.iter().find(|call| call.starts_with("<run>")).unwrap();
+            assert!(run.ends_with("</bin/sh><ubuntu:24.04></weir-enter>"), "{run}");
+            scene.end().await;
+        } else {
+            scene.fake.until("not answered", |world| !world.acks.is_empty()).await;
+            let failed = json!({ "outcome": "failed", "reason": "image" });
+            assert_eq!(scene.fake.world().acks[0].1, failed);
+            assert!(docker.calls().is_empty());
+        }
+        agent.stop().await;
+    }
+}
