@@ -9,6 +9,10 @@ use std::{
 use bench::{BenchError, Options, Report};
 use clap::Parser as _;
 
+/// As in the service.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let plan = Options::parse().plan();
