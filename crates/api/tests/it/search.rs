@@ -175,6 +175,10 @@ async fn needs_are_matched_or_it_is_said_why_not() {
     // the other machine is somebody else's: three GPUs are nowhere
     let found = ask(json!({"gpus": 3, "hours": "2"})).await.ok(200);
     assert_eq!((&found["proposals"], &found["looked_at"]), (&json!([]), &json!(2)));
+    let nearest =
+        json!({"offer_id": single.offer, "price": {"amount": "0.300000", "currency": "USD"}});
+    let refused = |reason| json!([{"reason": reason, "offers": 2, "alone": 2, "nearest": nearest}]);
+    assert_eq!(found["refusals"], refused("gpu_count"));
 
     // once it is the same provider's, both machines together do it
     let mut connection = world.store.read().await.unwrap();
@@ -196,15 +200,12 @@ async fn needs_are_matched_or_it_is_said_why_not() {
     let parts = found["proposals"][0]["parts"].as_array().unwrap();
     assert_eq!((parts.len(), &found["proposals"][0]["total"]["amount"]), (2, &json!("2.200000")));
     let alone = ask(json!({"gpus": 3, "hours": "2", "split": false})).await.ok(200);
-    assert_eq!(
-        alone["refusals"],
-        json!([{"reason": "gpu_count", "offers": 2, "alone": 2,
-        "nearest": {"offer_id": single.offer, "price": {"amount": "0.300000", "currency": "USD"}}}])
-    );
+    assert_eq!(alone["refusals"], refused("gpu_count"));
     let found =
         ask(json!({"gpus": 3, "hours": "2", "budget": {"amount": "2.19", "currency": "USD"}}))
-            .await;
-    assert_eq!(found.ok(200)["proposals"], json!([]));
+            .await
+            .ok(200);
+    assert_eq!((&found["proposals"], &found["refusals"]), (&json!([]), &refused("budget")));
 
     let found = ask(json!({"gpus": 1, "hours": "2", "tiers": ["verified"], "regions": ["us"]}))
         .await
