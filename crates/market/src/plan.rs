@@ -7,7 +7,7 @@ use domain::quote::JobTotal;
 use uuid::Uuid;
 
 use crate::{
-    compiled::{Compiled, Plan, disk_limit, value},
+    compiled::{Compiled, Plan, disk_limit, price_fact, value},
     index::Index,
     listing::Listing,
     query::{Field, Job, Query},
@@ -31,7 +31,7 @@ pub const MAX_PROPOSALS: usize = 20;
 /// What is needed.
 #[derive(Clone, Debug)]
 pub struct Need {
-    /// What every machine must be. Its tests on GPU counts, sort, page and limit are not looked at; it needs a job, whose
+    /// What every machine must be; its price by the hour as if all GPUs were of it. Its tests on GPU counts, sort, page and limit are not looked at; it needs a job, whose
     /// disk and network are for each machine.
     pub query: Query,
     /// GPUs in all.
@@ -166,7 +166,9 @@ impl Index {
                 .query
                 .tests
                 .iter()
-                .filter(|test| !matches!(test.field, Field::GpuCount | Field::TotalVram))
+                .filter(|test| {
+                    !matches!(test.field, Field::GpuCount | Field::TotalVram | Field::TotalFlops)
+                })
                 .cloned()
                 .collect(),
             ..need.query.clone()
@@ -217,6 +219,13 @@ impl Index {
         into: &mut Gathered,
     ) {
         let mut reasons = self.reasons(compiled, job, row);
+        let model = self.model_of(row);
+        for test in compiled.priced() {
+            let value = price_fact(row, model, test.field, need.gpus);
+            if !value.is_some_and(|value| test.set.holds(value)) {
+                reasons.push(Reason::Fact(test.field));
+            }
+        }
         let wanted = 1_u64.checked_shl(u32::from(need.gpus).saturating_sub(1)).unwrap_or(0);
         let now = row.chunks & up_to(row.gpus_free);
         let smaller = up_to(u8::try_from(need.gpus).unwrap_or(u8::MAX));

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use market::{
-    Form, GpuModel, Index, Isolation, Job, Listing, Query, Verification,
+    Form, GpuModel, Index, Isolation, Job, Listing, Query, Vendor, Verification,
     generate::Generator,
     plan::{Match, Need, Reason},
 };
@@ -17,9 +17,11 @@ fn models() -> Vec<GpuModel> {
         name: "NVIDIA GeForce RTX 4090".to_owned(),
         aliases: Vec::new(),
         vram_gb: 24,
+        vendor: Vendor::Nvidia,
         form: Form::Pcie,
         compute_capability: Some(89),
         gflops: None,
+        fp32_gflops: None,
     }]
 }
 

@@ -67,7 +67,26 @@ async fn a_job_has_a_total_for_each_offer_and_an_order_by_it() {
     assert_eq!(ids(&world, "hours=1&kind=reserved").await, [""; 0]);
     assert_eq!(ids(&world, "hours=2&kind=reserved").await.len(), 2);
     assert_eq!(ids(&world, "hours=25").await, [""; 0], "it cannot be rented for so long");
-    assert_eq!(ids(&world, "q=gpu_name%3DRTX_4090+num_gpus%3D2+dph%3C0.45").await, [&*cheap.offer]);
+    // Vast.ai's prices are of the whole rental, ours of a GPU
+    for (text, found) in [
+        ("num_gpus=2 price<0.45", true),
+        ("num_gpus=2 dph_total<=0.8", true),
+        ("num_gpus=2 dph_total<0.8", false),
+        ("num_gpus=2 dph<0.45", false),
+        ("num_gpus=2 price<0.45 geolocation not in ['DE', 'XZ']", false),
+        (
+            "num_gpus=2 price<0.45 geolocation not in ['XV', 'XZ'] gpu_arch=nvidia rented=false",
+            true,
+        ),
+        ("num_gpus=2 price<0.45 total_flops>=165.2 flops_usd>=206.5", true),
+        ("num_gpus=2 price<0.45 total_flops>165.2", false),
+        ("num_gpus=2 price<0.45 flops_usd>206.5", false),
+    ] {
+        let text = format!("gpu_name%3DRTX_4090 {text}").replace('<', "%3C").replace('>', "%3E");
+        let text = text.replace('\'', "%27").replace(' ', "+");
+        let found = if found { vec![&*cheap.offer] } else { vec![] };
+        assert_eq!(ids(&world, &format!("q={text}")).await, found, "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
