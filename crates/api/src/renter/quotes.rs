@@ -80,7 +80,7 @@ pub(crate) struct QuoteRequest {
     /// GB to be received by the machine in that time; what goes beyond it is not promised.
     #[serde(default)]
     down_gb: u32,
-    /// What is to run, as `slug@version` of `/v1/templates`.
+    /// What is to run, as `slug@version` of `/v1/templates`; `disk_gb` must be what it needs.
     template: Option<String>,
     /// One of the symbols of `/v1/tokens`.
     token: String,
