@@ -1,5 +1,10 @@
 //! What was asked for is found, or it is said why not.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
 
 use market::{
     Form, GpuModel, Index, Isolation, Job, Listing, Query, Vendor, Verification,
