@@ -222,6 +222,22 @@ fn some_names(all: &'static [&'static str]) -> impl Strategy<Value = Vec<Names>>
     proptest::collection::vec(names, 0..2)
 }
 
+/// Conditions on what the price makes with the model and the number of GPUs, near what offers have.
+fn priced() -> impl Strategy<Value = Test> {
+    let near = [
+        (Field::Hourly, 200_000_u64, 8_000_000_u64),
+        (Field::FlopsUsd, 20_000, 400_000),
+        (Field::TotalFlops, 30_000, 2_000_000),
+        (Field::Rented, 0, 2),
+    ];
+    let value = proptest::sample::select(near.to_vec())
+        .prop_flat_map(|(field, from, to)| (Just(field), from..to, any::<bool>()));
+    value.prop_map(|(field, value, least)| {
+        let set = if least { Set::at_least(value) } else { Set::at_most(value) };
+        Test { field, set }
+    })
+}
+
 fn query() -> impl Strategy<Value = Query> {
     let test =
         (proptest::sample::select(Field::ALL), set()).prop_map(|(field, set)| Test { field, set });
@@ -231,7 +247,8 @@ fn query() -> impl Strategy<Value = Query> {
         |(duration_s, disk_gb, up_gb, down_gb)| Job { duration_s, disk_gb, up_gb, down_gb },
     );
     (
-        proptest::collection::vec(test, 0..4),
+        (proptest::collection::vec(test, 0..4), proptest::collection::vec(priced(), 0..3))
+            .prop_map(|(some, more)| if some.len() > 1 { some } else { [some, more].concat() }),
         some_names(&["RTX_4090", "rtx3090", "h100-sxm", "nothing", "nvidia t4"]),
         some_names(&["us", "us-lax", "de", "de-fra", "s", "zz"]),
         any::<(bool, bool)>(),
