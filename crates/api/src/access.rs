@@ -26,6 +26,7 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("GET", "/v1/machines", MachinesRead),
     ("GET", "/v1/machines/{id}", MachinesRead),
     ("GET", "/v1/machines/{id}/maintenance", MachinesRead),
+    ("GET", "/v1/provider/offers", MachinesRead),
     ("POST", "/v1/machines", MachinesWrite),
     ("PATCH", "/v1/machines/{id}", MachinesWrite),
     ("POST", "/v1/machines/{id}/enroll-token", MachinesWrite),

@@ -68,7 +68,7 @@ async fn estimate(
 ) -> Result<Json<EstimateView>, Problem> {
     let request = EstimateRequest::read(body, "")?;
     let answer = if let EstimateRequest::CompareProviders(job) = &request {
-        EstimateAnswer::CompareProviders(Box::new(providers::answer(&app, job).await?))
+        EstimateAnswer::CompareProviders(Box::new(providers::answer(&app, job)?))
     } else {
         compute::answer(&request, "")?
     };

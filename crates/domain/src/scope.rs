@@ -9,7 +9,7 @@ named_enum! {
         AccountRead => "account:read",
         /// Read the ledger and the earnings of the whole account.
         BillingRead => "billing:read",
-        /// Read machines.
+        /// Read machines and what is offered of them.
         MachinesRead => "machines:read",
         /// Register, change, verify, drain and retire machines.
         MachinesWrite => "machines:write",

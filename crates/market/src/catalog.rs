@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use crate::listing::{Form, Unlistable};
+use crate::listing::{Form, Unlistable, Vendor};
 
 /// A GPU model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +16,16 @@ pub struct GpuModel {
     pub aliases: Vec<String>,
     /// Memory of one GPU in GB.
     pub vram_gb: u32,
+    /// Who makes it.
+    pub vendor: Vendor,
     /// How it sits in the machine.
     pub form: Form,
     /// 86 is 8.6.
     pub compute_capability: Option<u32>,
     /// Dense half precision, or single where only that is known.
     pub gflops: Option<u32>,
+    /// Single precision, for what others reckon by it.
+    pub fp32_gflops: Option<u32>,
 }
 
 impl GpuModel {

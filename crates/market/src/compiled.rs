@@ -84,6 +84,8 @@ pub(crate) struct Compiled<'q> {
     tests: Vec<&'q Test>,
     /// Those of them that the masks do not decide.
     open: Vec<&'q Test>,
+    /// Conditions on what the price makes with the model, or with the number of GPUs.
+    priced: Vec<&'q Test>,
     regions: Option<Vec<bool>>,
     providers: Option<Vec<u32>>,
     /// Whether anything was said about how many GPUs: then the fewest that do, else all that can be had.
@@ -96,6 +98,8 @@ pub(crate) struct Compiled<'q> {
 fn satisfies(model: &GpuModel, test: &Test) -> bool {
     let value = if test.field == Field::Vram {
         Some(u64::from(model.vram_gb))
+    } else if test.field == Field::Vendor {
+        Some(u64::from(model.vendor.code()))
     } else if test.field == Field::Form {
         Some(u64::from(model.form.code()))
     } else if test.field == Field::ComputeCapability {
@@ -150,16 +154,22 @@ fn counts(set: &Set) -> u64 {
     }
 }
 
-/// Sizes of a rental, as bits, of which a model with so much memory satisfies everything that was asked.
+/// Sizes of a rental, as bits, of which a model satisfies everything that was asked.
 fn sizes(query: &Query, model: &GpuModel) -> u64 {
-    let vram = u64::from(model.vram_gb);
+    let of_all = |each: Option<u32>, set: &Set| {
+        let fits = |bit: u32| {
+            let gpus = u64::from(bit).saturating_add(1);
+            each.is_some_and(|each| set.holds(gpus.saturating_mul(each.into())))
+        };
+        (0_u32..64).fold(0, |sizes, bit| sizes | (u64::from(fits(bit)) << bit))
+    };
     query.tests.iter().fold(u64::MAX, |sizes, test| {
         if test.field == Field::GpuCount {
             sizes & counts(&test.set)
         } else if test.field == Field::TotalVram {
-            let fits =
-                |bit: u32| test.set.holds(u64::from(bit).saturating_add(1).saturating_mul(vram));
-            sizes & (0_u32..64).fold(0, |sizes, bit| sizes | (u64::from(fits(bit)) << bit))
+            sizes & of_all(Some(model.vram_gb), &test.set)
+        } else if test.field == Field::TotalFlops {
+            sizes & of_all(model.fp32_gflops, &test.set)
         } else {
             sizes
         }
@@ -177,8 +187,9 @@ impl<'q> Compiled<'q> {
         let providers = (!query.providers.is_empty()).then(|| {
             query.providers.iter().filter_map(|id| index.providers.find(id)).collect::<Vec<u32>>()
         });
-        let sized =
-            query.tests.iter().any(|test| matches!(test.field, Field::GpuCount | Field::TotalVram));
+        let sized = query.tests.iter().any(|test| {
+            matches!(test.field, Field::GpuCount | Field::TotalVram | Field::TotalFlops)
+        });
         let wanted = models(index, query);
         let models = index.models.iter().enumerate().zip(wanted).filter(|((_, model), wanted)| {
             *wanted && query.tests.iter().all(|test| satisfies(model, test))
@@ -194,6 +205,7 @@ impl<'q> Compiled<'q> {
             masks: Vec::with_capacity(MOST_MASKS),
             tests: Vec::with_capacity(query.tests.len()),
             open: Vec::with_capacity(query.tests.len()),
+            priced: Vec::new(),
             regions,
             providers,
             sized,
@@ -207,6 +219,11 @@ impl<'q> Compiled<'q> {
     /// The conditions on offers' own facts.
     pub(crate) fn facts(&self) -> &[&'q Test] {
         &self.tests
+    }
+
+    /// The conditions on what the price makes with the model, or with the number of GPUs.
+    pub(crate) fn priced(&self) -> &[&'q Test] {
+        &self.priced
     }
 
     /// For what is told of changes: who is online is what the index last noted.
@@ -240,14 +257,27 @@ impl<'q> Compiled<'q> {
                 test.field,
                 Field::GpuCount
                     | Field::TotalVram
+                    | Field::TotalFlops
                     | Field::Vram
+                    | Field::Vendor
                     | Field::Form
                     | Field::ComputeCapability
             ) {
                 continue;
             }
-            self.tests.push(test);
             let (least, most) = test.set.bounds();
+            if matches!(test.field, Field::Hourly | Field::FlopsUsd) {
+                self.priced.push(test);
+                if test.field == Field::Hourly {
+                    let sizes = self.plans.iter().fold(0, |sizes, plan| sizes | plan.sizes);
+                    let fewest = u64::from(sizes.trailing_zeros()).saturating_add(1);
+                    let least = least.checked_div(largest(sizes).into()).unwrap_or(0);
+                    let most = most.checked_div(fewest).unwrap_or(most);
+                    self.prices = (self.prices.0.max(least), self.prices.1.min(most));
+                }
+                continue;
+            }
+            self.tests.push(test);
             if test.field == Field::Price {
                 self.prices = (self.prices.0.max(least), self.prices.1.min(most));
             }
@@ -349,24 +379,51 @@ impl<'q> Compiled<'q> {
             let duration = self.query.job.map(|job| job.duration_s);
             steps.iter().find(|step| duration.is_none_or(|span| step.min_duration_s <= span))?;
         }
+        let model = index.models.get(plan.model);
+        let priced = |gpus: u8| {
+            self.priced.iter().all(|test| {
+                let value = price_fact(row, model, test.field, gpus.into());
+                value.is_some_and(|value| test.set.holds(value))
+            })
+        };
         while sizes != 0 {
             let gpus = if self.sized {
                 u8::try_from(sizes.trailing_zeros()).ok()?.saturating_add(1)
             } else {
                 largest(sizes)
             };
-            let Some(job) = &self.query.job else { return Some(gpus) };
-            let affordable = match self.query.total_most {
-                Some(most) => total::of_row(row, steps, job, gpus)?.total.get() <= most,
+            let would_do = match &self.query.job {
                 None => true,
+                Some(job) => {
+                    let affordable = match self.query.total_most {
+                        Some(most) => total::of_row(row, steps, job, gpus)?.total.get() <= most,
+                        None => true,
+                    };
+                    affordable && (job.disk_gb == 0 || disk_limit(row, gpus) >= job.disk_gb)
+                }
             };
-            if affordable && (job.disk_gb == 0 || disk_limit(row, gpus) >= job.disk_gb) {
+            if would_do && priced(gpus) {
                 return Some(gpus);
             }
             sizes &= !up_to(gpus) | up_to(gpus.saturating_sub(1));
         }
         None
     }
+}
+
+/// What an offer's price makes of so many GPUs of its model; `None` if nobody knows it, or if that is another fact.
+pub(crate) fn price_fact(
+    row: &Row,
+    model: Option<&GpuModel>,
+    field: Field,
+    gpus: u16,
+) -> Option<u64> {
+    let price = u64::from(row.price);
+    if field == Field::Hourly {
+        return Some(price.saturating_mul(gpus.into()));
+    }
+    let gflops = model.filter(|_| field == Field::FlopsUsd)?.fp32_gflops?;
+    u64::from(gflops).saturating_mul(1_000_000).checked_div(price)
 }
 
 /// A machine's disk is shared among its GPUs.
@@ -468,9 +525,14 @@ fn masks_of(field: Field, set: &Set, least: u64, most: u64, masks: &mut Vec<Mask
         Field::GpuCount
         | Field::Vram
         | Field::TotalVram
+        | Field::Vendor
+        | Field::TotalFlops
         | Field::Form
         | Field::ComputeCapability
         | Field::Price
+        | Field::Hourly
+        | Field::FlopsUsd
+        | Field::Rented
         | Field::DiskPrice
         | Field::UpPrice
         | Field::DownPrice
@@ -515,12 +577,17 @@ pub(crate) fn value(row: &Row, field: Field) -> Option<u64> {
         Field::Datacenter => row.has(flags::DATACENTER).into(),
         Field::Isolation => row.isolation.code().into(),
         Field::StaticIp => row.has(flags::STATIC_IP).into(),
+        Field::Rented => (row.chunks & up_to(row.gpus_free) == 0).into(),
         Field::Updated => row.updated_at.into(),
         Field::GpuCount
         | Field::Vram
         | Field::TotalVram
+        | Field::Vendor
+        | Field::TotalFlops
         | Field::Form
-        | Field::ComputeCapability => {
+        | Field::ComputeCapability
+        | Field::Hourly
+        | Field::FlopsUsd => {
             return None;
         }
     })

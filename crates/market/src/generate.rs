@@ -237,3 +237,15 @@ impl Iterator for Generator {
         (left, Some(left))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_stand_where_the_catalog_has_a_place() {
+        for (_, code) in REGIONS {
+            assert!(domain::catalog::region(code).is_some(), "{code}");
+        }
+    }
+}

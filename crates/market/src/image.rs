@@ -330,7 +330,7 @@ mod tests {
     use super::*;
     use crate::{
         generate::Generator,
-        listing::{Form, Listing},
+        listing::{Form, Listing, Vendor},
         query::{Query, Sort},
     };
 
@@ -342,9 +342,11 @@ mod tests {
             name: slug.to_owned(),
             aliases: Vec::new(),
             vram_gb,
+            vendor: Vendor::Nvidia,
             form: Form::Pcie,
             compute_capability: Some(89),
             gflops: Some(165_000),
+            fp32_gflops: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Conditions are `field op value`, divided by spaces; all must hold. Fields have the names of `GET /v1/offers` and
 //! those that Vast.ai's language has for the same facts. Operators: `=` or `==`, `!=`, `<`, `<=`, `>`, `>=`,
-//! `in [a,b]` and `notin [a,b]`. Where a word has spaces, write `_` or put it in double quotes. `any` as the value of `=`
+//! `in [a,b]` and `notin [a,b]` or `not in [a,b]`. Where a word has spaces, write `_` or put it in quotes, double or single. `any` as the value of `=`
 //! leaves the condition out, as Vast.ai's does.
 
 mod field;

@@ -62,6 +62,15 @@ named! {
     }
 }
 named! {
+    /// Who makes a GPU.
+    Vendor {
+        /// NVIDIA.
+        Nvidia = 0, "nvidia";
+        /// AMD.
+        Amd = 1, "amd";
+    }
+}
+named! {
     /// What the platform has seen of a machine.
     Verification {
         /// Nothing yet.

@@ -7,7 +7,7 @@ use domain::quote::JobTotal;
 use uuid::Uuid;
 
 use crate::{
-    compiled::{Compiled, Plan, disk_limit, value},
+    compiled::{Compiled, Plan, disk_limit, price_fact, value},
     index::Index,
     listing::Listing,
     query::{Field, Job, Query},
@@ -31,7 +31,7 @@ pub const MAX_PROPOSALS: usize = 20;
 /// What is needed.
 #[derive(Clone, Debug)]
 pub struct Need {
-    /// What every machine must be. Its tests on GPU counts, sort, page and limit are not looked at; it needs a job, whose
+    /// What every machine must be; its price by the hour as if all GPUs were of it. Its tests on GPU counts, sort, page and limit are not looked at; it needs a job, whose
     /// disk and network are for each machine.
     pub query: Query,
     /// GPUs in all.
@@ -144,6 +144,8 @@ pub struct Match {
 struct Candidate {
     row: Row,
     sizes: u64,
+    /// All GPUs can be had of it: what comes of that was said without its group.
+    whole: bool,
 }
 
 #[derive(Default)]
@@ -164,7 +166,9 @@ impl Index {
                 .query
                 .tests
                 .iter()
-                .filter(|test| !matches!(test.field, Field::GpuCount | Field::TotalVram))
+                .filter(|test| {
+                    !matches!(test.field, Field::GpuCount | Field::TotalVram | Field::TotalFlops)
+                })
                 .cloned()
                 .collect(),
             ..need.query.clone()
@@ -215,6 +219,13 @@ impl Index {
         into: &mut Gathered,
     ) {
         let mut reasons = self.reasons(compiled, job, row);
+        let model = self.model_of(row);
+        for test in compiled.priced() {
+            let value = price_fact(row, model, test.field, need.gpus);
+            if !value.is_some_and(|value| test.set.holds(value)) {
+                reasons.push(Reason::Fact(test.field));
+            }
+        }
         let wanted = 1_u64.checked_shl(u32::from(need.gpus).saturating_sub(1)).unwrap_or(0);
         let now = row.chunks & up_to(row.gpus_free);
         let smaller = up_to(u8::try_from(need.gpus).unwrap_or(u8::MAX));
@@ -256,7 +267,7 @@ impl Index {
         if need.split {
             let group = into.groups.entry((row.provider, row.model, row.region)).or_default();
             if group.len() < MAX_MACHINES {
-                group.push(Candidate { row: *row, sizes });
+                group.push(Candidate { row: *row, sizes, whole: sizes & wanted != 0 });
             }
         }
     }
@@ -300,31 +311,37 @@ impl Index {
         let whole = gathered.whole.iter().take(limit);
         let mut proposals: Vec<Proposal> =
             whole.filter_map(|(_, _, row)| self.proposal(job, &[(*row, gpus)])).collect();
-        let mut groups: Vec<(u64, &Vec<Candidate>)> = gathered
-            .groups
-            .values()
-            .filter(|group| group.len() > 1)
-            .map(|group| (self.least(need, job, group), group))
-            .collect();
+        let (several, single): (Vec<_>, Vec<_>) =
+            gathered.groups.values().partition(|group| group.len() > 1);
+        for group in single {
+            note_group(&mut gathered.refusals, group, Reason::GpuCount);
+        }
+        let mut groups: Vec<(u64, &Vec<Candidate>)> =
+            several.into_iter().map(|group| (self.least(need, job, group), group)).collect();
         groups.sort_by_key(|(least, group)| (*least, group.first().map(|one| one.row.id)));
         for (least, group) in groups {
             let worst = proposals.get(limit.saturating_sub(1)).map(|worst| worst.total);
             if worst.is_some_and(|worst| least >= worst) {
                 break;
             }
-            let choices: Vec<Vec<Choice>> =
-                group.iter().map(|one| self.choices(job, one)).collect();
-            let Some(chosen) = combine(&choices, need.gpus) else { continue };
-            // a single machine was proposed already
-            if chosen.len() < 2 {
+            let Some(chosen) = self.combined(job, group, need.gpus) else {
+                let without_disk = Job { disk_gb: 0, ..*job };
+                let has_gpus = self.combined(&without_disk, group, need.gpus).is_some();
+                let reason = if has_gpus { Reason::Disk } else { Reason::GpuCount };
+                note_group(&mut gathered.refusals, group, reason);
                 continue;
-            }
+            };
             let rows: Vec<(Row, u8)> = chosen
                 .iter()
                 .filter_map(|(which, gpus)| group.get(*which).map(|one| (one.row, *gpus)))
                 .collect();
             let Some(proposal) = self.proposal(job, &rows) else { continue };
-            if need.budget.is_none_or(|budget| proposal.total <= budget) {
+            if need.budget.is_some_and(|budget| proposal.total > budget) {
+                note_group(&mut gathered.refusals, group, Reason::Budget);
+                continue;
+            }
+            // a single machine was proposed already
+            if chosen.len() > 1 {
                 proposals.push(proposal);
                 proposals.sort_by_key(|one| (one.total, one.parts.len()));
                 proposals.truncate(limit);
@@ -342,6 +359,12 @@ impl Index {
         let slack = u128::from(job.duration_s / 3_600).saturating_add(1);
         let all = all.saturating_sub(slack.saturating_mul(need.gpus.into()));
         u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// The cheapest way to so many GPUs with the machines of a group, by their places in it.
+    fn combined(&self, job: &Job, group: &[Candidate], gpus: u16) -> Option<Vec<(usize, u8)>> {
+        let choices: Vec<Vec<Choice>> = group.iter().map(|one| self.choices(job, one)).collect();
+        combine(&choices, gpus)
     }
 
     fn choices(&self, job: &Job, one: &Candidate) -> Vec<Choice> {
@@ -368,6 +391,13 @@ impl Index {
     }
 }
 
+/// Why a group comes to nothing, for each of it that would have been a part.
+fn note_group(refusals: &mut HashMap<Reason, Refusal>, group: &[Candidate], reason: Reason) {
+    for one in group.iter().filter(|one| !one.whole) {
+        note(refusals, &one.row, &[reason]);
+    }
+}
+
 fn note(refusals: &mut HashMap<Reason, Refusal>, row: &Row, reasons: &[Reason]) {
     for reason in reasons {
         let refusal = refusals.entry(*reason).or_insert(Refusal {
@@ -379,7 +409,7 @@ fn note(refusals: &mut HashMap<Reason, Refusal>, row: &Row, reasons: &[Reason]) 
         refusal.offers = refusal.offers.saturating_add(1);
         if reasons.len() == 1 {
             refusal.alone = refusal.alone.saturating_add(1);
-            if refusal.nearest.is_none_or(|(_, price)| row.price < price) {
+            if refusal.nearest.is_none_or(|(id, price)| row.key() < (price, id)) {
                 refusal.nearest = Some((row.id, row.price));
             }
         }

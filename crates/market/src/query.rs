@@ -28,12 +28,20 @@ fields! {
     Vram = "vram_gb";
     /// GB of all GPUs of the rental.
     TotalVram = "total_vram_gb";
+    /// [`crate::Vendor`].
+    Vendor = "gpu_arch";
+    /// GFLOPS of all GPUs of the rental, in single precision.
+    TotalFlops = "total_flops";
     /// [`crate::Form`].
     Form = "form";
     /// 86 is 8.6.
     ComputeCapability = "compute_capability";
     /// Micro-dollars per GPU and hour.
     Price = "price";
+    /// Micro-dollars per hour for all GPUs of the rental, without disk and network.
+    Hourly = "dph_total";
+    /// GFLOPS in single precision for a dollar an hour, rounded down.
+    FlopsUsd = "flops_usd";
     /// Micro-dollars per GB and month.
     DiskPrice = "disk_price";
     /// Micro-dollars per GB from the machine.
@@ -80,6 +88,8 @@ fields! {
     Isolation = "isolation";
     /// 0 or 1.
     StaticIp = "static_ip";
+    /// 0 or 1: whether too few GPUs are left for any rental.
+    Rented = "rented";
     /// Seconds since 1970.
     Updated = "updated";
 }

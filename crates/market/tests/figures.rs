@@ -12,7 +12,7 @@
 use std::time::Instant;
 
 use market::{
-    Field, Form, GpuModel, Index, Job, Names, Query, Set, Sort, Test, generate::Generator,
+    Field, Form, GpuModel, Index, Job, Names, Query, Set, Sort, Test, Vendor, generate::Generator,
 };
 
 const NOW: u32 = 1_800_000_000;
@@ -23,9 +23,11 @@ fn model(slug: &str, vram_gb: u32, form: Form, gflops: u32) -> GpuModel {
         name: slug.to_owned(),
         aliases: Vec::new(),
         vram_gb,
+        vendor: Vendor::Nvidia,
         form,
         compute_capability: Some(86),
         gflops: Some(gflops),
+        fp32_gflops: None,
     }
 }
 

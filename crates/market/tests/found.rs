@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use market::{
-    Field, Form, GpuModel, Index, Job, Listing, Names, Position, Query, Set, Sort, Test,
+    Field, Form, GpuModel, Index, Job, Listing, Names, Position, Query, Set, Sort, Test, Vendor,
     generate::Generator, total,
 };
 use proptest::prelude::*;
@@ -24,9 +24,11 @@ fn models() -> Vec<GpuModel> {
         name: format!("NVIDIA {slug}"),
         aliases: vec![slug.replace('-', "_").to_uppercase()],
         vram_gb,
+        vendor: if slug == "odd-one" { Vendor::Amd } else { Vendor::Nvidia },
         form,
         compute_capability,
         gflops,
+        fp32_gflops: gflops.map(|gflops| gflops / 2),
     };
     vec![
         model("rtx-4090", 24, Form::Pcie, Some(89), Some(165_000)),
@@ -42,6 +44,16 @@ fn fact(listing: &Listing, model: &GpuModel, field: Field, gpus: u16) -> Option<
         Field::GpuCount => gpus.into(),
         Field::Vram => model.vram_gb.into(),
         Field::TotalVram => u64::from(model.vram_gb) * u64::from(gpus),
+        Field::Vendor => model.vendor.code().into(),
+        Field::TotalFlops => u64::from(model.fp32_gflops?) * u64::from(gpus),
+        Field::Hourly => u64::from(listing.price_micros) * u64::from(gpus),
+        Field::FlopsUsd => {
+            u64::from(model.fp32_gflops?) * 1_000_000 / u64::from(listing.price_micros)
+        }
+        Field::Rented => {
+            let fewest = listing.chunks.first().copied().unwrap_or(listing.gpu_count);
+            (listing.gpus_free < fewest).into()
+        }
         Field::Form => model.form.code().into(),
         Field::ComputeCapability => model.compute_capability?.into(),
         Field::Price => listing.price_micros.into(),
@@ -81,7 +93,10 @@ fn fits(listing: &Listing, query: &Query) -> Option<u16> {
         listing.region == *place || listing.region.starts_with(&format!("{place}-"))
     };
     let placed = |names: &Names| names.names.iter().any(inside) != names.not;
-    let sized = query.tests.iter().any(|t| matches!(t.field, Field::GpuCount | Field::TotalVram));
+    let sized = query
+        .tests
+        .iter()
+        .any(|t| matches!(t.field, Field::GpuCount | Field::TotalVram | Field::TotalFlops));
     let online = listing.heard_at != 0 && listing.heard_at + OFFLINE_AFTER >= query.now;
     let mut sizes: Vec<u16> =
         if listing.chunks.is_empty() { vec![listing.gpu_count] } else { listing.chunks.clone() };
@@ -207,6 +222,22 @@ fn some_names(all: &'static [&'static str]) -> impl Strategy<Value = Vec<Names>>
     proptest::collection::vec(names, 0..2)
 }
 
+/// Conditions on what the price makes with the model and the number of GPUs, near what offers have.
+fn priced() -> impl Strategy<Value = Test> {
+    let near = [
+        (Field::Hourly, 200_000_u64, 8_000_000_u64),
+        (Field::FlopsUsd, 20_000, 400_000),
+        (Field::TotalFlops, 30_000, 2_000_000),
+        (Field::Rented, 0, 2),
+    ];
+    let value = proptest::sample::select(near.to_vec())
+        .prop_flat_map(|(field, from, to)| (Just(field), from..to, any::<bool>()));
+    value.prop_map(|(field, value, least)| {
+        let set = if least { Set::at_least(value) } else { Set::at_most(value) };
+        Test { field, set }
+    })
+}
+
 fn query() -> impl Strategy<Value = Query> {
     let test =
         (proptest::sample::select(Field::ALL), set()).prop_map(|(field, set)| Test { field, set });
@@ -216,9 +247,10 @@ fn query() -> impl Strategy<Value = Query> {
         |(duration_s, disk_gb, up_gb, down_gb)| Job { duration_s, disk_gb, up_gb, down_gb },
     );
     (
-        proptest::collection::vec(test, 0..4),
+        (proptest::collection::vec(test, 0..4), proptest::collection::vec(priced(), 0..3))
+            .prop_map(|(some, more)| if some.len() > 1 { some } else { [some, more].concat() }),
         some_names(&["RTX_4090", "rtx3090", "h100-sxm", "nothing", "nvidia t4"]),
-        some_names(&["us", "us-ca", "de", "de-fra", "s", "zz"]),
+        some_names(&["us", "us-lax", "de", "de-fra", "s", "zz"]),
         any::<(bool, bool)>(),
         proptest::option::of(job),
         proptest::option::of(100_000_u64..50_000_000),

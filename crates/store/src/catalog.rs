@@ -1,11 +1,6 @@
 //! What the program brings along and rows point at, and what others may copy of the market.
 
-use domain::{
-    id::OfferId,
-    money::UsdMicros,
-    rate::UsdPerHour,
-    time::{Seconds, UnixSeconds},
-};
+use domain::{id::OfferId, money::UsdMicros, rate::UsdPerHour, time::UnixSeconds};
 
 use crate::{Connection, StoreError, convert::ts, gpu_models, templates};
 
@@ -46,7 +41,9 @@ pub struct Rentable {
     pub disk_gb: u32,
 }
 
-/// What can be rented now: listed, heard of since, and with so many GPUs free; cheapest per GPU first, at most `limit`.
+/// What a quote can be had for now, for the offer's shortest duration at least: listed, heard of since, with so many GPUs
+/// free, and neither at its end nor in maintenance before a rental that begins at `start_by` has lasted so long. Cheapest
+/// per GPU first, at most `limit`.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -54,6 +51,7 @@ pub async fn rentable(
     connection: &mut Connection,
     heard_since: UnixSeconds,
     now: UnixSeconds,
+    start_by: UnixSeconds,
     limit: i64,
 ) -> Result<Vec<Rentable>, StoreError> {
     let rows = sqlx::query!(
@@ -71,11 +69,18 @@ pub async fn rentable(
                FROM gpus u WHERE u.machine_id = o.machine_id) AS free
            CROSS JOIN LATERAL unnest(
                CASE WHEN cardinality(v.chunks) = 0 THEN ARRAY[v.gpu_count] ELSE v.chunks END) AS chunk
+           CROSS JOIN LATERAL (
+               SELECT $4::timestamptz + v.min_duration_s * interval '1 second' AS at) AS ends
            WHERE o.state = 'listed' AND m.service = 'open' AND m.last_heartbeat_at >= $2 AND free.gpus >= chunk
+             AND (v.available_until IS NULL OR v.available_until >= ends.at)
+             AND NOT EXISTS (
+                 SELECT FROM maintenance_windows w
+                 WHERE w.machine_id = o.machine_id AND w.cancelled_at IS NULL AND w.during && tstzrange($1, ends.at))
            ORDER BY v.usd_micros_per_hour, v.offer_id, chunk LIMIT $3"#,
         ts(now)?,
         ts(heard_since)?,
         limit,
+        ts(start_by.max(now))?,
     )
     .fetch_all(connection)
     .await?;
@@ -96,58 +101,4 @@ pub async fn rentable(
             })
         })
         .collect()
-}
-
-/// An offer that could do a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cheapest {
-    /// The offer.
-    pub offer: OfferId,
-    /// The model's slug.
-    pub model: String,
-    /// Per GPU and hour.
-    pub price: UsdPerHour,
-}
-
-/// The cheapest offer, by the GPU, that lets exactly so many GPUs of one of these models for so long, now.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn cheapest(
-    connection: &mut Connection,
-    models: &[String],
-    gpus: u32,
-    elapsed: Seconds,
-    heard_since: UnixSeconds,
-    now: UnixSeconds,
-) -> Result<Option<Cheapest>, StoreError> {
-    let Ok(gpus) = i16::try_from(gpus) else {
-        return Ok(None);
-    };
-    let row = sqlx::query!(
-        r#"SELECT o.id, v.model, v.usd_micros_per_hour
-           FROM offer_versions v
-           JOIN offers o ON o.id = v.offer_id AND o.version = v.version AND o.state = 'listed'
-           JOIN machines m ON m.id = o.machine_id AND m.service = 'open' AND m.last_heartbeat_at >= $4
-           WHERE v.model = ANY($1) AND $3 BETWEEN v.min_duration_s AND v.max_duration_s
-             AND (v.gpu_count = $2 OR $2 = ANY(v.chunks))
-             AND $2 <= (SELECT count(*) FROM gpus u
-                        WHERE u.machine_id = o.machine_id AND u.model = v.model AND NOT EXISTS (
-                            SELECT FROM rental_gpus h
-                            WHERE h.gpu_id = u.id AND h.held_until > $5))
-           ORDER BY v.usd_micros_per_hour, v.offer_id LIMIT 1"#,
-        models,
-        gpus,
-        i64::from(elapsed.get().max(1)),
-        ts(heard_since)?,
-        ts(now)?,
-    )
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
-        let usd = u64::try_from(row.usd_micros_per_hour).map_err(StoreError::corrupt)?;
-        let price = UsdPerHour(UsdMicros::new(usd));
-        Ok(Cheapest { offer: OfferId::from_uuid(row.id), model: row.model, price })
-    })
-    .transpose()
 }

@@ -2,7 +2,7 @@
 
 use domain::time::UnixSeconds;
 use futures_util::TryStreamExt as _;
-use market::{Form, GpuModel, Isolation, Listing, Step, Verification};
+use market::{Form, GpuModel, Isolation, Listing, Step, Vendor, Verification};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -391,7 +391,7 @@ pub async fn back_from_maintenance(
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn models(connection: &mut Connection) -> Result<Vec<GpuModel>, StoreError> {
     let rows = sqlx::query!(
-        "SELECT slug, name, aliases, vram_gb, form, compute_capability, fp32_gflops, fp16_gflops
+        "SELECT slug, name, aliases, vram_gb, vendor, form, compute_capability, fp32_gflops, fp16_gflops
          FROM gpu_models ORDER BY slug"
     )
     .fetch_all(connection)
@@ -402,9 +402,11 @@ pub async fn models(connection: &mut Connection) -> Result<Vec<GpuModel>, StoreE
             name: row.name,
             aliases: row.aliases,
             vram_gb: number(row.vram_gb)?,
+            vendor: row.vendor.parse::<Vendor>().map_err(StoreError::corrupt)?,
             form: row.form.parse::<Form>().map_err(StoreError::corrupt)?,
             compute_capability: capability(&row.compute_capability),
             gflops: known(row.fp16_gflops.or(row.fp32_gflops))?,
+            fp32_gflops: known(row.fp32_gflops)?,
         })
     });
     models.collect()

@@ -235,6 +235,34 @@ pub async fn get(
         .transpose()
 }
 
+/// An account's offers, oldest first: those in one state, or in any.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn list(
+    connection: &mut Connection,
+    account: AccountId,
+    state: Option<OfferState>,
+    after: Option<OfferId>,
+    limit: i64,
+    now: UnixSeconds,
+) -> Result<Vec<Offer>, StoreError> {
+    let rows = offers!(
+        [
+            "WHERE o.account_id = $2 AND ($3::text IS NULL OR o.state = $3) AND ($4::uuid IS NULL OR o.id > $4)
+             ORDER BY o.id LIMIT $5"
+        ],
+        ts(now)?,
+        account.uuid(),
+        state.map(OfferState::as_str),
+        after.map(OfferId::uuid),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(Offer::try_from).collect()
+}
+
 /// The most disk that a live offer of the machine promises, in GB.
 ///
 /// # Errors

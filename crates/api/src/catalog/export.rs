@@ -46,7 +46,9 @@ impl Parameters for ExportParams {
     const NAMES: &'static [&'static str] = &["format"];
 }
 
-/// What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU.
+/// What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU. Prices
+/// are without the discounts of long rentals; what ends, or goes into maintenance, before its shortest rental would is not
+/// in it.
 #[utoipa::path(get, path = "/v1/catalog.csv", tag = "market", params(ExportParams),
     responses(
         (status = 200, body = String, content_type = "text/csv", example =
@@ -60,7 +62,8 @@ pub(super) async fn csv(
     let now = app.now();
     let since = now.saturating_minus(app.config.offline_after);
     let mut connection = app.store.read().await?;
-    let found = store::catalog::rentable(&mut connection, since, now, MAX_ROWS).await?;
+    let start_by = now.saturating_plus(app.store.policy().start_window());
+    let found = store::catalog::rentable(&mut connection, since, now, start_by, MAX_ROWS).await?;
     drop(connection);
     let text = match params.format {
         CatalogFormat::Skypilot => skypilot(&found)?,

@@ -45,7 +45,7 @@ impl Parameters for RegionParams {
     const NAMES: &'static [&'static str] = &["continent"];
 }
 
-/// The regions that machines are known to stand in.
+/// The regions that machines can be registered in.
 #[utoipa::path(get, path = "/v1/regions", tag = "market", params(RegionParams),
     responses((status = 200, body = RegionList), (status = 304, description = "The caller has it already.")))]
 pub(super) async fn list(

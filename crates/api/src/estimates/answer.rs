@@ -176,7 +176,7 @@ pub(crate) struct AtProviderView {
     pub(super) setup_s_high: Option<Seconds>,
 }
 
-/// The cheapest offer of this market that could do the job now.
+/// The offer of this market that does the job for the least now.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct HereView {
     /// The offer.
@@ -184,9 +184,9 @@ pub(crate) struct HereView {
     pub(super) offer_id: String,
     #[schema(example = "rtx-4090")]
     pub(super) gpu_model: String,
-    /// Per GPU and hour.
+    /// Per GPU and hour, without the offer's discount for so long.
     pub(super) price: Usd,
-    /// For the job, by the second, as everything here is billed.
+    /// For the job, by the second, as everything here is billed; with that discount, as a quote would say.
     pub(super) total: Usd,
     /// The total in cents.
     pub(super) display: String,

@@ -6,7 +6,6 @@ use domain::{
         per_gpu, per_million_tokens, power_ceil,
     },
     money::{FeeBps, UsdMicros},
-    rate::UsdPerHour,
     time::Seconds,
 };
 
@@ -258,10 +257,4 @@ fn composite(request: &CompositeRequest, at: At<'_>) -> Result<CompositeAnswer, 
 /// How one hourly total differs from another, in words.
 pub(super) fn difference(from: UsdMicros, to: UsdMicros) -> Option<String> {
     change(from, to).ok().map(|change| change.to_string())
-}
-
-/// What one of our offers comes to for a job, by the second.
-pub(super) fn here(price: UsdPerHour, gpus: u32, elapsed: Seconds) -> Option<UsdMicros> {
-    let billed = elapsed.max(Seconds::ONE);
-    domain::billing::usd_gross_floor(price, gpus, billed).ok()
 }

@@ -3,26 +3,29 @@
 use domain::{
     catalog::{GpuModel, Hint},
     estimate::{AtProvider, Job, Span, across_providers},
+    id::OfferId,
     money::UsdMicros,
     time::Seconds,
 };
+use market::{Field, Names, Query, Set, Sort, Test};
 
 use super::{
     answer::{AtProviderView, BillingView, HereView, ProvidersAnswer},
     bounds::At,
-    compute::{difference, here},
+    compute::difference,
     request::ProvidersRequest,
 };
 use crate::{
     AppState, Problem,
     catalog::{NOTICE, PriceSpanView, model_called, models_called},
+    problem::internal,
 };
 
 /// Compares.
 ///
 /// # Errors
-/// [`crate::Code::ValidationFailed`], with the place; the store's.
-pub(super) async fn answer(
+/// [`crate::Code::ValidationFailed`], with the place; [`crate::Code::NotReady`] while the market is read.
+pub(super) fn answer(
     app: &AppState,
     request: &ProvidersRequest,
 ) -> Result<ProvidersAnswer, Problem> {
@@ -38,7 +41,7 @@ pub(super) async fn answer(
     let job = Job { models, gpus, elapsed };
     let found = across_providers(&job).map_err(|error| at.out_of_range(error))?;
     let cheapest = found.first().map(|at| at.by_second.low);
-    let here = ours(app, &gpu_models, gpus, elapsed, cheapest).await?;
+    let here = ours(app, &gpu_models, gpus, elapsed, cheapest)?;
     let providers = found.into_iter().map(AtProviderView::from).collect();
     let notice = NOTICE;
     Ok(ProvidersAnswer {
@@ -70,7 +73,8 @@ fn wanted(request: &ProvidersRequest) -> Result<Vec<&'static GpuModel>, Problem>
     Ok(models)
 }
 
-async fn ours(
+/// The cheapest for the job, of what a quote could be had for now.
+fn ours(
     app: &AppState,
     models: &[&'static str],
     gpus: u32,
@@ -78,21 +82,40 @@ async fn ours(
     cheapest_elsewhere: Option<UsdMicros>,
 ) -> Result<Option<HereView>, Problem> {
     let now = app.now();
-    let since = now.saturating_minus(app.config.offline_after);
-    let mut connection = app.store.read().await?;
-    let slugs: Vec<String> = models.iter().map(|slug| (*slug).to_owned()).collect();
-    let found =
-        store::catalog::cheapest(&mut connection, &slugs, gpus, elapsed, since, now).await?;
-    let Some(found) = found else {
+    let duration = elapsed.max(Seconds::ONE);
+    // a quote's rental may begin so late, and must end in time
+    let start_by = now.saturating_plus(app.store.policy().start_window());
+    let ends = start_by.saturating_plus(duration).get();
+    let job = market::Job { duration_s: duration.get(), ..market::Job::default() };
+    let test = |field, set| Test { field, set };
+    let query = Query {
+        tests: vec![
+            test(Field::GpuCount, Set::OneOf(vec![gpus.into()])),
+            test(Field::Until, Set::at_least(ends)),
+        ],
+        models: vec![Names {
+            names: models.iter().map(|slug| (*slug).to_owned()).collect(),
+            not: false,
+        }],
+        available: true,
+        job: Some(job),
+        sort: Sort::Total,
+        limit: 1,
+        now: u32::try_from(now.get()).unwrap_or(u32::MAX),
+        ..Query::default()
+    };
+    let found = app.market.read(|index| {
+        let found = *index.search(&query).found.first()?;
+        Some((index.listing(&found)?, found.gpus))
+    })?;
+    let Some((listing, gpus)) = found else {
         return Ok(None);
     };
-    let Some(total) = here(found.price, gpus, elapsed) else {
-        return Ok(None);
-    };
+    let total = market::total(&listing, &job, gpus).map_err(internal)?.total;
     Ok(Some(HereView {
-        offer_id: found.offer.to_string(),
-        gpu_model: found.model,
-        price: found.price.usd().into(),
+        offer_id: OfferId::from_uuid(listing.id).to_string(),
+        gpu_model: listing.model,
+        price: UsdMicros::new(listing.price_micros.into()).into(),
         total: total.into(),
         display: total.cents_half_up(),
         change: cheapest_elsewhere.and_then(|elsewhere| difference(elsewhere, total)),

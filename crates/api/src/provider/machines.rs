@@ -255,7 +255,7 @@ async fn change(
                 }
                 shown_cannot_be_said(&machine, &patch).or_else(refuse)?;
                 let (spec, facts) = patch.apply(&machine.spec, &machine.facts);
-                validate_declared(&spec, &facts).or_else(refuse)?;
+                validate_declared((&spec, &facts), &machine.spec).or_else(refuse)?;
                 let promised = offers::promised_disk(tx, id).await?;
                 if spec.disk_gb < machine.spec.disk_gb && spec.disk_gb < promised {
                     let detail = format!("an offer of it promises {promised} GB: change it first");

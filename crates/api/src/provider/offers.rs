@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod bulk;
+mod own;
 mod request;
 
 use request::{OfferPatch, OfferRequest, check_hardware, check_until};
@@ -34,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(create))
         .routes(routes!(read, change, withdraw))
         .merge(bulk::routes())
+        .merge(own::routes())
 }
 
 /// The entity tag of an offer: its version and its state.

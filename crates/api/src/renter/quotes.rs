@@ -82,7 +82,8 @@ pub(crate) struct QuoteRequest {
     #[serde(default)]
     down_gb: u32,
     /// What is to run, as `slug@version` of `/v1/templates`: the machine is sent its image, ports and environment. Only for
-    /// machines that run templates, else `runs-no-templates`. Left out, the provider's own program runs.
+    /// machines that run templates, else `runs-no-templates`. `disk_gb` must be what it needs. Left out, the provider's own
+    /// program runs.
     template: Option<String>,
     /// One of the symbols of `/v1/tokens`.
     token: String,

@@ -225,7 +225,7 @@ fn write_new(path: &Path, mut header: Header, source: &Source<'_>) -> Result<usi
 
 #[cfg(test)]
 mod tests {
-    use market::{Builder, Form, Query, generate::Generator};
+    use market::{Builder, Form, Query, Vendor, generate::Generator};
 
     use super::*;
 
@@ -237,9 +237,11 @@ mod tests {
             name: "RTX 4090".to_owned(),
             aliases: Vec::new(),
             vram_gb: 24,
+            vendor: Vendor::Nvidia,
             form: Form::Pcie,
             compute_capability: Some(89),
             gflops: Some(165_000),
+            fp32_gflops: None,
         }]
     }
 

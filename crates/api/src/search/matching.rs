@@ -46,7 +46,7 @@ pub(super) struct MatchRequest {
     ingress_gb: Option<u32>,
     /// Regions or countries; left out for any.
     #[serde(default)]
-    #[schema(example = json!(["de", "us-ca"]))]
+    #[schema(example = json!(["de", "us-lax"]))]
     regions: Vec<String>,
     /// Tiers; left out for any.
     #[serde(default)]

@@ -60,8 +60,8 @@ pub(super) struct ListedOffer<'a> {
     /// Per GPU and hour, gross: the renter pays this and nothing on top.
     #[schema(value_type = Usd)]
     price: Micros,
-    /// Billions of operations per second (dense, half precision) for a dollar per hour; null where the vendor states
-    /// none.
+    /// Billions of operations per second for a dollar per hour: dense half precision, or single precision where only that
+    /// is known; null where neither is.
     #[schema(example = 412_500)]
     gflops_per_usd: Option<u64>,
     /// Longer is cheaper; empty without discounts.

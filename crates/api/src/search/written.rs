@@ -178,7 +178,7 @@ fn members_of(object: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use market::{Builder, Form, GpuModel, Job, Sort, generate::Generator};
+    use market::{Builder, Form, GpuModel, Job, Sort, Vendor, generate::Generator};
     use serde_json::Value;
 
     use super::{super::view::FoundOffer, *};
@@ -191,9 +191,11 @@ mod tests {
             name: slug.to_owned(),
             aliases: Vec::new(),
             vram_gb,
+            vendor: Vendor::Nvidia,
             form,
             compute_capability: Some(89),
             gflops: Some(165_000),
+            fp32_gflops: None,
         }
     }
 

@@ -355,6 +355,8 @@ async fn a_limited_key_sees_and_changes_nothing_else() {
     };
     assert_eq!(count(&provider.token, "/v1/machines").await, 2);
     assert_eq!(count(&narrow, "/v1/machines").await, 1);
+    assert_eq!(count(&provider.token, "/v1/provider/offers").await, 1);
+    assert_eq!(count(&narrow, "/v1/provider/offers").await, 0);
     assert_eq!(count(&narrow, "/v1/rentals?role=provider").await, 0);
     assert_eq!(count(&right, "/v1/rentals?role=provider").await, 1);
     world.get(&machine).auth(&right).send().await.ok(200);

@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::fixture::World;
+use crate::fixture::{Rig, World};
 
 fn slugs(page: &Value) -> Vec<&str> {
     page["data"].as_array().unwrap().iter().map(|model| model["slug"].as_str().unwrap()).collect()
@@ -256,7 +256,7 @@ async fn the_market_is_a_file_that_other_tools_read() {
     let world = World::new().await;
     let pair = world.rig(1, 2, "0.50").await;
     let single = world.rig(3, 1, "0.40").await;
-    world.rig(5, 1, "0.45").await;
+    let other = world.rig(5, 1, "0.45").await;
     let file = async |format: &str| {
         let reply = world.get(&format!("/v1/catalog.csv?format={format}")).send().await;
         assert_eq!(reply.header("content-type"), "text/csv; charset=utf-8");
@@ -278,8 +278,43 @@ async fn the_market_is_a_file_that_other_tools_read() {
     assert!(lines[1].starts_with("1x-RTX4090-16-64,RTX4090,1,16,64,0.400000,,de-fra,\"{'Gpus': ["));
     assert!(lines[2].starts_with("2x-RTX4090-16-64,RTX4090,2,16,64,1.000000,,de-fra,"));
 
-    // what is taken or not heard of is not in it
+    // nor what ends, or goes into maintenance, before the shortest rental would: a minute, which begins ten minutes from
+    // now at the latest
     let renter = world.sign_in(9).await;
+    let is_told = async |rig: &Rig, code: Option<&str>| {
+        assert_eq!(file("gpuhunt").await.contains(&rig.offer), code.is_none(), "{code:?}");
+        let body = json!({"offer_id": rig.offer, "duration_s": 60, "token": "USDC"});
+        let quoted = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await;
+        match code {
+            Some(code) => _ = quoted.problem(409, code),
+            None => _ = quoted.ok(201),
+        }
+    };
+    for (until, code) in [("08:10:59", Some("not-for-so-long")), ("08:11:00", None)] {
+        let path = format!("/v1/offers/{}", other.offer);
+        let tag = world.get(&path).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", &path).auth(&other.provider.token).header("if-match", &tag);
+        let body = json!({"available_until": format!("2027-01-15T{until}Z")});
+        call.json(&body).send().await.ok(200);
+        is_told(&other, code).await;
+    }
+    let path = format!("/v1/machines/{}/maintenance", other.machine);
+    let announce = |from: &str| {
+        let body = json!({"from": format!("2027-01-15T{from}Z"), "to": "2027-01-15T12:00:00Z", "reason": "x"});
+        world.post(&path).auth(&other.provider.token).json(&body).send()
+    };
+    let window = announce("08:11:00").await.ok(201)["window"]["id"].as_str().unwrap().to_owned();
+    is_told(&other, None).await;
+    world
+        .call("DELETE", &format!("{path}/{window}"))
+        .auth(&other.provider.token)
+        .send()
+        .await
+        .ok(204);
+    announce("08:10:59").await.ok(201);
+    is_told(&other, Some("machine-maintenance")).await;
+
+    // what is taken or not heard of is not in it
     let quote = world.quote(&renter, &single).await;
     world.book(&renter, &quote, "x").await.ok(201);
     assert!(!file("gpuhunt").await.contains(&single.offer));

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::fixture::World;
+use crate::fixture::{Rig, World};
 
 fn usd(amount: &str) -> Value {
     json!({"amount": amount, "currency": "USD"})
 }
 
 async fn ask(world: &World, body: &Value) -> Value {
+    world.state.catch_up_with_market().await.unwrap();
     world.post("/v1/estimates").json(body).send().await.ok(200)
 }
 
@@ -107,6 +108,60 @@ async fn what_can_be_rented_here_stands_beside_the_others() {
     }
     world.pass(3_600);
     assert_eq!(ask(&world, &body).await["here"], Value::Null, "it went offline");
+}
+
+/// What is said to be the cheapest here is what a quote would say, and nothing that it would refuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cheapest_here_is_what_a_quote_would_be() {
+    let world = World::new().await;
+    let [long, short, shut] = [
+        world.rig(1, 1, "0.40").await,
+        world.rig(3, 1, "0.36").await,
+        world.rig(5, 1, "0.10").await,
+    ];
+    let renter = world.sign_in(9).await;
+    let patch = async |rig: &Rig, body: Value| {
+        let path = format!("/v1/offers/{}", rig.offer);
+        let tag = world.get(&path).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
+        call.json(&body).send().await.ok(200)
+    };
+    patch(&long, json!({"reserved": [{"min_duration_s": 7_200, "discount_bps": 2_000}]})).await;
+    // it is over before two hours are, counted from the latest second at which a rental may begin
+    let until = |time: &str| json!({"available_until": format!("2027-01-15T{time}Z")});
+    patch(&shut, until("10:09:59")).await;
+    let here = async |hours: &str| {
+        let body = json!({"kind": "compare_providers", "gpu_model": "rtx-4090", "hours": hours});
+        ask(&world, &body).await["here"].clone()
+    };
+    let quoted = async |rig: &Rig, duration_s: u32| {
+        let body = json!({"offer_id": rig.offer, "duration_s": duration_s, "token": "USDC"});
+        world.post("/v1/quotes").auth(&renter.token).json(&body).send().await
+    };
+    // the dearer by the hour is the cheaper with its discount
+    let two = here("2").await;
+    assert_eq!(
+        (&two["offer_id"], &two["total"]["amount"]),
+        (&json!(long.offer), &json!("0.640000"))
+    );
+    assert_eq!(quoted(&long, 7_200).await.ok(201)["total_max"], two["total"]);
+    quoted(&shut, 7_200).await.problem(409, "not-for-so-long");
+    let one = here("1").await;
+    assert_eq!(
+        (&one["offer_id"], &one["total"]["amount"]),
+        (&json!(shut.offer), &json!("0.100000"))
+    );
+    assert_eq!(quoted(&shut, 3_600).await.ok(201)["total_max"], one["total"]);
+    patch(&shut, until("10:10:00")).await;
+    assert_eq!(here("2").await["offer_id"], shut.offer);
+    quoted(&shut, 7_200).await.ok(201);
+    // nor what goes into maintenance meanwhile
+    let path = format!("/v1/machines/{}/maintenance", shut.machine);
+    let body =
+        json!({"from": "2027-01-15T09:00:00Z", "to": "2027-01-15T09:30:00Z", "reason": "disks"});
+    world.post(&path).auth(&shut.provider.token).json(&body).send().await.ok(201);
+    assert_eq!(here("1").await["offer_id"], short.offer);
+    quoted(&shut, 3_600).await.problem(409, "machine-maintenance");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,8 +100,40 @@ async fn facts_are_declared_changed_and_then_measured() {
     change(owner.token.clone(), tag, patch).await.problem(412, "etag-mismatch");
     let tag = world.get(&path).auth(&owner.token).send().await.header("etag").to_owned();
     let wrong = json!({"region": "Germany", "cuda_version": 1});
-    let refused = change(owner.token, tag, wrong).await.problem(422, "validation-failed");
+    let refused = change(owner.token.clone(), tag, wrong).await.problem(422, "validation-failed");
     assert_eq!(pointers(&refused), ["/region", "/cuda_version"]);
+
+    // a place that the catalog has not: the nearest are told
+    body["region"] = json!("us-ny");
+    let reply = world.post("/v1/machines").auth(&owner.token).json(&body).send().await;
+    let refused = reply.problem(422, "validation-failed");
+    assert_eq!(refused["errors"][0]["pointer"], "/region");
+    let told = refused["errors"][0]["message"].as_str().unwrap_or_default();
+    assert!(told.contains("nearest are us-nyc, us-"), "{refused}");
+    // a machine that stands where the catalog had a place once can be changed otherwise
+    let id = said["machine"]["id"].as_str().unwrap().split_once('_').unwrap().1;
+    let mut connection = world.store.read().await.unwrap();
+    sqlx::query("UPDATE machines SET region = 'zz-old' WHERE id = $1::uuid")
+        .bind(id)
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    for (patch, status) in [
+        (json!({"ram_gb": 2}), 200),
+        (json!({"ram_gb": 3, "region": "zz-old"}), 200),
+        (json!({"region": "zz-new"}), 422),
+        (json!({"region": "de-ber"}), 200),
+        (json!({"region": "zz-old"}), 422),
+    ] {
+        let tag = world.get(&path).auth(&owner.token).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", &path).auth(&owner.token).header("if-match", tag);
+        let reply = call.json(&patch).send().await;
+        if status == 200 {
+            reply.ok(200);
+        } else {
+            reply.problem(422, "validation-failed");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

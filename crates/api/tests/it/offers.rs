@@ -170,6 +170,8 @@ async fn each_of_many_is_done_or_refused_by_itself() {
         (json!(vec![twice.clone(); 501]), "/items"),
         (json!([twice, twice]), "/items/1/change/id"),
         (json!([items[0], items[0]]), "/items/1/create/machine_id"),
+        (json!([twice, {"withdraw": {"id": one.offer}}]), "/items/1/withdraw/id"),
+        (json!([{"change": twice["change"], "withdraw": {"id": one.offer}}]), "/items/0"),
         (json!([{}]), "/items/0"),
     ] {
         let body = send(json!({"items": items})).await.problem(422, "validation-failed");
@@ -178,6 +180,19 @@ async fn each_of_many_is_done_or_refused_by_itself() {
     let withdrawn = change(&one.offer, "\"2-listed\"", json!({"state": "withdrawn"}));
     let said = send(json!({"items": [withdrawn]})).await.ok(200);
     assert_eq!(said["data"][0]["problem"]["errors"][0]["pointer"], "/state");
+    // its own verb does, at the tag that was read, or at any
+    let gone = |id: &Value, tag: Value| json!({"withdraw": {"id": id, "if_match": tag}});
+    let paused = &data[0]["offer"]["id"];
+    let items_gone = json!([
+        gone(paused, json!("\"1-listed\"")),
+        gone(&data[1]["offer"]["id"], data[1]["etag"].clone()),
+        gone(&data[2]["offer"]["id"], Value::Null),
+    ]);
+    let said = send(json!({"items": items_gone})).await.ok(200);
+    assert_eq!(said["data"][0]["problem"]["code"], "etag-mismatch");
+    for place in [1, 2] {
+        assert_eq!(said["data"][place]["offer"]["state"], "withdrawn", "{said}");
+    }
     let broken = send(
         json!({"items": [{"change": {"id": one.offer, "if_match": "x", "patch": {"pice": 1}}}]}),
     );
@@ -192,6 +207,52 @@ async fn each_of_many_is_done_or_refused_by_itself() {
         (&said["data"][0]["status"], &said["data"][1]["status"]),
         (&json!(404), &json!(422))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_finds_what_nobody_else_does() {
+    let world = World::new().await;
+    let first = world.rig(1, 2, "0.65").await;
+    world.rig(3, 1, "0.30").await;
+    let owner = &first.provider.token;
+    let own = async |query: &str| {
+        world.get(&format!("/v1/provider/offers{query}")).auth(owner).send().await
+    };
+    let listed = own("").await.ok(200);
+    let expected = world.get(&format!("/v1/offers/{}", first.offer)).send().await;
+    let tag = expected.header("etag").to_owned();
+    let mut expected = expected.ok(200);
+    expected["etag"] = json!(tag);
+    assert_eq!(listed, json!({"data": [expected], "next_cursor": null}), "nobody else's");
+    let change = |tag: &str, state: &str| {
+        let path = format!("/v1/offers/{}", first.offer);
+        let call = world.call("PATCH", &path).auth(owner).header("if-match", tag);
+        call.json(&json!({"state": state})).send()
+    };
+    change(&tag, "paused").await.ok(200);
+    let paused = own("?state=paused").await.ok(200);
+    assert_eq!(paused["data"][0]["id"], first.offer, "paused, and found without its id");
+    let tag = paused["data"][0]["etag"].as_str().unwrap().to_owned();
+    assert_eq!(own("?state=listed").await.ok(200)["data"], json!([]));
+    change(&tag, "listed").await.ok(200);
+
+    // page by page, oldest first
+    let gone = world.call("DELETE", &format!("/v1/offers/{}", first.offer)).auth(owner);
+    gone.send().await.ok(204);
+    let body = json!({"machine_id": first.machine, "price": usd("0.50"), "gpu_count": 1,
+        "min_duration_s": 60, "max_duration_s": 86_400});
+    let second = world.post("/v1/offers").auth(owner).json(&body).send().await.ok(201);
+    let page = own("?limit=1").await.ok(200);
+    assert_eq!(
+        (&page["data"][0]["id"], &page["data"][0]["state"]),
+        (&json!(first.offer), &json!("withdrawn"))
+    );
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let page = own(&format!("?limit=1&cursor={cursor}")).await.ok(200);
+    assert_eq!(page["data"][0]["id"], second["id"]);
+    own(&format!("?state=paused&cursor={cursor}")).await.problem(400, "invalid-cursor");
+    own("?state=gone").await.problem(400, "invalid-request");
+    own("?limit=201").await.problem(400, "invalid-request");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,14 @@ pub fn regions() -> &'static [Region] {
     &REGIONS
 }
 
+/// Whether a machine may stand there: a region of the table, or one of their countries alone, for a place that the table
+/// has not.
+#[must_use]
+pub fn is_place(code: &str) -> bool {
+    let country = |region: &Region| region.code.split('-').next() == Some(code);
+    region(code).is_some() || regions().iter().any(country)
+}
+
 /// The region with this code.
 #[must_use]
 pub fn region(code: &str) -> Option<&'static Region> {

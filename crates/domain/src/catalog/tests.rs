@@ -48,6 +48,10 @@ fn slugs_and_codes_are_unique_sorted_and_well_formed() {
         );
     }
     assert_eq!(region("de-fra").unwrap().continent, Continent::Europe);
+    assert!(is_place("de-fra") && is_place("de"));
+    for nowhere in ["", "d", "de-", "de-xyz", "DE", "de-fra-1", "xx", "fra"] {
+        assert!(!is_place(nowhere), "{nowhere}");
+    }
 }
 
 /// What was in the first migration can be pointed at by rows, and stays.
@@ -173,6 +177,11 @@ fn candidates_are_all_that_a_name_leaves_open() {
     assert_eq!(slugs("H200_140GB"), ["h200-nvl", "h200-sxm"]);
     assert_eq!(slugs("V100_16GB"), ["v100-16gb", "v100-16gb-pcie"]);
     assert_eq!(slugs("rtx-4090"), ["rtx-4090"]);
+    // the driver calls cards of different memory the same
+    assert_eq!(slugs("NVIDIA GeForce RTX 3080"), ["rtx-3080", "rtx-3080-12gb"]);
+    assert_eq!(slugs("NVIDIA GeForce RTX 4060 Ti"), ["rtx-4060-ti-16gb", "rtx-4060-ti-8gb"]);
+    assert_eq!(slugs("NVIDIA GeForce RTX 5060 Ti"), ["rtx-5060-ti-16gb", "rtx-5060-ti-8gb"]);
+    assert_eq!(slugs("RTX 3080"), ["rtx-3080"]);
 }
 
 /// Each model can be named by what each of the others calls it, at least with memory and form beside.

@@ -35,14 +35,15 @@ pub(super) const BANDS: &[Band] = &[
 
 pub(super) const GPU_COUNTS: &[Weighted<u16>] = &[(50, 1), (18, 2), (14, 4), (18, 8)];
 
+/// Regions of the catalog.
 pub(super) const REGIONS: &[Weighted<&str>] = &[
-    (120, "us-ca"),
-    (90, "us-tx"),
-    (90, "us-va"),
-    (60, "us-wa"),
-    (50, "us-ny"),
-    (60, "ca-qc"),
-    (30, "ca-on"),
+    (120, "us-lax"),
+    (90, "us-dal"),
+    (90, "us-was"),
+    (60, "us-sea"),
+    (50, "us-nyc"),
+    (60, "ca-mtl"),
+    (30, "ca-tor"),
     (70, "de-fra"),
     (30, "de-ber"),
     (40, "se-sto"),
@@ -58,7 +59,7 @@ pub(super) const REGIONS: &[Weighted<&str>] = &[
     (15, "it-mil"),
     (15, "ch-zrh"),
     (20, "no-osl"),
-    (10, "is-rkv"),
+    (10, "is-rey"),
     (10, "ua-iev"),
     (35, "jp-tyo"),
     (35, "kr-sel"),
@@ -67,6 +68,6 @@ pub(super) const REGIONS: &[Weighted<&str>] = &[
     (15, "tw-tpe"),
     (20, "au-syd"),
     (15, "br-sao"),
-    (5, "za-cpt"),
+    (5, "za-jnb"),
     (8, "ae-dxb"),
 ];

@@ -54,6 +54,7 @@ const TIERS: &[(&str, u64)] =
     &[("unverified", 0), ("community", 0), ("verified", 1), ("datacenter", 2), ("secure", 2)];
 const VERIFICATIONS: &[(&str, u64)] = &[("unverified", 0), ("verified", 1), ("deverified", 2)];
 const ISOLATIONS: &[(&str, u64)] = &[("machine", 0), ("gpu", 1), ("mig", 2)];
+const VENDORS: &[(&str, u64)] = &[("nvidia", 0), ("amd", 1)];
 const FORMS: &[(&str, u64)] = &[("pcie", 0), ("sxm", 1), ("nvl", 2), ("oam", 3), ("superchip", 4)];
 const VERIFIED: &[(&str, u64)] =
     &[("true", 1), ("1", 1), ("yes", 1), ("false", 0), ("0", 0), ("no", 0)];
@@ -69,14 +70,19 @@ const FIELDS: &[(&str, Kind)] = &[
     ("gpu_mem", number(Field::Vram, 1)),
     ("total_vram_gb", number(Field::TotalVram, 1)),
     ("gpu_total_ram", number(Field::TotalVram, 1)),
+    ("gpu_arch", Kind::Choice { field: Field::Vendor, names: VENDORS }),
     ("form", Kind::Choice { field: Field::Form, names: FORMS }),
     ("compute_capability", number(Field::ComputeCapability, 10)),
     // Vast.ai writes 8.6 as 860
     ("compute_cap", Kind::Number { field: Field::ComputeCapability, scale: 1, shift: 1 }),
     ("price", number(Field::Price, 1_000_000)),
-    ("dph", number(Field::Price, 1_000_000)),
-    ("dph_total", number(Field::Price, 1_000_000)),
-    ("dph_base", number(Field::Price, 1_000_000)),
+    // Vast.ai's are for the whole rental
+    ("dph", number(Field::Hourly, 1_000_000)),
+    ("dph_total", number(Field::Hourly, 1_000_000)),
+    ("dph_base", number(Field::Hourly, 1_000_000)),
+    // Vast.ai counts in TFLOPS of single precision
+    ("total_flops", number(Field::TotalFlops, 1_000)),
+    ("flops_usd", number(Field::FlopsUsd, 1_000)),
     ("disk_price", number(Field::DiskPrice, 1_000_000)),
     ("storage_cost", number(Field::DiskPrice, 1_000_000)),
     ("up_price", number(Field::UpPrice, 1_000_000)),
@@ -119,6 +125,7 @@ const FIELDS: &[(&str, Kind)] = &[
     ("geolocation", Kind::Region),
     ("available", Kind::Rentable),
     ("rentable", Kind::Rentable),
+    ("rented", Kind::Flag { field: Field::Rented }),
     ("provider", Kind::Provider),
     ("host_id", Kind::Provider),
     ("machine_id", Kind::Machine),

@@ -28,7 +28,7 @@ fn vasts_own_example_is_understood() {
         query.tests,
         [
             test(Field::GpuCount, Set::at_least(2)),
-            test(Field::Price, Set::at_most(499_999)),
+            test(Field::Hourly, Set::at_most(499_999)),
             test(Field::Reliability, Set::at_least(9_801)),
             test(Field::Verification, Set::OneOf(vec![1])),
         ]
@@ -52,6 +52,14 @@ fn spaces_quotes_lists_and_units_are_understood() {
         ("pcie_bw>12.5", Field::Pcie, Set::at_least(12_501)),
         ("duration>=3.5", Field::MaxDuration, Set::at_least(302_400)),
         ("NUM_GPUS in [1,2,4]", Field::GpuCount, Set::OneOf(vec![1, 2, 4])),
+        ("num_gpus not in [1, 2]", Field::GpuCount, Set::NoneOf(vec![1, 2])),
+        ("dph_total<2", Field::Hourly, Set::at_most(1_999_999)),
+        ("dph_base = 2", Field::Hourly, Set::OneOf(vec![2_000_000])),
+        ("dph<=2", Field::Hourly, Set::at_most(2_000_000)),
+        ("total_flops>=82.6", Field::TotalFlops, Set::at_least(82_600)),
+        ("flops_usd > 100.5", Field::FlopsUsd, Set::at_least(100_501)),
+        ("gpu_arch in ['nvidia']", Field::Vendor, Set::OneOf(vec![0])),
+        ("rented=False", Field::Rented, Set::OneOf(vec![0])),
         ("tier notin [unverified]", Field::Tier, Set::NoneOf(vec![0])),
         ("static_ip=true", Field::StaticIp, Set::OneOf(vec![1])),
         ("form = SXM", Field::Form, Set::OneOf(vec![1])),
@@ -63,6 +71,11 @@ fn spaces_quotes_lists_and_units_are_understood() {
     );
     assert_eq!(query.models, [Names { names: vec!["Tesla V100".to_owned()], not: true }]);
     assert!(query.available && query.offers.len() == 1);
+    // as Vast.ai's own help writes it
+    let query = parsed("geolocation not in ['XV', 'XZ'] gpu_name = 'RTX 4090'");
+    assert_eq!(query.places, [Names { names: vec!["xv".to_owned(), "xz".to_owned()], not: true }]);
+    assert_eq!(query.models, [Names { names: vec!["RTX 4090".to_owned()], not: false }]);
+    assert_eq!(parsed("gpu_name = \"it's\"").models[0].names, ["it's"]);
     assert_eq!(parsed("verified=any").tests, []);
     assert_eq!(parsed("").tests, []);
 }
@@ -86,6 +99,10 @@ fn what_is_not_understood_is_named_with_its_place() {
         ("country in [DE", 15, "expected a comma or the list's end", None),
         ("country in []", 13, "expected a value", None),
         ("gpu_name=\"RTX", 10, "has no end", None),
+        ("gpu_name='RTX\"", 10, "has no end", None),
+        ("country not DE", 9, "expected an operator", None),
+        ("country not in DE", 16, "expected a list", None),
+        ("gpu_arch=cpu", 10, "none of nvidia", None),
         ("tier=gold", 6, "none of unverified", None),
         ("id=abc", 4, "expected an id", None),
         ("id!=ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f", 5, "not excluded", None),
@@ -115,7 +132,7 @@ proptest! {
     #[test]
     fn no_text_of_its_own_words_does_either(words in proptest::collection::vec(
         prop_oneof![
-            Just("price"), Just("gpu_name"), Just("in"), Just("notin"), Just("["), Just("]"), Just(","),
+            Just("price"), Just("gpu_name"), Just("in"), Just("notin"), Just("not "), Just("'"), Just("["), Just("]"), Just(","),
             Just("<"), Just(">="), Just("="), Just("!="), Just("0.5"), Just("RTX_4090"), Just("\""), Just(" "),
             Just("tier"), Just("id"), Just("é"), Just("any"), Just("18446744073709551615"),
         ], 0..24)) {

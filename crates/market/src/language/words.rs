@@ -91,6 +91,7 @@ impl<'t> Reader<'t> {
             "" => match self.take(|c| c.is_ascii_alphabetic()).to_ascii_lowercase().as_str() {
                 "in" => Op::In,
                 "notin" | "nin" => Op::NotIn,
+                "not" if self.word_follows("in") => Op::NotIn,
                 _ => {
                     self.position = position;
                     let reason = "expected an operator: = != < <= > >= in notin";
@@ -133,11 +134,17 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Takes a word if it comes next, after spaces.
+    fn word_follows(&mut self, word: &str) -> bool {
+        self.skip(char::is_whitespace);
+        self.take(|c| c.is_ascii_alphabetic()).eq_ignore_ascii_case(word)
+    }
+
     fn value(&mut self) -> Result<Value, LanguageError> {
         let position = self.position;
-        if self.peek() == Some('"') {
+        if let Some(quote) = self.peek().filter(|c| matches!(c, '"' | '\'')) {
             self.bump();
-            let text = self.take(|c| c != '"');
+            let text = self.take(|c| c != quote);
             if self.bump().is_none() {
                 return Err(LanguageError::new(position, "the quotation has no end"));
             }

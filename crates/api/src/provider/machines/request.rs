@@ -1,6 +1,6 @@
 //! What a machine is registered with.
 
-use domain::{machine::same_name, offer::GpuModelSlug};
+use domain::{catalog, machine::same_name, offer::GpuModelSlug};
 use serde::Deserialize;
 use store::{
     gpu_models::GpuModel,
@@ -8,7 +8,7 @@ use store::{
 };
 use utoipa::ToSchema;
 
-use crate::{Code, Problem};
+use crate::{Code, Problem, extract::distance};
 
 /// The most GPUs in one machine.
 const MAX_GPUS: usize = 64;
@@ -20,7 +20,7 @@ pub(crate) struct MachineRequest {
     /// The owner's name for it, 1 to 64 characters.
     #[schema(example = "rack-7")]
     pub(super) name: String,
-    /// A country code and what is inside it, such as `de-fra`.
+    /// One of `/v1/regions`, or a country alone where its place is missing there.
     #[schema(example = "de-fra")]
     pub(super) region: String,
     /// 1 to 4,096.
@@ -66,7 +66,7 @@ pub(crate) struct MachineRequest {
 pub(crate) struct MachinePatch {
     /// The owner's name for it, 1 to 64 characters.
     pub(super) name: Option<String>,
-    /// A country code and what is inside it, such as `de-fra`.
+    /// One of `/v1/regions`, or a country alone where its place is missing there.
     pub(super) region: Option<String>,
     /// 1 to 4,096.
     pub(super) cpu_cores: Option<u32>,
@@ -129,12 +129,27 @@ impl Wrong {
         if self.1 { Err(self.0) } else { Ok(()) }
     }
 
-    fn spec(&mut self, spec: &MachineSpec) {
+    fn region(&mut self, region: &str) {
+        if !is_region(region) {
+            self.unless(false, "/region", "a country code and a place, such as de-fra");
+        } else if !catalog::is_place(region) {
+            let near = nearest_regions(region).join(", ");
+            let message = format!(
+                "none of /v1/regions; nearest are {near}; a country alone will do where its place is missing"
+            );
+            self.unless(false, "/region", message);
+        }
+    }
+
+    fn spec(&mut self, spec: &MachineSpec, before: Option<&MachineSpec>) {
         let name = spec.name.chars().count();
         let plain = !spec.name.chars().any(char::is_control);
         let named = plain && (1..=64).contains(&name);
         self.unless(named, "/name", "1 to 64 characters, none a control");
-        self.unless(is_region(&spec.region), "/region", "a country code and parts, such as de-fra");
+        // where it stands already it may stay, whatever the catalog says by now
+        if before.is_none_or(|before| before.region != spec.region) {
+            self.region(&spec.region);
+        }
         self.unless((1..=4_096).contains(&spec.cpu_cores), "/cpu_cores", "1 to 4096");
         self.unless((1..=65_536).contains(&spec.ram_gb), "/ram_gb", "1 to 65536");
         self.unless((1..=1_048_576).contains(&spec.disk_gb), "/disk_gb", "1 to 1048576");
@@ -232,13 +247,16 @@ impl MachinePatch {
     }
 }
 
-/// Checks what is declared.
+/// Checks what is declared anew, in place of what was.
 ///
 /// # Errors
 /// [`Code::ValidationFailed`] with every field that is wrong.
-pub(super) fn validate_declared(spec: &MachineSpec, facts: &Facts) -> Result<(), Problem> {
+pub(super) fn validate_declared(
+    (spec, facts): (&MachineSpec, &Facts),
+    before: &MachineSpec,
+) -> Result<(), Problem> {
     let mut wrong = Wrong::new("the machine is not acceptable");
-    wrong.spec(spec);
+    wrong.spec(spec, Some(before));
     wrong.facts(facts);
     wrong.result()
 }
@@ -249,7 +267,7 @@ pub(super) fn validate_declared(spec: &MachineSpec, facts: &Facts) -> Result<(),
 /// [`Code::ValidationFailed`].
 pub(super) fn validate(request: &MachineRequest) -> Result<(), Problem> {
     let mut wrong = Wrong::new("the machine is not acceptable");
-    wrong.spec(&request.spec());
+    wrong.spec(&request.spec(), None);
     wrong.facts(&request.facts());
     wrong.unless((1..=MAX_GPUS).contains(&request.gpus.len()), "/gpus", "1 to 64 GPUs");
     let first = request.gpus.first().map(|gpu| &gpu.model);
@@ -295,6 +313,17 @@ pub(super) fn validate_gpus(request: &MachineRequest, models: &[GpuModel]) -> Re
         wrong.unless(named, &pointer("name"), message);
     }
     wrong.result()
+}
+
+/// The three regions that are spelled most alike, those of the same country first.
+fn nearest_regions(text: &str) -> Vec<&'static str> {
+    let country = |code: &str| code.split('-').next().map(str::to_owned);
+    let wanted = country(text);
+    let mut near: Vec<&'static str> =
+        catalog::regions().iter().map(|region| region.code.as_str()).collect();
+    near.sort_by_key(|code| (country(code) != wanted, distance(text, code)));
+    near.truncate(3);
+    near
 }
 
 /// Two letters, then parts of letters and digits behind hyphens, 32 characters at most.

@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .layer(Extension(BodyLimit(MAX_BYTES)))
 }
 
-/// Offers to be listed and changed.
+/// Offers to be listed, changed and withdrawn.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"items": [
@@ -52,13 +52,14 @@ pub(crate) struct BulkRequest {
     items: Vec<BulkItem>,
 }
 
-/// One of `create` and `change`.
+/// One of `create`, `change` and `withdraw`.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BulkItem {
     /// As the body of `POST /v1/offers`.
     create: Option<OfferRequest>,
     change: Option<BulkChange>,
+    withdraw: Option<BulkWithdrawal>,
 }
 
 /// A change of an offer.
@@ -72,6 +73,17 @@ struct BulkChange {
     if_match: String,
     /// As the body of `PATCH /v1/offers/{id}`.
     patch: OfferPatch,
+}
+
+/// An offer to be taken off the market for good.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BulkWithdrawal {
+    #[schema(value_type = String, example = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    id: OfferId,
+    /// The ETag that was read; whatever it is by now if left out.
+    #[schema(example = "\"3-listed\"")]
+    if_match: Option<String>,
 }
 
 /// What came of an item.
@@ -103,7 +115,7 @@ pub(crate) struct BulkAnswer {
     refused: usize,
 }
 
-/// Lists and changes up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
+/// Lists, changes and withdraws up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
 /// request that is sent again does nothing twice: what was listed exists already, what was changed has another ETag.
 #[utoipa::path(post, path = "/v1/offers/bulk", tag = "provider", security(("bearer" = [])),
     request_body = BulkRequest, responses((status = 200, body = BulkAnswer)))]
@@ -122,7 +134,11 @@ async fn bulk(
             BulkItem { change: Some(change), .. } => {
                 (StatusCode::OK, changed(app, wallet, change).await)
             }
-            BulkItem { create: None, change: None } => {
+            BulkItem { withdraw: Some(BulkWithdrawal { id, if_match }), .. } => {
+                let patch = OfferPatch::withdrawal();
+                (StatusCode::OK, update(app, wallet, id, if_match.map(IfMatch), patch).await)
+            }
+            BulkItem { create: None, change: None, withdraw: None } => {
                 (StatusCode::OK, Err(Problem::invalid("", NEITHER)))
             }
         };
@@ -134,7 +150,7 @@ async fn bulk(
     Ok(Json(BulkAnswer { data, done, refused }))
 }
 
-const NEITHER: &str = "exactly one of create and change";
+const NEITHER: &str = "exactly one of create, change and withdraw";
 
 async fn changed(app: &AppState, wallet: &Wallet, change: BulkChange) -> Result<Offer, Problem> {
     change.patch.check_state()?;
@@ -172,20 +188,34 @@ fn check(items: &[BulkItem]) -> Result<(), Problem> {
     }
     let (mut machines, mut offers) = (HashSet::new(), HashSet::new());
     for (index, item) in items.iter().enumerate() {
-        match (&item.create, &item.change) {
-            (Some(create), None) if !machines.insert(create.machine_id) => {
-                let pointer = format!("/items/{index}/create/machine_id");
-                return Err(Problem::invalid(pointer, "the machine is named twice"));
+        match (&item.create, &item.change, &item.withdraw) {
+            (Some(create), None, None) => {
+                if !machines.insert(create.machine_id) {
+                    let pointer = format!("/items/{index}/create/machine_id");
+                    return Err(Problem::invalid(pointer, "the machine is named twice"));
+                }
             }
-            (None, Some(change)) if !offers.insert(change.id) => {
-                let pointer = format!("/items/{index}/change/id");
-                return Err(Problem::invalid(pointer, "the offer is named twice"));
-            }
-            (Some(_), Some(_)) | (None, None) => {
+            (None, Some(change), None) => named_once(&mut offers, change.id, index, "change")?,
+            (None, None, Some(gone)) => named_once(&mut offers, gone.id, index, "withdraw")?,
+            (Some(_), Some(_), _)
+            | (Some(_), _, Some(_))
+            | (_, Some(_), Some(_))
+            | (None, None, None) => {
                 return Err(Problem::invalid(format!("/items/{index}"), NEITHER));
             }
-            (Some(_), None) | (None, Some(_)) => {}
         }
     }
     Ok(())
+}
+
+fn named_once(
+    offers: &mut HashSet<OfferId>,
+    id: OfferId,
+    index: usize,
+    what: &str,
+) -> Result<(), Problem> {
+    if offers.insert(id) {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("/items/{index}/{what}/id"), "the offer is named twice"))
 }

@@ -165,6 +165,7 @@ pub const ROWS: &[Row] = &[
     row("GET", "/v1/offers/{id}", Whose::Public),
     row("PATCH", "/v1/offers/{id}", Whose::Providers),
     row("GET", "/v1/provider/earnings", Whose::Own),
+    row("GET", "/v1/provider/offers", Whose::Own),
     row("POST", "/v1/quotes", Whose::Own),
     row("GET", "/v1/quotes/{id}", Whose::Renters),
     row("GET", "/v1/reference-prices", Whose::Public),

@@ -90,8 +90,10 @@ const FILTERS: &[Filter] = &[
     ),
     filter(
         "q",
-        "l.price < 600000 AND l.model <> 't4' AND l.cpu_cores IN (8, 16, 24, 32) AND split_part(l.region, '-', 1) <> 'us'",
-        &["dph%3C0.6+gpu_name!=T4+cpu_cores+in+[8,16,24,32]+geolocation+notin+[US]"],
+        "l.price * c < 1200000 AND l.price < 600000 AND l.model <> 't4' AND l.cpu_cores IN (8, 16, 24, 32) AND split_part(l.region, '-', 1) <> 'us'",
+        &[
+            "dph%3C1.2+price%3C0.6+gpu_name!=T4+cpu_cores+in+[8,16,24,32]+geolocation+not+in+[%27US%27]",
+        ],
     ),
 ];
 
