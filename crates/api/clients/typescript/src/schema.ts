@@ -3019,6 +3019,8 @@ export interface components {
              */
             ports: number;
             static_ip: boolean;
+            /** @description Whether its agent says that it runs what templates name. */
+            templates: boolean;
         };
         /** @description The platform's fee. It is taken from the provider's side: the renter pays nothing on top. */
         FeeView: {
@@ -3164,6 +3166,8 @@ export interface components {
              */
             now_unix: number;
             self_test?: components["schemas"]["SelfTestView"] | null;
+            /** @description Whether the service takes it that this machine runs templates. */
+            templates: boolean;
         };
         /** @description What the machine does at present. */
         HeartbeatRequest: {
@@ -3176,6 +3180,12 @@ export interface components {
              *     ]
              */
             running: string[];
+            /**
+             * @description Whether it runs what templates name. Left out, it stays as the service has it, which is no at first; sent by agents
+             *     where the answer's `templates` says otherwise.
+             * @example true
+             */
+            templates?: boolean | null;
         };
         /** @description Held seconds: who may dispute them until when, and who gets them if nobody says anything more. */
         HeldView: {
@@ -4640,7 +4650,8 @@ export interface components {
         QuoteRequest: {
             /**
              * Format: u-int32
-             * @description Disk, in GB; none beyond what the machine gives every rental if left out.
+             * @description Disk, in GB; none beyond what the machine gives every rental if left out. The machine's program is told, and is what
+             *     keeps to it.
              */
             disk_gb?: number;
             /**
@@ -4670,7 +4681,11 @@ export interface components {
              *     `.pub` file. A quote lets nobody in: name keys when you book it.
              */
             ssh_public_keys?: string[];
-            /** @description What is to run, as `slug@version` of `/v1/templates`; `disk_gb` must be what it needs. */
+            /**
+             * @description What is to run, as `slug@version` of `/v1/templates`: the machine is sent its image, ports and environment. Only for
+             *     machines that run templates, else `runs-no-templates`. `disk_gb` must be what it needs. Left out, the provider's own
+             *     program runs.
+             */
             template?: string | null;
             /** @description One of the symbols of `/v1/tokens`. */
             token: string;
@@ -5849,7 +5864,10 @@ export interface components {
              * @description 1 to 65,536.
              */
             disk_gb: number;
-            /** @description At most 64. They are public: no place for secrets. */
+            /**
+             * @description At most 64, and 32,768 bytes. They are public: no place for secrets. Names that begin with `WEIR_`, `CUDA_` or `NVIDIA_`
+             *     are the machine's own and are not taken from here.
+             */
             env?: {
                 [key: string]: string;
             };
