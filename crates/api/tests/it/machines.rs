@@ -391,8 +391,18 @@ async fn nothing_is_rented_into_a_maintenance_window_and_renters_are_told() {
     let window = said["window"]["id"].as_str().unwrap();
     cancel(format!("{path}/{window}"), &rig.provider).await;
     let booking = world.start(&renter, &rig).await;
-    let said =
-        announce("2027-01-15T08:30:00Z", "2027-01-15T09:00:00Z", "sooner still").await.ok(201);
+    // who writes in a rental's timeline comes after whoever is at it
+    let mut somebody = world.store.pool().acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT FROM rentals FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    let waiting = announce("2027-01-15T08:30:00Z", "2027-01-15T09:00:00Z", "sooner still");
+    let mut waiting = std::pin::pin!(waiting);
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "it waits");
+    let told = "SELECT count(*) FROM rental_events WHERE kind = 'notice'";
+    let told: i64 = sqlx::query_scalar(told).fetch_one(&mut *somebody).await.unwrap();
+    assert_eq!(told, 0);
+    sqlx::raw_sql("ROLLBACK").execute(&mut *somebody).await.unwrap();
+    let said = waiting.await.ok(201);
     assert_eq!(said["rentals_told"], 1);
     let after = announce("2027-01-15T09:00:00Z", "2027-01-15T09:10:00Z", "after it").await.ok(201);
     assert_eq!(after["rentals_told"], 0, "it has ended by then");
