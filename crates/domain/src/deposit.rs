@@ -98,6 +98,7 @@ fn is_due<T: Copy + Ord>(place: T, reached: T, told: Option<T>) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small figures")]
 mod tests {
     use proptest::prelude::*;
 
