@@ -7,7 +7,7 @@ pub use target::{Host, Rules, Scheme, Target, TargetError};
 use crate::time::Seconds;
 
 /// What an account can be told of, with its meaning; docs/WEBHOOKS.md shows it. They are made by the triggers of
-/// `migrations/0014_webhooks.sql`, `0019_account_events.sql` and `0026_deposit_notices.sql`, in the transaction of what they tell.
+/// `migrations/0014_webhooks.sql`, `0019_account_events.sql` and `0026_notices_and_labels.sql`, in the transaction of what they tell.
 pub const EVENTS: &[(&str, &str)] = &[
     ("rental.booked", "a quote was booked; GPUs are held, the deposit is waited for"),
     ("rental.funded", "the deposit is locked, and final on the chain"),
@@ -125,7 +125,7 @@ mod tests {
         let migrations = concat!(
             include_str!("../../../migrations/0014_webhooks.sql"),
             include_str!("../../../migrations/0019_account_events.sql"),
-            include_str!("../../../migrations/0026_deposit_notices.sql"),
+            include_str!("../../../migrations/0026_notices_and_labels.sql"),
         );
         let families = [
             "rental.",

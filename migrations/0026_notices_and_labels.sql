@@ -1,4 +1,4 @@
--- What is told of a deposit while it is used up: half of it, four fifths, soon all, all.
+-- What is told of a deposit while it is used up: half of it, four fifths, soon all, all. And what renters call their rentals.
 
 -- A row per rental that runs, beside `jobs`: a worker of the version before knows nothing of it and does not trip over it.
 CREATE TABLE deposit_notices (
@@ -100,3 +100,8 @@ BEGIN
     END LOOP;
     RETURN NULL;
 END $$;
+
+-- What its renter calls a rental, for themselves.
+ALTER TABLE rentals ADD COLUMN label text;
+-- no row has one yet: none has to be looked at
+ALTER TABLE rentals ADD CONSTRAINT rentals_label CHECK (length(label) BETWEEN 1 AND 64) NOT VALID;
