@@ -920,7 +920,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who is signed in. */
+        /** Whose the session or the API key is, and what the key may do. A key needs the scope `account:read` for it. */
         get: operations["get_me"];
         put?: never;
         post?: never;
@@ -1133,7 +1133,8 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /** Says what the renter calls a rental. Nobody else sees it, and nothing depends on it: the last word counts. */
+        patch: operations["patch_rentals_id"];
         trace?: never;
     };
     "/v1/rentals/{id}/authorization": {
@@ -1219,8 +1220,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follows a rental. `state` and `tx` events carry the ids of its timeline: send the last one as
-         *     `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
+         * Follows a rental. `state`, `tx` and `notice` (a maintenance window, or how far the deposit is used up) events carry the
+         *     ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
          *     when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
          *     again, to another instance, after the time that its `retry` tells.
          */
@@ -1941,6 +1942,10 @@ export interface components {
              */
             status: number;
         };
+        /** @description Who asks. */
+        CallerView: components["schemas"]["AccountView"] & {
+            key?: components["schemas"]["KeyView"] | null;
+        };
         /** @description A call for a wallet to send. */
         CallView: {
             /**
@@ -2396,6 +2401,8 @@ export interface components {
         /** @description All balances. */
         Earnings: {
             balances: components["schemas"]["BalanceView"][];
+            /** @description Always null: all of them are on one page. For whoever reads every list alike. */
+            next_cursor?: string | null;
         };
         /** @description How many sessions and tokens of rentals were ended. */
         Ended: {
@@ -3224,8 +3231,9 @@ export interface components {
             /**
              * @description The kind of error, stable; see `/errors`.
              * @example etag-mismatch
+             * @enum {string}
              */
-            code: string;
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -3360,6 +3368,8 @@ export interface components {
              *     ]
              */
             scopes: string[];
+            spend_cap_left?: components["schemas"]["Usd"] | null;
+            spend_cap_per_day_left?: components["schemas"]["Usd"] | null;
         };
         /** @description A line of a quote. Together they come to `total_max`. */
         LineView: {
@@ -3569,7 +3579,15 @@ export interface components {
             data: components["schemas"]["MachineView"][];
             next_cursor?: string | null;
         };
-        /** @description A change of what is declared; what is left out stays. */
+        /**
+         * @description A change of what is declared; what is left out stays.
+         * @example {
+         *       "driver_version": "580.95.05",
+         *       "name": "rack 3",
+         *       "ram_gb": 256,
+         *       "static_ip": true
+         *     }
+         */
         MachinePatch: {
             /**
              * Format: u-int32
@@ -4413,8 +4431,11 @@ export interface components {
          *     }
          */
         Problem: {
-            /** @description The kind of error, stable; see `/errors`. */
-            code: string;
+            /**
+             * @description The kind of error, stable; see `/errors`.
+             * @enum {string}
+             */
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -4947,6 +4968,16 @@ export interface components {
             data: components["schemas"]["RentalSummary"][];
             next_cursor?: string | null;
         };
+        /**
+         * @description A change of what its renter says of a rental.
+         * @example {
+         *       "label": "nightly training"
+         *     }
+         */
+        RentalPatch: {
+            /** @description 1 to 64 characters in one line, without space around them; `null` takes it away. */
+            label: string | null;
+        };
         /** @description What is booked: a quote, or an offer that is paid for at once by x402. */
         RentalRequest: components["schemas"]["BookingRequest"] | components["schemas"]["QuoteRequest"];
         /** @description What a rental and its entry in a list share. */
@@ -4967,6 +4998,11 @@ export interface components {
             /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
             id: string;
             interrupted_since?: components["schemas"]["Time"] | null;
+            /**
+             * @description What its renter calls it; the provider is not told.
+             * @example nightly training
+             */
+            label?: string | null;
             /**
              * @description What the chain says of the lock: `none`, `included`, `final`.
              * @example final
@@ -5936,6 +5972,8 @@ export interface components {
              * @description For the next page as `after`, if there may be one.
              */
             next?: number | null;
+            /** @description The same as `cursor`, as other lists have it. */
+            next_cursor?: string | null;
         };
         /** @description Something that happened. */
         TimelineEntryView: {
@@ -6406,6 +6444,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6440,6 +6486,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6469,6 +6523,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6498,6 +6560,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6527,6 +6597,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6556,6 +6634,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6592,6 +6678,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6625,6 +6719,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6658,6 +6760,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6700,6 +6810,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6732,6 +6850,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6777,6 +6903,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6810,6 +6944,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6839,6 +6981,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6872,6 +7022,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6902,6 +7060,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6929,6 +7095,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6958,6 +7132,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6991,6 +7173,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7008,7 +7198,10 @@ export interface operations {
                  */
                 format: "skypilot" | "gpuhunt";
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7017,6 +7210,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7034,6 +7229,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7066,6 +7269,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7106,6 +7317,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7140,6 +7359,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7173,6 +7400,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7205,6 +7440,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7235,6 +7478,58 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "typed_data": {
+                     *         "domain": {
+                     *           "chainId": "137",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0x5fbdb2315678afecb367f032d93f642f64180aa3",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "billedSecs": "3000",
+                     *           "id": "0xdeedf370a6568c87f34211babaf7504b5cd4df96bccaeb69e97d4fce1ebd4d63",
+                     *           "validUntil": "1769947200"
+                     *         },
+                     *         "primaryType": "AgreedEnd",
+                     *         "types": {
+                     *           "AgreedEnd": [
+                     *             {
+                     *               "name": "id",
+                     *               "type": "bytes32"
+                     *             },
+                     *             {
+                     *               "name": "billedSecs",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "validUntil",
+                     *               "type": "uint40"
+                     *             }
+                     *           ],
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ]
+                     *         }
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgreementView"];
                 };
             };
@@ -7250,6 +7545,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7286,6 +7589,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7316,6 +7627,58 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "typed_data": {
+                     *         "domain": {
+                     *           "chainId": "137",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0x5fbdb2315678afecb367f032d93f642f64180aa3",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "billedSecs": "3000",
+                     *           "id": "0xdeedf370a6568c87f34211babaf7504b5cd4df96bccaeb69e97d4fce1ebd4d63",
+                     *           "validUntil": "1769947200"
+                     *         },
+                     *         "primaryType": "AgreedEnd",
+                     *         "types": {
+                     *           "AgreedEnd": [
+                     *             {
+                     *               "name": "id",
+                     *               "type": "bytes32"
+                     *             },
+                     *             {
+                     *               "name": "billedSecs",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "validUntil",
+                     *               "type": "uint40"
+                     *             }
+                     *           ],
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ]
+                     *         }
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgreementView"];
                 };
             };
@@ -7331,6 +7694,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7363,6 +7734,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7396,6 +7775,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7433,6 +7820,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7456,7 +7851,10 @@ export interface operations {
                 /** @description `nvidia` or `amd`. */
                 vendor?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7465,6 +7863,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7481,6 +7881,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7492,7 +7900,10 @@ export interface operations {
     get_gpu_models_slug: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @example rtx-4090 */
                 slug: string;
@@ -7504,6 +7915,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7520,6 +7933,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7575,6 +7996,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7609,6 +8038,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7642,6 +8079,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7676,6 +8121,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7717,6 +8170,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7765,6 +8226,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7797,6 +8266,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7829,6 +8306,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7873,6 +8358,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7910,6 +8403,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7946,6 +8447,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7978,6 +8487,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8021,6 +8538,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8064,6 +8589,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8096,6 +8629,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8144,6 +8685,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8176,6 +8725,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8208,6 +8765,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8248,6 +8813,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8304,6 +8877,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8344,6 +8925,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8377,6 +8966,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8400,12 +8997,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AccountView"];
+                    "application/json": components["schemas"]["CallerView"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8569,12 +9174,121 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "applied_filters": {
+                     *         "gpu_model": "rtx-4090",
+                     *         "hours": "8",
+                     *         "limit": 1,
+                     *         "tokens_per_s": 1550
+                     *       },
+                     *       "data": [
+                     *         {
+                     *           "available": true,
+                     *           "available_until": null,
+                     *           "chunks": [
+                     *             1,
+                     *             2
+                     *           ],
+                     *           "compute_capability": "8.9",
+                     *           "cpu_cores": 32,
+                     *           "created_at": "2026-01-15T08:00:00Z",
+                     *           "cuda": "12.8",
+                     *           "disk": {
+                     *             "max_gb": 500,
+                     *             "per_gb_month": {
+                     *               "amount": "0.100000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "disk_mb_s": 3200,
+                     *           "form": "pcie",
+                     *           "gflops_per_usd": 254153,
+                     *           "gpu_count": 2,
+                     *           "gpu_model": "rtx-4090",
+                     *           "gpus": 1,
+                     *           "gpus_free": 2,
+                     *           "granularity_s": 1,
+                     *           "id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "inet_down_mbps": 1000,
+                     *           "inet_up_mbps": 1000,
+                     *           "isolation": "gpu",
+                     *           "machine_id": "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "max_duration_s": 86400,
+                     *           "min_duration_s": 60,
+                     *           "network": {
+                     *             "down_per_gb": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "up_per_gb": {
+                     *               "amount": "0.010000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "notice_s": 120,
+                     *           "online": true,
+                     *           "pcie_mb_s": 24000,
+                     *           "per_million_tokens": {
+                     *             "amount": "0.116487",
+                     *             "currency": "USD"
+                     *           },
+                     *           "ports": 16,
+                     *           "price": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "provider": "acc_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "ram_gb": 128,
+                     *           "rank_reason": "place 1 of this page by price: 0.650000 per GPU and hour",
+                     *           "ready_p95_ms": 41000,
+                     *           "region": "de-fra",
+                     *           "reliability": "0.9912",
+                     *           "reserved": [],
+                     *           "state": "listed",
+                     *           "static_ip": true,
+                     *           "tier": "verified",
+                     *           "total": {
+                     *             "compute": {
+                     *               "amount": "5.200000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "disk": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "network": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "total": {
+                     *               "amount": "5.200000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "updated_at": "2026-01-15T08:00:00Z",
+                     *           "verification": "verified",
+                     *           "version": 3,
+                     *           "vram_gb": 24
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["OfferPage"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8610,6 +9324,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8653,6 +9375,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8685,6 +9415,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8726,6 +9464,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8759,6 +9505,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8936,6 +9690,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8965,6 +9727,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8998,6 +9768,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9030,6 +9808,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9059,7 +9845,10 @@ export interface operations {
                 /** @description `gpu_hour`, `instance_hour` and others. */
                 unit?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9068,6 +9857,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9084,6 +9875,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9098,7 +9897,10 @@ export interface operations {
                 /** @example europe */
                 continent?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9107,6 +9909,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9123,6 +9927,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9140,6 +9952,11 @@ export interface operations {
                 limit?: number;
                 /** @description `renter` (the default) or `provider`. */
                 role?: "renter" | "provider";
+                /**
+                 * @description Only those in one of these states, with commas between them; see `docs/FLOW.md`.
+                 * @example active,interrupted
+                 */
+                state?: string;
             };
             header?: never;
             path?: never;
@@ -9159,6 +9976,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9229,6 +10054,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9261,6 +10094,58 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_rentals_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RentalPatch"];
+            };
+        };
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RentalView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9306,6 +10191,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9338,6 +10231,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9370,6 +10271,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9406,6 +10315,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9438,6 +10355,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9478,6 +10403,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9515,6 +10448,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9547,6 +10488,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9583,6 +10532,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9624,6 +10581,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9656,6 +10621,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9692,6 +10665,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9729,6 +10710,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9742,6 +10731,8 @@ export interface operations {
             query?: {
                 /** @description The id of the last entry that is known; 0, the default, begins at the start. Event streams use the same ids. */
                 after?: number;
+                /** @description The `next_cursor` of the page before, instead of `after`. */
+                cursor?: string;
                 /** @description 1 to 200; 50 if left out. */
                 limit?: number;
             };
@@ -9766,6 +10757,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9796,6 +10795,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9832,6 +10839,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9866,6 +10881,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9895,6 +10918,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9925,6 +10956,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9954,6 +10993,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9987,6 +11034,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10017,6 +11072,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10035,7 +11098,10 @@ export interface operations {
                 /** @description `platform` leaves out what accounts made. */
                 owner?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10044,6 +11110,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10060,6 +11128,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10102,6 +11178,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10113,7 +11197,10 @@ export interface operations {
     get_templates_slug: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @example pytorch@1 */
                 slug: string;
@@ -10125,6 +11212,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10141,6 +11230,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10181,6 +11278,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10210,6 +11315,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10247,6 +11360,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10281,6 +11402,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10311,6 +11440,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10352,6 +11489,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10391,6 +11536,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10425,6 +11578,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10457,6 +11618,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
