@@ -36,7 +36,8 @@ mod tests {
         let gone = tokio::time::timeout(std::time::Duration::from_millis(10), asked).await;
         assert!(gone.is_err());
         go.add_permits(1);
-        done.acquire().await.unwrap().forget();
+        let end = tokio::time::timeout(std::time::Duration::from_secs(10), done.acquire()).await;
+        end.unwrap().unwrap().forget();
 
         let broken = detached::<()>(async { panic!("secret") }).await.unwrap_err();
         assert_eq!(broken.code(), Code::Internal);
