@@ -21,6 +21,7 @@ fn policy() -> Policy {
         ready_ttl: second,
         evidence_timeout: second,
         max_outage: second,
+        expiring_lead: second,
         stop_grace: second,
         holdback: second,
         release_every: Seconds::ZERO,

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use store::{TxError, machines};
 use tokio::sync::Notify;
 
-use crate::fixture::{CHAIN_ID, Person, Reply, Rig, World, sign};
+use crate::{
+    events::Stream,
+    fixture::{CHAIN_ID, Person, Reply, Rig, World, sign},
+};
 
 /// What the fixture's machine is, seen by an agent that is honest.
 fn measured(rig: &Rig) -> Value {
@@ -413,6 +416,12 @@ async fn nothing_is_rented_into_a_maintenance_window_and_renters_are_told() {
     assert_eq!(notice.detail["reason"], "sooner still");
     assert_eq!(notice.detail["from"], "2027-01-15T08:30:00Z");
     drop(connection);
+    // whoever follows the rental sees that it is a notice
+    let rental = booking["rental"]["id"].as_str().unwrap();
+    let mut stream = Stream::open(&world, rental, &renter.token, Some(notice.id - 1)).await;
+    let seen = stream.next().await.unwrap();
+    assert_eq!((seen.id, seen.name.as_str()), (Some(notice.id), "notice"));
+    assert_eq!(seen.data["reason"], "sooner still");
     let list = world.get(&format!("{path}?limit=3")).auth(&rig.provider.token).send().await.ok(200);
     assert_eq!(list["data"].as_array().unwrap().len(), 3);
     let cursor = list["next_cursor"].as_str().unwrap();

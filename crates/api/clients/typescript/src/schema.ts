@@ -324,11 +324,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /**
-         * What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU. Prices
-         *     are without the discounts of long rentals; what ends, or goes into maintenance, before its shortest rental would is not
-         *     in it.
-         */
+        /** What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU. */
         get: operations["get_catalog_csv"];
         put?: never;
         post?: never;
@@ -924,7 +920,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who is signed in. */
+        /** Whose the session or the API key is, and what the key may do. A key needs the scope `account:read` for it. */
         get: operations["get_me"];
         put?: never;
         post?: never;
@@ -984,7 +980,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Lists, changes and withdraws up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
+         * Lists and changes up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
          *     request that is sent again does nothing twice: what was listed exists already, what was changed has another ETag.
          */
         post: operations["post_offers_bulk"];
@@ -1025,23 +1021,6 @@ export interface paths {
         };
         /** The caller's balances in the escrow contract, by final events only. */
         get: operations["get_provider_earnings"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/provider/offers": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** The caller's offers, oldest first, whether they are listed or not. */
-        get: operations["get_provider_offers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1108,7 +1087,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The regions that machines can be registered in. */
+        /** The regions that machines are known to stand in. */
         get: operations["get_regions"];
         put?: never;
         post?: never;
@@ -1154,7 +1133,8 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /** Says what the renter calls a rental. Nobody else sees it, and nothing depends on it: the last word counts. */
+        patch: operations["patch_rentals_id"];
         trace?: never;
     };
     "/v1/rentals/{id}/authorization": {
@@ -1240,8 +1220,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follows a rental. `state` and `tx` events carry the ids of its timeline: send the last one as
-         *     `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
+         * Follows a rental. `state`, `tx` and `notice` (a maintenance window, or how far the deposit is used up) events carry the
+         *     ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
          *     when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
          *     again, to another instance, after the time that its `retry` tells.
          */
@@ -1904,14 +1884,13 @@ export interface components {
             /** @description As the body of `PATCH /v1/offers/{id}`. */
             patch: components["schemas"]["OfferPatch"];
         };
-        /** @description One of `create`, `change` and `withdraw`. */
+        /** @description One of `create` and `change`. */
         BulkItem: {
             change?: components["schemas"]["BulkChange"] | null;
             create?: components["schemas"]["OfferRequest"] | null;
-            withdraw?: components["schemas"]["BulkWithdrawal"] | null;
         };
         /**
-         * @description Offers to be listed, changed and withdrawn.
+         * @description Offers to be listed and changed.
          * @example {
          *       "items": [
          *         {
@@ -1963,15 +1942,9 @@ export interface components {
              */
             status: number;
         };
-        /** @description An offer to be taken off the market for good. */
-        BulkWithdrawal: {
-            /** @example ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
-            id: string;
-            /**
-             * @description The ETag that was read; whatever it is by now if left out.
-             * @example "3-listed"
-             */
-            if_match?: string | null;
+        /** @description Who asks. */
+        CallerView: components["schemas"]["AccountView"] & {
+            key?: components["schemas"]["KeyView"] | null;
         };
         /** @description A call for a wallet to send. */
         CallView: {
@@ -2428,6 +2401,8 @@ export interface components {
         /** @description All balances. */
         Earnings: {
             balances: components["schemas"]["BalanceView"][];
+            /** @description Always null: all of them are on one page. For whoever reads every list alike. */
+            next_cursor?: string | null;
         };
         /** @description How many sessions and tokens of rentals were ended. */
         Ended: {
@@ -3019,8 +2994,6 @@ export interface components {
              */
             ports: number;
             static_ip: boolean;
-            /** @description Whether its agent says that it runs what templates name. */
-            templates: boolean;
         };
         /** @description The platform's fee. It is taken from the provider's side: the renter pays nothing on top. */
         FeeView: {
@@ -3166,8 +3139,6 @@ export interface components {
              */
             now_unix: number;
             self_test?: components["schemas"]["SelfTestView"] | null;
-            /** @description Whether the service takes it that this machine runs templates. */
-            templates: boolean;
         };
         /** @description What the machine does at present. */
         HeartbeatRequest: {
@@ -3180,12 +3151,6 @@ export interface components {
              *     ]
              */
             running: string[];
-            /**
-             * @description Whether it runs what templates name. Left out, it stays as the service has it, which is no at first; sent by agents
-             *     where the answer's `templates` says otherwise.
-             * @example true
-             */
-            templates?: boolean | null;
         };
         /** @description Held seconds: who may dispute them until when, and who gets them if nobody says anything more. */
         HeldView: {
@@ -3212,7 +3177,7 @@ export interface components {
              */
             until: components["schemas"]["Time"];
         };
-        /** @description The offer of this market that does the job for the least now. */
+        /** @description The cheapest offer of this market that could do the job now. */
         HereView: {
             /**
              * @description Against the cheapest of the others, by the second.
@@ -3228,9 +3193,9 @@ export interface components {
              * @example ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f
              */
             offer_id: string;
-            /** @description Per GPU and hour, without the offer's discount for so long. */
+            /** @description Per GPU and hour. */
             price: components["schemas"]["Usd"];
-            /** @description For the job, by the second, as everything here is billed; with that discount, as a quote would say. */
+            /** @description For the job, by the second, as everything here is billed. */
             total: components["schemas"]["Usd"];
         };
         /** @description What a machine did. */
@@ -3266,8 +3231,9 @@ export interface components {
             /**
              * @description The kind of error, stable; see `/errors`.
              * @example etag-mismatch
+             * @enum {string}
              */
-            code: string;
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -3402,6 +3368,8 @@ export interface components {
              *     ]
              */
             scopes: string[];
+            spend_cap_left?: components["schemas"]["Usd"] | null;
+            spend_cap_per_day_left?: components["schemas"]["Usd"] | null;
         };
         /** @description A line of a quote. Together they come to `total_max`. */
         LineView: {
@@ -3473,8 +3441,8 @@ export interface components {
             form: string;
             /**
              * Format: u-int64
-             * @description Billions of operations per second for a dollar per hour: dense half precision, or single precision where only that
-             *     is known; null where neither is.
+             * @description Billions of operations per second (dense, half precision) for a dollar per hour; null where the vendor states
+             *     none.
              * @example 412500
              */
             gflops_per_usd?: number | null;
@@ -3611,7 +3579,15 @@ export interface components {
             data: components["schemas"]["MachineView"][];
             next_cursor?: string | null;
         };
-        /** @description A change of what is declared; what is left out stays. */
+        /**
+         * @description A change of what is declared; what is left out stays.
+         * @example {
+         *       "driver_version": "580.95.05",
+         *       "name": "rack 3",
+         *       "ram_gb": 256,
+         *       "static_ip": true
+         *     }
+         */
         MachinePatch: {
             /**
              * Format: u-int32
@@ -3662,7 +3638,7 @@ export interface components {
              * @description 1 to 65,536.
              */
             ram_gb?: number | null;
-            /** @description One of `/v1/regions`, or a country alone where its place is missing there. */
+            /** @description A country code and what is inside it, such as `de-fra`. */
             region?: string | null;
             /** @description Whether its address stays the same. */
             static_ip?: boolean | null;
@@ -3737,7 +3713,7 @@ export interface components {
              */
             ram_gb: number;
             /**
-             * @description One of `/v1/regions`, or a country alone where its place is missing there.
+             * @description A country code and what is inside it, such as `de-fra`.
              * @example de-fra
              */
             region: string;
@@ -3848,7 +3824,7 @@ export interface components {
              * @description Regions or countries; left out for any.
              * @example [
              *       "de",
-             *       "us-lax"
+             *       "us-ca"
              *     ]
              */
             regions?: string[];
@@ -4238,19 +4214,6 @@ export interface components {
             seconds: number;
             to: components["schemas"]["Time"];
         };
-        /** @description An offer of one's own. */
-        OwnOffer: components["schemas"]["OfferView"] & {
-            /**
-             * @description For the If-Match of a change.
-             * @example "3-paused"
-             */
-            etag: string;
-        };
-        /** @description A page of one's own offers. */
-        OwnOfferPage: {
-            data: components["schemas"]["OwnOffer"][];
-            next_cursor?: string | null;
-        };
         /** @description A part of a whole. */
         PartAnswer: {
             /** @description The part's own answer. */
@@ -4468,8 +4431,11 @@ export interface components {
          *     }
          */
         Problem: {
-            /** @description The kind of error, stable; see `/errors`. */
-            code: string;
+            /**
+             * @description The kind of error, stable; see `/errors`.
+             * @enum {string}
+             */
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -4650,8 +4616,7 @@ export interface components {
         QuoteRequest: {
             /**
              * Format: u-int32
-             * @description Disk, in GB; none beyond what the machine gives every rental if left out. The machine's program is told, and is what
-             *     keeps to it.
+             * @description Disk, in GB; none beyond what the machine gives every rental if left out.
              */
             disk_gb?: number;
             /**
@@ -4681,11 +4646,7 @@ export interface components {
              *     `.pub` file. A quote lets nobody in: name keys when you book it.
              */
             ssh_public_keys?: string[];
-            /**
-             * @description What is to run, as `slug@version` of `/v1/templates`: the machine is sent its image, ports and environment. Only for
-             *     machines that run templates, else `runs-no-templates`. `disk_gb` must be what it needs. Left out, the provider's own
-             *     program runs.
-             */
+            /** @description What is to run, as `slug@version` of `/v1/templates`. */
             template?: string | null;
             /** @description One of the symbols of `/v1/tokens`. */
             token: string;
@@ -5007,6 +4968,16 @@ export interface components {
             data: components["schemas"]["RentalSummary"][];
             next_cursor?: string | null;
         };
+        /**
+         * @description A change of what its renter says of a rental.
+         * @example {
+         *       "label": "nightly training"
+         *     }
+         */
+        RentalPatch: {
+            /** @description 1 to 64 characters in one line, without space around them; `null` takes it away. */
+            label: string | null;
+        };
         /** @description What is booked: a quote, or an offer that is paid for at once by x402. */
         RentalRequest: components["schemas"]["BookingRequest"] | components["schemas"]["QuoteRequest"];
         /** @description What a rental and its entry in a list share. */
@@ -5027,6 +4998,11 @@ export interface components {
             /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
             id: string;
             interrupted_since?: components["schemas"]["Time"] | null;
+            /**
+             * @description What its renter calls it; the provider is not told.
+             * @example nightly training
+             */
+            label?: string | null;
             /**
              * @description What the chain says of the lock: `none`, `included`, `final`.
              * @example final
@@ -5864,10 +5840,7 @@ export interface components {
              * @description 1 to 65,536.
              */
             disk_gb: number;
-            /**
-             * @description At most 64, and 32,768 bytes. They are public: no place for secrets. Names that begin with `WEIR_`, `CUDA_` or `NVIDIA_`
-             *     are the machine's own and are not taken from here.
-             */
+            /** @description At most 64. They are public: no place for secrets. */
             env?: {
                 [key: string]: string;
             };
@@ -5999,6 +5972,8 @@ export interface components {
              * @description For the next page as `after`, if there may be one.
              */
             next?: number | null;
+            /** @description The same as `cursor`, as other lists have it. */
+            next_cursor?: string | null;
         };
         /** @description Something that happened. */
         TimelineEntryView: {
@@ -6469,6 +6444,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6503,6 +6486,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6532,6 +6523,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6561,6 +6560,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6590,6 +6597,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6619,6 +6634,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6655,6 +6678,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6688,6 +6719,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6721,6 +6760,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6763,6 +6810,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6795,6 +6850,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6840,6 +6903,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6873,6 +6944,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6902,6 +6981,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6935,6 +7022,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6965,6 +7060,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6992,6 +7095,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7021,6 +7132,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7054,6 +7173,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7071,7 +7198,10 @@ export interface operations {
                  */
                 format: "skypilot" | "gpuhunt";
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7080,6 +7210,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7097,6 +7229,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7129,6 +7269,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7169,6 +7317,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7203,6 +7359,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7236,6 +7400,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7268,6 +7440,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7298,6 +7478,58 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "typed_data": {
+                     *         "domain": {
+                     *           "chainId": "137",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0x5fbdb2315678afecb367f032d93f642f64180aa3",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "billedSecs": "3000",
+                     *           "id": "0xdeedf370a6568c87f34211babaf7504b5cd4df96bccaeb69e97d4fce1ebd4d63",
+                     *           "validUntil": "1769947200"
+                     *         },
+                     *         "primaryType": "AgreedEnd",
+                     *         "types": {
+                     *           "AgreedEnd": [
+                     *             {
+                     *               "name": "id",
+                     *               "type": "bytes32"
+                     *             },
+                     *             {
+                     *               "name": "billedSecs",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "validUntil",
+                     *               "type": "uint40"
+                     *             }
+                     *           ],
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ]
+                     *         }
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgreementView"];
                 };
             };
@@ -7313,6 +7545,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7349,6 +7589,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7379,6 +7627,58 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "typed_data": {
+                     *         "domain": {
+                     *           "chainId": "137",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0x5fbdb2315678afecb367f032d93f642f64180aa3",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "billedSecs": "3000",
+                     *           "id": "0xdeedf370a6568c87f34211babaf7504b5cd4df96bccaeb69e97d4fce1ebd4d63",
+                     *           "validUntil": "1769947200"
+                     *         },
+                     *         "primaryType": "AgreedEnd",
+                     *         "types": {
+                     *           "AgreedEnd": [
+                     *             {
+                     *               "name": "id",
+                     *               "type": "bytes32"
+                     *             },
+                     *             {
+                     *               "name": "billedSecs",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "validUntil",
+                     *               "type": "uint40"
+                     *             }
+                     *           ],
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ]
+                     *         }
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgreementView"];
                 };
             };
@@ -7394,6 +7694,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7426,6 +7734,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7459,6 +7775,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7496,6 +7820,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7519,7 +7851,10 @@ export interface operations {
                 /** @description `nvidia` or `amd`. */
                 vendor?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7528,6 +7863,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7544,6 +7881,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7555,7 +7900,10 @@ export interface operations {
     get_gpu_models_slug: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @example rtx-4090 */
                 slug: string;
@@ -7567,6 +7915,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7583,6 +7933,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7638,6 +7996,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7672,6 +8038,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7705,6 +8079,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7739,6 +8121,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7780,6 +8170,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7828,6 +8226,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7860,6 +8266,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7892,6 +8306,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7936,6 +8358,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7973,6 +8403,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8009,6 +8447,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8041,6 +8487,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8084,6 +8538,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8127,6 +8589,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8159,6 +8629,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8207,6 +8685,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8239,6 +8725,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8271,6 +8765,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8311,6 +8813,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8367,6 +8877,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8407,6 +8925,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8440,6 +8966,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8463,12 +8997,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AccountView"];
+                    "application/json": components["schemas"]["CallerView"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8632,12 +9174,121 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "applied_filters": {
+                     *         "gpu_model": "rtx-4090",
+                     *         "hours": "8",
+                     *         "limit": 1,
+                     *         "tokens_per_s": 1550
+                     *       },
+                     *       "data": [
+                     *         {
+                     *           "available": true,
+                     *           "available_until": null,
+                     *           "chunks": [
+                     *             1,
+                     *             2
+                     *           ],
+                     *           "compute_capability": "8.9",
+                     *           "cpu_cores": 32,
+                     *           "created_at": "2026-01-15T08:00:00Z",
+                     *           "cuda": "12.8",
+                     *           "disk": {
+                     *             "max_gb": 500,
+                     *             "per_gb_month": {
+                     *               "amount": "0.100000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "disk_mb_s": 3200,
+                     *           "form": "pcie",
+                     *           "gflops_per_usd": 254153,
+                     *           "gpu_count": 2,
+                     *           "gpu_model": "rtx-4090",
+                     *           "gpus": 1,
+                     *           "gpus_free": 2,
+                     *           "granularity_s": 1,
+                     *           "id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "inet_down_mbps": 1000,
+                     *           "inet_up_mbps": 1000,
+                     *           "isolation": "gpu",
+                     *           "machine_id": "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "max_duration_s": 86400,
+                     *           "min_duration_s": 60,
+                     *           "network": {
+                     *             "down_per_gb": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "up_per_gb": {
+                     *               "amount": "0.010000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "notice_s": 120,
+                     *           "online": true,
+                     *           "pcie_mb_s": 24000,
+                     *           "per_million_tokens": {
+                     *             "amount": "0.116487",
+                     *             "currency": "USD"
+                     *           },
+                     *           "ports": 16,
+                     *           "price": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "provider": "acc_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "ram_gb": 128,
+                     *           "rank_reason": "place 1 of this page by price: 0.650000 per GPU and hour",
+                     *           "ready_p95_ms": 41000,
+                     *           "region": "de-fra",
+                     *           "reliability": "0.9912",
+                     *           "reserved": [],
+                     *           "state": "listed",
+                     *           "static_ip": true,
+                     *           "tier": "verified",
+                     *           "total": {
+                     *             "compute": {
+                     *               "amount": "5.200000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "disk": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "network": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "total": {
+                     *               "amount": "5.200000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "updated_at": "2026-01-15T08:00:00Z",
+                     *           "verification": "verified",
+                     *           "version": 3,
+                     *           "vram_gb": 24
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["OfferPage"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8673,6 +9324,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8716,6 +9375,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8748,6 +9415,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8789,6 +9464,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8822,6 +9505,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8999,6 +9690,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9028,42 +9727,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_provider_offers: {
-        parameters: {
-            query?: {
-                /** @description The `next_cursor` of the page before. */
-                cursor?: string;
-                /** @description 1 to 200; 50 if left out. */
-                limit?: number;
-                /** @description `listed`, `paused` or `withdrawn`; all if left out. */
-                state?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OwnOfferPage"];
-                };
-            };
-            /** @description An error; `code` says which of those at /errors. */
-            default: {
-                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9097,6 +9768,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9129,6 +9808,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9158,7 +9845,10 @@ export interface operations {
                 /** @description `gpu_hour`, `instance_hour` and others. */
                 unit?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9167,6 +9857,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9183,6 +9875,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9197,7 +9897,10 @@ export interface operations {
                 /** @example europe */
                 continent?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9206,6 +9909,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9222,6 +9927,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9239,6 +9952,11 @@ export interface operations {
                 limit?: number;
                 /** @description `renter` (the default) or `provider`. */
                 role?: "renter" | "provider";
+                /**
+                 * @description Only those in one of these states, with commas between them; see `docs/FLOW.md`.
+                 * @example active,interrupted
+                 */
+                state?: string;
             };
             header?: never;
             path?: never;
@@ -9258,6 +9976,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9328,6 +10054,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9360,6 +10094,58 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_rentals_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RentalPatch"];
+            };
+        };
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RentalView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9405,6 +10191,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9437,6 +10231,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9469,6 +10271,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9505,6 +10315,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9537,6 +10355,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9577,6 +10403,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9614,6 +10448,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9646,6 +10488,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9682,6 +10532,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9723,6 +10581,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9755,6 +10621,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9791,6 +10665,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9828,6 +10710,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9841,6 +10731,8 @@ export interface operations {
             query?: {
                 /** @description The id of the last entry that is known; 0, the default, begins at the start. Event streams use the same ids. */
                 after?: number;
+                /** @description The `next_cursor` of the page before, instead of `after`. */
+                cursor?: string;
                 /** @description 1 to 200; 50 if left out. */
                 limit?: number;
             };
@@ -9865,6 +10757,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9895,6 +10795,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9931,6 +10839,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9965,6 +10881,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9994,6 +10918,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10024,6 +10956,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10053,6 +10993,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10086,6 +11034,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10116,6 +11072,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10134,7 +11098,10 @@ export interface operations {
                 /** @description `platform` leaves out what accounts made. */
                 owner?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10143,6 +11110,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10159,6 +11128,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10201,6 +11178,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10212,7 +11197,10 @@ export interface operations {
     get_templates_slug: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @example pytorch@1 */
                 slug: string;
@@ -10224,6 +11212,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10240,6 +11230,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10280,6 +11278,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10309,6 +11315,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10346,6 +11360,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10380,6 +11402,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10410,6 +11440,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10451,6 +11489,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10490,6 +11536,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10524,6 +11578,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10556,6 +11618,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
