@@ -324,7 +324,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU. */
+        /**
+         * What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU. Prices
+         *     are without the discounts of long rentals; what ends, or goes into maintenance, before its shortest rental would is not
+         *     in it.
+         */
         get: operations["get_catalog_csv"];
         put?: never;
         post?: never;
@@ -980,7 +984,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Lists and changes up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
+         * Lists, changes and withdraws up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
          *     request that is sent again does nothing twice: what was listed exists already, what was changed has another ETag.
          */
         post: operations["post_offers_bulk"];
@@ -1021,6 +1025,23 @@ export interface paths {
         };
         /** The caller's balances in the escrow contract, by final events only. */
         get: operations["get_provider_earnings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/provider/offers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The caller's offers, oldest first, whether they are listed or not. */
+        get: operations["get_provider_offers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1087,7 +1108,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The regions that machines are known to stand in. */
+        /** The regions that machines can be registered in. */
         get: operations["get_regions"];
         put?: never;
         post?: never;
@@ -1884,13 +1905,14 @@ export interface components {
             /** @description As the body of `PATCH /v1/offers/{id}`. */
             patch: components["schemas"]["OfferPatch"];
         };
-        /** @description One of `create` and `change`. */
+        /** @description One of `create`, `change` and `withdraw`. */
         BulkItem: {
             change?: components["schemas"]["BulkChange"] | null;
             create?: components["schemas"]["OfferRequest"] | null;
+            withdraw?: components["schemas"]["BulkWithdrawal"] | null;
         };
         /**
-         * @description Offers to be listed and changed.
+         * @description Offers to be listed, changed and withdrawn.
          * @example {
          *       "items": [
          *         {
@@ -1941,6 +1963,16 @@ export interface components {
              * @example 200
              */
             status: number;
+        };
+        /** @description An offer to be taken off the market for good. */
+        BulkWithdrawal: {
+            /** @example ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+            id: string;
+            /**
+             * @description The ETag that was read; whatever it is by now if left out.
+             * @example "3-listed"
+             */
+            if_match?: string | null;
         };
         /** @description Who asks. */
         CallerView: components["schemas"]["AccountView"] & {
@@ -2994,6 +3026,8 @@ export interface components {
              */
             ports: number;
             static_ip: boolean;
+            /** @description Whether its agent says that it runs what templates name. */
+            templates: boolean;
         };
         /** @description The platform's fee. It is taken from the provider's side: the renter pays nothing on top. */
         FeeView: {
@@ -3139,6 +3173,8 @@ export interface components {
              */
             now_unix: number;
             self_test?: components["schemas"]["SelfTestView"] | null;
+            /** @description Whether the service takes it that this machine runs templates. */
+            templates: boolean;
         };
         /** @description What the machine does at present. */
         HeartbeatRequest: {
@@ -3151,6 +3187,12 @@ export interface components {
              *     ]
              */
             running: string[];
+            /**
+             * @description Whether it runs what templates name. Left out, it stays as the service has it, which is no at first; sent by agents
+             *     where the answer's `templates` says otherwise.
+             * @example true
+             */
+            templates?: boolean | null;
         };
         /** @description Held seconds: who may dispute them until when, and who gets them if nobody says anything more. */
         HeldView: {
@@ -3177,7 +3219,7 @@ export interface components {
              */
             until: components["schemas"]["Time"];
         };
-        /** @description The cheapest offer of this market that could do the job now. */
+        /** @description The offer of this market that does the job for the least now. */
         HereView: {
             /**
              * @description Against the cheapest of the others, by the second.
@@ -3193,9 +3235,9 @@ export interface components {
              * @example ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f
              */
             offer_id: string;
-            /** @description Per GPU and hour. */
+            /** @description Per GPU and hour, without the offer's discount for so long. */
             price: components["schemas"]["Usd"];
-            /** @description For the job, by the second, as everything here is billed. */
+            /** @description For the job, by the second, as everything here is billed; with that discount, as a quote would say. */
             total: components["schemas"]["Usd"];
         };
         /** @description What a machine did. */
@@ -3233,7 +3275,7 @@ export interface components {
              * @example etag-mismatch
              * @enum {string}
              */
-            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "runs-no-templates" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -3441,8 +3483,8 @@ export interface components {
             form: string;
             /**
              * Format: u-int64
-             * @description Billions of operations per second (dense, half precision) for a dollar per hour; null where the vendor states
-             *     none.
+             * @description Billions of operations per second for a dollar per hour: dense half precision, or single precision where only that
+             *     is known; null where neither is.
              * @example 412500
              */
             gflops_per_usd?: number | null;
@@ -3638,7 +3680,7 @@ export interface components {
              * @description 1 to 65,536.
              */
             ram_gb?: number | null;
-            /** @description A country code and what is inside it, such as `de-fra`. */
+            /** @description One of `/v1/regions`, or a country alone where its place is missing there. */
             region?: string | null;
             /** @description Whether its address stays the same. */
             static_ip?: boolean | null;
@@ -3713,7 +3755,7 @@ export interface components {
              */
             ram_gb: number;
             /**
-             * @description A country code and what is inside it, such as `de-fra`.
+             * @description One of `/v1/regions`, or a country alone where its place is missing there.
              * @example de-fra
              */
             region: string;
@@ -3824,7 +3866,7 @@ export interface components {
              * @description Regions or countries; left out for any.
              * @example [
              *       "de",
-             *       "us-ca"
+             *       "us-lax"
              *     ]
              */
             regions?: string[];
@@ -4214,6 +4256,19 @@ export interface components {
             seconds: number;
             to: components["schemas"]["Time"];
         };
+        /** @description An offer of one's own. */
+        OwnOffer: components["schemas"]["OfferView"] & {
+            /**
+             * @description For the If-Match of a change.
+             * @example "3-paused"
+             */
+            etag: string;
+        };
+        /** @description A page of one's own offers. */
+        OwnOfferPage: {
+            data: components["schemas"]["OwnOffer"][];
+            next_cursor?: string | null;
+        };
         /** @description A part of a whole. */
         PartAnswer: {
             /** @description The part's own answer. */
@@ -4435,7 +4490,7 @@ export interface components {
              * @description The kind of error, stable; see `/errors`.
              * @enum {string}
              */
-            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "runs-no-templates" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -4616,7 +4671,8 @@ export interface components {
         QuoteRequest: {
             /**
              * Format: u-int32
-             * @description Disk, in GB; none beyond what the machine gives every rental if left out.
+             * @description Disk, in GB; none beyond what the machine gives every rental if left out. The machine's program is told, and is what
+             *     keeps to it.
              */
             disk_gb?: number;
             /**
@@ -4646,7 +4702,11 @@ export interface components {
              *     `.pub` file. A quote lets nobody in: name keys when you book it.
              */
             ssh_public_keys?: string[];
-            /** @description What is to run, as `slug@version` of `/v1/templates`. */
+            /**
+             * @description What is to run, as `slug@version` of `/v1/templates`: the machine is sent its image, ports and environment. Only for
+             *     machines that run templates, else `runs-no-templates`. `disk_gb` must be what it needs. Left out, the provider's own
+             *     program runs.
+             */
             template?: string | null;
             /** @description One of the symbols of `/v1/tokens`. */
             token: string;
@@ -5840,7 +5900,10 @@ export interface components {
              * @description 1 to 65,536.
              */
             disk_gb: number;
-            /** @description At most 64. They are public: no place for secrets. */
+            /**
+             * @description At most 64, and 32,768 bytes. They are public: no place for secrets. Names that begin with `WEIR_`, `CUDA_` or `NVIDIA_`
+             *     are the machine's own and are not taken from here.
+             */
             env?: {
                 [key: string]: string;
             };
@@ -9722,6 +9785,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Earnings"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_provider_offers: {
+        parameters: {
+            query?: {
+                /** @description The `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description 1 to 200; 50 if left out. */
+                limit?: number;
+                /** @description `listed`, `paused` or `withdrawn`; all if left out. */
+                state?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnOfferPage"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
