@@ -11,7 +11,7 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use crate::pool::RESTED;
 
 /// One in so many of the pool's connections may be kept.
-const SHARE: u32 = 8;
+const SHARE: u32 = 4;
 /// After so many times one goes back to the pool, which ends those that have lived for long.
 const TURNS: u32 = 1_000;
 
