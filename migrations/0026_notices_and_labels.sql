@@ -1,5 +1,8 @@
 -- What is told of a deposit while it is used up: half of it, four fifths, soon all, all. And what renters call their rentals.
 
+-- all that it needs at once: a stronger lock later would wait for those who wait for this one
+LOCK TABLE rentals IN ACCESS EXCLUSIVE MODE;
+
 -- A row per rental that runs, beside `jobs`: a worker of the version before knows nothing of it and does not trip over it.
 CREATE TABLE deposit_notices (
     rental_id    uuid PRIMARY KEY REFERENCES rentals,

@@ -13,7 +13,7 @@ ALTER TABLE rentals DROP CONSTRAINT rentals_escrow_id_fkey;
 CREATE TRIGGER rentals_kept BEFORE DELETE ON rentals FOR EACH STATEMENT EXECUTE FUNCTION forbid_change();
 CREATE TRIGGER accounts_kept BEFORE DELETE ON accounts FOR EACH STATEMENT EXECUTE FUNCTION forbid_change();
 
--- As in 0019, but looked up step by step. In one statement, planned while the tables were all but empty, it read them whole
+-- As in 0026, but looked up step by step. In one statement, planned while the tables were all but empty, it read them whole
 -- for every entry, until they were analyzed.
 CREATE OR REPLACE FUNCTION note_rental_hooks() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -30,7 +30,8 @@ BEGIN
         said := jsonb_build_object(
             'rental_id', public_id('rnt', r.id), 'machine_id', public_id('mch', r.machine_id),
             'state', r.state, 'end_reason', r.end_reason, 'cause', NEW.detail ->> 'event', 'timeline_id', NEW.id);
-        IF name IN ('rental.notice', 'rental.funding_refused', 'rental.lock_too_small', 'rental.alarm') THEN
+        IF name IN ('rental.notice', 'rental.funding_refused', 'rental.lock_too_small', 'rental.alarm',
+                    'rental.expiring', 'rental.budget_50', 'rental.budget_80') THEN
             said := said || jsonb_build_object('detail', NEW.detail);
         ELSIF name = 'rental.held' THEN
             said := said || jsonb_build_object('held_until',
@@ -43,7 +44,9 @@ BEGIN
                 'refund', r.paid_refund::text, 'seconds_billed', r.billed_s);
         END IF;
         PERFORM hook(r.renter_id, name, NEW.at, said || '{"role": "renter"}');
-        PERFORM hook(r.provider_id, name, NEW.at, said || '{"role": "provider"}');
+        IF name NOT IN ('rental.budget_50', 'rental.budget_80', 'rental.budget_100') THEN
+            PERFORM hook(r.provider_id, name, NEW.at, said || '{"role": "provider"}');
+        END IF;
         IF name = 'rental.funded' THEN
             PERFORM hook(r.provider_id, 'offer.rented', NEW.at, said || jsonb_build_object('role', 'provider',
                 'offer_id', (SELECT public_id('ofr', q.offer_id) FROM quotes q WHERE q.id = r.quote_id)));

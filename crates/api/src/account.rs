@@ -29,6 +29,12 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 /// The longest label.
 const MAX_LABEL: usize = 64;
 
+/// Whether a character ends the line or turns the direction of what follows.
+fn breaks_a_line(c: char) -> bool {
+    let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// A label as it is stored.
 ///
 /// # Errors
@@ -36,7 +42,7 @@ const MAX_LABEL: usize = 64;
 pub(crate) fn label(text: &str) -> Result<String, Problem> {
     let label = text.trim();
     let good = (1..=MAX_LABEL).contains(&label.chars().count());
-    if good && !label.chars().any(char::is_control) {
+    if good && !label.chars().any(breaks_a_line) {
         return Ok(label.to_owned());
     }
     Err(Problem::invalid("/label", format!("1 to {MAX_LABEL} characters, in one line")))

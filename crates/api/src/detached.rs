@@ -5,7 +5,9 @@ use tracing::Instrument as _;
 use crate::{Problem, problem::internal};
 
 /// Runs `work` to its end in a task of its own, and answers what it comes to. A handler is dropped with its client's
-/// connection, between any two of its steps; what moves money is not to stop there, half done.
+/// connection, between any two of its steps; what moves money is not to stop there, half done. It
+/// goes on as long as the process does: one that stops does not wait for it, and what it had begun to write is written whole
+/// or not at all.
 ///
 /// # Errors
 /// Those of the work; [`Code::Internal`](crate::Code::Internal) if it panicked.

@@ -31,6 +31,24 @@ pub async fn arm(
     Ok(())
 }
 
+/// Arms rentals that run and are not looked at: a worker of the version before saw their start. How many.
+///
+/// # Errors
+/// The database's.
+pub async fn arm_missing(tx: &mut Connection, due_at: UnixSeconds) -> Result<u64, StoreError> {
+    let armed = sqlx::query!(
+        "INSERT INTO deposit_notices (rental_id, due_at)
+         SELECT r.id, $1 FROM rentals r
+         WHERE r.state IN ('active', 'interrupted') AND r.started_at IS NOT NULL
+           AND NOT EXISTS (SELECT FROM deposit_notices n WHERE n.rental_id = r.id)
+         ORDER BY r.id ON CONFLICT DO NOTHING",
+        ts(due_at)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(armed.rows_affected())
+}
+
 /// The rentals to look at, longest due first, `limit` at most.
 ///
 /// # Errors

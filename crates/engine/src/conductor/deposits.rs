@@ -19,6 +19,8 @@ use crate::EngineError;
 
 /// Rentals of one look, at most.
 const BATCH: i64 = 64;
+/// Of one tick, at most: other work waits behind it.
+const BATCHES: u32 = 8;
 /// Before a look again while evidence is on its way; what is spent is told so much later at the most.
 const SOON: Seconds = Seconds(2);
 /// The same in an outage, in which nothing is spent.
@@ -49,6 +51,19 @@ impl Deposits {
         if self.looked.load(Ordering::Relaxed) == now.get() {
             return Ok(0);
         }
+        let mut looked = 0_usize;
+        for _ in 0..BATCHES {
+            let found = self.look_at_some(now).await?;
+            looked = looked.saturating_add(found);
+            if i64::try_from(found).is_ok_and(|found| found < BATCH) {
+                self.looked.store(now.get(), Ordering::Relaxed);
+                break;
+            }
+        }
+        Ok(looked)
+    }
+
+    async fn look_at_some(&self, now: UnixSeconds) -> Result<usize, EngineError> {
         let due = {
             let mut connection = self.store.read().await?;
             deposit_notices::due(&mut connection, now, BATCH).await?
@@ -61,9 +76,6 @@ impl Deposits {
                 let later = now.saturating_plus(RETRY);
                 deposit_notices::put_off(&mut connection, *rental, later).await?;
             }
-        }
-        if i64::try_from(due.len()).is_ok_and(|found| found < BATCH) {
-            self.looked.store(now.get(), Ordering::Relaxed);
         }
         Ok(due.len())
     }
@@ -128,9 +140,11 @@ async fn billed(
 ) -> Result<Seconds, StoreError> {
     let Some(evidence) = readings::evidence(tx, id).await? else { return Ok(Seconds::ZERO) };
     let funded = window.from.saturating_plus(lasts);
-    // where all readings lie in the time that counts their sum is the answer, and the chain need not be read
-    if evidence.first_from >= window.from && evidence.head.to <= window.to.min(funded) {
-        return Ok(evidence.covered);
+    // Where none begins before the time that counts their sum is the answer, less what the last one has beyond it (an agent's
+    // clock may be a little ahead), and the chain need not be read: that is a reading too little at most.
+    if evidence.first_from >= window.from {
+        let beyond = evidence.head.to.saturating_since(window.to.min(funded));
+        return Ok(evidence.covered.saturating_sub(beyond));
     }
     Ok(meter(window, &readings::covered(tx, id).await?, lasts).billed)
 }

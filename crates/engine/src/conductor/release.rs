@@ -9,8 +9,8 @@ use domain::{
     time::{Seconds, UnixSeconds},
 };
 use store::{
-    Connection, Policy, Store, StoreError, TxError, advance, blocks, intents, jobs, quotes,
-    readings, rentals::Rental,
+    Connection, Policy, Store, StoreError, TxError, advance, blocks, deposit_notices, intents,
+    jobs, quotes, readings, rentals::Rental,
 };
 
 use super::Due;
@@ -31,7 +31,7 @@ impl Untimed {
         Self { store, next: AtomicU64::new(0) }
     }
 
-    /// Once an hour sets the timers that are missing. They come due an hour later at the earliest: a worker of the version
+    /// Once an hour sets the timers that are missing, of releases and of what is told of deposits. Releases come due an hour later at the earliest: a worker of the version
     /// before, which may still be there, does not know them.
     ///
     /// # Errors
@@ -42,19 +42,27 @@ impl Untimed {
             (UnixSeconds(self.next.load(Ordering::Relaxed)), now.saturating_plus(RARELY));
         let every = self.store.policy().release_every;
         // a next look beyond the longest wait was set before the clock went back
-        if every == Seconds::ZERO || (now < next && next <= later) {
+        if now < next && next <= later {
             return Ok(());
         }
-        let count = self
+        let (deposits, paid) = self
             .store
             .write("arm releases", move |tx| {
                 Box::pin(async move {
-                    Ok::<_, TxError<EngineError>>(jobs::arm_releases(tx, every, later).await?)
+                    let deposits = deposit_notices::arm_missing(tx, now).await?;
+                    let paid = match every {
+                        Seconds::ZERO => 0,
+                        every => jobs::arm_releases(tx, every, later).await?,
+                    };
+                    Ok::<_, TxError<EngineError>>((deposits, paid))
                 })
             })
             .await?;
-        if count > 0 {
-            tracing::info!(count, "rentals that had no timer are paid on the way from now on");
+        if paid > 0 {
+            tracing::info!(paid, "rentals that had no timer are paid on the way from now on");
+        }
+        if deposits > 0 {
+            tracing::info!(deposits, "rentals are told of their deposits from now on");
         }
         self.next.store(later.get(), Ordering::Relaxed);
         Ok(())
