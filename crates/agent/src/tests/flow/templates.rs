@@ -146,3 +146,28 @@ async fn a_program_that_was_told_of_no_file_goes_on_under_an_agent_that_awaits_o
     scene.end().await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn the_last_reading_is_of_a_machine_that_the_renter_can_come_into() {
+    for ready in [true, false] {
+        let scene = Scene::new().await;
+        scene.fake.world().ordered = order();
+        let config = AgentConfig {
+            // one turn, at the start
+            reading_interval: Duration::from_secs(60),
+            ..config(&scene, true, ": > \"$WEIR_READY_FILE\";")
+        };
+        let agent = scene.run(config);
+        scene.fake.world().order("provision", scene.rental);
+        scene.fake.until("not ready", |world| world.readies > 0).await;
+        scene.fake.world().started_at = Some(scene.fake.now());
+        sleep(Duration::from_secs(1)).await;
+        if !ready {
+            let file = format!("rentals/{}/ready", scene.rental);
+            std::fs::remove_file(scene.folder.path().join(file)).unwrap();
+        }
+        scene.end().await;
+        assert_eq!(!scene.fake.world().accepted.is_empty(), ready);
+        agent.stop().await;
+    }
+}

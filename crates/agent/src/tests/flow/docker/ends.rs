@@ -20,8 +20,12 @@ async fn what_ends_with_the_agent_leaves_the_renters_container() {
     // what removes it would do so in a session of its own, and take a moment
     sleep(Duration::from_millis(500)).await;
     assert!(docker.boxed(&scene).exists() && !docker.called("<rm>"), "{:?}", docker.calls());
+    // as an order to clean up leaves it that was not carried out and was taken back
+    let ended = scene.folder.path().join(format!("rentals/{}/ended", scene.rental));
+    std::fs::write(&ended, "").unwrap();
     let agent = scene.run(docker.config(&scene, &[]));
     scene.more_readings().await;
+    assert!(!ended.exists());
     assert!(docker.called(&format!("<start><weir-{}>", scene.rental)));
     scene.end().await;
     assert!(!docker.boxed(&scene).exists(), "it is over now");
