@@ -18,8 +18,9 @@ BEGIN
         AND num_nulls(q.usd_micros_per_token, q.priced_by, q.priced_at) IN (0, 3)
         AND q.expires_at > q.created_at AND q.start_by > q.expires_at;
 END $$;
+-- Not looked at again: the rows that are there have passed the constraints that go in the same statement.
 ALTER TABLE quotes
-    ADD CONSTRAINT quotes_are_sound CHECK (is_sound(quotes)),
+    ADD CONSTRAINT quotes_are_sound CHECK (is_sound(quotes)) NOT VALID,
     DROP CONSTRAINT quotes_duration_s_check,
     DROP CONSTRAINT quotes_usd_micros_per_hour_check,
     DROP CONSTRAINT quotes_renter_check,

@@ -43,6 +43,7 @@ pub fn policy() -> Policy {
         ready_ttl: Seconds(600),
         evidence_timeout: HOUR,
         max_outage: HOUR,
+        expiring_lead: Seconds(300),
         stop_grace: Seconds(600),
         holdback: Seconds::ZERO,
         release_every: Seconds::ZERO,

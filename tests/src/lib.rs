@@ -17,6 +17,7 @@ pub mod fuzz;
 pub mod house;
 pub mod market;
 pub mod random;
+pub mod references;
 // it steps in at places that a release build does not have
 #[cfg(debug_assertions)]
 pub mod sim;

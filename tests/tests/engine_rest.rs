@@ -28,6 +28,8 @@ use tokio::time::{Instant, sleep};
 /// Simulated, a look at the chain and the timers a minute.
 const HOURS: u32 = 2;
 const STEPS: u32 = HOURS * 60;
+/// Deposits last so many hours: half of one, which is told, is not spent meanwhile.
+const DEPOSIT: u32 = 3 * HOURS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cost {
@@ -70,7 +72,7 @@ async fn released(rentals: usize) -> i64 {
     let mut running = Vec::new();
     for _ in 0..rentals {
         let rental = market.book_holding(POL, watched.holdback).await;
-        let deposit = rental.deposit.get() * u128::from(HOURS + 2);
+        let deposit = rental.deposit.get() * u128::from(DEPOSIT);
         market.lock(&rental, Amount::new(deposit).unwrap()).await;
         running.push(rental);
     }
@@ -111,7 +113,7 @@ async fn cost_of(rentals: usize) -> Cost {
     let mut running = Vec::new();
     for _ in 0..rentals {
         let rental = market.book().await;
-        let deposit = rental.deposit.get() * u128::from(HOURS + 1);
+        let deposit = rental.deposit.get() * u128::from(DEPOSIT);
         market.lock(&rental, Amount::new(deposit).unwrap()).await;
         running.push(rental);
     }

@@ -57,6 +57,7 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("GET", "/v1/ssh-keys", RentalsRead),
     ("POST", "/v1/quotes", RentalsWrite),
     ("POST", "/v1/rentals", RentalsWrite),
+    ("PATCH", "/v1/rentals/{id}", RentalsWrite),
     ("POST", "/v1/rentals/{id}/authorization", RentalsWrite),
     ("POST", "/v1/rentals/{id}/end", RentalsWrite),
     ("POST", "/v1/rentals/{id}/review", RentalsWrite),

@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{AppState, Problem};
 
+pub(crate) use api_keys::KeyView;
 pub(crate) use given_keys::{given_keys, refuse_private_keys};
 pub(crate) use rental_keys::{check_ids, open_with};
 pub(crate) use sessions::program;
@@ -32,7 +33,7 @@ const MAX_LABEL: usize = 64;
 ///
 /// # Errors
 /// [`crate::Code::ValidationFailed`].
-fn label(text: &str) -> Result<String, Problem> {
+pub(crate) fn label(text: &str) -> Result<String, Problem> {
     let label = text.trim();
     let good = (1..=MAX_LABEL).contains(&label.chars().count());
     if good && !label.chars().any(char::is_control) {

@@ -8,14 +8,17 @@ use axum::{
 };
 use domain::id::{AccountId, SessionId};
 use serde::{Deserialize, Serialize};
-use store::accounts::{self, Account, NewOwner, NewSession, NonceUse};
+use store::{
+    accounts::{self, Account, NewOwner, NewSession, NonceUse},
+    api_keys,
+};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
     AppState, Code, Problem,
-    account::program,
+    account::{KeyView, program},
     extract::Body,
     identity::{self, Secret, Wallet},
     problem::refuse,
@@ -227,9 +230,26 @@ async fn logout(State(app): State<AppState>, wallet: Wallet) -> Result<StatusCod
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who is signed in.
+/// Who asks.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CallerView {
+    #[serde(flatten)]
+    account: AccountView,
+    /// The API key that was used, with what is left of its caps; null for somebody who signed in.
+    key: Option<KeyView>,
+}
+
+/// Whose the session or the API key is, and what the key may do. A key needs the scope `account:read` for it.
 #[utoipa::path(get, path = "/v1/me", tag = "account", security(("bearer" = [])),
-    responses((status = 200, body = AccountView)))]
-async fn me(wallet: Wallet) -> Json<AccountView> {
-    Json(wallet.account.into())
+    responses((status = 200, body = CallerView)))]
+async fn me(State(app): State<AppState>, wallet: Wallet) -> Result<Json<CallerView>, Problem> {
+    let key = match wallet.key() {
+        None => None,
+        Some(key) => {
+            let mut connection = app.store.read().await?;
+            let booked = api_keys::booked(&mut connection, key.id, app.now()).await?;
+            Some(KeyView::new(key.clone(), booked))
+        }
+    };
+    Ok(Json(CallerView { account: wallet.account.into(), key }))
 }

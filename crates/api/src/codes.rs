@@ -132,7 +132,7 @@ codes! {
     PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, "The If-Match header is missing", false,
         "Read the resource, and send its `ETag` as `If-Match`.";
     RateLimited = "rate-limited", TOO_MANY_REQUESTS, "Too many requests", true,
-        "Wait for the seconds of `Retry-After`. `RateLimit` tells with every answer what is left, `RateLimit-Policy` what the limits are.";
+        "Wait for the seconds of `Retry-After`. `RateLimit` tells with every answer under /v1 what is left, `RateLimit-Policy` what the limits are.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed", false,
         "It is our fault and is logged under `request_id`. A write either happened whole or not at all: read before you repeat it.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service cannot answer now", true,

@@ -1,5 +1,6 @@
 //! The edge: request ids, spans, counters, time limits, panics, and the last touch to every error.
 
+mod retired;
 mod trace;
 
 use std::{
@@ -32,6 +33,7 @@ use tower_http::compression::{
 };
 use tracing::Instrument as _;
 
+pub(crate) use self::retired::{RETIRED, Retired, find as find_retired};
 use self::trace::Trace;
 use crate::{
     Code, Problem,
@@ -56,6 +58,9 @@ const PAGE_POLICY: &str =
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                            frame-ancestors 'none'";
+
+/// Whoever came by TLS once is to come by nothing else for a year.
+const TLS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Around every route. It is one layer and not several: a router calls each of its layers through a pointer, and copies
 /// it with everything inside it for each request.
@@ -186,6 +191,10 @@ where
         };
         let mut response = finish(response, &path, &request_id);
         judged.mark(response.headers_mut());
+        retired::mark(RETIRED, &method, &route, response.headers_mut());
+        if app.config.public_url.starts_with("https://") {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, TLS_ONLY);
+        }
         if secret {
             response.extensions_mut().insert(Uncompressed);
         }

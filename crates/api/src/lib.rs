@@ -14,6 +14,7 @@ mod cache;
 mod catalog;
 mod codes;
 mod cursor;
+mod detached;
 mod edge;
 mod estimates;
 mod extract;

@@ -1,6 +1,7 @@
 //! The API's own description (OpenAPI 3.1), finished from what the handlers say.
 
 mod shapes;
+mod shared;
 
 use axum::http::StatusCode;
 use utoipa::openapi::{
@@ -38,8 +39,8 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     let mut info = Info::new("Weir", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "GPU rental with the money in an escrow contract. Errors are RFC 9457 problems, listed at \
-         /errors. Money is never a JSON number. Every answer tells by `RateLimit` and `RateLimit-Policy` how many \
-         requests are left; one too many is answered 429 with `Retry-After`. `traceparent` is taken up and \
+         /errors. Money is never a JSON number. Every answer under /v1 tells by `RateLimit` and `RateLimit-Policy` how \
+         many requests are left; one too many is answered 429 with `Retry-After`. `traceparent` is taken up and \
          `traceresponse` answered."
             .to_owned(),
     );
@@ -55,13 +56,17 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
     shapes::join_kinds(components);
+    shared::name_codes(components);
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
             operation.operation_id = Some(operation_id(method, path));
             describe(operation);
             shapes::leave_out_streams(operation);
             secure(method, path, operation);
-            let problem = ResponseBuilder::new()
+            shared::name_conditions(operation);
+            shared::show(method, path, operation);
+            shared::retire(method, path, operation);
+            let mut problem = ResponseBuilder::new()
                 .description("An error; `code` says which of those at /errors.")
                 .content(
                     MEDIA_TYPE,
@@ -70,6 +75,7 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
                         .build(),
                 )
                 .build();
+            shared::name_headers(&mut problem);
             operation.responses.responses.insert("default".to_owned(), problem.into());
         }
     }

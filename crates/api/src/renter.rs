@@ -10,6 +10,7 @@ mod disputes;
 mod end;
 mod events;
 mod held;
+mod label;
 mod payment;
 mod quotes;
 mod readings;
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(book::routes())
         .merge(authorization::routes())
         .merge(rentals::routes())
+        .merge(label::routes())
         .merge(course::routes())
         .merge(stop::routes())
         .merge(tokens::routes())

@@ -90,16 +90,21 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
                 edge::REQUEST_ID,
             ])
             .expose_headers([
+                header::CONTENT_DISPOSITION,
                 header::ETAG,
+                header::LINK,
                 header::LOCATION,
                 header::RETRY_AFTER,
                 edge::REQUEST_ID,
+                name("deprecation"),
                 name("idempotent-replayed"),
+                name("next-cursor"),
                 name("preference-applied"),
                 name("payment-required"),
                 name("payment-response"),
                 name("ratelimit"),
                 name("ratelimit-policy"),
+                name("sunset"),
                 name("traceresponse"),
             ])
             .max_age(PREFLIGHT_FOR),

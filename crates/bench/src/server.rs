@@ -204,6 +204,7 @@ fn policy() -> Result<Policy, BenchError> {
         ready_ttl: Seconds(120),
         evidence_timeout: Seconds(10),
         max_outage: Seconds(900),
+        expiring_lead: Seconds(300),
         stop_grace: Seconds(10),
         holdback: Seconds(3_600),
         release_every: Seconds::ZERO,

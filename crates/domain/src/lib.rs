@@ -10,6 +10,7 @@ mod names;
 
 pub mod billing;
 pub mod catalog;
+pub mod deposit;
 pub mod dispute;
 pub mod estimate;
 pub mod id;

@@ -7,7 +7,7 @@ pub use target::{Host, Rules, Scheme, Target, TargetError};
 use crate::time::Seconds;
 
 /// What an account can be told of, with its meaning; docs/WEBHOOKS.md shows it. They are made by the triggers of
-/// `migrations/0014_webhooks.sql` and `0019_account_events.sql`, in the transaction of what they tell.
+/// `migrations/0014_webhooks.sql`, `0019_account_events.sql` and `0026_notices_and_labels.sql`, in the transaction of what they tell.
 pub const EVENTS: &[(&str, &str)] = &[
     ("rental.booked", "a quote was booked; GPUs are held, the deposit is waited for"),
     ("rental.funded", "the deposit is locked, and final on the chain"),
@@ -19,6 +19,13 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("rental.ready", "the machine is ready, and billing begins"),
     ("rental.interrupted", "evidence of service stopped; the time is not billed"),
     ("rental.resumed", "evidence comes again"),
+    (
+        "rental.expiring",
+        "the deposit is used up soon, at `exhausts_at`: five minutes before, or as WEIR_EXPIRING_S says",
+    ),
+    ("rental.budget_50", "half of the deposit is spent; renters only"),
+    ("rental.budget_80", "four fifths of the deposit are spent; renters only"),
+    ("rental.budget_100", "the deposit is used up, and the rental ends; renters only"),
     ("rental.notice", "the provider announced or called off a maintenance window"),
     ("rental.ended", "billing has ended; what is owed is being settled"),
     ("rental.held", "all but some seconds is paid; those are held until `held_until`"),
@@ -103,7 +110,10 @@ mod tests {
             assert!(!EVENTS.iter().take(place).any(|(other, _)| other == name), "{name} twice");
             let (family, event) = name.split_once('.').unwrap();
             let plain = |text: &str| {
-                !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                !text.is_empty()
+                    && text
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
             };
             assert!(plain(family) && plain(event) && !meaning.is_empty(), "{name}");
         }
@@ -115,6 +125,7 @@ mod tests {
         let migrations = concat!(
             include_str!("../../../migrations/0014_webhooks.sql"),
             include_str!("../../../migrations/0019_account_events.sql"),
+            include_str!("../../../migrations/0026_notices_and_labels.sql"),
         );
         let families = [
             "rental.",
@@ -127,7 +138,9 @@ mod tests {
             "payout.",
         ];
         let made: std::collections::BTreeSet<&str> = migrations
-            .split(|letter: char| !(letter.is_ascii_lowercase() || "._".contains(letter)))
+            .split(|letter: char| {
+                !(letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._".contains(letter))
+            })
             .filter(|text| families.iter().any(|family| text.starts_with(family)))
             .collect();
         for name in &made {

@@ -19,6 +19,7 @@ use store::{
     Connection, Policy, StoreError, TxError,
     advance::{self, AdvanceError},
     blocks::{self, SeenEvent},
+    deposit_notices,
     jobs::{self, JobKind},
     ledger::{self, Sourced},
     quotes, readings,
@@ -160,6 +161,7 @@ async fn topped_up(tx: &mut Connection, scene: &Scene<'_>, amount: Amount) -> Ap
     if rental.progress.started_at.is_some() && rental.progress.stopped_at.is_none() {
         let end = advance::duration_end(tx, &rental).await?;
         jobs::schedule(tx, id, JobKind::DurationEnd, end).await?;
+        deposit_notices::arm(tx, id, scene.now).await?;
         // it may now last long enough to be paid for on the way
         let due = advance::release_due(tx, scene.policy, &rental, scene.now).await?;
         let started = rental.progress.start == StartStatus::Final;

@@ -18,8 +18,10 @@ use store::{
 
 use crate::EngineError;
 
+mod deposits;
 mod release;
 mod silence;
+use deposits::Deposits;
 use release::Untimed;
 use silence::Silence;
 
@@ -34,6 +36,7 @@ pub struct Conductor {
     store: Store,
     silence: Silence,
     untimed: Untimed,
+    deposits: Deposits,
 }
 
 /// What a due timer comes to.
@@ -51,10 +54,12 @@ impl Conductor {
     #[must_use]
     pub fn new(store: Store) -> Self {
         let (silence, untimed) = (Silence::new(store.clone()), Untimed::new(store.clone()));
-        Self { store, silence, untimed }
+        let deposits = Deposits::new(store.clone());
+        Self { store, silence, untimed, deposits }
     }
 
-    /// Runs every due timer once, and looks for rentals that have fallen silent. Returns how many of both.
+    /// Runs every due timer once, looks for rentals that have fallen silent, and tells of deposits that are used up soon.
+    /// Returns how many of all.
     ///
     /// # Errors
     /// The database's; a timer that fails is put off and tried again.
@@ -75,7 +80,8 @@ impl Conductor {
         }
         let silent = self.silence.look().await?;
         self.untimed.look().await?;
-        Ok(due.len().saturating_add(silent))
+        let told = self.deposits.look().await?;
+        Ok(due.len().saturating_add(silent).saturating_add(told))
     }
 
     async fn run_alone(&self, job: &Job) -> Result<(), EngineError> {

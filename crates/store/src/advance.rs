@@ -4,6 +4,7 @@
 use alloy_primitives::hex;
 use domain::{
     billing::auto_stop_second,
+    deposit::{DepositTold, DepositUse},
     id::{CommandId, RentalId},
     metering::{meter, next_release},
     rental::{Effect, Progress, RentalEvent, RentalState, StepError, step},
@@ -16,6 +17,7 @@ use crate::{
     Connection, Policy, StoreError, TxError, blocks,
     commands::{self, CommandKind, NewCommand},
     convert::ts,
+    deposit_notices,
     ends::{self, End},
     intents::{self, Call},
     jobs::{self, JobKind},
@@ -188,6 +190,16 @@ async fn write_effect(
         }
         Effect::ArmDurationEnd => {
             let due = duration_end(tx, rental).await?;
+            let started = rental.progress.started_at.unwrap_or(now);
+            let deposit = DepositUse {
+                started,
+                lasts: due.saturating_since(started),
+                billed: Seconds::ZERO,
+                lead: policy.expiring_lead,
+                now: started,
+            };
+            let first = deposit.next(DepositTold::default()).unwrap_or(due);
+            deposit_notices::arm(tx, id, first).await?;
             jobs::schedule(tx, id, JobKind::DurationEnd, due).await
         }
         Effect::ArmStopDeadline => {

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod commands;
 pub mod convert;
 pub mod deployment;
+pub mod deposit_notices;
 pub mod disputes;
 pub mod ends;
 pub mod feeds;

@@ -17,6 +17,8 @@ pub struct Policy {
     pub evidence_timeout: Seconds,
     /// An outage longer than this ends the rental at its last good second.
     pub max_outage: Seconds,
+    /// How long before a deposit is used up its parties are told.
+    pub expiring_lead: Seconds,
     /// How long a stopped machine may take to send its last reading.
     pub stop_grace: Seconds,
     /// The newest seconds that `release` on the chain leaves alone.

@@ -5,6 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use domain::time::{Clock, UnixMillis};
 use sqlx::{
     Connection as _, PgConnection, PgPool, Postgres,
+    migrate::MigrateError,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -27,8 +28,21 @@ const STATEMENT_TIMEOUT: &str = "10s";
 const LOCK_TIMEOUT: &str = "5s";
 /// How many connections may turn out to have ended, one after the other, before a unit of work has begun.
 const BEGIN_TRIES: u32 = 4;
+/// How often a migration is tried that does not get its locks. Others wait behind it while it waits, and go on in the pauses.
+const MIGRATION_TRIES: u32 = 10;
+const MIGRATION_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that has been idle for so long is asked whether it still lives before it is lent.
 pub(crate) const RESTED: Duration = Duration::from_millis(20);
+
+/// Whether a migration stopped because somebody held a lock.
+fn is_in_the_way(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    // deadlock_detected, lock_not_available
+    code.is_some_and(|code| code == "40P01" || code == "55P03")
+}
 
 /// The database, the clock and the policy that together decide what is written.
 #[derive(Clone)]
@@ -57,6 +71,8 @@ impl Store {
             ("lock_timeout", LOCK_TIMEOUT),
             ("idle_in_transaction_session_timeout", "30s"),
             ("timezone", "UTC"),
+            // no statement here is long enough to be worth compiling, and what is estimated to be is compiled each time
+            ("jit", "off"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -85,12 +101,21 @@ impl Store {
         Self { pool, shelf, clock, policy }
     }
 
-    /// Applies all pending migrations, and writes the catalog.
+    /// Applies all pending migrations, and writes the catalog. One that does not get its locks beside the work that goes on,
+    /// or that was chosen to end a deadlock, has changed nothing and is tried again.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if an applied migration differs from the one built in.
+    /// [`StoreError::Corrupt`] if an applied migration differs from the one built in, or one cannot be applied.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATOR.run(&self.pool).await.map_err(StoreError::corrupt)?;
+        let mut tries = 1;
+        while let Err(error) = MIGRATOR.run(&self.pool).await {
+            if tries >= MIGRATION_TRIES || !is_in_the_way(&error) {
+                return Err(StoreError::corrupt(error));
+            }
+            tracing::warn!(%error, "a migration did not get its locks; trying again");
+            tokio::time::sleep(MIGRATION_PAUSE).await;
+            tries = tries.saturating_add(1);
+        }
         self.fill_catalog().await
     }
 

@@ -5,7 +5,7 @@ use alloy_primitives::B256;
 use domain::{
     id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
     money::Amount,
-    rental::Progress,
+    rental::{Progress, RentalState},
     time::{Seconds, UnixSeconds},
 };
 use sqlx::types::BigDecimal;
@@ -57,6 +57,8 @@ pub struct Rental {
     pub created_at: UnixSeconds,
     /// When it last changed.
     pub updated_at: UnixSeconds,
+    /// What its renter calls it. That changes neither its version nor the time of its last change.
+    pub label: Option<String>,
 }
 
 /// A GPU that a rental holds or held.
@@ -104,6 +106,7 @@ pub(crate) struct Row {
     version: i64,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
+    label: Option<String>,
 }
 
 impl TryFrom<Row> for Rental {
@@ -138,6 +141,7 @@ impl TryFrom<Row> for Rental {
             version: row.version,
             created_at: seconds(row.created_at)?,
             updated_at: seconds(row.updated_at)?,
+            label: row.label,
         })
     }
 }
@@ -171,7 +175,7 @@ pub async fn get(connection: &mut Connection, id: RentalId) -> Result<Option<Ren
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
                 agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
                 held_until, end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
-                created_at, updated_at
+                created_at, updated_at, label
          FROM rentals WHERE id = $1",
         id.uuid()
     )
@@ -202,7 +206,7 @@ pub(crate) async fn lock(tx: &mut Connection, id: RentalId) -> Result<Option<Ren
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
                 agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
                 held_until, end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
-                created_at, updated_at
+                created_at, updated_at, label
          FROM rentals WHERE id = $1 FOR UPDATE",
         id.uuid()
     )
@@ -212,13 +216,14 @@ pub(crate) async fn lock(tx: &mut Connection, id: RentalId) -> Result<Option<Ren
     .transpose()
 }
 
-/// A party's rentals, newest first, after the one given.
+/// A party's rentals in any of these states, or in any at all, newest first, after the one given.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn list(
     connection: &mut Connection,
     party: Party,
+    states: Option<&[RentalState]>,
     after: Option<RentalId>,
     limit: i64,
 ) -> Result<Vec<Rental>, StoreError> {
@@ -226,25 +231,44 @@ pub async fn list(
         Party::Renter(account) => (Some(account.uuid()), None),
         Party::Provider(account) => (None, Some(account.uuid())),
     };
+    let states: Option<Vec<String>> =
+        states.map(|states| states.iter().map(ToString::to_string).collect());
     sqlx::query_as!(
         Row,
         "SELECT id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
                 agent_status, start_status, ready_at, started_at, interrupted_since, stopped_at,
                 held_until, end_reason, locked, paid_provider, paid_fee, paid_refund, billed_s, version,
-                created_at, updated_at
+                created_at, updated_at, label
          FROM rentals
          WHERE (renter_id = $1 OR provider_id = $2) AND ($3::uuid IS NULL OR id < $3)
+           AND ($5::text[] IS NULL OR state = ANY($5))
          ORDER BY id DESC LIMIT $4",
         renter,
         provider,
         after.map(RentalId::uuid),
-        limit
+        limit,
+        states.as_deref(),
     )
     .fetch_all(connection)
     .await?
     .into_iter()
     .map(Rental::try_from)
     .collect()
+}
+
+/// Notes what its renter calls a rental.
+///
+/// # Errors
+/// The database's.
+pub async fn set_label(
+    tx: &mut Connection,
+    id: RentalId,
+    label: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query!("UPDATE rentals SET label = $2 WHERE id = $1", id.uuid(), label)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// The GPUs of a rental, in the machine's order.

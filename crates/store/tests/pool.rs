@@ -8,6 +8,7 @@ use domain::{
     money::FeeBps,
     time::{Seconds, UnixMillis},
 };
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use store::{Policy, Store, StoreError, TxError};
 use testkit::{ManualClock, TestDb};
 
@@ -20,6 +21,7 @@ fn policy() -> Policy {
         ready_ttl: second,
         evidence_timeout: second,
         max_outage: second,
+        expiring_lead: second,
         stop_grace: second,
         holdback: second,
         release_every: Seconds::ZERO,
@@ -194,4 +196,28 @@ async fn a_unit_of_work_goes_on_when_its_caller_goes_away() {
         .await
         .unwrap();
     assert_eq!(left, 1, "committed although nobody waited");
+}
+
+#[tokio::test]
+async fn a_migration_that_does_not_get_its_locks_is_tried_again() {
+    let db = TestDb::new(Some(&store::MIGRATOR)).await.unwrap();
+    let options: PgConnectOptions = db.url.parse().unwrap();
+    let options = options.options([("lock_timeout", "100ms")]);
+    let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
+    let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
+    let store = Store::from_pool(pool, clock, policy());
+    let mut holder = db.pool.acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE _sqlx_migrations").execute(&mut *holder).await.unwrap();
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut *holder).await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(store.migrate(), release);
+    migrated.unwrap();
+    // what is wrong otherwise is said at once
+    sqlx::query("UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    assert!(matches!(store.migrate().await, Err(StoreError::Corrupt(_))));
 }

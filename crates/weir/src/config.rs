@@ -87,6 +87,12 @@ pub(crate) const KEYS: &[Key] = &[
         "900",
         "an outage longer than this ends the rental at its last good second",
     ),
+    key(
+        "WEIR_EXPIRING_S",
+        "300",
+        "seconds before a deposit is used up at which its parties are told, `rental.expiring`; of a deposit that does not \
+         last longer it is not told",
+    ),
     key("WEIR_STOP_GRACE_S", "10", "seconds a stopped machine may take for its last reading"),
     key(
         "WEIR_HOLDBACK_S",
@@ -226,6 +232,7 @@ impl Config {
             ready_ttl: seconds("WEIR_READY_TTL_S")?,
             evidence_timeout: seconds("WEIR_EVIDENCE_TIMEOUT_S")?,
             max_outage: seconds("WEIR_MAX_OUTAGE_S")?,
+            expiring_lead: seconds("WEIR_EXPIRING_S")?,
             stop_grace: seconds("WEIR_STOP_GRACE_S")?,
             holdback: seconds("WEIR_HOLDBACK_S")?,
             release_every: Seconds(number("WEIR_RELEASE_S")?),

@@ -22,7 +22,7 @@ use super::{
     rpc::{Rpc, number},
     world::World,
 };
-use crate::{booking::POL, market::people, sim::invariants::REFERENCES};
+use crate::{booking::POL, market::people, references::REFERENCES};
 
 /// What the chain says of one rental.
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,7 @@ use super::{
     ends::the_end_is_right,
     world::{TOKEN, World},
 };
-use crate::booking::POL;
+use crate::{booking::POL, references::REFERENCES};
 
 /// A statement that counts what may not be, and what that is.
 type Rule = (&'static str, &'static str);
@@ -22,24 +22,6 @@ pub const OURS_IN_TIME: &str =
     "EXISTS (SELECT FROM chain_tx_attempts a JOIN chain_intents i ON i.tx_id = a.tx_id
              WHERE a.hash = e.tx_hash AND i.rental_id = r.id AND i.purpose = 'release'
                AND b.timestamp <= to_timestamp((i.args ->> 'until')::bigint + q.holdback_s / 4))";
-
-/// What no foreign key guards (docs/adr/0018), always.
-pub const REFERENCES: &[Rule] = &[
-    (
-        "something is told of a rental that is not there, or held or due for it",
-        "SELECT count(*) FROM (SELECT rental_id FROM rental_events UNION SELECT rental_id FROM rental_gpus
-                               UNION SELECT rental_id FROM jobs) x
-         WHERE NOT EXISTS (SELECT FROM rentals r WHERE r.id = x.rental_id)",
-    ),
-    (
-        "a key is of an account that is not there",
-        "SELECT count(*) FROM idempotency_keys k WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = k.account_id)",
-    ),
-    (
-        "a rental is another one on the chain than its quote",
-        "SELECT count(*) FROM rentals r JOIN quotes q ON q.id = r.quote_id WHERE q.escrow_id <> r.escrow_id",
-    ),
-];
 
 /// Always.
 const ALWAYS: &[Rule] = &[

@@ -57,6 +57,7 @@ fn policy() -> Policy {
         ready_ttl: Seconds(240),
         evidence_timeout: Seconds(60),
         max_outage: Seconds(240),
+        expiring_lead: Seconds(300),
         stop_grace: Seconds(60),
         holdback: Seconds::ZERO,
         release_every: Seconds(104),

@@ -98,6 +98,10 @@ pub(crate) struct KeyView {
     booked: Usd,
     /// Those of the last 24 hours.
     booked_last_day: Usd,
+    /// What is left of `spend_cap`, if it has one.
+    spend_cap_left: Option<Usd>,
+    /// What is left of `spend_cap_per_day` now, if it has one.
+    spend_cap_per_day_left: Option<Usd>,
     created_at: Time,
     expires_at: Option<Time>,
     /// To the hour.
@@ -105,8 +109,11 @@ pub(crate) struct KeyView {
 }
 
 impl KeyView {
-    fn new(key: ApiKey, booked: Booked) -> Self {
+    pub(crate) fn new(key: ApiKey, booked: Booked) -> Self {
         let limits = key.limits;
+        let left = |cap: Option<UsdMicros>, booked| {
+            cap.map(|cap| cap.checked_sub(booked).unwrap_or(UsdMicros::ZERO).into())
+        };
         Self {
             id: key.id,
             label: key.label,
@@ -122,6 +129,8 @@ impl KeyView {
             },
             booked: booked.total.into(),
             booked_last_day: booked.day.into(),
+            spend_cap_left: left(limits.cap, booked.total),
+            spend_cap_per_day_left: left(limits.cap_per_day, booked.day),
             created_at: Time(key.created_at),
             expires_at: key.expires_at.map(Time),
             last_used_at: key.last_used_at.map(Time),

@@ -32,7 +32,7 @@ const BATCH: i64 = 100;
 pub(crate) struct Told {
     /// Its place in the timeline.
     pub(crate) id: i64,
-    /// `tx` if it is about a transaction, else `state`.
+    /// `tx` if it is about a transaction, `notice` of what is to come (maintenance, the deposit's end), else `state`.
     pub(crate) name: &'static str,
     /// JSON.
     pub(crate) data: Box<str>,
@@ -41,7 +41,11 @@ pub(crate) struct Told {
 impl Told {
     /// An entry as it is told; none for a time that cannot be written.
     pub(crate) fn of(entry: &timeline::TimelineEntry) -> Option<Self> {
-        let name = if entry.kind.starts_with("tx") { "tx" } else { "state" };
+        let name = match entry.kind.as_str() {
+            "notice" | "deposit" => "notice",
+            kind if kind.starts_with("tx") => "tx",
+            _ => "state",
+        };
         let mut data = json!({"at": Time(entry.at).text()?, "kind": entry.kind});
         if let (Some(members), Value::Object(detail)) = (data.as_object_mut(), &entry.detail) {
             members.extend(detail.clone());

@@ -46,6 +46,8 @@ pub(crate) struct CallView {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Earnings {
     balances: Vec<BalanceView>,
+    /// Always null: all of them are on one page. For whoever reads every list alike.
+    next_cursor: Option<String>,
 }
 
 /// The caller's balances in the escrow contract, by final events only.
@@ -76,5 +78,5 @@ async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Ea
             balance: Unit::new(token, app.config.chain_id).amount(base_units),
         });
     }
-    Ok(Json(Earnings { balances }))
+    Ok(Json(Earnings { balances, next_cursor: None }))
 }

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     AppState, Code, Problem,
+    detached::detached,
     extract::{Body, Id, IdempotencyKey},
     identity::Wallet,
     prefer::Wait,
@@ -85,6 +86,16 @@ async fn authorize(
     wait: Wait,
     Body(request): Body<AuthorizationRequest>,
 ) -> Result<Response, Problem> {
+    detached(async move { fund(&app, &wallet, id, (key, wait), &request).await }).await
+}
+
+async fn fund(
+    app: &AppState,
+    wallet: &Wallet,
+    id: RentalId,
+    (key, wait): (String, Wait),
+    request: &AuthorizationRequest,
+) -> Result<Response, Problem> {
     let account = wallet.account.id;
     let body = json!({
         "valid_after": request.valid_after,
@@ -93,12 +104,12 @@ async fn authorize(
     });
     let hash = request_hash(&format!("POST /v1/rentals/{id}/authorization"), &body);
     // what was answered is answered again, however late: the time range is judged once
-    let seen = replay(&app, account, &key, hash).await?;
+    let seen = replay(app, account, &key, hash).await?;
     let call = match seen {
         Some((status, response)) => {
-            return tell(&app, account, wait, (status, response, true)).await;
+            return tell(app, account, wait, (status, response, true)).await;
         }
-        None => checked(&app, &wallet, id, &request).await?,
+        None => checked(app, wallet, id, request).await?,
     };
     let shared = app.clone();
     let answer = app
@@ -109,7 +120,7 @@ async fn authorize(
         })
         .await
         .map_err(in_flight)?;
-    tell(&app, account, wait, answer).await
+    tell(app, account, wait, answer).await
 }
 
 /// Answers, after a wait if the caller prefers that.

@@ -503,8 +503,7 @@ impl Booking {
         let domain = self.signable.gasless.as_ref()?;
         let (quote, escrow) = (&self.quote, self.contract.escrow);
         let (terms, valid) = (terms_of(quote), (UnixSeconds(0), deadline));
-        let message =
-            signed::authorization(&terms, quote.escrow_id, escrow, quote.deposit, valid);
+        let message = signed::authorization(&terms, quote.escrow_id, escrow, quote.deposit, valid);
         Some(typed_data::authorization(&message, domain))
     }
 }

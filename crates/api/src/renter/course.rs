@@ -27,7 +27,7 @@ use super::{
     rentals::of_party,
 };
 use crate::{
-    AppState, Code, Problem,
+    AppState, Code, Problem, cursor,
     extract::{Body, Id, Parameters, Params},
     identity::Wallet,
     provider::{CallView, free_of_obstacles},
@@ -68,10 +68,12 @@ pub(crate) struct TimelineParams {
     /// 1 to 200; 50 if left out.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u16>,
+    /// The `next_cursor` of the page before, instead of `after`.
+    cursor: Option<String>,
 }
 
 impl Parameters for TimelineParams {
-    const NAMES: &'static [&'static str] = &["after", "limit"];
+    const NAMES: &'static [&'static str] = &["after", "limit", "cursor"];
 }
 
 /// Something that happened.
@@ -93,6 +95,8 @@ pub(crate) struct Timeline {
     data: Vec<TimelineEntryView>,
     /// For the next page as `after`, if there may be one.
     next: Option<i64>,
+    /// The same as `cursor`, as other lists have it.
+    next_cursor: Option<String>,
 }
 
 /// What happened to a rental, oldest first.
@@ -106,13 +110,26 @@ async fn read_timeline(
     Params(params): Params<TimelineParams>,
 ) -> Result<Json<Timeline>, Problem> {
     let limit = page_limit(params.limit)?;
+    let list = format!("timeline:{id}");
+    let after = match (params.after, &params.cursor) {
+        (after, None) => after.unwrap_or_default().into(),
+        (None, Some(text)) => {
+            let [last] = cursor::read::<1>(&list, text)?;
+            last.parse().ok().filter(|last| *last > 0).ok_or_else(cursor::invalid)?
+        }
+        (Some(_), Some(_)) => {
+            let detail = "`after` or `cursor`, not both";
+            return Err(Problem::new(Code::InvalidRequest, detail).at("?cursor", detail));
+        }
+    };
     let mut connection = app.store.read().await?;
     of_party(&mut connection, wallet.account.id, id).await?;
-    let after = params.after.unwrap_or_default().into();
     let entries = timeline::after(&mut connection, id, after, limit.into()).await?;
     let full = entries.len() >= usize::from(limit);
     let next = entries.last().filter(|_| full).map(|entry| entry.id);
-    Ok(Json(Timeline { data: entries.into_iter().map(entry_view).collect(), next }))
+    let next_cursor = next.map(|last| cursor::write(&list, &[last.to_string()]));
+    let data = entries.into_iter().map(entry_view).collect();
+    Ok(Json(Timeline { data, next, next_cursor }))
 }
 
 fn entry_view(entry: TimelineEntry) -> TimelineEntryView {

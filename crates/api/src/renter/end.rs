@@ -22,6 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::rentals::{Role, of_party};
 use crate::{
     AppState, Code, Problem,
+    detached::detached,
     extract::{Body, Id},
     identity::Wallet,
     problem::refuse,
@@ -117,7 +118,17 @@ async fn sign(
     Body(request): Body<EndSignature>,
 ) -> Result<(StatusCode, Json<EndView>), Problem> {
     let signature = signature_of(&request.signature)?;
-    let (account, signer) = (wallet.account.id, wallet.account.address);
+    let by = (wallet.account.id, wallet.account.address);
+    let answer = detached(async move { take(&app, by, id, signature).await }).await?;
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+async fn take(
+    app: &AppState,
+    (account, signer): (AccountId, Address),
+    id: RentalId,
+    signature: Vec<u8>,
+) -> Result<EndView, Problem> {
     let (end, digest) = {
         let mut connection = app.store.read().await?;
         let (rental, _) = of_party(&mut connection, account, id).await?;
@@ -127,16 +138,15 @@ async fn sign(
         let told = signed::end(rental.escrow_id, end.stopped_at, end.credit);
         (end, signed::digest(&told, &domain))
     };
-    check_signature(&app, signer, digest, &signature).await?;
-    let store = app.store.clone();
-    let answer = store
+    check_signature(app, signer, digest, &signature).await?;
+    let shared = app.clone();
+    app.store
         .write("rentals.sign_end", move |tx| {
-            let (app, signature) = (app.clone(), signature.clone());
+            let (app, signature) = (shared.clone(), signature.clone());
             Box::pin(async move { keep(tx, &app, account, id, end, &signature).await })
         })
         .await
-        .map_err(Problem::from)?;
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+        .map_err(Problem::from)
 }
 
 async fn keep(

@@ -38,8 +38,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(follow))
 }
 
-/// Follows a rental. `state` and `tx` events carry the ids of its timeline: send the last one as
-/// `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
+/// Follows a rental. `state`, `tx` and `notice` (a maintenance window, or how far the deposit is used up) events carry the
+/// ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
 /// when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
 /// again, to another instance, after the time that its `retry` tells.
 #[utoipa::path(get, path = "/v1/rentals/{id}/events", tag = "renter", security(("bearer" = [])),

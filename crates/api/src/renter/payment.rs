@@ -41,6 +41,7 @@ use super::{
 use crate::{
     AppState, Code, Problem,
     account::{given_keys, refuse_private_keys},
+    detached::detached,
     extract::{Body, IdempotencyKey},
     problem::{internal, refuse},
     views::{Time, Unit, json_of},
@@ -121,7 +122,10 @@ async fn answer(
     let asked = Asked { order, hash, key, ssh_keys, network, since };
     match wire::payment(headers, app.config.chain_id)? {
         None => ask(app, asked).await,
-        Some(payment) => take(app, asked, payment).await,
+        Some(payment) => {
+            let app = app.clone();
+            detached(async move { take(&app, asked, payment).await }).await
+        }
     }
 }
 

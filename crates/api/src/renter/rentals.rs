@@ -22,7 +22,7 @@ use super::{
     quotes::unit_of,
 };
 use crate::{
-    AppState, Problem,
+    AppState, Code, Problem,
     access::{allows_offer, is_limited},
     cursor,
     extract::{Id, Parameters, Params},
@@ -67,6 +67,9 @@ pub(crate) struct RentalSummary {
     escrow_id: B256,
     /// On which side the caller is.
     role: Role,
+    /// What its renter calls it; the provider is not told.
+    #[schema(example = "nightly training")]
+    label: Option<String>,
     /// See `docs/FLOW.md`.
     #[schema(value_type = String, example = "active")]
     state: RentalState,
@@ -120,6 +123,7 @@ pub(super) fn summary(rental: &Rental, account: AccountId) -> RentalSummary {
         quote_id: rental.quote_id,
         escrow_id: rental.escrow_id,
         role: if rental.renter == account { Role::Renter } else { Role::Provider },
+        label: rental.label.clone().filter(|_| rental.renter == account),
         state: progress.state,
         lock: progress.lock,
         agent: progress.agent,
@@ -201,6 +205,9 @@ pub(crate) struct ListParams {
     /// `renter` (the default) or `provider`.
     #[param(inline)]
     role: Option<Role>,
+    /// Only those in one of these states, with commas between them; see `docs/FLOW.md`.
+    #[param(example = "active,interrupted")]
+    state: Option<String>,
     /// 1 to 200; 50 if left out.
     limit: Option<u16>,
     /// The `next_cursor` of the page before.
@@ -208,7 +215,7 @@ pub(crate) struct ListParams {
 }
 
 impl Parameters for ListParams {
-    const NAMES: &'static [&'static str] = &["role", "limit", "cursor"];
+    const NAMES: &'static [&'static str] = &["role", "state", "limit", "cursor"];
 }
 
 /// A page of rentals.
@@ -239,8 +246,10 @@ async fn list(
         }
         None => None,
     };
+    let states = params.state.as_deref().map(states_of).transpose()?;
     let mut connection = app.store.read().await?;
-    let found = rentals::list(&mut connection, party, after, i64::from(limit)).await?;
+    let found =
+        rentals::list(&mut connection, party, states.as_deref(), after, i64::from(limit)).await?;
     let full = found.len() >= usize::from(limit);
     let last = found.last().filter(|_| full).map(|rental| rental.id.to_string());
     let next_cursor = last.map(|id| cursor::write(name, &[id]));
@@ -251,6 +260,18 @@ async fn list(
         }
     }
     Ok(Json(RentalPage { data, next_cursor }))
+}
+
+/// The states that are asked for.
+fn states_of(text: &str) -> Result<Vec<RentalState>, Problem> {
+    let known =
+        || RentalState::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
+    let all = text.split(',').take(RentalState::ALL.len().saturating_add(1));
+    let found: Result<Vec<RentalState>, _> = all.map(|name| name.trim().parse()).collect();
+    found.ok().filter(|states| states.len() <= RentalState::ALL.len()).ok_or_else(|| {
+        let detail = format!("states with commas between them, of {}", known());
+        Problem::new(Code::InvalidRequest, detail.clone()).at("?state", detail)
+    })
 }
 
 /// Whether a rental is among the things that a key is limited to.

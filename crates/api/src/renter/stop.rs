@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     AppState, Problem,
+    detached::detached,
     extract::{Id, IdempotencyKey},
     identity::Wallet,
     problem::{internal, refuse},
@@ -66,14 +67,17 @@ async fn stop(
 ) -> Result<Response, Problem> {
     let account = wallet.account.id;
     let store = app.store.clone();
-    let (status, body, replayed) = store
-        .write("rentals.stop", move |tx| {
-            let (app, key) = (app.clone(), key.clone());
-            Box::pin(async move { commit(tx, &app, account, id, &key).await })
-        })
-        .await
-        .map_err(in_flight)?;
-    answered(status, body, replayed)
+    detached(async move {
+        let (status, body, replayed) = store
+            .write("rentals.stop", move |tx| {
+                let (app, key) = (app.clone(), key.clone());
+                Box::pin(async move { commit(tx, &app, account, id, &key).await })
+            })
+            .await
+            .map_err(in_flight)?;
+        answered(status, body, replayed)
+    })
+    .await
 }
 
 async fn commit(

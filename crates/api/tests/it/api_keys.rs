@@ -67,6 +67,30 @@ async fn a_key_is_shown_once_and_does_what_its_scopes_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_learns_what_it_may_do_and_what_it_has_left() {
+    let world = World::new().await;
+    let rig = world.rig(3, 1, "0.65").await;
+    let renter = world.sign_in(1).await;
+    let limits = json!({"spend_cap": usd("1.00"), "gpu_models": ["rtx-4090"]});
+    let key = make(&world, &renter, &["account:read", "rentals:write"], limits).await;
+    let quote = try_quote(&world, &key.person, &rig).await.ok(201);
+    world.book(&key.person, &quote, "k").await.ok(201);
+    let said = world.get("/v1/me").auth(&key.person.token).send().await.ok(200);
+    let wallet = world.get("/v1/me").auth(&renter.token).send().await.ok(200);
+    assert_eq!((&said["id"], &said["address"]), (&wallet["id"], &wallet["address"]));
+    assert_eq!(wallet["key"], Value::Null);
+    let told = &said["key"];
+    assert_eq!((&told["id"], &told["expires_at"]), (&json!(key.id), &Value::Null));
+    assert_eq!(told["scopes"], json!(["account:read", "rentals:write"]));
+    assert_eq!(told["limits"]["gpu_models"], json!(["rtx-4090"]));
+    assert_eq!(told["spend_cap_left"], usd("0.350000"));
+    assert_eq!(told["spend_cap_per_day_left"], Value::Null);
+    assert!(!said.to_string().contains(&key.person.token));
+    let blind = make(&world, &renter, &["rentals:write"], json!({})).await;
+    world.get("/v1/me").auth(&blind.person.token).send().await.problem(403, "scope-missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_wallet_manages_keys_and_sessions() {
     let world = World::new().await;
     let owner = world.sign_in(1).await;

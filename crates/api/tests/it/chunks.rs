@@ -169,7 +169,7 @@ async fn templates_are_sold_where_they_are_run() {
         body.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
         world.post("/v1/quotes").auth(&renter.token).json(&body).send()
     };
-    let trained = json!({"template": "pytorch@3"});
+    let trained = json!({"template": "pytorch@3", "disk_gb": 20});
     let facts = async || {
         let path = format!("/v1/machines/{}", rig.machine);
         world.get(&path).auth(&rig.provider.token).send().await.ok(200)["facts"]["templates"]
@@ -207,7 +207,9 @@ async fn templates_are_sold_where_they_are_run() {
          VALUES ('pytorch', 9, 'PyTorch', 'pytorch/pytorch:2', 20, 8, '', decode(repeat('11', 32), 'hex'), now(),
                  (SELECT jsonb_object_agg('A' || n, repeat('x', 4096)) FROM generate_series(1, 8) n))";
     sqlx::query(large).execute(world.store.pool()).await.unwrap();
-    let refused = ask(json!({"template": "pytorch@9"})).await.problem(422, "validation-failed");
+    let refused = ask(json!({"template": "pytorch@9", "disk_gb": 20}))
+        .await
+        .problem(422, "validation-failed");
     assert_eq!(refused["errors"][0]["pointer"], "/template");
 }
 

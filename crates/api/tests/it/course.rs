@@ -34,6 +34,19 @@ async fn cost_and_timeline_are_told_by_themselves() {
         after = page["next"].clone();
     }
     assert_eq!(&paged, whole);
+    // and by the cursor that every list has
+    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = world.get(&format!("{path}?limit=2{cursor}")).auth(token).send().await.ok(200);
+        paged.extend(page["data"].as_array().unwrap().clone());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(&paged, whole);
+    for bad in ["?cursor=x", &format!("?limit=2{cursor}&after=1")] {
+        let reply = world.get(&format!("{path}{bad}")).auth(token).send().await;
+        assert_eq!(reply.status, 400, "{bad}");
+    }
     world
         .get(&format!("{path}?limit=201"))
         .auth(token)

@@ -10,6 +10,7 @@ use store::{Store, rentals::MoneyDelta};
 use testkit::{ManualClock, TestDb};
 
 use crate::{
+    docs::assert_is_as_shown,
     fixture::{NOW, World, policy},
     rpc,
     running::Running,
@@ -100,6 +101,9 @@ async fn a_case_holds_what_was_said_within_bounds() {
     world.pass(10);
     let said = post(propose.clone(), body).await.ok(200);
     assert_eq!(said["typed_data"]["message"]["billedSecs"], "1");
+    for asked in ["propose", "accept"] {
+        assert_is_as_shown("post", &format!("/v1/disputes/{{id}}/{asked}"), &said);
+    }
     let unsigned = json!({"billed_s": 1, "valid_until": "2027-01-15T09:00:00Z", "signature": "0x"});
     post(propose, unsigned).await.problem(422, "validation-failed");
     post(format!("{path}/accept"), json!({"seq": 1})).await.problem(422, "validation-failed");

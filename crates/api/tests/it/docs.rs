@@ -99,6 +99,80 @@ async fn the_description_covers_every_route_and_every_error() {
     assert!(paths >= 30, "{paths}");
 }
 
+/// What generated clients go by beside the schemas.
+#[test]
+fn the_description_says_what_machines_need() {
+    let api: Value = serde_json::from_str(&api::openapi().to_json().unwrap()).unwrap();
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    for schema in ["Problem", "ItemProblem"] {
+        let code = &api["components"]["schemas"][schema]["properties"]["code"];
+        assert_eq!(code["enum"], serde_json::json!(codes), "{schema}");
+    }
+    let mut conditional = 0;
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let responses = &operation["responses"];
+            for name in ["X-Request-Id", "RateLimit", "RateLimit-Policy", "Retry-After"] {
+                let named = &responses["default"]["headers"][name];
+                assert_eq!(named["schema"]["type"], "string", "{method} {path} {name}");
+            }
+            assert!(operation.get("deprecated").is_none(), "{method} {path}");
+            if responses.get("304").is_none() {
+                continue;
+            }
+            conditional += 1;
+            let none = Vec::new();
+            let given = operation["parameters"].as_array().unwrap_or(&none);
+            let named = given.iter().filter(|one| one["name"] == "If-None-Match");
+            assert_eq!(named.count(), 1, "{method} {path}");
+            assert!(responses["200"]["headers"]["ETag"].is_object(), "{method} {path}");
+        }
+    }
+    assert!(conditional >= 17, "{conditional}");
+    for path in ["/v1/rentals", "/v1/webhooks"] {
+        let created = &api["paths"][path]["post"]["responses"]["201"];
+        assert!(created["headers"]["Location"].is_object(), "{path}");
+    }
+    assert!(api["components"]["schemas"]["MachinePatch"]["example"].is_object());
+}
+
+/// The members of a value, and of what is in them, by place.
+fn shape(value: &Value, place: &str, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                into.insert(format!("{place}/{name}"));
+                shape(member, &format!("{place}/{name}"), into);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| shape(item, place, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// An example has only what an answer has, and most of it.
+pub fn assert_is_as_shown(method: &str, path: &str, answer: &Value) {
+    let api: Value = serde_json::from_str(&api::openapi().to_json().unwrap()).unwrap();
+    let content = &api["paths"][path][method]["responses"]["200"]["content"]["application/json"];
+    let (mut shown, mut given) = (BTreeSet::new(), BTreeSet::new());
+    shape(&content["example"], "", &mut shown);
+    shape(answer, "", &mut given);
+    let wrong: Vec<_> = shown.difference(&given).collect();
+    assert!(wrong.is_empty(), "{method} {path} has no {wrong:?}: {answer}");
+    assert!(shown.len() * 10 >= given.len() * 8, "{method} {path}: {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_search_is_what_one_finds() {
+    let world = World::new().await;
+    world.rig(1, 1, "0.65").await;
+    world.state.catch_up_with_market().await.unwrap();
+    let path = "/v1/offers?gpu_model=rtx-4090&hours=8&tokens_per_s=1550&limit=1";
+    let answer = world.get(path).send().await.ok(200);
+    assert_eq!(answer["data"].as_array().unwrap().len(), 1);
+    assert_is_as_shown("get", "/v1/offers", &answer);
+}
+
 fn collect_references(value: &Value, into: &mut Vec<String>) {
     match value {
         Value::Object(members) => {

@@ -175,3 +175,16 @@ async fn without_a_migrated_database_or_a_contract_it_is_not_ready() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_behind_tls_says_so() {
+    let plain = World::new().await;
+    let reply = plain.get("/v1/tokens").send().await;
+    assert_eq!(reply.header("strict-transport-security"), "");
+    let url = "https://api.example.com";
+    let world = World::with(|config| config.public_url = url.to_owned()).await;
+    for path in ["/v1/tokens", "/healthz", "/v1/nothing"] {
+        let reply = world.get(path).send().await;
+        assert_eq!(reply.header("strict-transport-security"), "max-age=31536000", "{path}");
+    }
+}

@@ -168,3 +168,15 @@ async fn either_wallet_signs_the_end_that_it_is_shown() {
     let both = post(&provider.token, good).await.ok(202);
     assert_eq!(both["signed_by"], json!(["renter", "provider"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_signed_is_kept_even_if_its_signer_has_gone() {
+    let world = World::new().await;
+    let mut running = Running::new(&world).await;
+    ended(&world, &mut running).await;
+    let signed = json!({"signature": signature(&running, &running.renter.key, 10)});
+    let path = format!("/v1/rentals/{}/end", running.id);
+    let call = world.post(&path).auth(&running.renter.token).json(&signed);
+    crate::habits::asked_by_somebody_who_goes(&world, call).await;
+    crate::habits::comes_to(&world, "SELECT count(*) FROM end_signatures", 1).await;
+}

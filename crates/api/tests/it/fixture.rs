@@ -40,6 +40,7 @@ pub fn policy() -> Policy {
         ready_ttl: Seconds(300),
         evidence_timeout: Seconds(30),
         max_outage: Seconds(600),
+        expiring_lead: Seconds(300),
         stop_grace: Seconds(30),
         holdback: Seconds(0),
         release_every: Seconds::ZERO,

@@ -13,7 +13,7 @@ use store::tokens::{self, Token};
 use crate::fixture::{CHAIN_ID, ESCROW, NOW, Person, Reply, USDC, World};
 
 /// The authorization that a booking shows, signed by somebody, ready to be posted.
-fn signed_by(person: &Person, booking: &Value) -> Value {
+pub fn signed_by(person: &Person, booking: &Value) -> Value {
     let message = &booking["funding"]["typed_data"]["authorization"]["message"];
     let text = |name: &str| message[name].as_str().unwrap();
     let authorization = ReceiveWithAuthorization {

@@ -4,12 +4,17 @@
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use domain::rental::RentalEvent;
+use futures_util::future::{Either, select};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Person, Reply, Rig, World};
+use crate::{
+    fixture::{Call, Person, Reply, Rig, World},
+    payments,
+};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -133,6 +138,11 @@ async fn browsers_of_named_origins_may_send_and_read_everything() {
         "location",
         "x-request-id",
         "traceresponse",
+        "next-cursor",
+        "content-disposition",
+        "deprecation",
+        "sunset",
+        "link",
     ] {
         assert!(exposed.contains(&name.to_owned()), "{exposed:?}");
     }
@@ -241,6 +251,66 @@ async fn a_booking_is_made_even_if_its_caller_has_gone() {
     assert_eq!(again.ok(201)["rental"]["id"], found[0]["id"]);
     shutdown.cancel();
     server.await.unwrap().unwrap();
+}
+
+/// Asks, goes while the answer waits for the rentals, and lets it go on.
+pub async fn asked_by_somebody_who_goes(world: &World, call: Call) {
+    let mut holder = world.store.read().await.unwrap();
+    let mut held = testkit::begin(&mut holder).await.unwrap();
+    let lock = "LOCK TABLE rentals, quotes IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *held).await.unwrap();
+    {
+        // dropped as the server drops it when its connection is cut
+        let (answer, waits) = (Box::pin(call.send()), Box::pin(waits_for_a_lock(world)));
+        let first = select(answer, waits).await;
+        assert!(matches!(first, Either::Right(_)), "it is answered already");
+    }
+    held.rollback().await.unwrap();
+}
+
+/// Waits until the database counts so many.
+pub async fn comes_to(world: &World, query: &'static str, wanted: i64) {
+    let mut found = None;
+    for _ in 0..100 {
+        found = Some(payments::count(world, query).await);
+        if found == Some(wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{found:?}, not {wanted}: {query}");
+}
+
+const LOCKS: &str = "SELECT count(*) FROM chain_intents WHERE purpose = 'lock'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorization_and_a_stop_are_finished_even_if_their_caller_has_gone() {
+    let world = World::new().await;
+    let (_rig, renter, quote) = quoted(&world).await;
+    let booking = world.book(&renter, &quote, "b").await.ok(201);
+    let id = booking["rental"]["id"].as_str().unwrap();
+    let body = crate::funding::signed_by(&renter, &booking);
+    let path = format!("/v1/rentals/{id}/authorization");
+    let call = world.post(&path).auth(&renter.token).key("a").json(&body);
+    asked_by_somebody_who_goes(&world, call).await;
+    comes_to(&world, LOCKS, 1).await;
+    let call = world.post(&format!("/v1/rentals/{id}/stop")).auth(&renter.token).key("s");
+    asked_by_somebody_who_goes(&world, call).await;
+    comes_to(&world, "SELECT count(*) FROM rentals WHERE state = 'cancelled'", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_finished_even_if_its_caller_has_gone() {
+    let world = payments::world().await;
+    let rig = world.rig(2, 1, "0.65").await;
+    let order = payments::order(&rig);
+    let accepted = payments::required(&world, "p", &order).await;
+    let payment = payments::paid_by(&accepted, &crate::fixture::key(12));
+    let header = BASE64_STANDARD.encode(payment.to_string());
+    let call = world.post("/v1/rentals").key("p").header("payment-signature", header).json(&order);
+    asked_by_somebody_who_goes(&world, call).await;
+    comes_to(&world, LOCKS, 1).await;
+    comes_to(&world, "SELECT count(*) FROM rentals", 1).await;
 }
 
 /// Returns once a session of this database waits for a lock.

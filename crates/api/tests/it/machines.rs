@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use store::{TxError, machines};
 use tokio::sync::Notify;
 
-use crate::fixture::{CHAIN_ID, Person, Reply, Rig, World, sign};
+use crate::{
+    events::Stream,
+    fixture::{CHAIN_ID, Person, Reply, Rig, World, sign},
+};
 
 /// What the fixture's machine is, seen by an agent that is honest.
 fn measured(rig: &Rig) -> Value {
@@ -391,8 +394,18 @@ async fn nothing_is_rented_into_a_maintenance_window_and_renters_are_told() {
     let window = said["window"]["id"].as_str().unwrap();
     cancel(format!("{path}/{window}"), &rig.provider).await;
     let booking = world.start(&renter, &rig).await;
-    let said =
-        announce("2027-01-15T08:30:00Z", "2027-01-15T09:00:00Z", "sooner still").await.ok(201);
+    // who writes in a rental's timeline comes after whoever is at it
+    let mut somebody = world.store.pool().acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT FROM rentals FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    let waiting = announce("2027-01-15T08:30:00Z", "2027-01-15T09:00:00Z", "sooner still");
+    let mut waiting = std::pin::pin!(waiting);
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "it waits");
+    let told = "SELECT count(*) FROM rental_events WHERE kind = 'notice'";
+    let told: i64 = sqlx::query_scalar(told).fetch_one(&mut *somebody).await.unwrap();
+    assert_eq!(told, 0);
+    sqlx::raw_sql("ROLLBACK").execute(&mut *somebody).await.unwrap();
+    let said = waiting.await.ok(201);
     assert_eq!(said["rentals_told"], 1);
     let after = announce("2027-01-15T09:00:00Z", "2027-01-15T09:10:00Z", "after it").await.ok(201);
     assert_eq!(after["rentals_told"], 0, "it has ended by then");
@@ -403,6 +416,12 @@ async fn nothing_is_rented_into_a_maintenance_window_and_renters_are_told() {
     assert_eq!(notice.detail["reason"], "sooner still");
     assert_eq!(notice.detail["from"], "2027-01-15T08:30:00Z");
     drop(connection);
+    // whoever follows the rental sees that it is a notice
+    let rental = booking["rental"]["id"].as_str().unwrap();
+    let mut stream = Stream::open(&world, rental, &renter.token, Some(notice.id - 1)).await;
+    let seen = stream.next().await.unwrap();
+    assert_eq!((seen.id, seen.name.as_str()), (Some(notice.id), "notice"));
+    assert_eq!(seen.data["reason"], "sooner still");
     let list = world.get(&format!("{path}?limit=3")).auth(&rig.provider.token).send().await.ok(200);
     assert_eq!(list["data"].as_array().unwrap().len(), 3);
     let cursor = list["next_cursor"].as_str().unwrap();

@@ -35,6 +35,7 @@ mod funding;
 mod habits;
 mod held;
 mod http;
+mod labels;
 mod ledger;
 mod limits;
 mod machines;

@@ -80,7 +80,7 @@ async fn earnings_are_an_account_of_final_events() {
     let world = World::new().await;
     let rig = world.rig(1, 1, "0.65").await;
     let earnings = world.get("/v1/provider/earnings").auth(&rig.provider.token);
-    assert_eq!(earnings.send().await.ok(200), json!({"balances": []}));
+    assert_eq!(earnings.send().await.ok(200), json!({"balances": [], "next_cursor": null}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

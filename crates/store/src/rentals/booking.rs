@@ -204,5 +204,6 @@ pub(super) fn rental(new: &NewRental, progress: Progress) -> Rental {
         version: 1,
         created_at: new.now,
         updated_at: new.now,
+        label: None,
     }
 }

@@ -2,9 +2,9 @@
 import type { Weir } from "./client.js";
 import type { components } from "./schema.js";
 
-/** `state` and `tx` are entries of its timeline; `cost` is what it has come to. */
+/** `state`, `tx` and `notice` are entries of its timeline; `cost` is what it has come to. */
 export type RentalEvent =
-  | { type: "state" | "tx"; id: string; data: { at: string; kind: string; [detail: string]: unknown } }
+  | { type: "state" | "tx" | "notice"; id: string; data: { at: string; kind: string; [detail: string]: unknown } }
   | { type: "cost"; data: components["schemas"]["CostView"] };
 
 const ENDED = new Set(["settled", "expired", "cancelled", "refunded", "resolved"]);
@@ -27,7 +27,7 @@ export async function* events(
   for await (const frame of weir.stream("/v1/rentals/{id}/events", { path, header, ...stop }, over)) {
     const data = JSON.parse(frame.data);
     if (frame.type === "cost") yield { type: "cost", data };
-    else if (frame.type === "state" || frame.type === "tx") yield { type: frame.type, id: frame.id ?? "", data };
+    else if (frame.type === "state" || frame.type === "tx" || frame.type === "notice") yield { type: frame.type, id: frame.id ?? "", data };
   }
 }
 

@@ -924,7 +924,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who is signed in. */
+        /** Whose the session or the API key is, and what the key may do. A key needs the scope `account:read` for it. */
         get: operations["get_me"];
         put?: never;
         post?: never;
@@ -1154,7 +1154,8 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /** Says what the renter calls a rental. Nobody else sees it, and nothing depends on it: the last word counts. */
+        patch: operations["patch_rentals_id"];
         trace?: never;
     };
     "/v1/rentals/{id}/authorization": {
@@ -1240,8 +1241,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follows a rental. `state` and `tx` events carry the ids of its timeline: send the last one as
-         *     `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
+         * Follows a rental. `state`, `tx` and `notice` (a maintenance window, or how far the deposit is used up) events carry the
+         *     ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
          *     when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
          *     again, to another instance, after the time that its `retry` tells.
          */
@@ -1973,6 +1974,10 @@ export interface components {
              */
             if_match?: string | null;
         };
+        /** @description Who asks. */
+        CallerView: components["schemas"]["AccountView"] & {
+            key?: components["schemas"]["KeyView"] | null;
+        };
         /** @description A call for a wallet to send. */
         CallView: {
             /**
@@ -2428,6 +2433,8 @@ export interface components {
         /** @description All balances. */
         Earnings: {
             balances: components["schemas"]["BalanceView"][];
+            /** @description Always null: all of them are on one page. For whoever reads every list alike. */
+            next_cursor?: string | null;
         };
         /** @description How many sessions and tokens of rentals were ended. */
         Ended: {
@@ -3019,6 +3026,8 @@ export interface components {
              */
             ports: number;
             static_ip: boolean;
+            /** @description Whether its agent says that it runs what templates name. */
+            templates: boolean;
         };
         /** @description The platform's fee. It is taken from the provider's side: the renter pays nothing on top. */
         FeeView: {
@@ -3164,6 +3173,8 @@ export interface components {
              */
             now_unix: number;
             self_test?: components["schemas"]["SelfTestView"] | null;
+            /** @description Whether the service takes it that this machine runs templates. */
+            templates: boolean;
         };
         /** @description What the machine does at present. */
         HeartbeatRequest: {
@@ -3176,6 +3187,12 @@ export interface components {
              *     ]
              */
             running: string[];
+            /**
+             * @description Whether it runs what templates name. Left out, it stays as the service has it, which is no at first; sent by agents
+             *     where the answer's `templates` says otherwise.
+             * @example true
+             */
+            templates?: boolean | null;
         };
         /** @description Held seconds: who may dispute them until when, and who gets them if nobody says anything more. */
         HeldView: {
@@ -3256,8 +3273,9 @@ export interface components {
             /**
              * @description The kind of error, stable; see `/errors`.
              * @example etag-mismatch
+             * @enum {string}
              */
-            code: string;
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "runs-no-templates" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -3392,6 +3410,8 @@ export interface components {
              *     ]
              */
             scopes: string[];
+            spend_cap_left?: components["schemas"]["Usd"] | null;
+            spend_cap_per_day_left?: components["schemas"]["Usd"] | null;
         };
         /** @description A line of a quote. Together they come to `total_max`. */
         LineView: {
@@ -3601,7 +3621,15 @@ export interface components {
             data: components["schemas"]["MachineView"][];
             next_cursor?: string | null;
         };
-        /** @description A change of what is declared; what is left out stays. */
+        /**
+         * @description A change of what is declared; what is left out stays.
+         * @example {
+         *       "driver_version": "580.95.05",
+         *       "name": "rack 3",
+         *       "ram_gb": 256,
+         *       "static_ip": true
+         *     }
+         */
         MachinePatch: {
             /**
              * Format: u-int32
@@ -4458,8 +4486,11 @@ export interface components {
          *     }
          */
         Problem: {
-            /** @description The kind of error, stable; see `/errors`. */
-            code: string;
+            /**
+             * @description The kind of error, stable; see `/errors`.
+             * @enum {string}
+             */
+            code: "invalid-request" | "invalid-cursor" | "idempotency-key-missing" | "unauthenticated" | "siwe-invalid" | "siwe-expired" | "enroll-invalid" | "agent-invalid" | "payment-required" | "payment-invalid" | "forbidden" | "scope-missing" | "spend-cap-exceeded" | "not-found" | "method-not-allowed" | "offer-changed" | "offer-taken" | "machine-offline" | "machine-maintenance" | "runs-no-templates" | "not-for-so-long" | "state-conflict" | "already-exists" | "receipt-not-ready" | "wrong-chain" | "reading-gap" | "reading-conflict" | "idempotency-in-flight" | "quote-expired" | "etag-mismatch" | "body-too-large" | "unsupported-media-type" | "validation-failed" | "not-a-public-key" | "idempotency-mismatch" | "price-above-max" | "reading-signature-invalid" | "reading-too-late" | "reading-invalid" | "machine-draining" | "precondition-required" | "rate-limited" | "internal" | "unavailable" | "fx-stale" | "timed-out" | "chain-unavailable" | "not-ready";
             /** @description This occurrence in a sentence. */
             detail: string;
             /** @description The places that are wrong, if the error is about the request. */
@@ -4640,7 +4671,8 @@ export interface components {
         QuoteRequest: {
             /**
              * Format: u-int32
-             * @description Disk, in GB; none beyond what the machine gives every rental if left out.
+             * @description Disk, in GB; none beyond what the machine gives every rental if left out. The machine's program is told, and is what
+             *     keeps to it.
              */
             disk_gb?: number;
             /**
@@ -4670,7 +4702,11 @@ export interface components {
              *     `.pub` file. A quote lets nobody in: name keys when you book it.
              */
             ssh_public_keys?: string[];
-            /** @description What is to run, as `slug@version` of `/v1/templates`; `disk_gb` must be what it needs. */
+            /**
+             * @description What is to run, as `slug@version` of `/v1/templates`: the machine is sent its image, ports and environment. Only for
+             *     machines that run templates, else `runs-no-templates`. `disk_gb` must be what it needs. Left out, the provider's own
+             *     program runs.
+             */
             template?: string | null;
             /** @description One of the symbols of `/v1/tokens`. */
             token: string;
@@ -4992,6 +5028,16 @@ export interface components {
             data: components["schemas"]["RentalSummary"][];
             next_cursor?: string | null;
         };
+        /**
+         * @description A change of what its renter says of a rental.
+         * @example {
+         *       "label": "nightly training"
+         *     }
+         */
+        RentalPatch: {
+            /** @description 1 to 64 characters in one line, without space around them; `null` takes it away. */
+            label: string | null;
+        };
         /** @description What is booked: a quote, or an offer that is paid for at once by x402. */
         RentalRequest: components["schemas"]["BookingRequest"] | components["schemas"]["QuoteRequest"];
         /** @description What a rental and its entry in a list share. */
@@ -5012,6 +5058,11 @@ export interface components {
             /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
             id: string;
             interrupted_since?: components["schemas"]["Time"] | null;
+            /**
+             * @description What its renter calls it; the provider is not told.
+             * @example nightly training
+             */
+            label?: string | null;
             /**
              * @description What the chain says of the lock: `none`, `included`, `final`.
              * @example final
@@ -5849,7 +5900,10 @@ export interface components {
              * @description 1 to 65,536.
              */
             disk_gb: number;
-            /** @description At most 64. They are public: no place for secrets. */
+            /**
+             * @description At most 64, and 32,768 bytes. They are public: no place for secrets. Names that begin with `WEIR_`, `CUDA_` or `NVIDIA_`
+             *     are the machine's own and are not taken from here.
+             */
             env?: {
                 [key: string]: string;
             };
@@ -5981,6 +6035,8 @@ export interface components {
              * @description For the next page as `after`, if there may be one.
              */
             next?: number | null;
+            /** @description The same as `cursor`, as other lists have it. */
+            next_cursor?: string | null;
         };
         /** @description Something that happened. */
         TimelineEntryView: {
@@ -6451,6 +6507,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6485,6 +6549,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6514,6 +6586,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6543,6 +6623,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6572,6 +6660,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6601,6 +6697,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6637,6 +6741,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6670,6 +6782,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6703,6 +6823,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6745,6 +6873,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6777,6 +6913,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6822,6 +6966,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6855,6 +7007,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6884,6 +7044,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6917,6 +7085,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6947,6 +7123,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6974,6 +7158,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7003,6 +7195,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7036,6 +7236,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7053,7 +7261,10 @@ export interface operations {
                  */
                 format: "skypilot" | "gpuhunt";
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7062,6 +7273,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7079,6 +7292,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7111,6 +7332,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7151,6 +7380,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7185,6 +7422,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7218,6 +7463,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7250,6 +7503,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7280,6 +7541,58 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "typed_data": {
+                     *         "domain": {
+                     *           "chainId": "137",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0x5fbdb2315678afecb367f032d93f642f64180aa3",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "billedSecs": "3000",
+                     *           "id": "0xdeedf370a6568c87f34211babaf7504b5cd4df96bccaeb69e97d4fce1ebd4d63",
+                     *           "validUntil": "1769947200"
+                     *         },
+                     *         "primaryType": "AgreedEnd",
+                     *         "types": {
+                     *           "AgreedEnd": [
+                     *             {
+                     *               "name": "id",
+                     *               "type": "bytes32"
+                     *             },
+                     *             {
+                     *               "name": "billedSecs",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "validUntil",
+                     *               "type": "uint40"
+                     *             }
+                     *           ],
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ]
+                     *         }
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgreementView"];
                 };
             };
@@ -7295,6 +7608,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7331,6 +7652,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7361,6 +7690,58 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "typed_data": {
+                     *         "domain": {
+                     *           "chainId": "137",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0x5fbdb2315678afecb367f032d93f642f64180aa3",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "billedSecs": "3000",
+                     *           "id": "0xdeedf370a6568c87f34211babaf7504b5cd4df96bccaeb69e97d4fce1ebd4d63",
+                     *           "validUntil": "1769947200"
+                     *         },
+                     *         "primaryType": "AgreedEnd",
+                     *         "types": {
+                     *           "AgreedEnd": [
+                     *             {
+                     *               "name": "id",
+                     *               "type": "bytes32"
+                     *             },
+                     *             {
+                     *               "name": "billedSecs",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "validUntil",
+                     *               "type": "uint40"
+                     *             }
+                     *           ],
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ]
+                     *         }
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgreementView"];
                 };
             };
@@ -7376,6 +7757,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7408,6 +7797,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7441,6 +7838,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7478,6 +7883,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7501,7 +7914,10 @@ export interface operations {
                 /** @description `nvidia` or `amd`. */
                 vendor?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7510,6 +7926,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7526,6 +7944,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7537,7 +7963,10 @@ export interface operations {
     get_gpu_models_slug: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @example rtx-4090 */
                 slug: string;
@@ -7549,6 +7978,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7565,6 +7996,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7620,6 +8059,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7654,6 +8101,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7687,6 +8142,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7721,6 +8184,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7762,6 +8233,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7810,6 +8289,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7842,6 +8329,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7874,6 +8369,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7918,6 +8421,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7955,6 +8466,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7991,6 +8510,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8023,6 +8550,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8066,6 +8601,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8109,6 +8652,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8141,6 +8692,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8189,6 +8748,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8221,6 +8788,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8253,6 +8828,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8293,6 +8876,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8349,6 +8940,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8389,6 +8988,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8422,6 +9029,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8445,12 +9060,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AccountView"];
+                    "application/json": components["schemas"]["CallerView"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8614,12 +9237,121 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "applied_filters": {
+                     *         "gpu_model": "rtx-4090",
+                     *         "hours": "8",
+                     *         "limit": 1,
+                     *         "tokens_per_s": 1550
+                     *       },
+                     *       "data": [
+                     *         {
+                     *           "available": true,
+                     *           "available_until": null,
+                     *           "chunks": [
+                     *             1,
+                     *             2
+                     *           ],
+                     *           "compute_capability": "8.9",
+                     *           "cpu_cores": 32,
+                     *           "created_at": "2026-01-15T08:00:00Z",
+                     *           "cuda": "12.8",
+                     *           "disk": {
+                     *             "max_gb": 500,
+                     *             "per_gb_month": {
+                     *               "amount": "0.100000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "disk_mb_s": 3200,
+                     *           "form": "pcie",
+                     *           "gflops_per_usd": 254153,
+                     *           "gpu_count": 2,
+                     *           "gpu_model": "rtx-4090",
+                     *           "gpus": 1,
+                     *           "gpus_free": 2,
+                     *           "granularity_s": 1,
+                     *           "id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "inet_down_mbps": 1000,
+                     *           "inet_up_mbps": 1000,
+                     *           "isolation": "gpu",
+                     *           "machine_id": "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "max_duration_s": 86400,
+                     *           "min_duration_s": 60,
+                     *           "network": {
+                     *             "down_per_gb": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "up_per_gb": {
+                     *               "amount": "0.010000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "notice_s": 120,
+                     *           "online": true,
+                     *           "pcie_mb_s": 24000,
+                     *           "per_million_tokens": {
+                     *             "amount": "0.116487",
+                     *             "currency": "USD"
+                     *           },
+                     *           "ports": 16,
+                     *           "price": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "provider": "acc_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                     *           "ram_gb": 128,
+                     *           "rank_reason": "place 1 of this page by price: 0.650000 per GPU and hour",
+                     *           "ready_p95_ms": 41000,
+                     *           "region": "de-fra",
+                     *           "reliability": "0.9912",
+                     *           "reserved": [],
+                     *           "state": "listed",
+                     *           "static_ip": true,
+                     *           "tier": "verified",
+                     *           "total": {
+                     *             "compute": {
+                     *               "amount": "5.200000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "disk": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "network": {
+                     *               "amount": "0.000000",
+                     *               "currency": "USD"
+                     *             },
+                     *             "total": {
+                     *               "amount": "5.200000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "updated_at": "2026-01-15T08:00:00Z",
+                     *           "verification": "verified",
+                     *           "version": 3,
+                     *           "vram_gb": 24
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["OfferPage"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8655,6 +9387,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8698,6 +9438,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8730,6 +9478,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8771,6 +9527,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8804,6 +9568,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8981,6 +9753,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9010,6 +9790,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9046,6 +9834,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9079,6 +9875,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9111,6 +9915,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9140,7 +9952,10 @@ export interface operations {
                 /** @description `gpu_hour`, `instance_hour` and others. */
                 unit?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9149,6 +9964,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9165,6 +9982,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9179,7 +10004,10 @@ export interface operations {
                 /** @example europe */
                 continent?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9188,6 +10016,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9204,6 +10034,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9221,6 +10059,11 @@ export interface operations {
                 limit?: number;
                 /** @description `renter` (the default) or `provider`. */
                 role?: "renter" | "provider";
+                /**
+                 * @description Only those in one of these states, with commas between them; see `docs/FLOW.md`.
+                 * @example active,interrupted
+                 */
+                state?: string;
             };
             header?: never;
             path?: never;
@@ -9240,6 +10083,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9310,6 +10161,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9342,6 +10201,58 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_rentals_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RentalPatch"];
+            };
+        };
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RentalView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9387,6 +10298,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9419,6 +10338,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9451,6 +10378,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9487,6 +10422,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9519,6 +10462,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9559,6 +10510,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9596,6 +10555,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9628,6 +10595,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9664,6 +10639,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9705,6 +10688,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9737,6 +10728,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9773,6 +10772,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9810,6 +10817,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9823,6 +10838,8 @@ export interface operations {
             query?: {
                 /** @description The id of the last entry that is known; 0, the default, begins at the start. Event streams use the same ids. */
                 after?: number;
+                /** @description The `next_cursor` of the page before, instead of `after`. */
+                cursor?: string;
                 /** @description 1 to 200; 50 if left out. */
                 limit?: number;
             };
@@ -9847,6 +10864,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9877,6 +10902,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9913,6 +10946,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9947,6 +10988,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9976,6 +11025,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10006,6 +11063,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10035,6 +11100,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10068,6 +11141,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10098,6 +11179,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10116,7 +11205,10 @@ export interface operations {
                 /** @description `platform` leaves out what accounts made. */
                 owner?: string;
             };
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10125,6 +11217,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10141,6 +11235,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10183,6 +11285,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10194,7 +11304,10 @@ export interface operations {
     get_templates_slug: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the ETag of an earlier answer: 304 without a body if it is still so */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @example pytorch@1 */
                 slug: string;
@@ -10206,6 +11319,8 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10222,6 +11337,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10262,6 +11385,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10291,6 +11422,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10328,6 +11467,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10362,6 +11509,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10392,6 +11547,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10433,6 +11596,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10472,6 +11643,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10506,6 +11685,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10538,6 +11725,14 @@ export interface operations {
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {

@@ -63,6 +63,9 @@ pub(crate) struct MachineRequest {
 /// A change of what is declared; what is left out stays.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "rack 3", "ram_gb": 256, "driver_version": "580.95.05", "static_ip": true,
+}))]
 pub(crate) struct MachinePatch {
     /// The owner's name for it, 1 to 64 characters.
     pub(super) name: Option<String>,

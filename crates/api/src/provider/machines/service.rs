@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
     StoreError,
-    machines::{self, MaintenanceWindow, NewWindow, Obstacle},
+    machines::{self, MaintenanceWindow, NewWindow, Obstacle, RunsInto},
     timeline,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -291,6 +291,7 @@ async fn announce(
                     done => done?,
                 }
                 let told = machines::runs_into(tx, id, during.from, ready).await?;
+                in_turn(tx, &told).await?;
                 for runs in &told {
                     notice(tx, runs.rental, "maintenance", &new, now).await?;
                 }
@@ -308,6 +309,15 @@ async fn announce(
         cancelled_at: None,
     };
     Ok((StatusCode::CREATED, Json(WindowAnnounced { window, rentals_told })))
+}
+
+/// Holds the rentals, in the order in which everybody holds them, so that what is told of one has its place in its timeline: who
+/// reads on from a later entry would never see an earlier one that is committed after it.
+async fn in_turn(tx: &mut store::Connection, runs: &[RunsInto]) -> Result<(), StoreError> {
+    for runs in runs {
+        store::readings::lock_rental(tx, runs.rental).await?;
+    }
+    Ok(())
 }
 
 /// Tells a rental's parties about a window.
@@ -397,7 +407,9 @@ async fn cancel(
                 machines::cancel_window(tx, window, now).await?;
                 let MaintenanceWindow { during, reason, .. } = found;
                 let told = NewWindow { id: window, machine: id, during, reason, now };
-                for runs in machines::runs_into(tx, id, during.from, ready).await? {
+                let runs = machines::runs_into(tx, id, during.from, ready).await?;
+                in_turn(tx, &runs).await?;
+                for runs in &runs {
                     notice(tx, runs.rental, "maintenance_cancelled", &told, now).await?;
                 }
                 Ok(())

@@ -239,6 +239,7 @@ impl Cast {
             ("POST", "/v1/machines/{id}/maintenance") => {
                 json!({"from": "2027-03-01T00:00:00Z", "to": "2027-03-01T01:00:00Z", "reason": "x"})
             }
+            ("PATCH", "/v1/rentals/{id}") => json!({"label": "theirs"}),
             ("POST", "/v1/rentals/{id}/authorization") => {
                 json!({"valid_after": 0, "valid_before": START + 100, "signature": format!("0x{}", "11".repeat(65))})
             }

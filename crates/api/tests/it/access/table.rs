@@ -173,6 +173,7 @@ pub const ROWS: &[Row] = &[
     row("GET", "/v1/rentals", Whose::Own),
     row("POST", "/v1/rentals", Whose::Own),
     row("GET", "/v1/rentals/{id}", Whose::Parties),
+    row("PATCH", "/v1/rentals/{id}", Whose::RentersPart),
     row("POST", "/v1/rentals/{id}/authorization", Whose::RentersPart),
     row("GET", "/v1/rentals/{id}/cost", Whose::Parties),
     row("GET", "/v1/rentals/{id}/end", Whose::Parties),

@@ -13,9 +13,6 @@ ALTER TABLE rentals DROP CONSTRAINT rentals_escrow_id_fkey;
 CREATE TRIGGER rentals_kept BEFORE DELETE ON rentals FOR EACH STATEMENT EXECUTE FUNCTION forbid_change();
 CREATE TRIGGER accounts_kept BEFORE DELETE ON accounts FOR EACH STATEMENT EXECUTE FUNCTION forbid_change();
 
--- (gpu_id, held_until) finds the same.
-DROP INDEX rental_gpus_open;
-
 -- As in 0019, but looked up step by step. In one statement, planned while the tables were all but empty, it read them whole
 -- for every entry, until they were analyzed.
 CREATE OR REPLACE FUNCTION note_rental_hooks() RETURNS trigger LANGUAGE plpgsql AS $$
