@@ -24,7 +24,8 @@ const HEARTBEAT_LOOP: &str = "while :; do date +%s > heartbeat; sleep 1; done";
 ///   `ssh=22/tcp http=8000/tcp`), `WEIR_ENVIRONMENT` (such as `MODE LEVEL`) with the values in `WEIR_ENV_MODE` and
 ///   `WEIR_ENV_LEVEL`. Anybody may have written the template.
 ///
-/// With [`AgentConfig::templates`] it makes the file `WEIR_READY_FILE` once the renter can come in.
+/// With [`AgentConfig::templates`] it makes the file `WEIR_READY_FILE` once the renter can come in. `WEIR_ENDED_FILE` exists
+/// when it is ended because the rental is over; without it, it will be started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadCommand {
     /// A path, or a name that is looked up in `PATH`.

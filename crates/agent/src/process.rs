@@ -90,9 +90,18 @@ fn pids() -> impl Iterator<Item = u32> {
 
 fn belongs_to(pid: u32, rental: RentalId) -> bool {
     let wanted = format!("{RENTAL_VARIABLE}={rental}");
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-    })
+    has(pid, |variable| variable == wanted.as_bytes())
+}
+
+/// Whether a process was started with a variable of this name. False where that cannot be seen.
+pub(crate) fn has_variable(pid: u32, name: &str) -> bool {
+    let wanted = format!("{name}=");
+    has(pid, |variable| variable.starts_with(wanted.as_bytes()))
+}
+
+fn has(pid: u32, wanted: impl Fn(&[u8]) -> bool) -> bool {
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(wanted))
 }
 
 fn boot_id() -> Option<String> {

@@ -16,6 +16,7 @@ use crate::{
     condition::Condition,
     context::Context,
     evidence::Evidence,
+    order::Ordered,
     record::{Record, Stage},
     tally::Tally,
     wire::{CommandKind, Standing},
@@ -69,7 +70,10 @@ impl Rental {
     pub(crate) fn resume(context: Arc<Context>, mut record: Record) -> Self {
         let (id, escrow_id) = (record.rental_id, record.escrow_id);
         let mut evidence = Evidence::resume(id, escrow_id, record.head);
-        let workload = record.find_process().and_then(Workload::adopt);
+        let ordered = Ordered::read(&context.state.workload(id));
+        // an agent that ran none told every program of the file, and awaited nothing
+        let awaited = context.templates || ordered.is_ok_and(|ordered| ordered.template.is_some());
+        let workload = record.find_process().and_then(|process| Workload::adopt(process, awaited));
         let process = workload.as_ref().map(|workload| workload.process().clone());
         if process.is_none() || process != record.process {
             // not the one that was watched
@@ -156,11 +160,16 @@ impl Rental {
             return;
         }
         let now = self.context.server.now();
-        self.evidence.saw(now);
         workload::bound_log(&self.context.state.workload(self.record.rental_id));
         if self.record.started.is_some_and(|at| now.saturating_since(at).get() > SETTLED_S) {
             self.restart.worked();
         }
+        if self.record.stage == Stage::Ready && !self.can_come_in() {
+            // it was begun anew, and is not there yet
+            self.evidence.missed();
+            return;
+        }
+        self.evidence.saw(now);
         // also where it is not known that the acknowledgement was heard: if only the answer was lost, the
         // order does not come again, and being ready says as much
         let starting = matches!(self.record.stage, Stage::Started | Stage::Acked);
@@ -173,10 +182,12 @@ impl Rental {
     }
 
     /// Whether the renter can: a program that runs templates says so, for an image may take minutes to fetch. Any other
-    /// says nothing, and is ready when it runs.
+    /// was not told to, and is ready when it runs. It is what the program was told at its start that counts, whatever the
+    /// agent that watches it now was started with.
     fn can_come_in(&self) -> bool {
         let folder = self.context.state.workload(self.record.rental_id);
-        !self.context.templates || workload::ready_file(&folder).exists()
+        let says = self.workload.as_ref().is_some_and(Workload::says_ready);
+        !says || workload::ready_file(&folder).exists()
     }
 
     fn is_alive(&mut self) -> bool {
@@ -201,6 +212,7 @@ impl Rental {
         self.farewell = true;
         self.send_last_reading(FAREWELL).await;
         if self.context.stop_workloads_on_exit {
+            // the rental goes on: what the program keeps for it is there for the next start
             self.stop_workload().await;
         }
     }
@@ -208,6 +220,10 @@ impl Rental {
     /// Claims what was seen up to now, as far as that can be done in `limit`.
     async fn send_last_reading(&mut self, limit: Duration) {
         if self.record.stage != Stage::Ready || !self.is_alive() {
+            return;
+        }
+        if !self.can_come_in() {
+            self.evidence.missed();
             return;
         }
         self.evidence.saw(self.context.server.now());

@@ -38,6 +38,10 @@ const LOG: &str = "workload.log";
 const READY_VARIABLE: &str = "WEIR_READY_FILE";
 /// That file's name in the workload's folder.
 const READY: &str = "ready";
+/// By which a program is told of the file that says that the rental is over: what ends without it is begun again.
+const ENDED_VARIABLE: &str = "WEIR_ENDED_FILE";
+/// That file's name in the workload's folder.
+const ENDED: &str = "ended";
 /// Ports that renters can be given.
 const PORTS_VARIABLE: &str = "WEIR_PORT_RANGE";
 /// What of the agent's own environment a workload sees: nothing that could be a secret.
@@ -90,6 +94,8 @@ pub(crate) struct Order<'a> {
     pub(crate) ordered: &'a Ordered,
     /// Ports that renters can be given, as `FROM-TO`.
     pub(crate) ports: Option<&'a str>,
+    /// Whether the program is to say when the renter can come in.
+    pub(crate) says_ready: bool,
 }
 
 /// A running workload.
@@ -98,6 +104,8 @@ pub(crate) struct Workload {
     process: Process,
     /// Kept so that the system's record of its end is collected; an adopted one is not our child.
     child: Option<Child>,
+    /// Whether it was told to say when the renter can come in.
+    says_ready: bool,
 }
 
 impl Workload {
@@ -112,7 +120,7 @@ impl Workload {
         sleep(PROVING_TIME).await;
         let ended = child.try_wait().ok().flatten();
         if let (Some(process), None) = (process, ended) {
-            return Ok(Self { process, child: Some(child) });
+            return Ok(Self { process, child: Some(child), says_ready: order.says_ready });
         }
         if let Some(group) = group {
             end_group(group, None, order.rental).await;
@@ -120,14 +128,21 @@ impl Workload {
         Err(StartError::Ended(ended.map_or("unknown".into(), |status| status.to_string())))
     }
 
-    /// Takes over a process that an earlier run of the agent started.
-    pub(crate) fn adopt(process: Process) -> Option<Self> {
-        process.is_alive().then_some(Self { process, child: None })
+    /// Takes over a process that an earlier run of the agent started. Where it is `awaited` that programs say when the renter
+    /// can come in, this one says so only if it was told to: one of an older agent was not.
+    pub(crate) fn adopt(process: Process, awaited: bool) -> Option<Self> {
+        let says_ready = awaited && process::has_variable(process.pid, READY_VARIABLE);
+        process.is_alive().then_some(Self { process, child: None, says_ready })
     }
 
     /// Which process it is.
     pub(crate) const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Whether it was told to make the [`ready_file`].
+    pub(crate) const fn says_ready(&self) -> bool {
+        self.says_ready
     }
 
     /// Whether it still runs.
@@ -149,13 +164,16 @@ fn spawn(order: &Order<'_>) -> Result<Child, StartError> {
         .envs(inherited())
         .env(RENTAL_VARIABLE, order.rental.to_string())
         .env(access::VARIABLE, access::file(order.folder))
-        .env(READY_VARIABLE, ready_file(order.folder))
+        .env(ENDED_VARIABLE, ended_file(order.folder))
         .envs(order.ordered.variables(order.folder))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
         .process_group(0)
         .kill_on_drop(false);
+    if order.says_ready {
+        command.env(READY_VARIABLE, ready_file(order.folder));
+    }
     if let Some(ports) = order.ports {
         command.env(PORTS_VARIABLE, ports);
     }
@@ -181,6 +199,11 @@ fn open_log(folder: &Path) -> std::io::Result<fs::File> {
 /// Where a program says that the renter can come in.
 pub(crate) fn ready_file(folder: &Path) -> PathBuf {
     folder.join(READY)
+}
+
+/// Where a program is told that the rental is over.
+pub(crate) fn ended_file(folder: &Path) -> PathBuf {
+    folder.join(ENDED)
 }
 
 /// Empties a log that has grown too large.

@@ -19,7 +19,7 @@ mod service;
 mod standing;
 mod tests_ordered;
 
-pub use contact::{contact_since, heartbeat};
+pub use contact::{contact_since, forget_templates, heartbeat};
 pub use facts::{Facts, change, declare, declared, note_measured};
 pub use maintenance::{
     MaintenanceWindow, NewWindow, RunsInto, announce, cancel_window, find_window, open_windows,

@@ -24,6 +24,7 @@ impl Rental {
     /// Starts the workload, unless it runs: then the service has not heard of it and is told again.
     pub(super) async fn provision(&mut self, taken: Taken) {
         let ack = if self.record.stage.runs() && self.is_alive() {
+            self.say_over(false);
             Ack::OK
         } else {
             self.record.gpus = taken.command().gpus();
@@ -72,15 +73,18 @@ impl Rental {
 
     /// What is ordered, unless it is a template that this machine does not run: then nothing else runs in its place.
     fn runnable(&self, command: &Command) -> Result<Ordered, StartError> {
+        let ordered = command.ordered().map_err(|error| StartError::Template(error.to_string()))?;
+        self.require_runnable(&ordered)?;
+        Ok(ordered)
+    }
+
+    fn require_runnable(&self, ordered: &Ordered) -> Result<(), StartError> {
         let refused = |why: &str| Err(StartError::Template(why.to_owned()));
-        match command.ordered() {
-            Err(error) => refused(&error.to_string()),
-            Ok(ordered) if ordered.template.is_none() => Ok(ordered),
-            Ok(_) if !self.context.templates => refused("this machine runs its own program only"),
-            Ok(ordered) if ordered.lacks_its_template() => {
-                refused("the order does not say what it is")
-            }
-            Ok(ordered) => Ok(ordered),
+        match ordered.template {
+            None => Ok(()),
+            Some(_) if !self.context.templates => refused("this machine runs its own program only"),
+            Some(_) if ordered.lacks_its_template() => refused("the order does not say what it is"),
+            Some(_) => Ok(()),
         }
     }
 
@@ -99,6 +103,7 @@ impl Rental {
         self.start_workload().await?;
         self.record.stage = Stage::Started;
         if let Err(error) = self.save() {
+            self.say_over(true);
             self.stop_workload().await;
             return Err(error.into());
         }
@@ -112,8 +117,11 @@ impl Rental {
         self.save()?;
         let folder = self.context.state.workload(self.record.rental_id);
         let ordered = Ordered::read(&folder)?;
-        // what an earlier one said
+        // also of a rental that was begun by an agent with other options
+        self.require_runnable(&ordered)?;
+        // what an earlier one said, or was told
         disk::remove(&workload::ready_file(&folder))?;
+        disk::remove(&workload::ended_file(&folder))?;
         let ports = self.context.bench.ports.as_ref();
         let ports = ports.map(|range| format!("{}-{}", range.start(), range.end()));
         let order = Order {
@@ -123,6 +131,7 @@ impl Rental {
             gpus: &self.record.gpus,
             ordered: &ordered,
             ports: ports.as_deref(),
+            says_ready: self.context.templates,
         };
         let workload = Workload::start(&order).await?;
         tracing::info!(rental.id = %self.record.rental_id, process.pid = workload.process().pid, "workload started");
@@ -166,9 +175,24 @@ impl Rental {
         true
     }
 
+    /// Tells the program, before it is ended, whether the rental is over: only then does it clear away what it keeps for it.
+    /// Where that cannot be written it keeps it, until it sees that the rental's folder is gone.
+    fn say_over(&self, over: bool) {
+        let folder = self.context.state.workload(self.record.rental_id);
+        if !folder.exists() {
+            return;
+        }
+        let file = workload::ended_file(&folder);
+        let said = if over { disk::write(&file, b"") } else { disk::remove(&file) };
+        if let Err(error) = said {
+            tracing::error!(rental.id = %self.record.rental_id, over, %error, "the program is not told");
+        }
+    }
+
     /// Sends the last reading, stops the workload and clears the rental away.
     pub(super) async fn deprovision(&mut self, taken: Taken) {
         self.send_last_reading(LAST_READING).await;
+        self.say_over(true);
         if !self.stop_workload().await {
             // not done: the service hears of it, and its order comes again
             let ack = Ack::failed(FailReason::Internal);

@@ -28,7 +28,10 @@ async fn start(
         ..Ordered::default()
     };
     let ports = Some("40000-40099");
-    Workload::start(&Order { command, folder, rental, gpus: &gpus, ordered: &ordered, ports }).await
+    let gpus = &gpus;
+    let ordered = &ordered;
+    let says_ready = true;
+    Workload::start(&Order { command, folder, rental, gpus, ordered, ports, says_ready }).await
 }
 
 async fn text(folder: &Folder, file: &str) -> String {
@@ -53,12 +56,13 @@ async fn the_default_workload_runs_and_stops_with_its_children() {
     let process = workload.process().clone();
     assert_eq!(Process::leader_for(rental), Some(process.clone()));
     assert!(process::group_belongs_to(process.pid, rental));
-    assert!(Workload::adopt(process.clone()).is_some());
+    assert!(Workload::adopt(process.clone(), true).unwrap().says_ready());
+    assert!(!Workload::adopt(process.clone(), false).unwrap().says_ready());
 
     assert!(stop_group(&process, rental).await);
     assert!(!workload.is_alive());
     assert!(!process::group_lives(process.pid));
-    assert!(Workload::adopt(process).is_none());
+    assert!(Workload::adopt(process, true).is_none());
     assert_eq!(Process::leader_for(rental), None);
 }
 

@@ -56,8 +56,8 @@ pub(crate) struct HeartbeatRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>, example = json!({"cpu_cores": 32, "ram_gb": 256}))]
     measured: Option<Measured>,
-    /// Whether it runs what templates name. Left out, it stays as the service has it, which is no at first; sent by agents
-    /// where the answer's `templates` says otherwise.
+    /// Whether it runs what templates name. Left out, it stays as the service has it, which is no with each new session; sent
+    /// by agents where the answer's `templates` says otherwise.
     #[serde(default)]
     #[schema(example = true)]
     templates: Option<bool>,

@@ -159,6 +159,8 @@ async fn session(
                 let owner = NewOwner::Machine(machine);
                 let user_agent = None;
                 let session = NewSession { id, token_hash, owner, user_agent, now, expires_at };
+                // it may be another version than the last one
+                machines::forget_templates(tx, machine).await?;
                 Ok(accounts::open_session(tx, &session).await?)
             })
         })

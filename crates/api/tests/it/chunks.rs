@@ -189,6 +189,11 @@ async fn templates_are_sold_where_they_are_run() {
     assert_eq!(quote["template"], "pytorch@3");
     world.runs_templates(&rig.agent, false).await;
     ask(trained.clone()).await.problem(409, "runs-no-templates");
+    world.runs_templates(&rig.agent, true).await;
+    // another version of the agent may be put there, which says nothing
+    world.agent_session(&rig.agent.key, &rig.machine).await.ok(201);
+    ask(trained.clone()).await.problem(409, "runs-no-templates");
+    assert_eq!(world.heartbeat(&rig.agent, &[]).await["templates"], false);
 
     let booking = world.book(&renter, &plain, "k").await.ok(201);
     let id = booking["rental"]["id"].as_str().unwrap();

@@ -61,6 +61,18 @@ pub async fn heartbeat(
     Ok(was.templates)
 }
 
+/// Takes it that the machine runs no templates until its agent says so again. An agent of another version may be the one
+/// that signs in, and an older one says nothing.
+///
+/// # Errors
+/// The database's.
+pub async fn forget_templates(tx: &mut Connection, id: MachineId) -> Result<(), StoreError> {
+    sqlx::query!("UPDATE machines SET templates = false WHERE id = $1 AND templates", id.uuid())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Since when the machine has been in contact without a silence of more than `timeout`, up to `now`;
 /// `None` if it is out of contact. What it says of earlier time is not believed.
 ///

@@ -4,15 +4,18 @@ use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use super::*;
 
+mod ends;
+mod sweeps;
+
 const DOCKER: &str = r#"#!/bin/sh
 here="$(dirname "$0")"
 { for word; do printf '<%s>' "$word"; done; echo; } >>"$here/calls"
 case "$1" in
-  ps) cat "$here/boxes" ;;
+  ps) [ ! -e "$here/down" ] && cat "$here/boxes" ;;
   container) for box; do :; done; [ -e "$here/box.$box" ] && echo true ;;
   exec) [ -e "$here/server" ] ;;
-  run) while [ "$1" != --name ]; do shift; done; : >"$here/box.$2" ;;
-  rm) rm -f "$here/box.$4" ;;
+  run) while [ "$1" != --name ]; do shift; done; [ -e "$here/short" ] || : >"$here/box.$2" ;;
+  rm) [ -e "$here/stuck" ] || rm -f "$here/box.$4" ;;
   wait) while [ -e "$here/box.$2" ]; do sleep 0.1; done ;;
 esac
 "#;
@@ -30,6 +33,30 @@ impl Docker {
         std::fs::write(folder.path().join("boxes"), boxes).unwrap();
         std::fs::write(folder.path().join("server"), "").unwrap();
         Self(folder)
+    }
+
+    /// Makes a file that its program looks for, such as `down`.
+    fn mark(&self, name: &str) {
+        std::fs::write(self.0.path().join(name), "").unwrap();
+    }
+
+    fn unmark(&self, name: &str) {
+        std::fs::remove_file(self.0.path().join(name)).unwrap();
+    }
+
+    /// Waits for a call that begins so.
+    async fn until_called(&self, begin: &str) {
+        for _ in 0..200 {
+            if self.called(begin) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no {begin}: {:#?}", self.calls());
+    }
+
+    fn called(&self, begin: &str) -> bool {
+        self.calls().iter().any(|call| call.starts_with(begin))
     }
 
     fn calls(&self) -> Vec<String> {
@@ -66,7 +93,7 @@ fn order(run: Value) -> serde_json::Map<String, Value> {
 #[tokio::test]
 async fn a_template_becomes_a_container_which_ends_with_the_rental() {
     let scene = Scene::new().await;
-    let docker = Docker::new("weir-rnt_before GPU-0,GPU-1\nweir-rnt_beside GPU-10\n");
+    let docker = Docker::new("weir-rnt_before|GPU-0,GPU-1|\nweir-rnt_beside|GPU-10|\n");
     scene.fake.world().templates = Some(false);
     scene.fake.world().ordered = order(json!({
         "image": "trainer:1.4",
@@ -99,13 +126,14 @@ async fn a_template_becomes_a_container_which_ends_with_the_rental() {
     for words in [
         format!("<--name><weir-{id}>"),
         format!("<--label><weir.rental={id}><--label><weir.gpus=GPU-1>"),
+        format!("<--label><weir.folder={}>", folder.display()),
         "<--gpus><\"device=GPU-1\">".to_owned(),
         "<--storage-opt><size=220G>".to_owned(),
         format!("<--volume><{}:/weir:ro>", folder.display()),
         "<--publish><40000-40009:22/tcp><--publish><40000-40009:9000/udp>".to_owned(),
         "<--env><DOCKER_HOST=tcp://evil>".to_owned(),
         "<--env><MODE=fast; $(touch /tmp/weir-evil) \"and\" loose>".to_owned(),
-        "<--network=renters><--memory=64g><--entrypoint></bin/sh><trainer:1.4></weir-enter>"
+        "<--network=renters><--memory=64g><--user><0:0><--entrypoint></bin/sh><trainer:1.4></weir-enter>"
             .to_owned(),
     ] {
         assert!(run.contains(&words), "{words}\n{run}");
@@ -136,17 +164,39 @@ async fn a_template_becomes_a_container_which_ends_with_the_rental() {
 
 #[tokio::test]
 async fn an_image_with_its_own_server_is_left_to_it() {
+    for (name, port) in [("http", 8000), ("ssh", 2222)] {
+        let scene = Scene::new().await;
+        let docker = Docker::new("");
+        docker.unmark("server");
+        scene.fake.world().ordered = order(json!({
+            "image": "vllm:1", "ports": [{"name": name, "port": port, "protocol": "tcp"}],
+        }));
+        let agent = scene.run(docker.config(&scene, &["WEIR_DISK_LIMIT=no"]));
+        scene.rent().await;
+        let calls = docker.calls();
+        let run = calls.iter().find(|call| call.starts_with("<run>")).unwrap();
+        assert!(run.ends_with(&format!("<--publish><40000-40009:{port}/tcp><vllm:1>")), "{run}");
+        for word in ["--storage-opt", "--entrypoint", "--user"] {
+            assert!(!run.contains(word), "{run}");
+        }
+        scene.end().await;
+        agent.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_ends_at_once_is_not_ready() {
     let scene = Scene::new().await;
     let docker = Docker::new("");
-    scene.fake.world().ordered = order(json!({
-        "image": "vllm:1", "ports": [{"name": "http", "port": 8000, "protocol": "tcp"}],
-    }));
-    let agent = scene.run(docker.config(&scene, &["WEIR_DISK_LIMIT=no"]));
-    scene.rent().await;
-    let calls = docker.calls();
-    let run = calls.iter().find(|call| call.starts_with("<run>")).unwrap();
-    assert!(run.ends_with("<--publish><40000-40009:8000/tcp><vllm:1>"), "{run}");
-    assert!(!run.contains("--storage-opt") && !run.contains("--entrypoint"), "{run}");
+    docker.mark("short");
+    scene.fake.world().ordered = order(json!({"image": "vllm:1"}));
+    let agent = scene.run(docker.config(&scene, &[]));
+    scene.fake.world().order("provision", scene.rental);
+    docker.until_called("<run>").await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(scene.fake.world().readies, 0);
+    docker.unmark("short");
+    scene.fake.until("not ready", |world| world.readies > 0).await;
     scene.end().await;
     agent.stop().await;
 }

@@ -65,6 +65,7 @@ async fn a_workload_whose_start_was_cut_off_is_not_started_twice() {
         gpus: &[],
         ordered: &Ordered::default(),
         ports: None,
+        says_ready: false,
     };
     let started = Workload::start(&order).await.unwrap();
     drop(state);

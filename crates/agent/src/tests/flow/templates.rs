@@ -106,3 +106,68 @@ async fn an_older_service_beside_a_newer_one_hears_every_other_heartbeat() {
     scene.fake.until("not told", |world| world.templates == Some(true)).await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn an_agent_that_runs_none_any_more_begins_no_template_anew() {
+    let scene = Scene::new().await;
+    scene.fake.world().ordered = order();
+    let agent = scene.run(config(&scene, true, ": > \"$WEIR_READY_FILE\";"));
+    scene.rent().await;
+    agent.stop().await;
+    let process = scene.process().unwrap();
+    let ready = scene.folder.path().join(format!("rentals/{}/ready", scene.rental));
+    // it takes over what runs, by what that was told: nobody can come in without the file
+    std::fs::remove_file(&ready).unwrap();
+    let claimed = scene.fake.world().accepted.len();
+    let agent = scene.run(config(&scene, false, ""));
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(scene.process().as_ref(), Some(&process));
+    assert_eq!(scene.fake.world().accepted.len(), claimed);
+    std::fs::write(&ready, "").unwrap();
+    scene.more_readings().await;
+    // and when that ends, the provider's own program is not what was rented
+    kill(&process);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((scene.starts(), scene.process()), (1, None));
+    scene.end().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_was_told_of_no_file_goes_on_under_an_agent_that_awaits_one() {
+    let scene = Scene::new().await;
+    let agent = scene.start();
+    scene.rent().await;
+    agent.stop().await;
+    let process = scene.process();
+    let agent = scene.run(AgentConfig { templates: true, ..scene.config() });
+    scene.more_readings().await;
+    assert_eq!(scene.process(), process);
+    scene.end().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_reading_is_of_a_machine_that_the_renter_can_come_into() {
+    for ready in [true, false] {
+        let scene = Scene::new().await;
+        scene.fake.world().ordered = order();
+        let config = AgentConfig {
+            // one turn, at the start
+            reading_interval: Duration::from_secs(60),
+            ..config(&scene, true, ": > \"$WEIR_READY_FILE\";")
+        };
+        let agent = scene.run(config);
+        scene.fake.world().order("provision", scene.rental);
+        scene.fake.until("not ready", |world| world.readies > 0).await;
+        scene.fake.world().started_at = Some(scene.fake.now());
+        sleep(Duration::from_secs(1)).await;
+        if !ready {
+            let file = format!("rentals/{}/ready", scene.rental);
+            std::fs::remove_file(scene.folder.path().join(file)).unwrap();
+        }
+        scene.end().await;
+        assert_eq!(!scene.fake.world().accepted.is_empty(), ready);
+        agent.stop().await;
+    }
+}

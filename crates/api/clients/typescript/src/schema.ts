@@ -3188,8 +3188,8 @@ export interface components {
              */
             running: string[];
             /**
-             * @description Whether it runs what templates name. Left out, it stays as the service has it, which is no at first; sent by agents
-             *     where the answer's `templates` says otherwise.
+             * @description Whether it runs what templates name. Left out, it stays as the service has it, which is no with each new session; sent
+             *     by agents where the answer's `templates` says otherwise.
              * @example true
              */
             templates?: boolean | null;
