@@ -11,13 +11,16 @@ use crate::{
     index::Index,
     listing::Listing,
     query::{Field, Job, Query},
-    row::{Row, flags, up_to},
+    row::{Row, flags, largest, up_to},
     total,
 };
 
 mod combine;
 
 use combine::{Choice, combine};
+
+#[cfg(test)]
+mod tests;
 
 /// The most GPUs of one match.
 pub const MAX_GPUS: u16 = 512;
@@ -31,8 +34,8 @@ pub const MAX_PROPOSALS: usize = 20;
 /// What is needed.
 #[derive(Clone, Debug)]
 pub struct Need {
-    /// What every machine must be; its price by the hour as if all GPUs were of it. Its tests on GPU counts, sort, page and limit are not looked at; it needs a job, whose
-    /// disk and network are for each machine.
+    /// What every machine must be; its price by the hour, memory and speed in all as if all GPUs were of it. Its tests on
+    /// GPU counts, sort, page and limit are not looked at; it needs a job, whose disk and network are for each machine.
     pub query: Query,
     /// GPUs in all.
     pub gpus: u16,
@@ -79,7 +82,8 @@ pub enum Reason {
     Closed,
     /// Its GPUs are rented, or too few are left.
     Taken,
-    /// It is rented in other numbers of GPUs, and could not be put together with others.
+    /// It is rented in other numbers of GPUs, and could not be put together with others; or it was not looked at with
+    /// others, as its provider has 64 cheaper ones there.
     GpuCount,
     /// It is rented for longer or shorter times only.
     Duration,
@@ -148,10 +152,19 @@ struct Candidate {
     whole: bool,
 }
 
+/// Machines of one model and provider in one region.
+#[derive(Default)]
+struct Group {
+    /// The cheapest, at most [`MAX_MACHINES`].
+    machines: Vec<Candidate>,
+    /// How many more would be parts of a whole, and the cheapest of them.
+    beyond: Option<(u64, Row)>,
+}
+
 #[derive(Default)]
 struct Gathered {
     whole: Vec<(u64, Uuid, Row)>,
-    groups: HashMap<(u32, u16, u16), Vec<Candidate>>,
+    groups: HashMap<(u32, u16, u16), Group>,
     refusals: HashMap<Reason, Refusal>,
     looked_at: u64,
     cut: bool,
@@ -223,7 +236,20 @@ impl Index {
         for test in compiled.priced() {
             let value = price_fact(row, model, test.field, need.gpus);
             if !value.is_some_and(|value| test.set.holds(value)) {
-                reasons.push(Reason::Fact(test.field));
+                add(&mut reasons, Reason::Fact(test.field));
+            }
+        }
+        for test in &need.query.tests {
+            let each = if test.field == Field::TotalVram {
+                model.map(|model| model.vram_gb)
+            } else if test.field == Field::TotalFlops {
+                model.and_then(|model| model.fp32_gflops)
+            } else {
+                continue;
+            };
+            let of_all = each.map(|each| u64::from(each).saturating_mul(need.gpus.into()));
+            if !of_all.is_some_and(|value| test.set.holds(value)) {
+                add(&mut reasons, Reason::Fact(test.field));
             }
         }
         let wanted = 1_u64.checked_shl(u32::from(need.gpus).saturating_sub(1)).unwrap_or(0);
@@ -237,8 +263,7 @@ impl Index {
         }
         let fewest = u8::try_from(sizes.trailing_zeros()).unwrap_or(63).saturating_add(1);
         let has_disk = |gpus: u8| disk_limit(row, gpus) >= job.disk_gb;
-        let largest = crate::row::largest(sizes);
-        if sizes != 0 && job.disk_gb > 0 && !has_disk(largest) {
+        if sizes != 0 && job.disk_gb > 0 && !has_disk(largest(sizes)) {
             reasons.push(Reason::Disk);
         }
         let total = |gpus: u8| {
@@ -266,8 +291,12 @@ impl Index {
         }
         if need.split {
             let group = into.groups.entry((row.provider, row.model, row.region)).or_default();
-            if group.len() < MAX_MACHINES {
-                group.push(Candidate { row: *row, sizes, whole: sizes & wanted != 0 });
+            let whole = sizes & wanted != 0;
+            if group.machines.len() < MAX_MACHINES {
+                group.machines.push(Candidate { row: *row, sizes, whole });
+            } else if !whole {
+                let (more, _) = group.beyond.get_or_insert((0, *row));
+                *more = more.saturating_add(1);
             }
         }
     }
@@ -278,10 +307,9 @@ impl Index {
         let mut reasons: Vec<Reason> = Vec::new();
         for test in compiled.facts() {
             if !value(row, test.field).is_some_and(|value| test.set.holds(value)) {
-                reasons.push(Reason::Fact(test.field));
+                add(&mut reasons, Reason::Fact(test.field));
             }
         }
-        reasons.dedup();
         let ends = query.now.saturating_add(job.duration_s);
         let heard = row.heard_at.saturating_add(self.offline_after) >= query.now;
         let discount = self.steps(row).iter().any(|step| step.min_duration_s <= job.duration_s);
@@ -312,28 +340,30 @@ impl Index {
         let mut proposals: Vec<Proposal> =
             whole.filter_map(|(_, _, row)| self.proposal(job, &[(*row, gpus)])).collect();
         let (several, single): (Vec<_>, Vec<_>) =
-            gathered.groups.values().partition(|group| group.len() > 1);
+            gathered.groups.values().partition(|group| group.machines.len() > 1);
         for group in single {
             note_group(&mut gathered.refusals, group, Reason::GpuCount);
         }
-        let mut groups: Vec<(u64, &Vec<Candidate>)> =
-            several.into_iter().map(|group| (self.least(need, job, group), group)).collect();
-        groups.sort_by_key(|(least, group)| (*least, group.first().map(|one| one.row.id)));
+        let mut groups: Vec<(u64, &Group)> = several
+            .into_iter()
+            .map(|group| (self.least(need, job, &group.machines), group))
+            .collect();
+        groups.sort_by_key(|(least, group)| (*least, group.machines.first().map(|one| one.row.id)));
         for (least, group) in groups {
             let worst = proposals.get(limit.saturating_sub(1)).map(|worst| worst.total);
             if worst.is_some_and(|worst| least >= worst) {
                 break;
             }
-            let Some(chosen) = self.combined(job, group, need.gpus) else {
-                let without_disk = Job { disk_gb: 0, ..*job };
-                let has_gpus = self.combined(&without_disk, group, need.gpus).is_some();
-                let reason = if has_gpus { Reason::Disk } else { Reason::GpuCount };
-                note_group(&mut gathered.refusals, group, reason);
-                continue;
+            let chosen = match self.chosen(need, job, &group.machines, least) {
+                Ok(chosen) => chosen,
+                Err(reason) => {
+                    note_group(&mut gathered.refusals, group, reason);
+                    continue;
+                }
             };
             let rows: Vec<(Row, u8)> = chosen
                 .iter()
-                .filter_map(|(which, gpus)| group.get(*which).map(|one| (one.row, *gpus)))
+                .filter_map(|(which, gpus)| group.machines.get(*which).map(|one| (one.row, *gpus)))
                 .collect();
             let Some(proposal) = self.proposal(job, &rows) else { continue };
             if need.budget.is_some_and(|budget| proposal.total > budget) {
@@ -359,6 +389,33 @@ impl Index {
         let slack = u128::from(job.duration_s / 3_600).saturating_add(1);
         let all = all.saturating_sub(slack.saturating_mul(need.gpus.into()));
         u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// The cheapest way to what is needed with the machines of a group, by their places in it, or why there is none. It may
+    /// be over the budget.
+    fn chosen(
+        &self,
+        need: &Need,
+        job: &Job,
+        group: &[Candidate],
+        least: u64,
+    ) -> Result<Vec<(usize, u8)>, Reason> {
+        // what can be said without trying all ways
+        let most: u32 = group.iter().map(|one| u32::from(largest(one.sizes))).sum();
+        if most < need.gpus.into() {
+            return Err(Reason::GpuCount);
+        }
+        if need.budget.is_some_and(|budget| least > budget) {
+            return Err(Reason::Budget);
+        }
+        if let Some(chosen) = self.combined(job, group, need.gpus) {
+            return Ok(chosen);
+        }
+        let without_disk = Job { disk_gb: 0, ..*job };
+        if job.disk_gb > 0 && self.combined(&without_disk, group, need.gpus).is_some() {
+            return Err(Reason::Disk);
+        }
+        Err(Reason::GpuCount)
     }
 
     /// The cheapest way to so many GPUs with the machines of a group, by their places in it.
@@ -391,14 +448,28 @@ impl Index {
     }
 }
 
+fn add(reasons: &mut Vec<Reason>, reason: Reason) {
+    if !reasons.contains(&reason) {
+        reasons.push(reason);
+    }
+}
+
 /// Why a group comes to nothing, for each of it that would have been a part.
-fn note_group(refusals: &mut HashMap<Reason, Refusal>, group: &[Candidate], reason: Reason) {
-    for one in group.iter().filter(|one| !one.whole) {
+fn note_group(refusals: &mut HashMap<Reason, Refusal>, group: &Group, reason: Reason) {
+    for one in group.machines.iter().filter(|one| !one.whole) {
         note(refusals, &one.row, &[reason]);
+    }
+    if let Some((more, cheapest)) = &group.beyond {
+        note_all(refusals, cheapest, *more, &[Reason::GpuCount]);
     }
 }
 
 fn note(refusals: &mut HashMap<Reason, Refusal>, row: &Row, reasons: &[Reason]) {
+    note_all(refusals, row, 1, reasons);
+}
+
+/// Notes so many offers that the same keeps out, and of which this is the cheapest.
+fn note_all(refusals: &mut HashMap<Reason, Refusal>, row: &Row, offers: u64, reasons: &[Reason]) {
     for reason in reasons {
         let refusal = refusals.entry(*reason).or_insert(Refusal {
             reason: *reason,
@@ -406,9 +477,9 @@ fn note(refusals: &mut HashMap<Reason, Refusal>, row: &Row, reasons: &[Reason]) 
             alone: 0,
             nearest: None,
         });
-        refusal.offers = refusal.offers.saturating_add(1);
+        refusal.offers = refusal.offers.saturating_add(offers);
         if reasons.len() == 1 {
-            refusal.alone = refusal.alone.saturating_add(1);
+            refusal.alone = refusal.alone.saturating_add(offers);
             if refusal.nearest.is_none_or(|(id, price)| row.key() < (price, id)) {
                 refusal.nearest = Some((row.id, row.price));
             }

@@ -7,7 +7,7 @@
 )]
 
 use market::{
-    Form, GpuModel, Index, Isolation, Job, Listing, Query, Vendor, Verification,
+    Field, Form, GpuModel, Index, Isolation, Job, Listing, Query, Set, Test, Vendor, Verification,
     generate::Generator,
     plan::{Match, Need, Reason},
 };
@@ -109,6 +109,87 @@ fn a_disk_that_keeps_parts_out_says_so() {
     let small = found(&two, &need(5, 200, None));
     assert_eq!((small.proposals.len(), said(&small)), (0, vec![(Reason::Disk, 2, 2, Some(2))]));
     assert_eq!(found(&two, &need(5, 100, None)).proposals.len(), 1);
+}
+
+#[test]
+fn what_is_too_dear_whatever_the_combination_is_said_before_it_is_tried() {
+    // two pairs make no three; but at 30 cents for one GPU, three for less are not to be had either
+    let pairs = [machine(1, 1, 2, &[2], 40), machine(2, 1, 2, &[2], 31)];
+    assert_eq!(said(&found(&pairs, &need(3, 0, Some(92)))), [(Reason::Budget, 2, 2, Some(2))]);
+    assert_eq!(said(&found(&pairs, &need(3, 0, Some(93)))), [(Reason::GpuCount, 2, 2, Some(2))]);
+    // too few GPUs come first
+    assert_eq!(said(&found(&pairs, &need(5, 0, Some(92)))), [(Reason::GpuCount, 2, 2, Some(2))]);
+}
+
+fn with_query(gpus: u16, tests: Vec<Test>) -> Need {
+    let need = need(gpus, 0, None);
+    Need { query: Query { tests, ..need.query }, ..need }
+}
+
+#[test]
+fn what_all_gpus_have_together_is_judged() {
+    let mut models = models();
+    models[0].fp32_gflops = Some(82_600);
+    let listings = vec![machine(1, 1, 2, &[2], 40), machine(2, 1, 1, &[1], 30)];
+    let ask = |field, set| {
+        let need = with_query(3, vec![Test { field, set }]);
+        Index::build(models.clone(), 30, listings.clone(), NOW).0.matching(&need)
+    };
+    for (field, all) in [(Field::TotalVram, 72), (Field::TotalFlops, 247_800)] {
+        let enough = ask(field, Set::at_least(all));
+        assert_eq!((enough.proposals.len(), said(&enough)), (1, vec![]), "{field:?}");
+        let short = ask(field, Set::at_least(all + 1));
+        assert!(short.proposals.is_empty(), "{field:?}");
+        let fact = Reason::Fact(field);
+        // the single one would be a part, and so would the pair
+        assert_eq!(said(&short), [(fact, 2, 2, Some(2))]);
+    }
+    // what nobody knows is not enough
+    let unknown = with_query(3, vec![Test { field: Field::TotalFlops, set: Set::at_least(1) }]);
+    assert_eq!(
+        said(&found(&listings, &unknown)),
+        [(Reason::Fact(Field::TotalFlops), 2, 2, Some(2))]
+    );
+}
+
+#[test]
+fn a_fact_that_is_asked_for_twice_is_one_reason() {
+    let one = [machine(1, 1, 1, &[1], 40)];
+    let test = |field, most| Test { field, set: Set::at_most(most) };
+    let price = |most| test(Field::Price, most);
+    // another one is between them
+    let apart = vec![price(1), test(Field::CpuCores, 0), price(2)];
+    assert_eq!(
+        said(&found(&one, &with_query(1, apart))),
+        [(Reason::Fact(Field::CpuCores), 1, 0, None), (Reason::Fact(Field::Price), 1, 0, None)]
+    );
+    let hourly = vec![test(Field::Hourly, 1), test(Field::Hourly, 2)];
+    assert_eq!(
+        said(&found(&one, &with_query(1, hourly))),
+        [(Reason::Fact(Field::Hourly), 1, 1, Some(1))]
+    );
+}
+
+#[test]
+fn machines_beyond_those_that_are_put_together_are_counted() {
+    let many: Vec<Listing> = (1_u32..=70).map(|n| machine(n.into(), 1, 1, &[1], 100 - n)).collect();
+    // 64 make no 65
+    let short = found(&many, &need(65, 0, None));
+    assert_eq!(
+        (short.proposals.len(), said(&short)),
+        (0, vec![(Reason::GpuCount, 70, 70, Some(70))])
+    );
+    assert_eq!(found(&many, &need(64, 0, None)).proposals.len(), 1);
+    // what the others are refused for is not known of them
+    let dear = found(&many, &need(64, 0, Some(64 * 31)));
+    assert_eq!(
+        said(&dear),
+        [(Reason::Budget, 64, 64, Some(70)), (Reason::GpuCount, 6, 6, Some(6))]
+    );
+    // one that has all of them was said of already
+    let whole: Vec<Listing> = (1_u128..=70).map(|n| machine(n, 1, 2, &[1, 2], 40)).collect();
+    let dear = found(&whole, &need(2, 0, Some(60)));
+    assert_eq!((dear.proposals.len(), said(&dear)), (0, vec![(Reason::Budget, 70, 70, Some(1))]));
 }
 
 proptest! {

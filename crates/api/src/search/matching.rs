@@ -142,7 +142,8 @@ struct NearestView {
 }
 
 /// Finds the cheapest ways to get so many GPUs for so long: one offer, or several machines of one provider in one region.
-/// Looks at the cheapest 100,000 offers of each model. Nothing is held: quote and book what you choose.
+/// Looks at the cheapest 100,000 offers of each model, and puts together from a provider's cheapest 64 machines in a region;
+/// those beyond are refused as `gpu_count` where the others do not do. Nothing is held: quote and book what you choose.
 #[utoipa::path(post, path = "/v1/match", tag = "market", request_body = MatchRequest,
     responses((status = 200, body = MatchView)))]
 async fn matching(

@@ -113,6 +113,14 @@ async fn facts_are_declared_changed_and_then_measured() {
     assert_eq!(refused["errors"][0]["pointer"], "/region");
     let told = refused["errors"][0]["message"].as_str().unwrap_or_default();
     assert!(told.contains("nearest are us-nyc, us-"), "{refused}");
+    assert!(told.ends_with("; us alone will do for a place that is missing"), "{refused}");
+    // and its country only if that would be taken
+    body["region"] = json!("zz-old");
+    let reply = world.post("/v1/machines").auth(&owner.token).json(&body).send().await;
+    let refused = reply.problem(422, "validation-failed");
+    let told = refused["errors"][0]["message"].as_str().unwrap_or_default();
+    assert!(told.starts_with("none of /v1/regions; nearest are "), "{refused}");
+    assert!(!told.contains("alone"), "{refused}");
     // a machine that stands where the catalog had a place once can be changed otherwise
     let id = said["machine"]["id"].as_str().unwrap().split_once('_').unwrap().1;
     let mut connection = world.store.read().await.unwrap();

@@ -209,6 +209,29 @@ async fn each_of_many_is_done_or_refused_by_itself() {
     );
 }
 
+/// A machine has one live offer: withdrawn and listed anew in one request, the withdrawal is over before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_withdrawn_and_listed_anew_in_either_order() {
+    let world = World::new().await;
+    let rig = world.rig(1, 2, "0.65").await;
+    let mut live = json!(rig.offer);
+    for round in 0..6 {
+        let gone = json!({"withdraw": {"id": live}});
+        let anew = json!({"create": {"machine_id": rig.machine, "price": usd("0.50"), "gpu_count": 1,
+            "min_duration_s": 60, "max_duration_s": 86_400}});
+        let (items, [old, new]) =
+            if round % 2 == 0 { ([anew, gone], [1, 0]) } else { ([gone, anew], [0, 1]) };
+        let call = world.post("/v1/offers/bulk").auth(&rig.provider.token);
+        let said = call.json(&json!({"items": items})).send().await.ok(200);
+        assert_eq!((&said["done"], &said["refused"]), (&json!(2), &json!(0)), "{said}");
+        assert_eq!((&said["data"][0]["index"], &said["data"][1]["index"]), (&json!(0), &json!(1)));
+        assert_eq!(said["data"][old]["offer"]["state"], "withdrawn");
+        assert_eq!(said["data"][old]["offer"]["id"], live);
+        assert_eq!(said["data"][new]["status"], 201);
+        live = said["data"][new]["offer"]["id"].clone();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_finds_what_nobody_else_does() {
     let world = World::new().await;

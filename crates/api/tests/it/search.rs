@@ -226,6 +226,17 @@ async fn needs_are_matched_or_it_is_said_why_not() {
             .ok(200);
     assert_eq!((&found["proposals"], &found["refusals"]), (&json!([]), &refused("budget")));
 
+    // 24 GB each and 82.6 TFLOPS
+    for (q, reason) in [
+        ("total_vram_gb>=72 total_flops>=247.8", None),
+        ("total_vram_gb>72", Some("total_vram_gb")),
+        ("total_flops>247.8", Some("total_flops")),
+    ] {
+        let found = ask(json!({"gpus": 3, "hours": "2", "q": q})).await.ok(200);
+        assert_eq!(found["proposals"].as_array().unwrap().is_empty(), reason.is_some(), "{q}");
+        assert_eq!(found["refusals"], reason.map_or(json!([]), refused), "{q}");
+    }
+
     let found = ask(json!({"gpus": 1, "hours": "2", "tiers": ["verified"], "regions": ["us"]}))
         .await
         .ok(200);

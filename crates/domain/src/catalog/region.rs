@@ -53,8 +53,8 @@ pub fn regions() -> &'static [Region] {
     &REGIONS
 }
 
-/// Whether a machine may stand there: a region of the table, or one of their countries alone, for a place that the table
-/// has not.
+/// Whether a machine may stand there: a region of the table, or the country of one alone, for another place in it. In a
+/// country that the table has no region of, none may.
 #[must_use]
 pub fn is_place(code: &str) -> bool {
     let country = |region: &Region| region.code.split('-').next() == Some(code);

@@ -7,8 +7,16 @@ pub(super) struct Choice {
     pub(super) total: u64,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often all ways were tried.
+    pub(super) static TRIED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 /// Which machines give how many GPUs, so that it is `wanted` in all at the least cost; `None` if that cannot be made up.
 pub(super) fn combine(machines: &[Vec<Choice>], wanted: u16) -> Option<Vec<(usize, u8)>> {
+    #[cfg(test)]
+    TRIED.with(|tried| tried.set(tried.get().saturating_add(1)));
     let width = usize::from(wanted).saturating_add(1);
     // the least cost of exactly so many GPUs from the machines so far
     let mut least: Vec<Option<u64>> = vec![None; width];

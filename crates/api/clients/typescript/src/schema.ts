@@ -908,7 +908,8 @@ export interface paths {
         put?: never;
         /**
          * Finds the cheapest ways to get so many GPUs for so long: one offer, or several machines of one provider in one region.
-         *     Looks at the cheapest 100,000 offers of each model. Nothing is held: quote and book what you choose.
+         *     Looks at the cheapest 100,000 offers of each model, and puts together from a provider's cheapest 64 machines in a region;
+         *     those beyond are refused as `gpu_count` where the others do not do. Nothing is held: quote and book what you choose.
          */
         post: operations["post_match"];
         delete?: never;
@@ -986,6 +987,7 @@ export interface paths {
         /**
          * Lists, changes and withdraws up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
          *     request that is sent again does nothing twice: what was listed exists already, what was changed has another ETag.
+         *     Whatever the order, withdrawals are done before all else: an offer can be withdrawn and its machine listed anew.
          */
         post: operations["post_offers_bulk"];
         delete?: never;
@@ -3680,7 +3682,7 @@ export interface components {
              * @description 1 to 65,536.
              */
             ram_gb?: number | null;
-            /** @description One of `/v1/regions`, or a country alone where its place is missing there. */
+            /** @description One of `/v1/regions`, or the country of one alone (`de`) for a place that is missing there. */
             region?: string | null;
             /** @description Whether its address stays the same. */
             static_ip?: boolean | null;
@@ -3755,7 +3757,7 @@ export interface components {
              */
             ram_gb: number;
             /**
-             * @description One of `/v1/regions`, or a country alone where its place is missing there.
+             * @description One of `/v1/regions`, or the country of one alone (`de`) for a place that is missing there.
              * @example de-fra
              */
             region: string;

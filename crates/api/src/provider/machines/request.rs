@@ -20,7 +20,7 @@ pub(crate) struct MachineRequest {
     /// The owner's name for it, 1 to 64 characters.
     #[schema(example = "rack-7")]
     pub(super) name: String,
-    /// One of `/v1/regions`, or a country alone where its place is missing there.
+    /// One of `/v1/regions`, or the country of one alone (`de`) for a place that is missing there.
     #[schema(example = "de-fra")]
     pub(super) region: String,
     /// 1 to 4,096.
@@ -69,7 +69,7 @@ pub(crate) struct MachineRequest {
 pub(crate) struct MachinePatch {
     /// The owner's name for it, 1 to 64 characters.
     pub(super) name: Option<String>,
-    /// One of `/v1/regions`, or a country alone where its place is missing there.
+    /// One of `/v1/regions`, or the country of one alone (`de`) for a place that is missing there.
     pub(super) region: Option<String>,
     /// 1 to 4,096.
     pub(super) cpu_cores: Option<u32>,
@@ -137,9 +137,13 @@ impl Wrong {
             self.unless(false, "/region", "a country code and a place, such as de-fra");
         } else if !catalog::is_place(region) {
             let near = nearest_regions(region).join(", ");
-            let message = format!(
-                "none of /v1/regions; nearest are {near}; a country alone will do where its place is missing"
-            );
+            let country = region.split('-').next().unwrap_or_default();
+            let alone = if catalog::is_place(country) {
+                format!("; {country} alone will do for a place that is missing")
+            } else {
+                String::new()
+            };
+            let message = format!("none of /v1/regions; nearest are {near}{alone}");
             self.unless(false, "/region", message);
         }
     }

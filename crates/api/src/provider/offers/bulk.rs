@@ -1,4 +1,5 @@
-//! Many offers in one request. Each item is done or refused by itself, as if it had come alone.
+//! Many offers in one request. Each item is done or refused by itself, as if it had come alone; withdrawals come first, as
+//! a machine has room for one live offer.
 
 use std::collections::HashSet;
 
@@ -117,6 +118,7 @@ pub(crate) struct BulkAnswer {
 
 /// Lists, changes and withdraws up to 500 offers. Each item is done or refused by itself, so read `refused` of the answer. A
 /// request that is sent again does nothing twice: what was listed exists already, what was changed has another ETag.
+/// Whatever the order, withdrawals are done before all else: an offer can be withdrawn and its machine listed anew.
 #[utoipa::path(post, path = "/v1/offers/bulk", tag = "provider", security(("bearer" = [])),
     request_body = BulkRequest, responses((status = 200, body = BulkAnswer)))]
 async fn bulk(
@@ -126,7 +128,7 @@ async fn bulk(
 ) -> Result<Json<BulkAnswer>, Problem> {
     check(&request.items)?;
     let (app, wallet) = (&app, &wallet);
-    let work = request.items.into_iter().enumerate().map(|(index, item)| async move {
+    let work = |(index, item): (usize, BulkItem)| async move {
         let (status, outcome) = match item {
             BulkItem { create: Some(request), .. } => {
                 (StatusCode::CREATED, list(app, wallet, request).await)
@@ -143,8 +145,12 @@ async fn bulk(
             }
         };
         result(index, status, outcome, app)
-    });
-    let data: Vec<BulkResult> = stream::iter(work).buffered(AT_ONCE).collect().await;
+    };
+    let items = request.items.into_iter().enumerate();
+    let (gone, rest): (Vec<_>, Vec<_>) = items.partition(|(_, item)| item.withdraw.is_some());
+    let mut data: Vec<BulkResult> = stream::iter(gone).map(work).buffered(AT_ONCE).collect().await;
+    data.extend(stream::iter(rest).map(work).buffered(AT_ONCE).collect::<Vec<_>>().await);
+    data.sort_by_key(|result| result.index);
     let refused = data.iter().filter(|result| result.problem.is_some()).count();
     let done = data.len().saturating_sub(refused);
     Ok(Json(BulkAnswer { data, done, refused }))
