@@ -49,7 +49,7 @@ impl From<OpenPort> for AccessPort {
 /// Where a rental is reached.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct AccessRequest {
+pub(crate) struct RentalAccessRequest {
     /// A DNS name or an IP address; private ones too. Loopback only on a development chain: elsewhere the renter would come
     /// to their own machine.
     #[schema(example = "gpu1.example.com")]
@@ -60,7 +60,7 @@ pub(crate) struct AccessRequest {
 
 /// What is kept.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct AccessAnswer {
+pub(crate) struct RentalAccessAnswer {
     /// As the renter will read it.
     #[schema(example = "gpu1.example.com")]
     host: String,
@@ -71,16 +71,16 @@ pub(crate) struct AccessAnswer {
 /// rental ends; nobody else does. Sent before `ready`, and again when it changes.
 #[utoipa::path(post, path = "/v1/agent/rentals/{id}/access", tag = "agent", security(("bearer" = [])),
     params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    request_body = AccessRequest, responses((status = 200, body = AccessAnswer)))]
+    request_body = RentalAccessRequest, responses((status = 200, body = RentalAccessAnswer)))]
 async fn tell(
     State(app): State<AppState>,
     Agent(machine): Agent,
     Id(id): Id<RentalId>,
-    Body(request): Body<AccessRequest>,
-) -> Result<Json<AccessAnswer>, Problem> {
+    Body(request): Body<RentalAccessRequest>,
+) -> Result<Json<RentalAccessAnswer>, Problem> {
     let (host, ports) = checked(request, app.config.chain_id)?;
     let said = Reach { host, ports, told_at: app.now() };
-    let answer = AccessAnswer {
+    let answer = RentalAccessAnswer {
         host: said.host.to_string(),
         ports: said.ports.iter().cloned().map(AccessPort::from).collect(),
     };
@@ -111,7 +111,7 @@ async fn keep(
 }
 
 /// What an agent says, if it can be.
-fn checked(request: AccessRequest, chain_id: u64) -> Result<(Host, Vec<OpenPort>), Problem> {
+fn checked(request: RentalAccessRequest, chain_id: u64) -> Result<(Host, Vec<OpenPort>), Problem> {
     let at_host = |error: ReachError| Problem::invalid("/host", error.to_string());
     let host: Host = request.host.parse().map_err(at_host)?;
     if host.is_loopback() && chain_id != DEVELOPMENT_CHAIN {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn loopback_is_for_development_only() {
         let said = |host: &str, chain| {
-            checked(AccessRequest { host: host.to_owned(), ports: Vec::new() }, chain)
+            checked(RentalAccessRequest { host: host.to_owned(), ports: Vec::new() }, chain)
         };
         for host in ["127.0.0.1", "localhost", "::1"] {
             assert!(said(host, DEVELOPMENT_CHAIN).is_ok(), "{host}");

@@ -121,7 +121,7 @@ pub(crate) struct RentalView {
 
 /// Where a rental is reached, as its machine says.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct AccessView {
+pub(crate) struct RentalAccess {
     /// A DNS name or an IP address.
     #[schema(example = "gpu1.example.com")]
     host: String,
@@ -132,7 +132,7 @@ pub(crate) struct AccessView {
     ssh: Option<String>,
 }
 
-impl From<Reach> for AccessView {
+impl From<Reach> for RentalAccess {
     fn from(Reach { host, ports, .. }: Reach) -> Self {
         let ssh = ports.iter().find(|open| open.name == "ssh");
         Self {
@@ -150,7 +150,7 @@ pub(crate) struct RentalWithAccess {
     rental: RentalView,
     /// Where it is reached: for its renter, from when the machine is ready until the rental ends; null otherwise, and where
     /// the machine does not say.
-    access: Option<AccessView>,
+    access: Option<RentalAccess>,
 }
 
 pub(super) fn summary(rental: &Rental, account: AccountId) -> RentalSummary {
@@ -328,13 +328,13 @@ async fn access_of(
     connection: &mut Connection,
     rental: &Rental,
     account: AccountId,
-) -> Result<Option<AccessView>, StoreError> {
+) -> Result<Option<RentalAccess>, StoreError> {
     let progress = &rental.progress;
     let ready = progress.agent == AgentStatus::Ready && is_told(progress.state);
     if !ready || rental.renter != account {
         return Ok(None);
     }
-    Ok(reach::of(connection, rental.id).await?.map(AccessView::from))
+    Ok(reach::of(connection, rental.id).await?.map(RentalAccess::from))
 }
 
 /// A rental, with what it has cost so far and where it is reached. Only its renter and its provider see it.
