@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
-use domain::time::Clock;
+use domain::{reach::Host, time::Clock};
 use reqwest::Url;
 
 /// How often each rental sends a reading, unless told otherwise.
@@ -23,6 +23,9 @@ const HEARTBEAT_LOOP: &str = "while :; do date +%s > heartbeat; sleep 1; done";
 /// - with a template: `WEIR_TEMPLATE` (slug@version), `WEIR_TEMPLATE_HASH`, `WEIR_IMAGE`, `WEIR_PORTS` (such as
 ///   `ssh=22/tcp http=8000/tcp`), `WEIR_ENVIRONMENT` (such as `MODE LEVEL`) with the values in `WEIR_ENV_MODE` and
 ///   `WEIR_ENV_LEVEL`. Anybody may have written the template.
+///
+/// It may write to `WEIR_ACCESS_FILE` at which ports of the host the renter comes in, as `{"ports":{"ssh":41022}}`, for the
+/// renter to be told with [`AgentConfig::public_host`]; best before it is ready, under another name first, and renamed.
 ///
 /// With [`AgentConfig::templates`] it makes the file `WEIR_READY_FILE` once the renter can come in. `WEIR_ENDED_FILE` exists
 /// when it is ended because the rental is over; without it, it will be started again.
@@ -54,6 +57,8 @@ pub struct AgentConfig {
     pub workload: WorkloadCommand,
     /// Whether that program runs what templates name, and says when it is ready.
     pub templates: bool,
+    /// How renters reach this machine; without it they are told neither address nor ports.
+    pub public_host: Option<Host>,
     /// How often each rental sends a reading.
     pub reading_interval: Duration,
     /// Stop the workloads when the agent stops, rather than leave them to be adopted by the next start.
@@ -79,6 +84,7 @@ impl AgentConfig {
             enroll_token: None,
             workload: WorkloadCommand::default(),
             templates: false,
+            public_host: None,
             reading_interval: READING_INTERVAL,
             stop_workloads_on_exit: false,
             nvidia_smi: "nvidia-smi".into(),
@@ -97,6 +103,7 @@ impl std::fmt::Debug for AgentConfig {
             .field("enroll_token", &self.enroll_token.as_ref().map(|_| "***"))
             .field("workload", &self.workload)
             .field("templates", &self.templates)
+            .field("public_host", &self.public_host)
             .field("reading_interval", &self.reading_interval)
             .field("stop_workloads_on_exit", &self.stop_workloads_on_exit)
             .field("ports", &self.ports)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::id::CommandId;
+use domain::{id::CommandId, reach::Host};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -22,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) workload: WorkloadCommand,
     /// Whether it runs what templates name, and says when it is ready.
     pub(crate) templates: bool,
+    /// The address that renters are told.
+    pub(crate) public_host: Option<Host>,
     pub(crate) reading_interval: Duration,
     pub(crate) stop_workloads_on_exit: bool,
     pub(crate) book: CommandBook,

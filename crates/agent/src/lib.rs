@@ -27,6 +27,11 @@
 //! names, before the workload starts; while it runs the file is replaced whenever the renter changes them. The program
 //! that is started has to use it.
 //!
+//! # Where the renter comes in
+//! With [`AgentConfig::public_host`] the service is told, before it hears that the machine is ready and whenever it changes,
+//! at which address and ports a rental is reached. The ports are what the program wrote to `WEIR_ACCESS_FILE`. Only the
+//! rental's renter reads it there. A service that does not know of it yet is asked again now and then.
+//!
 //! # What was ordered
 //! Template, disk and traffic are in a file `order.json` of that folder, which `WEIR_ORDER_FILE` names, and in variables
 //! ([`WorkloadCommand`]). Whether the program runs the template is its provider's to say ([`AgentConfig::templates`]): of
@@ -57,6 +62,7 @@ mod key;
 mod measure;
 mod order;
 mod process;
+mod reach;
 mod record;
 mod rental;
 mod self_test;
@@ -109,6 +115,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         state,
         workload: config.workload,
         templates: config.templates,
+        public_host: config.public_host,
         reading_interval: config.reading_interval,
         stop_workloads_on_exit: config.stop_workloads_on_exit,
         book: CommandBook::default(),

@@ -19,7 +19,7 @@ use crate::{
     order::Ordered,
     record::{Record, Stage},
     tally::Tally,
-    wire::{CommandKind, Standing},
+    wire::{CommandKind, Reach, Standing},
     workload::{self, Workload},
 };
 
@@ -54,6 +54,10 @@ pub(crate) struct Rental {
     ready: Retry,
     report: Retry,
     condition: Condition,
+    /// Where the service has it that the renter comes in, as far as this run of the agent told it.
+    told: Option<Reach>,
+    telling: Retry,
+    reach: Condition,
     /// Set when the agent stops: what is sent now is the last.
     farewell: bool,
     /// Set when nothing is left to do.
@@ -108,6 +112,9 @@ impl Rental {
             ready: Retry::new(second, Duration::from_secs(10)),
             report: Retry::new(second, Duration::from_secs(8)),
             condition: Condition::new("reporting a rental"),
+            told: None,
+            telling: Retry::new(second, Duration::from_secs(60)),
+            reach: Condition::new("telling where a rental is reached"),
             farewell: false,
             over: false,
         }
@@ -174,7 +181,12 @@ impl Rental {
         // order does not come again, and being ready says as much
         let starting = matches!(self.record.stage, Stage::Started | Stage::Acked);
         if starting && self.ready.is_due() && self.can_come_in() {
+            // before, so that the renter finds it with the first look; billing begins with the other
+            self.tell_reach().await;
             self.say_ready().await;
+        }
+        if self.record.stage == Stage::Ready {
+            self.tell_reach().await;
         }
         if self.record.stage == Stage::Ready && self.report.is_due() {
             self.send_readings().await;

@@ -5,6 +5,7 @@ use domain::{
     id::{CommandId, MachineId, RentalId, TestId},
     machine::{Check, Measured, Requirement},
     metering::ReadingHead,
+    reach::{Host, OpenPort},
     rental::FailReason,
     time::UnixSeconds,
 };
@@ -206,6 +207,13 @@ impl EndAck {
 pub(crate) enum AckOutcome {
     Ok,
     Failed,
+}
+
+/// `POST /v1/agent/rentals/{id}/access`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Reach {
+    pub(crate) host: Host,
+    pub(crate) ports: Vec<OpenPort>,
 }
 
 /// `POST /v1/agent/readings`.

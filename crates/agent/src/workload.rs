@@ -20,6 +20,7 @@ use crate::{
     AgentError, WorkloadCommand, access,
     order::Ordered,
     process::{self, Process, RENTAL_VARIABLE},
+    reach,
 };
 
 /// How long a workload must live to count as started.
@@ -164,6 +165,7 @@ fn spawn(order: &Order<'_>) -> Result<Child, StartError> {
         .envs(inherited())
         .env(RENTAL_VARIABLE, order.rental.to_string())
         .env(access::VARIABLE, access::file(order.folder))
+        .env(reach::VARIABLE, reach::file(order.folder))
         .env(ENDED_VARIABLE, ended_file(order.folder))
         .envs(order.ordered.variables(order.folder))
         .stdin(Stdio::null())

@@ -2,6 +2,7 @@
 
 mod commands;
 mod enroll;
+pub(crate) mod reach;
 mod readings;
 mod self_test;
 
@@ -13,6 +14,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(enroll::routes())
         .merge(commands::routes())
+        .merge(reach::routes())
         .merge(readings::routes())
         .merge(self_test::routes())
 }

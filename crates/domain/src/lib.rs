@@ -23,6 +23,7 @@ pub mod oracle;
 pub mod quote;
 pub mod rank;
 pub mod rate;
+pub mod reach;
 pub mod reference;
 pub mod reliability;
 pub mod rental;

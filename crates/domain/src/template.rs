@@ -127,7 +127,7 @@ fn is_title(text: &str) -> bool {
     (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
-fn is_port_name(text: &str) -> bool {
+pub(crate) fn is_port_name(text: &str) -> bool {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=32).contains(&text.len()) && text.bytes().all(good)
 }

@@ -27,6 +27,7 @@ pub mod offers;
 pub mod payments;
 pub mod prices;
 pub mod quotes;
+pub mod reach;
 pub mod readings;
 pub mod reliability;
 pub mod rentals;

@@ -4,6 +4,7 @@ use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use ::agent::{AgentConfig, Url, WorkloadCommand};
 use clap::Args as ClapArgs;
+use domain::reach::Host;
 
 use crate::{clock::SystemClock, failure::Failure, shutdown, telemetry};
 
@@ -27,6 +28,10 @@ pub(crate) struct Args {
     /// Ports of this machine that renters can be given, such as 40000-40099
     #[arg(long, value_name = "FROM-TO")]
     ports: Option<String>,
+    /// How renters reach this machine, a DNS name or an IP address. With it they read address and ports of their rental, as the
+    /// program to start writes the ports to WEIR_ACCESS_FILE
+    #[arg(long, value_name = "HOST", env = "WEIR_PUBLIC_HOST")]
+    public_host: Option<String>,
     /// What self-tests try the network with: 16 MiB are fetched by GET and sent by POST
     #[arg(long, value_name = "URL")]
     network_target: Option<String>,
@@ -53,12 +58,21 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     config.nvidia_smi = args.nvidia_smi;
     config.templates = args.templates;
     config.ports = args.ports.as_deref().map(ports).transpose()?;
+    config.public_host = public_host(args.public_host.as_deref().unwrap_or_default())?;
     let target = args.network_target.as_deref().map(str::parse).transpose();
     config.network_target = target.map_err(Failure::during("--network-target"))?;
     if let Some((program, arguments)) = args.workload.split_first() {
         config.workload = WorkloadCommand { program: program.clone(), args: arguments.to_vec() };
     }
     ::agent::run(config, shutdown::token()?).await.map_err(Failure::during("the agent"))
+}
+
+/// An empty one, as a unit file may leave it, is none.
+fn public_host(text: &str) -> Result<Option<Host>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(Failure::during("--public-host"))
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, Failure> {
@@ -73,6 +87,16 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn renters_are_told_a_name_or_an_address_or_nothing() {
+        assert_eq!(public_host("").unwrap(), None);
+        assert_eq!(public_host("GPU1.example.com").unwrap().unwrap().as_str(), "gpu1.example.com");
+        for bad in ["gpu1:22", "http://gpu1.example.com", "-oProxyCommand=x"] {
+            let said = public_host(bad).unwrap_err().to_string();
+            assert!(said.contains("--public-host") && said.contains("such as"), "{said}");
+        }
+    }
 
     #[test]
     fn ports_are_a_range() {

@@ -169,6 +169,7 @@ fn a_renter_without_coins_rents_by_signature() {
     let (status, output) = market.start(&["--outage", "0", "--gasless"], None).finish();
     assert_adds_up(status, &output);
     assert!(output.contains("authorization (EIP-3009), sent by the platform"));
+    assert!(output.contains("the machine is reached at 127.0.0.1"), "its agent said so");
     assert!(
         output.contains("renter's coin    0 wei before, 0 wei after"),
         "gas was paid for by us"

@@ -12,6 +12,7 @@ use crate::{
     evidence::Evidence,
     order::Ordered,
     process::Process,
+    reach,
     record::Stage,
     wire::{Ack, AckOutcome, Command},
     workload::{self, Order, StartError, Workload, stop_group},
@@ -122,6 +123,7 @@ impl Rental {
         // what an earlier one said, or was told
         disk::remove(&workload::ready_file(&folder))?;
         disk::remove(&workload::ended_file(&folder))?;
+        reach::clear(&folder)?;
         let ports = self.context.bench.ports.as_ref();
         let ports = ports.map(|range| format!("{}-{}", range.start(), range.end()));
         let order = Order {

@@ -8,8 +8,9 @@ use crate::{
     evidence::{Signed, Verdict},
     http::CallError,
     process::Process,
+    reach,
     record::Stage,
-    wire::{Accepted, Empty},
+    wire::{Accepted, Empty, Reach},
 };
 
 /// How many readings one turn may send: an answer that moves the bounds costs one.
@@ -29,6 +30,42 @@ impl Rental {
             Err(error) => {
                 self.ready.failed();
                 self.note(&error);
+            }
+        }
+    }
+
+    /// Says where the renter comes in, if that is to be told and is not what was told last. Whatever becomes of it, the rental
+    /// goes on.
+    pub(super) async fn tell_reach(&mut self) {
+        let Some(host) = self.context.public_host.clone() else { return };
+        let folder = self.context.state.workload(self.record.rental_id);
+        let ports = match reach::read(&folder) {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.reach.ill("file", &error);
+                return;
+            }
+        };
+        let reach = Reach { host, ports };
+        if self.told.as_ref() == Some(&reach) {
+            self.reach.well();
+            return;
+        }
+        if !self.telling.is_due() {
+            return;
+        }
+        let path = format!("v1/agent/rentals/{}/access", self.record.rental_id);
+        match self.context.post::<Value>(&path, &reach).await {
+            Ok(_) => {
+                self.telling.worked();
+                self.reach.well();
+                self.told = Some(reach);
+            }
+            Err(CallError::Stopping) => {}
+            Err(error) => {
+                // also where the service is an older one: it may be replaced
+                self.telling.failed();
+                self.reach.ill(error.kind(), &error);
             }
         }
     }

@@ -75,6 +75,10 @@ pub(super) struct World {
     /// Acknowledgements are heard, but the answer is a fault.
     pub(super) lose_answers: u32,
     pub(super) readies: u32,
+    /// Where rentals are said to be reached, and how often one was said to be ready before.
+    pub(super) told: Vec<(u32, RentalId, Value)>,
+    /// It is of a version that cannot be told that.
+    pub(super) knows_no_reach: bool,
     pub(super) started_at: Option<UnixSeconds>,
     pub(super) stopped_at: Option<UnixSeconds>,
     pub(super) head: Option<ReadingHead>,

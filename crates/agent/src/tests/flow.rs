@@ -18,6 +18,7 @@ mod access;
 mod docker;
 mod faults;
 mod neighbours;
+mod reach;
 mod restarts;
 mod self_tests;
 mod templates;

@@ -19,7 +19,7 @@ use store::{
     commands::{self, Command, CommandKind},
     deployment,
     ends::{self, Side},
-    machines, quotes, readings, rentals,
+    machines, quotes, reach, readings, rentals,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -312,6 +312,9 @@ async fn acknowledge(
             tracing::info!(rental.id = %order.rental, %error, "an acknowledgement came late");
         }
         Err(error) => return Err(error.into()),
+    }
+    if event == RentalEvent::AgentStopped {
+        reach::forget(tx, order.rental).await?;
     }
     commands::ack(tx, id, now).await?;
     answer(tx, order.rental, true).await

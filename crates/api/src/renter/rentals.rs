@@ -4,6 +4,7 @@ use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State};
 use domain::{
     id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
+    reach::is_told,
     rental::{AgentStatus, EndReason, LockStatus, RentalState},
 };
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use store::{
     api_keys::ApiKey,
     freezes,
     quotes::{self, Quote},
+    reach::{self, Reach},
     rentals::{self, HeldGpu, Party, Rental},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -24,6 +26,7 @@ use super::{
 use crate::{
     AppState, Code, Problem,
     access::{allows_offer, is_limited},
+    agent::reach::AccessPort,
     cursor,
     extract::{Id, Parameters, Params},
     identity::Wallet,
@@ -114,6 +117,40 @@ pub(crate) struct RentalView {
     /// event is posted meanwhile, and nothing is lost.
     frozen: bool,
     cost: CostView,
+}
+
+/// Where a rental is reached, as its machine says.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RentalAccess {
+    /// A DNS name or an IP address.
+    #[schema(example = "gpu1.example.com")]
+    host: String,
+    /// In the order of their names; none where the machine names none.
+    ports: Vec<AccessPort>,
+    /// What opens a shell, if one of the ports is called `ssh`; an image with a server of its own may want another user.
+    #[schema(example = "ssh -p 41022 root@gpu1.example.com")]
+    ssh: Option<String>,
+}
+
+impl From<Reach> for RentalAccess {
+    fn from(Reach { host, ports, .. }: Reach) -> Self {
+        let ssh = ports.iter().find(|open| open.name == "ssh");
+        Self {
+            ssh: ssh.map(|open| format!("ssh -p {} root@{host}", open.port)),
+            host: host.to_string(),
+            ports: ports.into_iter().map(AccessPort::from).collect(),
+        }
+    }
+}
+
+/// A rental, and the way in.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RentalWithAccess {
+    #[serde(flatten)]
+    rental: RentalView,
+    /// Where it is reached: for its renter, from when the machine is ready until the rental ends; null otherwise, and where
+    /// the machine does not say.
+    access: Option<RentalAccess>,
 }
 
 pub(super) fn summary(rental: &Rental, account: AccountId) -> RentalSummary {
@@ -286,17 +323,33 @@ async fn seen_by(
     Ok(allows_offer(key, quote.offer, quote.machine))
 }
 
-/// A rental, with what it has cost so far. Only its renter and its provider see it.
+/// Where a rental is reached, for its renter while the machine is ready.
+async fn access_of(
+    connection: &mut Connection,
+    rental: &Rental,
+    account: AccountId,
+) -> Result<Option<RentalAccess>, StoreError> {
+    let progress = &rental.progress;
+    let ready = progress.agent == AgentStatus::Ready && is_told(progress.state);
+    if !ready || rental.renter != account {
+        return Ok(None);
+    }
+    Ok(reach::of(connection, rental.id).await?.map(RentalAccess::from))
+}
+
+/// A rental, with what it has cost so far and where it is reached. Only its renter and its provider see it.
 #[utoipa::path(get, path = "/v1/rentals/{id}", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    responses((status = 200, body = RentalView)))]
+    responses((status = 200, body = RentalWithAccess)))]
 async fn read(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<RentalId>,
-) -> Result<Json<RentalView>, Problem> {
+) -> Result<Json<RentalWithAccess>, Problem> {
     let mut connection = app.store.read().await?;
     let account = wallet.account.id;
     let (rental, quote) = of_party(&mut connection, account, id).await?;
-    Ok(Json(rental_view(&mut connection, &app, &rental, &quote, account).await?))
+    let access = access_of(&mut connection, &rental, account).await?;
+    let rental = rental_view(&mut connection, &app, &rental, &quote, account).await?;
+    Ok(Json(RentalWithAccess { rental, access }))
 }

@@ -46,6 +46,7 @@ mod payers;
 mod payments;
 mod provider;
 mod quotes;
+mod reach;
 mod readings;
 mod rpc;
 mod running;

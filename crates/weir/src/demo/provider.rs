@@ -71,6 +71,8 @@ async fn start_agent(stage: &Stage<'_>, machine: &Machine) -> Result<(), Failure
             "--reading-interval-ms",
             "1000",
             "--stop-workloads-on-exit",
+            "--public-host",
+            "127.0.0.1",
         ]
         .map(str::to_owned)
         .to_vec(),

@@ -183,6 +183,10 @@ async fn live(stage: &mut Stage<'_>, rental: &str) -> Result<String, Failure> {
 
 /// Runs, goes through an outage once, runs again, and stops.
 async fn use_machine(stage: &mut Stage<'_>, rental: &str) -> Result<(), Failure> {
+    let seen = stage.renter_api.get(&format!("/v1/rentals/{rental}")).await?;
+    if let Ok(host) = text(&seen, "/access/host") {
+        stage.say("renter", &format!("the machine is reached at {host}"));
+    }
     tokio::time::sleep(stage.script.run_for).await;
     let made = stage.memory.notes.rental.as_ref().is_some_and(|playing| playing.outage_made);
     if !made && !stage.script.outage.is_zero() {

@@ -27,6 +27,7 @@ pub(super) fn router(fake: Fake) -> Router {
         .route("/v1/agent/session", post(session))
         .route("/v1/agent/heartbeats", post(heartbeats))
         .route("/v1/agent/commands/{id}/ack", post(ack))
+        .route("/v1/agent/rentals/{id}/access", post(reached))
         .route("/v1/agent/rentals/{id}/ready", post(ready))
         .route("/v1/agent/readings", post(readings))
         .route("/v1/agent/self-tests/{id}", post(self_test))
@@ -241,6 +242,30 @@ async fn ack(
         return Err(refused(500, "internal"));
     }
     Ok(Json(json!({ "acknowledged": true, "state": "provisioning" })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReachBody {
+    host: String,
+    ports: Vec<domain::reach::OpenPort>,
+}
+
+async fn reached(
+    State(fake): State<Fake>,
+    Path(id): Path<RentalId>,
+    headers: HeaderMap,
+    Json(body): Json<ReachBody>,
+) -> Answer {
+    let mut world = fake.world();
+    if world.knows_no_reach {
+        return Err(refused(404, "not-found"));
+    }
+    signed_in(&world, &headers)?;
+    let said = json!({ "host": body.host, "ports": body.ports });
+    let readies = world.readies;
+    world.told.push((readies, id, said.clone()));
+    Ok(Json(said))
 }
 
 async fn ready(State(fake): State<Fake>, Path(_id): Path<RentalId>, headers: HeaderMap) -> Answer {

@@ -13,6 +13,7 @@ here="$(dirname "$0")"
 case "$1" in
   ps) [ ! -e "$here/down" ] && cat "$here/boxes" ;;
   container) for box; do :; done; [ -e "$here/box.$box" ] && echo true ;;
+  port) [ -z "$3" ] || printf '0.0.0.0:4%04d\n[::]:4%04d\n' "${3%/*}" "${3%/*}" ;;
   exec) [ -e "$here/server" ] ;;
   run) while [ "$1" != --name ]; do shift; done; [ -e "$here/short" ] || : >"$here/box.$2" ;;
   rm) [ -e "$here/stuck" ] || rm -f "$here/box.$4" ;;
@@ -101,8 +102,8 @@ async fn a_template_becomes_a_container_which_ends_with_the_rental() {
                   {"name": "game", "port": 9000, "protocol": "udp"}],
         "env": {"MODE": "fast; $(touch /tmp/weir-evil) \"and\" loose", "DOCKER_HOST": "tcp://evil"},
     }));
-    let agent =
-        scene.run(docker.config(&scene, &["WEIR_DOCKER_ARGS=--network=renters --memory=64g"]));
+    let config = docker.config(&scene, &["WEIR_DOCKER_ARGS=--network=renters --memory=64g"]);
+    let agent = scene.run(AgentConfig { public_host: Some("gpu1".parse().unwrap()), ..config });
     // the image's server takes its time
     let server = docker.0.path().join("server");
     std::fs::remove_file(&server).unwrap();
@@ -117,6 +118,9 @@ async fn a_template_becomes_a_container_which_ends_with_the_rental() {
     assert_eq!(scene.fake.world().readies, 0, "nobody can come in yet");
     std::fs::write(server, "").unwrap();
     scene.rent().await;
+    let ports = json!([{"name": "game", "port": 49_000}, {"name": "ssh", "port": 40_022}]);
+    let told = scene.fake.world().told.clone();
+    assert_eq!(told, [(0, scene.rental, json!({"host": "gpu1", "ports": ports}))]);
     let calls = docker.calls();
     let gone: Vec<&String> = calls.iter().filter(|call| call.starts_with("<rm>")).collect();
     assert_eq!(gone, ["<rm><--force><--volumes><weir-rnt_before>"], "GPU-1 is ours now");

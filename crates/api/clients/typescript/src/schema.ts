@@ -177,6 +177,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/agent/rentals/{id}/access": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Says where a rental is reached, in place of what was said before. Its renter reads it once the machine is ready, until the
+         *     rental ends; nobody else does. Sent before `ready`, and again when it changes.
+         */
+        post: operations["post_agent_rentals_id_access"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agent/rentals/{id}/ready": {
         parameters: {
             query?: never;
@@ -1149,7 +1169,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A rental, with what it has cost so far. Only its renter and its provider see it. */
+        /** A rental, with what it has cost so far and where it is reached. Only its renter and its provider see it. */
         get: operations["get_rentals_id"];
         put?: never;
         post?: never;
@@ -1647,6 +1667,20 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description A port of a rental as it is reached from outside. */
+        AccessPort: {
+            /**
+             * @description As the template names it: 1 to 32 of a-z, 0-9 and -.
+             * @example ssh
+             */
+            name: string;
+            /**
+             * Format: u-int16
+             * @description 1 to 65535: the host's, not the container's own.
+             * @example 41022
+             */
+            port: number;
+        };
         /** @description What a payer holds. */
         AccessView: {
             expires_at: components["schemas"]["Time"];
@@ -5011,6 +5045,41 @@ export interface components {
             /** @description Empty until it was computed for the first time. */
             windows: components["schemas"]["WindowView"][];
         };
+        /** @description Where a rental is reached, as its machine says. */
+        RentalAccess: {
+            /**
+             * @description A DNS name or an IP address.
+             * @example gpu1.example.com
+             */
+            host: string;
+            /** @description In the order of their names; none where the machine names none. */
+            ports: components["schemas"]["AccessPort"][];
+            /**
+             * @description What opens a shell, if one of the ports is called `ssh`; an image with a server of its own may want another user.
+             * @example ssh -p 41022 root@gpu1.example.com
+             */
+            ssh?: string | null;
+        };
+        /** @description What is kept. */
+        RentalAccessAnswer: {
+            /**
+             * @description As the renter will read it.
+             * @example gpu1.example.com
+             */
+            host: string;
+            ports: components["schemas"]["AccessPort"][];
+        };
+        /** @description Where a rental is reached. */
+        RentalAccessRequest: {
+            /**
+             * @description A DNS name or an IP address; private ones too. Loopback only on a development chain: elsewhere the renter would come
+             *     to their own machine.
+             * @example gpu1.example.com
+             */
+            host: string;
+            /** @description At most 64, each name once. */
+            ports: components["schemas"]["AccessPort"][];
+        };
         /**
          * @description The keys that open a rental from now on.
          * @example {
@@ -5104,6 +5173,10 @@ export interface components {
             locked: components["schemas"]["TokenAmount"];
             provider: string;
             renter: string;
+        };
+        /** @description A rental, and the way in. */
+        RentalWithAccess: components["schemas"]["RentalView"] & {
+            access?: components["schemas"]["RentalAccess"] | null;
         };
         /** @description A GPU of a rental. */
         RentedGpu: {
@@ -6870,6 +6943,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ReadingAnswer"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_agent_rentals_id_access: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RentalAccessRequest"];
+            };
+        };
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RentalAccessAnswer"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */
@@ -10197,7 +10314,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["RentalView"];
+                    "application/json": components["schemas"]["RentalWithAccess"];
                 };
             };
             /** @description An error; `code` says which of those at /errors. */

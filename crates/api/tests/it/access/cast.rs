@@ -260,6 +260,9 @@ impl Cast {
             ("PUT", "/v1/rentals/{id}/ssh-keys") => json!({"ssh_key_ids": []}),
             ("POST", "/v1/agent/commands/{id}/ack") => json!({"outcome": "ok"}),
             ("POST", "/v1/agent/heartbeats") => json!({"running": []}),
+            ("POST", "/v1/agent/rentals/{id}/access") => {
+                json!({"host": "gpu1.example.com", "ports": []})
+            }
             ("POST", "/v1/agent/readings") => self.reading(role),
             ("POST", "/v1/agent/self-tests/{id}") => self.checks(role),
             ("GET" | "DELETE", _) => return None,
@@ -352,6 +355,7 @@ impl Cast {
             ("offer_versions", "t.*"),
             ("offers", "t.*"),
             ("readings", "t.*"),
+            ("rental_access", "t.*"),
             ("rental_events", "t.*"),
             ("rental_gpus", "t.*"),
             ("rental_ssh_keys", "t.*"),

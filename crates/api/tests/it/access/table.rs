@@ -111,6 +111,7 @@ pub const ROWS: &[Row] = &[
     row("POST", "/v1/agent/enroll", Whose::Proof),
     row("POST", "/v1/agent/heartbeats", Whose::AnyAgents),
     row("POST", "/v1/agent/readings", Whose::Machines),
+    row("POST", "/v1/agent/rentals/{id}/access", Whose::Machines),
     row("POST", "/v1/agent/rentals/{id}/ready", Whose::Machines),
     row("POST", "/v1/agent/self-tests/{id}", Whose::Machines),
     row("POST", "/v1/agent/session", Whose::Proof),
