@@ -62,48 +62,6 @@ BEGIN
     END;
 END $$;
 
--- As in 0019, with the figures of a deposit; how much of it is spent is told to the renter alone.
-CREATE OR REPLACE FUNCTION note_rental_hooks() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    r record;
-    name text;
-    said jsonb;
-BEGIN
-    SELECT rentals.*, quotes.token, quotes.offer_id INTO r FROM rentals JOIN quotes ON quotes.id = rentals.quote_id
-    WHERE rentals.id = NEW.rental_id
-      AND (EXISTS (SELECT FROM webhooks w
-                   WHERE w.account_id IN (rentals.renter_id, rentals.provider_id) AND w.state = 'active')
-           OR EXISTS (SELECT FROM account_streams s
-                      WHERE s.account_id IN (rentals.renter_id, rentals.provider_id)));
-    IF NOT FOUND THEN RETURN NULL; END IF;
-    FOREACH name IN ARRAY rental_hooks(NEW.kind, NEW.detail) LOOP
-        said := jsonb_build_object(
-            'rental_id', public_id('rnt', r.id), 'machine_id', public_id('mch', r.machine_id),
-            'state', r.state, 'end_reason', r.end_reason, 'cause', NEW.detail ->> 'event', 'timeline_id', NEW.id);
-        IF name IN ('rental.notice', 'rental.funding_refused', 'rental.lock_too_small', 'rental.alarm',
-                    'rental.expiring', 'rental.budget_50', 'rental.budget_80') THEN
-            said := said || jsonb_build_object('detail', NEW.detail);
-        ELSIF name = 'rental.held' THEN
-            said := said || jsonb_build_object('held_until',
-                to_char(r.held_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'));
-        ELSIF name = 'settlement.final' THEN
-            -- base units of the token, as everywhere: text, never a number
-            said := said || jsonb_build_object('token', '0x' || encode(r.token, 'hex'), 'locked', r.locked::text,
-                'provider', r.paid_provider::text, 'fee', r.paid_fee::text, 'refund', r.paid_refund::text,
-                'seconds_billed', r.billed_s);
-        END IF;
-        PERFORM hook(r.renter_id, name, NEW.at, said || '{"role": "renter"}');
-        IF name NOT IN ('rental.budget_50', 'rental.budget_80', 'rental.budget_100') THEN
-            PERFORM hook(r.provider_id, name, NEW.at, said || '{"role": "provider"}');
-        END IF;
-        IF name = 'rental.funded' THEN
-            PERFORM hook(r.provider_id, 'offer.rented', NEW.at,
-                said || jsonb_build_object('offer_id', public_id('ofr', r.offer_id), 'role', 'provider'));
-        END IF;
-    END LOOP;
-    RETURN NULL;
-END $$;
-
 -- What its renter calls a rental, for themselves.
 ALTER TABLE rentals ADD COLUMN label text;
 -- no row has one yet: none has to be looked at

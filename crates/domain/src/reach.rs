@@ -10,10 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use thiserror::Error;
 
-use crate::{
-    rental::RentalState,
-    template::{MAX_PORTS, is_port_name},
-};
+use crate::template::{MAX_PORTS, is_port_name};
 
 /// The longest name of the DNS, and of a part of one.
 const MAX_NAME: usize = 253;
@@ -151,28 +148,6 @@ pub fn open_ports(mut ports: Vec<OpenPort>) -> Result<Vec<OpenPort>, (Option<usi
     }
     ports.sort();
     Ok(ports)
-}
-
-/// Whether a machine in a rental of this state may say where it is reached, and its renter may read it.
-#[must_use]
-pub const fn is_told(state: RentalState) -> bool {
-    match state {
-        RentalState::AwaitingFunds
-        | RentalState::Funded
-        | RentalState::Provisioning
-        | RentalState::Active
-        | RentalState::Interrupted => true,
-        RentalState::Stopping
-        | RentalState::Settling
-        | RentalState::Settled
-        | RentalState::Expired
-        | RentalState::Cancelled
-        | RentalState::StartFailed
-        | RentalState::Refunding
-        | RentalState::Refunded
-        | RentalState::Contested
-        | RentalState::Resolved => false,
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use domain::{
     id::{MachineId, RentalId},
-    reach::{Host, OpenPort, ReachError, is_told, open_ports},
+    reach::{Host, OpenPort, ReachError, open_ports},
 };
 use serde::{Deserialize, Serialize};
 use store::{
@@ -103,8 +103,8 @@ async fn keep(
 ) -> Result<(), TxError<Problem>> {
     let rental = rentals::get(tx, id).await?.filter(|rental| rental.machine == machine);
     let Some(rental) = rental else { return refuse(Problem::not_found("rental")) };
-    if !is_told(rental.progress.state) {
-        let detail = format!("the rental is {}: nobody is let in any more", rental.progress.state);
+    if !rental.progress.is_provisioned() {
+        let detail = format!("the rental is {}: nobody is let in", rental.progress.state);
         return refuse(Problem::new(Code::StateConflict, detail));
     }
     Ok(reach::tell(tx, id, said).await?)

@@ -4,7 +4,6 @@ use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State};
 use domain::{
     id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
-    reach::is_told,
     rental::{AgentStatus, EndReason, LockStatus, RentalState},
 };
 use serde::{Deserialize, Serialize};
@@ -330,7 +329,7 @@ async fn access_of(
     account: AccountId,
 ) -> Result<Option<RentalAccess>, StoreError> {
     let progress = &rental.progress;
-    let ready = progress.agent == AgentStatus::Ready && is_told(progress.state);
+    let ready = progress.agent == AgentStatus::Ready && progress.is_provisioned();
     if !ready || rental.renter != account {
         return Ok(None);
     }
