@@ -244,7 +244,9 @@ impl Index {
         listings: impl IntoIterator<Item = Listing>,
         now: u32,
     ) -> (Self, Vec<(Uuid, Unlistable)>) {
+        let listings = listings.into_iter();
         let mut builder = Builder::new(models, offline_after_s, now);
+        builder.rows.reserve(listings.size_hint().0);
         for listing in listings {
             builder.push(&listing);
         }
