@@ -86,16 +86,19 @@ async fn authorize(
     wait: Wait,
     Body(request): Body<AuthorizationRequest>,
 ) -> Result<Response, Problem> {
-    detached(async move { fund(&app, &wallet, id, (key, wait), &request).await }).await
+    let (account, shared) = (wallet.account.id, app.clone());
+    // to wait is for whoever is still there
+    let said = detached(async move { fund(&shared, &wallet, id, key, &request).await }).await?;
+    tell(&app, account, wait, said).await
 }
 
 async fn fund(
     app: &AppState,
     wallet: &Wallet,
     id: RentalId,
-    (key, wait): (String, Wait),
+    key: String,
     request: &AuthorizationRequest,
-) -> Result<Response, Problem> {
+) -> Result<(u16, Value, bool), Problem> {
     let account = wallet.account.id;
     let body = json!({
         "valid_after": request.valid_after,
@@ -106,21 +109,17 @@ async fn fund(
     // what was answered is answered again, however late: the time range is judged once
     let seen = replay(app, account, &key, hash).await?;
     let call = match seen {
-        Some((status, response)) => {
-            return tell(app, account, wait, (status, response, true)).await;
-        }
+        Some((status, response)) => return Ok((status, response, true)),
         None => checked(app, wallet, id, request).await?,
     };
     let shared = app.clone();
-    let answer = app
-        .store
+    app.store
         .write("rentals.authorize", move |tx| {
             let (app, key, call) = (shared.clone(), key.clone(), call.clone());
             Box::pin(async move { commit(tx, &app, account, id, (&key, hash), &call).await })
         })
         .await
-        .map_err(in_flight)?;
-    tell(app, account, wait, answer).await
+        .map_err(in_flight)
 }
 
 /// Answers, after a wait if the caller prefers that.

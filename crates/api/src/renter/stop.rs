@@ -24,7 +24,6 @@ use super::{
 };
 use crate::{
     AppState, Problem,
-    detached::detached,
     extract::{Id, IdempotencyKey},
     identity::Wallet,
     problem::{internal, refuse},
@@ -67,17 +66,14 @@ async fn stop(
 ) -> Result<Response, Problem> {
     let account = wallet.account.id;
     let store = app.store.clone();
-    detached(async move {
-        let (status, body, replayed) = store
-            .write("rentals.stop", move |tx| {
-                let (app, key) = (app.clone(), key.clone());
-                Box::pin(async move { commit(tx, &app, account, id, &key).await })
-            })
-            .await
-            .map_err(in_flight)?;
-        answered(status, body, replayed)
-    })
-    .await
+    let (status, body, replayed) = store
+        .write("rentals.stop", move |tx| {
+            let (app, key) = (app.clone(), key.clone());
+            Box::pin(async move { commit(tx, &app, account, id, &key).await })
+        })
+        .await
+        .map_err(in_flight)?;
+    answered(status, body, replayed)
 }
 
 async fn commit(
