@@ -28,7 +28,7 @@ pub(crate) use pool::{CHAIN_ID, Pool, Spread};
 /// Database connections of the service, as `WEIR_DB_CONNECTIONS` is by default.
 const CONNECTIONS: u32 = 16;
 /// Bookings per second that are prepared for before any were measured.
-const FIRST_GUESS: f64 = 2_500.0;
+const FIRST_GUESS: f64 = 5_000.0;
 /// So many times as much as the fastest slice used is kept ready.
 const RESERVE: f64 = 1.5;
 
