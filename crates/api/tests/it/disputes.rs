@@ -1,4 +1,4 @@
-//! What a case may hold, and who may open one. What becomes of it is in `crates/weir/tests/disputes.rs`, with the chain.
+//! What a case may hold, and who may open one. What becomes of it is in `crates/weir/tests/it/disputes.rs`, with the chain.
 
 use domain::{
     money::Amount,

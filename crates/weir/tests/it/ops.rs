@@ -1,0 +1,8 @@
+//! Operations, as whoever runs the service meets them: real processes, a real database and a real chain.
+
+mod doctor;
+mod market;
+mod metrics;
+mod process;
+mod rolling;
+mod shutdown;
