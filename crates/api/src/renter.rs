@@ -2,6 +2,7 @@
 
 mod ahead;
 mod authorization;
+mod batcher;
 mod book;
 mod booker;
 mod cost;
@@ -28,7 +29,7 @@ pub(crate) use booker::Booker;
 pub(crate) use cost::{billed_by, billed_known, cost_at};
 pub(crate) use end::hasten_if_signed;
 pub(crate) use payment::{holder, may_pay, pay};
-pub(crate) use quotes::unit_of;
+pub(crate) use quotes::{Quoting, unit_of};
 pub(crate) use sealed::Seals;
 use utoipa_axum::router::OpenApiRouter;
 

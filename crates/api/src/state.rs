@@ -25,7 +25,7 @@ use crate::{
     gasless::Gasless,
     limits::{LimitConfig, Limits},
     public::{Figures, Turns},
-    renter::{Booker, Scout, Seals, unit_of},
+    renter::{Booker, Quoting, Scout, Seals, unit_of},
     revoked::Revoked,
     search::{Market, Seats},
     streams::Streams,
@@ -157,6 +157,7 @@ pub struct Parts {
     pub(crate) revoked: Revoked,
     pub(crate) desk: Desk,
     pub(crate) scout: Scout,
+    pub(crate) quoting: Quoting,
     pub(crate) booker: Booker,
     /// The service was told to stop: it serves, but wants nobody new.
     pub(crate) leaving: CancellationToken,
@@ -184,6 +185,7 @@ impl AppState {
             Market::start(store.clone(), config.offline_after, config.market_image.clone());
         let limits = Limits::new(&config.limits);
         let scout = Scout::start(store.clone(), config.session_idle);
+        let quoting = Quoting::start(store.clone(), config.session_idle);
         Self(Arc::new(Parts {
             store,
             chain,
@@ -201,6 +203,7 @@ impl AppState {
             revoked: Revoked::default(),
             desk: Desk::default(),
             scout,
+            quoting,
             booker: Booker::start(),
             leaving,
             closing,

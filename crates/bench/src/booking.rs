@@ -18,10 +18,12 @@ use crate::{
 };
 
 mod client;
+mod growth;
 mod http;
 mod pool;
 
 use client::Renter;
+pub(crate) use growth::growth;
 use pool::UNFUNDED;
 pub(crate) use pool::{CHAIN_ID, Pool, Spread};
 
@@ -187,6 +189,8 @@ impl Service {
             ..ApiConfig::new(&url, CHAIN_ID)
         };
         let app = AppState::new(store, chain, config, None);
+        // a large market is read while nothing is measured
+        app.catch_up_with_market().await.map_err(BenchError::subject("read the market"))?;
         let stop = CancellationToken::new();
         let task = tokio::spawn(api::serve(listener, app, stop.clone()));
         Ok(Self { url, _stop: stop.drop_guard(), _task: task })

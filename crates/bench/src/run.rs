@@ -2,11 +2,11 @@
 
 use crate::{
     BenchError, Booking, Cost, Fact, InMemory, Ledger, Measured, OneByOne, Plain, Plan, Queue,
-    Report, Scenario, Server, Settlements, Tpcb, half_load,
+    Report, Scenario, Server, Settlements, Tpcb, booking, half_load,
     machine::Setting,
     measure, quotes,
     report::Row,
-    search::{Filled, growth, visible},
+    search::{Filled, Filler, growth, visible},
     start, streams,
 };
 
@@ -101,7 +101,10 @@ impl Course<'_> {
         let plan = self.plan;
         eprintln!("bench: searches in up to {} offers", plan.offers);
         facts.extend(growth(server, plan.offers, plan.seed).await?);
-        let filled = Filled::start(server, plan.offers, plan.seed).await?;
+        let mut filler = Filler::start(server, plan.offers, plan.seed).await?;
+        facts.extend(booking::growth(server, &mut filler, plan).await?);
+        filler.up_to(plan.offers).await?;
+        let filled = Filled::start(server, filler).await?;
         facts.extend(visible(server, &filled).await?);
         let pairs = (plan.pairs, plan.span);
         let mut found = Cost::search(&filled)?;

@@ -9,8 +9,8 @@ mod plain;
 
 pub use cost::Cost;
 pub(crate) use cost::on_cpu;
-pub(crate) use facts::{growth, visible};
-pub(crate) use market_data::{Filled, Serving, listen};
+pub(crate) use facts::{SIZES, growth, slope, visible};
+pub(crate) use market_data::{Filled, Filler, Serving, listen};
 pub use plain::{InMemory, Plain};
 
 /// What a renter asks: eight filters.

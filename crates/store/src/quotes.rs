@@ -1,6 +1,9 @@
 //! Quotes: a price promised for a while, with the terms whose hash is the rental's id on the chain.
 //! A quote never changes; booking it is a row of its own.
 
+mod ground;
+mod put;
+
 use alloy_primitives::{Address, B256};
 use domain::{
     id::{AccountId, MachineId, OfferId, QuoteId},
@@ -11,18 +14,16 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{Postgres, pool::PoolConnection, types::BigDecimal};
+use sqlx::types::BigDecimal;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use ground::{Asking, Bounds, Ground, ground, grounds};
+pub use put::{insert, promise};
+
 use crate::{
     Connection, StoreError,
-    accounts::{Session, SessionColumns},
-    convert::{address, amount, at_least_ten, duration, hash, numeric, seconds, ts},
-    machines::Obstacle,
-    offers::{self, Offer},
-    sessions,
-    tokens::{self, Token},
+    convert::{address, amount, at_least_ten, duration, hash, seconds},
 };
 
 /// A stored quote, with what was ordered.
@@ -140,254 +141,6 @@ impl Quote {
             order_hash: self.order_hash,
         }
     }
-}
-
-/// Stores a quote. The offer's version must exist; `machine` and `model` are its own and are not stored a second
-/// time.
-///
-/// # Errors
-/// [`StoreError::Conflict`] on `quotes_escrow_id_key` if the same terms were quoted before.
-pub async fn insert(tx: &mut Connection, quote: &Quote) -> Result<(), StoreError> {
-    put(tx, quote, true).await
-}
-
-/// Stores a quote in a transaction of its own, and does not wait for the disk: a server that crashes within the second may
-/// forget it. Nothing rests on it yet, and what does, a booking, is on the disk only together with it. It takes a
-/// connection of the pool, not one that may be inside a transaction, which would not wait for the disk either.
-///
-/// # Errors
-/// As [`insert`].
-pub async fn promise(
-    connection: &mut PoolConnection<Postgres>,
-    quote: &Quote,
-) -> Result<(), StoreError> {
-    put(connection, quote, false).await
-}
-
-async fn put(tx: &mut Connection, quote: &Quote, durable: bool) -> Result<(), StoreError> {
-    let (extras, fx) = (&quote.extras, quote.fx.as_ref());
-    let gb = |value: u32| i32::try_from(value).map_err(StoreError::corrupt);
-    let span = |value: Seconds| i32::try_from(value.get()).map_err(StoreError::corrupt);
-    let usd_per_token = fx.map(|fx| i64::try_from(fx.usd_per_token.get())).transpose();
-    sqlx::query!(
-        "INSERT INTO quotes (id, account_id, offer_id, offer_version, duration_s, usd_micros_per_hour,
-                             lines, renter, provider, token, price_per_hour, fee_bps, start_by,
-                             holdback_s, order_hash, escrow_id, deposit, created_at, expires_at,
-                             gpu_count, disk_gb, up_gb, down_gb, template, usd_micros_per_token,
-                             priced_by, priced_at, ready_s, notice_s, signer, signature)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-                $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
-         WHERE CASE WHEN $32 THEN true ELSE set_config('synchronous_commit', 'off', true) = 'off' END",
-        quote.id.uuid(),
-        quote.account.uuid(),
-        quote.offer.uuid(),
-        i32::try_from(quote.offer_version).map_err(StoreError::corrupt)?,
-        i64::from(quote.duration.get()),
-        i64::try_from(quote.usd_per_hour.usd().get()).map_err(StoreError::corrupt)?,
-        quote.lines,
-        quote.renter.as_slice(),
-        quote.provider.as_slice(),
-        quote.token.as_slice(),
-        numeric(quote.rate.amount()),
-        i16::try_from(quote.fee.get()).map_err(StoreError::corrupt)?,
-        ts(quote.start_by)?,
-        i64::from(quote.holdback.get()),
-        quote.order_hash.as_slice(),
-        quote.escrow_id.as_slice(),
-        numeric(quote.deposit),
-        ts(quote.created_at)?,
-        ts(quote.expires_at)?,
-        i16::try_from(quote.gpu_count).map_err(StoreError::corrupt)?,
-        gb(extras.disk_gb)?,
-        gb(extras.up_gb)?,
-        gb(extras.down_gb)?,
-        extras.template,
-        usd_per_token.map_err(StoreError::corrupt)?,
-        fx.map(|fx| fx.source.as_str()),
-        fx.map(|fx| ts(fx.at)).transpose()?,
-        quote.sla.map(|sla| span(sla.ready)).transpose()?,
-        quote.sla.map(|sla| span(sla.notice)).transpose()?,
-        quote.seal.as_ref().map(|seal| seal.signer.as_slice()),
-        quote.seal.as_ref().map(|seal| seal.signature.as_slice()),
-        durable,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// What a quote is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
-    /// The offer.
-    pub offer: OfferId,
-    /// The symbol of the token that is paid in.
-    pub token: &'a str,
-    /// The first second of the rental: now.
-    pub from: UnixSeconds,
-    /// Its last one, at the latest.
-    pub to: UnixSeconds,
-    /// By whom, if it is to be looked up together with the rest: the hash of a session's token, and after how long without
-    /// use a session ends.
-    pub caller: Option<([u8; 32], Seconds)>,
-}
-
-/// What makes an oracle's price none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// How old it may be.
-    pub max_age: Seconds,
-    /// Since when the oracle says another one altogether.
-    pub doubted_since: Option<UnixSeconds>,
-}
-
-/// What a quote depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ground {
-    /// The offer.
-    pub offer: Offer,
-    /// The provider's address.
-    pub provider: Address,
-    /// Whether the machine runs templates.
-    pub templates: bool,
-    /// What stands first against a rental of the machine.
-    pub obstacle: Option<Obstacle>,
-    /// The listed token of this symbol, and its oracle's bounds if it has one.
-    pub token: Option<(Token, Option<Bounds>)>,
-    /// The caller's session, as [`crate::accounts::find_session`] finds it.
-    pub session: Option<Session>,
-}
-
-/// What a quote depends on, all of it in one look; `None` without the offer.
-///
-/// # Errors
-/// The database's, or [`StoreError::Corrupt`].
-pub async fn ground(
-    connection: &mut Connection,
-    asking: &Asking<'_>,
-) -> Result<Option<Ground>, StoreError> {
-    let (hash, idle) = asking.caller.unzip();
-    let row = sqlx::query!(
-        r#"SELECT o.id, o.machine_id, o.account_id, o.state, o.version, o.created_at, o.updated_at,
-                  v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour, v.min_duration_s,
-                  v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, v.disk_gb,
-                  v.up_micros_per_gb, v.down_micros_per_gb, v.notice_s, v.isolation,
-                  v.available_until, m.region, m.last_heartbeat_at, g.vram_gb,
-                  free.gpus AS "gpus_free!", free.of AS "gpus_all!",
-                  a.address AS provider, m.templates, m.service, lower(w.during) AS from_at, upper(w.during) AS to_at,
-                  w.reason AS "reason?", t.address AS "token?", t.symbol AS "symbol?", t.decimals AS "decimals?",
-                  t.usd_micros AS "usd_micros?", t.price_source AS "price_source?", t.priced_at AS "priced_at?",
-                  t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?", f.doubted_at,
-                  s.id AS "session?", s.machine_id AS agent, s.account_id AS caller, s.expires_at AS "ends_at?",
-                  s.last_used_at, c.address AS "wallet?", c.created_at AS "since?"
-           FROM offers o
-           JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
-           JOIN machines m ON m.id = o.machine_id
-           JOIN gpu_models g ON g.slug = v.model
-           JOIN accounts a ON a.id = o.account_id
-           CROSS JOIN LATERAL (
-               SELECT count(*) FILTER (WHERE NOT EXISTS (
-                          SELECT FROM rental_gpus h
-                          WHERE h.gpu_id = u.id AND h.held_until > $3)) AS gpus,
-                      count(*) AS of
-               FROM gpus u
-               WHERE u.machine_id = o.machine_id AND u.model = v.model) AS free
-           LEFT JOIN LATERAL (
-               SELECT x.during, x.reason FROM maintenance_windows x
-               WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL AND x.during && tstzrange($3, $4)
-               ORDER BY lower(x.during) LIMIT 1) w ON true
-           LEFT JOIN tokens t ON t.listed AND t.symbol = $2
-           LEFT JOIN price_feeds f ON f.token = t.address
-           LEFT JOIN sessions s ON s.token_hash = $5 AND s.revoked_at IS NULL AND s.expires_at > $3
-               AND (s.account_id IS NULL OR COALESCE(s.last_used_at, s.created_at) > $6)
-           LEFT JOIN accounts c ON c.id = s.account_id
-           WHERE o.id = $1"#,
-        asking.offer.uuid(),
-        asking.token,
-        ts(asking.from)?,
-        ts(asking.to.max(asking.from))?,
-        hash.as_ref().map(<[u8; 32]>::as_slice),
-        ts(sessions::unused_since(asking.from, idle.unwrap_or_default()))?,
-    )
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let offer = offers::Row {
-        id: row.id,
-        machine_id: row.machine_id,
-        account_id: row.account_id,
-        state: row.state,
-        version: row.version,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        model: row.model,
-        gpu_count: row.gpu_count,
-        chunks: row.chunks,
-        usd_micros_per_hour: row.usd_micros_per_hour,
-        min_duration_s: row.min_duration_s,
-        max_duration_s: row.max_duration_s,
-        reserved: row.reserved,
-        disk_micros_per_gb_month: row.disk_micros_per_gb_month,
-        disk_gb: row.disk_gb,
-        up_micros_per_gb: row.up_micros_per_gb,
-        down_micros_per_gb: row.down_micros_per_gb,
-        notice_s: row.notice_s,
-        isolation: row.isolation,
-        available_until: row.available_until,
-        region: row.region,
-        last_heartbeat_at: row.last_heartbeat_at,
-        vram_gb: row.vram_gb,
-        gpus_free: row.gpus_free,
-        gpus_all: row.gpus_all,
-    };
-    let obstacle = Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))?;
-    let price = (row.usd_micros, row.price_source, row.priced_at);
-    let token = match (row.token, row.symbol, row.decimals, price) {
-        (
-            Some(address),
-            Some(symbol),
-            Some(decimals),
-            (Some(usd_micros), Some(price_source), Some(priced_at)),
-        ) => {
-            let (permit_name, permit_version) = (row.permit_name, row.permit_version);
-            let token = tokens::Row {
-                address,
-                symbol,
-                decimals,
-                usd_micros,
-                price_source,
-                priced_at,
-                permit_name,
-                permit_version,
-            };
-            let max_age =
-                row.max_age_s.map(u32::try_from).transpose().map_err(StoreError::corrupt)?;
-            let doubted_since = row.doubted_at.map(seconds).transpose()?;
-            let bounds = max_age.map(|age| Bounds { max_age: Seconds(age), doubted_since });
-            Some((Token::try_from(token)?, bounds))
-        }
-        _ => None,
-    };
-    let session = match (row.session, row.ends_at) {
-        (Some(id), Some(expires_at)) => Some(SessionColumns {
-            id,
-            machine: row.agent,
-            account: row.caller,
-            expires_at,
-            last_used_at: row.last_used_at,
-            wallet: row.wallet,
-            since: row.since,
-        }),
-        _ => None,
-    };
-    Ok(Some(Ground {
-        offer: offer.try_into()?,
-        provider: address(&row.provider)?,
-        templates: row.templates,
-        obstacle,
-        token,
-        session: session.map(SessionColumns::read).transpose()?,
-    }))
 }
 
 struct Row {

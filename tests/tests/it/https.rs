@@ -32,7 +32,7 @@ fn pem(der: &[u8]) -> String {
 
 fn call(url: &str, trusted: &std::path::Path) -> String {
     let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "one_call", "--nocapture"])
+        .args(["--exact", "https::one_call", "--nocapture"])
         .env(URL, url)
         .env("SSL_CERT_FILE", trusted)
         .env_remove("SSL_CERT_DIR")

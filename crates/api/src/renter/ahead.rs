@@ -1,8 +1,6 @@
 //! What a booking begins with, read ahead of it: who asks, and the quote. Requests that come at the same time share a look,
 //! which costs the database little more than that of one (docs/adr/0016).
 
-use std::{collections::BTreeMap, time::Duration};
-
 use axum::{Extension, http::HeaderMap};
 use domain::{id::QuoteId, time::Seconds};
 use serde_json::Value;
@@ -11,20 +9,15 @@ use store::{
     accounts::{self, Session},
     quotes::{self, Quote},
 };
-use tokio::sync::{mpsc, oneshot};
 
-use super::quotes::owned;
+use super::{
+    batcher::{Batcher, Errand},
+    quotes::owned,
+};
 use crate::{
     AppState, Problem,
     identity::{Wallet, session_hash},
 };
-
-/// Requests that share a look, at most.
-const MOST: usize = 32;
-/// Who looks for others does not wait long for the database: each then asks by itself.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// Requests that may wait to be put down; more wait to wait.
-const ROOM: usize = 256;
 
 /// What was found for a request. It is as it was when the request had come, and never older.
 #[derive(Clone)]
@@ -55,7 +48,7 @@ pub(super) async fn look(
 ) -> Option<Ahead> {
     let quote = body?.get("quote_id")?.as_str()?.parse().ok()?;
     let token_hash = session_hash(headers)?;
-    app.scout.look(token_hash, quote).await
+    app.scout.0.ask((token_hash, quote)).await
 }
 
 /// The caller's quote: the one that was read ahead, or else asked for.
@@ -72,67 +65,38 @@ pub(super) async fn quote(
     }
 }
 
-struct Asked {
-    token_hash: [u8; 32],
-    quote: QuoteId,
-    answer: oneshot::Sender<Ahead>,
-}
-
 /// Looks for all that ask.
-#[derive(Clone)]
-pub(crate) struct Scout {
-    door: mpsc::Sender<Asked>,
-}
+pub(crate) struct Scout(Batcher<Look>);
 
 impl Scout {
-    /// Begins to look, until the last clone is gone. Must be called inside a tokio runtime.
+    /// Begins to look, until this is dropped. Must be called inside a tokio runtime.
     pub(crate) fn start(store: Store, idle: Seconds) -> Self {
-        let (door, asked) = mpsc::channel(ROOM);
-        tokio::spawn(work(store, idle, asked));
-        Self { door }
-    }
-
-    async fn look(&self, token_hash: [u8; 32], quote: QuoteId) -> Option<Ahead> {
-        let (answer, found) = oneshot::channel();
-        self.door.send(Asked { token_hash, quote, answer }).await.ok()?;
-        found.await.ok()
+        Self(Batcher::start(Look { store, idle }))
     }
 }
 
-/// No timer gathers: who comes while a look runs shares the next one.
-async fn work(store: Store, idle: Seconds, mut door: mpsc::Receiver<Asked>) {
-    let mut asked = Vec::with_capacity(MOST);
-    while door.recv_many(&mut asked, MOST).await > 0 {
-        let found = match tokio::time::timeout(PATIENCE, read(&store, idle, &asked)).await {
-            Ok(found) => found,
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
-        };
-        match found {
-            Ok((sessions, quotes)) => {
-                for Asked { token_hash, quote, answer } in asked.drain(..) {
-                    let session = sessions.get(&token_hash).copied();
-                    let quote = quotes.iter().find(|found| found.id == quote).cloned();
-                    // whoever asked may have gone
-                    drop(answer.send(Ahead { token_hash, session, quote }));
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "nothing was read ahead");
-                asked.clear();
-            }
-        }
-    }
+struct Look {
+    store: Store,
+    idle: Seconds,
 }
 
-type Found = (BTreeMap<[u8; 32], Session>, Vec<Quote>);
+impl Errand for Look {
+    /// The hash of the session's token, and the quote.
+    type Asked = ([u8; 32], QuoteId);
+    type Told = Ahead;
 
-async fn read(store: &Store, idle: Seconds, asked: &[Asked]) -> Result<Found, StoreError> {
-    let hashes: Vec<[u8; 32]> = asked.iter().map(|asked| asked.token_hash).collect();
-    let ids: Vec<QuoteId> = asked.iter().map(|asked| asked.quote).collect();
-    let mut connection = store.borrow().await?;
-    let sessions =
-        accounts::find_sessions(&mut connection, &hashes, store.now().seconds(), idle).await?;
-    let quotes = quotes::many(&mut connection, &ids).await?;
-    store.keep(connection);
-    Ok((sessions, quotes))
+    async fn run(&self, asked: &[Self::Asked]) -> Result<Vec<Ahead>, StoreError> {
+        let (hashes, ids): (Vec<_>, Vec<_>) = asked.iter().copied().unzip();
+        let now = self.store.now().seconds();
+        let mut connection = self.store.borrow().await?;
+        let sessions = accounts::find_sessions(&mut connection, &hashes, now, self.idle).await?;
+        let quotes = quotes::many(&mut connection, &ids).await?;
+        self.store.keep(connection);
+        let found = asked.iter().map(|(token_hash, quote)| Ahead {
+            token_hash: *token_hash,
+            session: sessions.get(token_hash).copied(),
+            quote: quotes.iter().find(|found| found.id == *quote).cloned(),
+        });
+        Ok(found.collect())
+    }
 }

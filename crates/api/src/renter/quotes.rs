@@ -1,5 +1,7 @@
 //! Quotes: a price in dollars and in a token, fixed for a while, with the terms that the renter signs.
 
+use std::sync::Arc;
+
 use alloy::primitives::{Address, B256, keccak256};
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{
@@ -8,7 +10,7 @@ use domain::{
     offer::OfferState,
     quote::{QuoteLine, QuoteRequest as Ordered, usd_rate},
     rate::UsdPerHour,
-    time::Seconds,
+    time::{Seconds, UnixSeconds},
 };
 use escrow::{Terms, terms_hash};
 use serde::Deserialize;
@@ -38,6 +40,7 @@ use crate::{
 mod asked;
 mod checks;
 mod seal;
+mod together;
 mod view;
 
 use asked::Asked;
@@ -46,6 +49,7 @@ use checks::{
     check_offer, check_symbol, check_template, check_time, figures, fresh, no_such_token,
 };
 pub(super) use seal::promised;
+pub(crate) use together::Quoting;
 use view::{QuoteView, view};
 pub(super) use view::{RateView, rate_view};
 
@@ -127,23 +131,19 @@ async fn create(
     let drafted = draft(&app, &mut connection, Some(&wallet), request, ground).await?;
     let Draft { mut quote, token, contract } = drafted;
     give(&app, &mut quote, &wallet.account, &contract)?;
-    quotes::promise(&mut connection, &quote).await?;
+    // the next may use it while this one waits for its turn
     app.store.keep(connection);
+    let quote = Arc::new(quote);
+    app.quoting.promise(&quote).await?;
     let unit = Unit::new(token, contract.chain_id);
     let answer = view(&quote, &unit, &contract, app.store.policy())?;
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// What is asked of the database for an order.
-fn asking<'a>(
-    app: &AppState,
-    request: &'a QuoteRequest,
-    caller: Option<([u8; 32], Seconds)>,
-) -> Asking<'a> {
-    let from = app.now();
-    let start_by = from.saturating_plus(app.store.policy().start_window());
-    let to = start_by.saturating_plus(request.duration_s);
-    Asking { offer: request.offer_id, token: &request.token, from, to, caller }
+/// The last second of a rental as it is ordered, at the latest.
+fn last_second(app: &AppState, request: &QuoteRequest) -> UnixSeconds {
+    let start_by = app.now().saturating_plus(app.store.policy().start_window());
+    start_by.saturating_plus(request.duration_s)
 }
 
 /// A price that is nobody's yet: the quote has no account, no renter, no id on the chain and no signature.
@@ -168,7 +168,12 @@ pub(super) async fn draft(
     let contract = app.deployment(connection).await?;
     let ground = match ground {
         Some(ground) => Some(ground),
-        None => quotes::ground(connection, &asking(app, &request, None)).await?,
+        None => {
+            let to = last_second(app, &request);
+            let (offer, token) = (request.offer_id, &request.token);
+            let asking = Asking { offer, token, to, caller: None };
+            quotes::ground(connection, asking, now, Seconds::ZERO).await?
+        }
     };
     let no_offer = || Problem::invalid("/offer_id", "there is no such offer");
     let ground = ground.ok_or_else(no_offer)?;

@@ -14,7 +14,8 @@ use tower::ServiceExt as _;
 use super::market_data::Filled;
 use crate::{BenchError, Server, report::Fact, server::WEIR};
 
-const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+/// Of markets, smallest first.
+pub(crate) const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const NOW: u32 = 1_800_000_000;
 /// Commits that are waited for.
 const COMMITS: usize = 40;
@@ -74,7 +75,7 @@ fn median_micros(index: &Index, query: &Query) -> f64 {
 }
 
 /// The slope of the line through the logarithms, by least squares.
-fn slope(points: &[(f64, f64)]) -> f64 {
+pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
     let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
     let count = logs.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / count;

@@ -8,8 +8,9 @@ use std::{
 
 use api::{ApiConfig, AppState};
 use chain::ReadClient;
-use domain::time::Seconds;
+use domain::time::{Seconds, UnixSeconds};
 use market::{Listing, generate::Generator};
+use sqlx::PgConnection;
 use store::listings;
 use tokio::{net::TcpListener, time::Instant};
 
@@ -18,6 +19,7 @@ use crate::{
     server::{WEIR, generous},
 };
 
+const DOING: &str = "fill the market";
 /// Offers that are stored in one transaction.
 const AT_ONCE: usize = 10_000;
 /// Longer than any run.
@@ -87,36 +89,60 @@ pub(crate) async fn listen() -> Result<(TcpListener, String), BenchError> {
     Ok((listener, format!("http://{address}")))
 }
 
-impl Filled {
+/// Makes offers and stores them.
+pub(crate) struct Filler {
+    generator: Generator,
+    connection: PgConnection,
+    heard_until: UnixSeconds,
+    stored: u32,
+}
+
+impl Filler {
     pub(crate) async fn start(server: &Server, offers: u32, seed: u64) -> Result<Self, BenchError> {
-        let doing = "fill the market";
-        let store = server.store(8).await?;
         let mut connection = server.connect(WEIR).await?;
-        let models = listings::models(&mut connection).await.map_err(BenchError::subject(doing))?;
-        let now = store.now().seconds();
-        let second = u32::try_from(now.get()).map_err(BenchError::subject(doing))?;
-        let mut generator = Generator::new(&models, seed, offers, second);
+        let models = listings::models(&mut connection).await.map_err(BenchError::subject(DOING))?;
+        let now = server.store(1).await?.now().seconds();
+        let second = u32::try_from(now.get()).map_err(BenchError::subject(DOING))?;
+        let generator = Generator::new(&models, seed, offers, second);
+        let heard_until = now.saturating_plus(HEARD_FOR);
+        Ok(Self { generator, connection, heard_until, stored: 0 })
+    }
+
+    /// Stores as many as are missing.
+    pub(crate) async fn up_to(&mut self, offers: u32) -> Result<(), BenchError> {
         let began = Instant::now();
-        loop {
-            let some: Vec<Listing> = generator.by_ref().take(AT_ONCE).collect();
+        while self.stored < offers {
+            let missing = AT_ONCE.min(offers.saturating_sub(self.stored) as usize);
+            let some: Vec<Listing> = self.generator.by_ref().take(missing).collect();
             if some.is_empty() {
                 break;
             }
-            listings::fill(&mut connection, &some, now.saturating_plus(HEARD_FOR))
+            listings::fill(&mut self.connection, &some, self.heard_until)
                 .await
-                .map_err(BenchError::subject(doing))?;
+                .map_err(BenchError::subject(DOING))?;
+            self.stored = self.stored.saturating_add(some.len() as u32);
         }
-        eprintln!("bench: {offers} offers stored in {:?}", began.elapsed());
+        eprintln!("bench: {offers} offers stored after {:?}", began.elapsed());
+        Ok(())
+    }
+}
+
+impl Filled {
+    /// With what was stored.
+    pub(crate) async fn start(server: &Server, filler: Filler) -> Result<Self, BenchError> {
+        let Filler { mut connection, stored: offers, .. } = filler;
+        let store = server.store(8).await?;
+        let began = Instant::now();
         for statement in FLAT {
             sqlx::raw_sql(statement)
                 .execute(&mut connection)
                 .await
-                .map_err(BenchError::sql(doing))?;
+                .map_err(BenchError::sql(DOING))?;
         }
-        eprintln!("bench: and once more for PostgreSQL after {:?}", began.elapsed());
+        eprintln!("bench: stored once more for PostgreSQL after {:?}", began.elapsed());
         let (listener, url) = listen().await?;
         let chain =
-            ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(doing))?;
+            ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(DOING))?;
         let image = server.folder().join("market.image");
         let config = || ApiConfig {
             limits: generous(),
@@ -127,8 +153,8 @@ impl Filled {
             let began = Instant::now();
             tokio::time::timeout(READ_WITHIN, app.catch_up_with_market())
                 .await
-                .map_err(BenchError::subject(doing))?
-                .map_err(BenchError::subject(doing))?;
+                .map_err(BenchError::subject(DOING))?
+                .map_err(BenchError::subject(DOING))?;
             Ok::<_, BenchError>(began.elapsed())
         };
         let first = AppState::new(store.clone(), chain.clone(), config(), None);

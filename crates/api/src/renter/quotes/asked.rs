@@ -2,9 +2,9 @@
 //! and is a small thing: a look costs more than what it looks for.
 
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
-use store::quotes::{self, Ground};
+use store::quotes::Ground;
 
-use super::{QuoteRequest, asking, check_symbol};
+use super::{QuoteRequest, check_symbol, last_second, together::Question};
 use crate::{
     AppState, Problem,
     extract::Body,
@@ -37,11 +37,13 @@ impl FromRequest<AppState> for Asked {
         if let Ok(Body(order)) = &order
             && check_symbol(&order.token).is_ok()
         {
-            let asking = asking(app, order, Some((hash, app.config.session_idle)));
-            let mut connection = app.store.borrow().await?;
-            ground = quotes::ground(&mut connection, &asking).await?;
-            // what follows may need one of its own
-            app.store.keep(connection);
+            let question = Question {
+                offer: order.offer_id,
+                token: order.token.clone(),
+                to: last_second(app, order),
+                caller: hash,
+            };
+            ground = app.quoting.look(question).await;
             if let Some(ground) = &ground {
                 parts.extensions.insert(Ahead::of(hash, ground.session));
             }
