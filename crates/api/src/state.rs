@@ -185,7 +185,7 @@ impl AppState {
             Market::start(store.clone(), config.offline_after, config.market_image.clone());
         let limits = Limits::new(&config.limits);
         let scout = Scout::start(store.clone(), config.session_idle);
-        let quoting = Quoting::start(store.clone(), config.session_idle);
+        let quoting = Quoting::start(store.clone(), &config);
         Self(Arc::new(Parts {
             store,
             chain,

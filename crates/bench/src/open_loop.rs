@@ -1,11 +1,12 @@
 //! Requests that come when they come, however long the one before takes: what a service feels like below its limit.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
 
 use crate::{
     BenchError, Slice,
@@ -39,24 +40,20 @@ pub(crate) async fn pace<C: Client>(
     seed: u64,
 ) -> Result<(Vec<C>, Slice), BenchError> {
     let began = Instant::now();
-    let mean = Duration::from_secs_f64(1.0 / rate.max(1.0));
-    let arrivals = Arrivals { rng: SplitMix64::new(seed), next: began, mean };
-    let arrivals = std::sync::Arc::new(Mutex::new(arrivals));
-    let until = began.checked_add(span).unwrap_or(began);
+    let (door, come) = mpsc::unbounded_channel();
+    // a thread of its own: a runtime's timers tick once a millisecond, and all that came since would come at once
+    let arriving = std::thread::Builder::new()
+        .name("bench-arrivals".to_owned())
+        .spawn(move || arrive(began, span, rate, seed, &door))
+        .map_err(BenchError::io("start a thread"))?;
+    let come = Arc::new(Mutex::new(come));
     let mut tasks = JoinSet::new();
     for mut client in clients {
-        let arrivals = arrivals.clone();
+        let come = come.clone();
         tasks.spawn(async move {
             let mut part = Slice::default();
-            loop {
-                let mut came = arrivals.lock().unwrap_or_else(PoisonError::into_inner).next();
-                if came >= until {
-                    break;
-                }
-                if came > Instant::now() {
-                    tokio::time::sleep_until(came).await;
-                    came = Instant::now();
-                }
+            // bound first: the next one may wait while this one works
+            while let Some(came) = { come.lock().await.recv().await } {
                 match client.once().await? {
                     Step::Done(count) => part.count = part.count.saturating_add(count),
                     Step::Refused => part.refused = part.refused.saturating_add(1),
@@ -77,7 +74,31 @@ pub(crate) async fn pace<C: Client>(
         clients.push(client);
     }
     total.elapsed = began.elapsed();
+    drop(come);
+    arriving.join().map_err(|_| BenchError::subject("let requests come")("the thread died"))?;
     Ok((clients, total))
+}
+
+/// Says when each request comes, until `span` is over or nobody listens.
+fn arrive(
+    began: Instant,
+    span: Duration,
+    rate: f64,
+    seed: u64,
+    door: &mpsc::UnboundedSender<Instant>,
+) {
+    let mean = Duration::from_secs_f64(1.0 / rate.max(1.0));
+    let mut arrivals = Arrivals { rng: SplitMix64::new(seed), next: began, mean };
+    loop {
+        let next = arrivals.next();
+        if next.saturating_duration_since(began) >= span {
+            return;
+        }
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        if door.send(Instant::now()).is_err() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,17 +18,19 @@ use crate::{
     measure,
     open_loop::pace,
     search::{Serving, listen},
-    server::{WEIR, generous},
+    server::{WEIR, analyze, generous},
 };
 
 const QUOTES: &str = "quote_http";
 const READS: &str = "indexed_read";
 /// Offers that each client asks about.
 const OFFERS: usize = 64;
+/// Requests a second that come at random moments.
+const RATES: [f64; 3] = [250.0, 500.0, 1_000.0];
 const DOING: &str = "ask for quotes";
 
-/// Measures what each side does at most, in turn; then how long each takes at half of what quotes reach. The figure is the
-/// ratio of the 99th percentiles there: beyond that, both would tell of queues.
+/// Measures as many clients of either side that never rest, in turn: the figure is the ratio of the 99th percentiles. Then how
+/// long each takes when requests come at random moments, so many a second.
 ///
 /// # Errors
 /// If the service does not start, or the market cannot be made.
@@ -47,6 +49,7 @@ pub(crate) async fn quotes(
     .execute(&mut connection)
     .await
     .map_err(BenchError::sql(DOING))?;
+    analyze(&mut connection).await?;
     let (listener, url) = listen().await?;
     let chain = ReadClient::connect("http://127.0.0.1:9").map_err(BenchError::subject(DOING))?;
     let quoter = alloy::signers::local::PrivateKeySigner::from_bytes(&B256::repeat_byte(7))
@@ -78,28 +81,35 @@ pub(crate) async fn quotes(
     let mut reading = Side { name: READS, clients: reading };
     let measured = measure(&mut asking, &mut reading, plan.pairs, plan.span).await;
     let row = Row::of(&measured, plan, READS, setting);
-    let rate = row.subject_tps.unwrap_or_default() / 2.0;
-    let (mut quotes, mut reads) = (Histogram::default(), Histogram::default());
-    for number in 0..plan.pairs {
-        let seed = plan.seed.wrapping_add(u64::from(number));
-        quotes.merge(&asking.paced(plan.span, rate, seed).await?.latency);
-        reads.merge(&reading.paced(plan.span, rate, seed).await?.latency);
+    let (asked, read) = (&measured.subject.latency, &measured.limit.latency);
+    let mut facts = vec![Fact::new(
+        "quote_p99_ratio",
+        p99(asked) / p99(read),
+        "x an indexed read",
+        "at most 2",
+    )];
+    for rate in RATES {
+        let (mut quotes, mut reads) = (Histogram::default(), Histogram::default());
+        for number in 0..plan.pairs {
+            let seed = plan.seed.wrapping_add(u64::from(number));
+            quotes.merge(&asking.paced(plan.span, rate, seed).await?.latency);
+            reads.merge(&reading.paced(plan.span, rate, seed).await?.latency);
+        }
+        let name = |what: &str| format!("quote_at_{rate}_{what}");
+        let p50 = |side: &Histogram| side.percentile_ms(0.5).unwrap_or(f64::NAN);
+        facts.extend([
+            Fact::new(&name("p50"), p50(&quotes), "ms", ""),
+            Fact::new(&name("p99"), p99(&quotes), "ms", ""),
+            Fact::new(&name("read_p50"), p50(&reads), "ms", ""),
+            Fact::new(&name("read_p99"), p99(&reads), "ms", ""),
+            Fact::new(&name("p99_ratio"), p99(&quotes) / p99(&reads), "x an indexed read", ""),
+        ]);
     }
-    let at = |side: &Histogram, share| side.percentile_ms(share).unwrap_or(f64::NAN);
-    let facts = vec![
-        Fact::new("quote_half_load_rate", rate, "1/s", ""),
-        Fact::new("quote_half_load_p50", at(&quotes, 0.5), "ms", ""),
-        Fact::new("quote_half_load_p99", at(&quotes, 0.99), "ms", ""),
-        Fact::new("quote_half_load_read_p50", at(&reads, 0.5), "ms", ""),
-        Fact::new("quote_half_load_read_p99", at(&reads, 0.99), "ms", ""),
-        Fact::new(
-            "quote_p99_ratio",
-            at(&quotes, 0.99) / at(&reads, 0.99),
-            "x an indexed read",
-            "at most 2",
-        ),
-    ];
     Ok((row, facts))
+}
+
+fn p99(side: &Histogram) -> f64 {
+    side.percentile_ms(0.99).unwrap_or(f64::NAN)
 }
 
 /// Clients that all ask for the same.

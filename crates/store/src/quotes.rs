@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use ground::{Asking, Bounds, Ground, ground, grounds};
-pub use put::{insert, promise};
+pub use put::{AsOf, Promise, Remembered, insert, promise};
 
 use crate::{
     Connection, StoreError,

@@ -84,6 +84,7 @@ impl Errand for Look {
     /// The hash of the session's token, and the quote.
     type Asked = ([u8; 32], QuoteId);
     type Told = Ahead;
+    const AT_ONCE: usize = 1;
 
     async fn run(&self, asked: &[Self::Asked]) -> Result<Vec<Ahead>, StoreError> {
         let (hashes, ids): (Vec<_>, Vec<_>) = asked.iter().copied().unzip();

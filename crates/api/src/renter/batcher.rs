@@ -1,8 +1,9 @@
 //! What is asked of the database at the same time is asked in one statement, which costs it little more than that of one
-//! (docs/adr/0016). No timer gathers: who comes while a statement runs shares the next one.
+//! (docs/adr/0016). No timer gathers: who comes while statements run shares the next one.
 
 use std::{future::Future, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use store::StoreError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +20,8 @@ pub(super) trait Errand: Send + Sync + 'static {
     type Asked: Send + Sync + 'static;
     /// What it is told.
     type Told: Send + 'static;
+    /// Statements that run at the same time.
+    const AT_ONCE: usize;
 
     /// As many answers as there were questions, in their order.
     fn run(
@@ -27,9 +30,11 @@ pub(super) trait Errand: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Self::Told>, StoreError>> + Send;
 }
 
-/// Runs one errand after the other.
+type Waiting<E> = (<E as Errand>::Asked, oneshot::Sender<<E as Errand>::Told>);
+
+/// Runs errands of one kind.
 pub(super) struct Batcher<E: Errand> {
-    door: mpsc::Sender<(E::Asked, oneshot::Sender<E::Told>)>,
+    door: mpsc::Sender<Waiting<E>>,
 }
 
 impl<E: Errand> Batcher<E> {
@@ -40,8 +45,8 @@ impl<E: Errand> Batcher<E> {
         Self { door }
     }
 
-    /// What was found, as it was when this was asked, and never older. `None` if the database did not answer, or not to all: then
-    /// whether something was done is not known, and what is needed is asked for by itself.
+    /// What was found, as it was when this was asked, and never older. `None` if the database did not answer, or not to all:
+    /// then whether something was done is not known, and what is needed is asked for by itself.
     pub(super) async fn ask(&self, asked: E::Asked) -> Option<E::Told> {
         let (answer, told) = oneshot::channel();
         self.door.send((asked, answer)).await.ok()?;
@@ -49,20 +54,29 @@ impl<E: Errand> Batcher<E> {
     }
 }
 
-async fn work<E: Errand>(
-    errand: E,
-    mut door: mpsc::Receiver<(E::Asked, oneshot::Sender<E::Told>)>,
-) {
-    let mut waiting = Vec::with_capacity(MOST);
-    while door.recv_many(&mut waiting, MOST).await > 0 {
-        let (asked, answers): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-        match tokio::time::timeout(PATIENCE, errand.run(&asked)).await {
-            // whoever asked may have gone
-            Ok(Ok(told)) => {
-                answers.into_iter().zip(told).for_each(|(to, told)| drop(to.send(told)))
+async fn work<E: Errand>(errand: E, mut door: mpsc::Receiver<Waiting<E>>) {
+    let mut running = FuturesUnordered::new();
+    let mut open = true;
+    while open || !running.is_empty() {
+        let mut come = Vec::new();
+        tokio::select! {
+            count = door.recv_many(&mut come, MOST), if open && running.len() < E::AT_ONCE => {
+                open = count > 0;
+                if open {
+                    running.push(together(&errand, come));
+                }
             }
-            Ok(Err(error)) => tracing::debug!(%error, "nothing was done for all at once"),
-            Err(_) => tracing::debug!("no answer in time for all at once"),
+            Some(()) = running.next() => {}
         }
+    }
+}
+
+async fn together<E: Errand>(errand: &E, waiting: Vec<Waiting<E>>) {
+    let (asked, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+    match tokio::time::timeout(PATIENCE, errand.run(&asked)).await {
+        // whoever asked may have gone
+        Ok(Ok(told)) => answers.into_iter().zip(told).for_each(|(to, told)| drop(to.send(told))),
+        Ok(Err(error)) => tracing::debug!(%error, "nothing was done for all at once"),
+        Err(_) => tracing::debug!("no answer in time for all at once"),
     }
 }

@@ -1,9 +1,11 @@
 //! Quotes: a price in dollars and in a token, fixed for a while, with the terms that the renter signs.
 
-use std::sync::Arc;
-
 use alloy::primitives::{Address, B256, keccak256};
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::StatusCode,
+};
 use domain::{
     id::{AccountId, OfferId, QuoteId},
     money::UsdMicros,
@@ -39,17 +41,18 @@ use crate::{
 
 mod asked;
 mod checks;
+mod remembered;
 mod seal;
 mod together;
 mod view;
 
 use asked::Asked;
+pub(crate) use asked::Quoting;
 pub(super) use checks::ordered;
 use checks::{
     check_offer, check_symbol, check_template, check_time, figures, fresh, no_such_token,
 };
 pub(super) use seal::promised;
-pub(crate) use together::Quoting;
 use view::{QuoteView, view};
 pub(super) use view::{RateView, rate_view};
 
@@ -120,23 +123,15 @@ pub(crate) async fn unit_of(
     request_body = QuoteRequest, responses((status = 201, body = QuoteView)))]
 async fn create(
     State(app): State<AppState>,
-    asked: Asked,
+    request: Request,
 ) -> Result<(StatusCode, Json<QuoteView>), Problem> {
-    let Asked { wallet, request, ground } = asked;
-    if !request.ssh_public_keys.is_empty() {
-        let message = "a quote lets nobody in; name keys of yours when you book it";
-        return Err(Problem::invalid("/ssh_public_keys", message));
-    }
-    let mut connection = app.store.borrow().await?;
-    let drafted = draft(&app, &mut connection, Some(&wallet), request, ground).await?;
-    let Draft { mut quote, token, contract } = drafted;
-    give(&app, &mut quote, &wallet.account, &contract)?;
-    // the next may use it while this one waits for its turn
-    app.store.keep(connection);
-    let quote = Arc::new(quote);
-    app.quoting.promise(&quote).await?;
-    let unit = Unit::new(token, contract.chain_id);
-    let answer = view(&quote, &unit, &contract, app.store.policy())?;
+    let mut asked = Asked::read(request, &app).await;
+    let given = match asked.recall(&app).await {
+        Some(given) => given,
+        None => asked.look(&app).await?,
+    };
+    let unit = Unit::new(given.token, given.contract.chain_id);
+    let answer = view(&given.quote, &unit, &given.contract, app.store.policy())?;
     Ok((StatusCode::CREATED, Json(answer)))
 }
 

@@ -30,7 +30,6 @@ mod events;
 mod figures;
 mod fixture;
 mod forgeries;
-
 mod funding;
 mod habits;
 mod held;
@@ -48,6 +47,7 @@ mod provider;
 mod quotes;
 mod reach;
 mod readings;
+mod remembered;
 mod rpc;
 mod running;
 mod sealed;

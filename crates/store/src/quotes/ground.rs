@@ -69,9 +69,9 @@ pub async fn ground(
     Ok(grounds(connection, &[asking], now, idle).await?.pop().flatten())
 }
 
-/// So many are always looked for: PostgreSQL takes arrays of unknown length to have ten, and plans anew with each execution
-/// what it believes to be cheaper for fewer. Those that were not asked for find nothing, which costs nothing.
-const TEN: usize = 10;
+/// So long is one of the arrays at least: PostgreSQL takes those of unknown length to have ten, and plans anew with each
+/// execution what it believes to be cheaper for fewer. The others are filled up with nulls, which find nothing.
+pub(super) const TEN: usize = 10;
 
 /// What several quotes depend on that are asked for now, in the order of asking. A session that was not used for `idle` has
 /// ended, zero means never.
@@ -85,17 +85,12 @@ pub async fn grounds(
     now: UnixSeconds,
     idle: Seconds,
 ) -> Result<Vec<Option<Ground>>, StoreError> {
-    let places = asked.len().max(TEN);
-    let mut offers: Vec<Option<Uuid>> = asked.iter().map(|one| Some(one.offer.uuid())).collect();
+    let offers: Vec<Uuid> = asked.iter().map(|one| one.offer.uuid()).collect();
     let mut symbols: Vec<&str> = asked.iter().map(|one| one.token).collect();
+    symbols.resize(asked.len().max(TEN), "");
     let ends: Result<Vec<_>, _> = asked.iter().map(|one| ts(one.to.max(now))).collect();
-    let mut ends = ends?;
     let hash = |one: &Asking<'_>| one.caller.map(|hash| hash.to_vec());
-    let mut hashes: Vec<Option<Vec<u8>>> = asked.iter().map(hash).collect();
-    offers.resize(places, None);
-    symbols.resize(places, "");
-    ends.resize(places, ts(now)?);
-    hashes.resize(places, None);
+    let hashes: Vec<Option<Vec<u8>>> = asked.iter().map(hash).collect();
     let rows = sqlx::query!(
         r#"SELECT w.place AS "place!", o.id, o.machine_id, o.account_id, o.state, o.version, o.created_at, o.updated_at,
                   v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour, v.min_duration_s,
@@ -132,9 +127,9 @@ pub async fn grounds(
            LEFT JOIN sessions s ON s.token_hash = w.token_hash AND s.revoked_at IS NULL AND s.expires_at > $5
                AND (s.account_id IS NULL OR COALESCE(s.last_used_at, s.created_at) > $6)
            LEFT JOIN accounts c ON c.id = s.account_id"#,
-        &offers as &[Option<Uuid>],
+        &offers,
         &symbols as &[&str],
-        &ends,
+        &ends?,
         &hashes as &[Option<Vec<u8>>],
         ts(now)?,
         ts(sessions::unused_since(now, idle))?,

@@ -9,16 +9,18 @@ use domain::{
 };
 use store::{
     Store, StoreError,
-    quotes::{self, Asking, Ground, Quote},
+    quotes::{self, AsOf, Asking, Ground, Promise, Quote, Remembered},
 };
 
-use crate::renter::batcher::{Batcher, Errand};
+use crate::{
+    ApiConfig,
+    renter::batcher::{Batcher, Errand},
+};
 
 /// Looks and stores for all that ask.
-pub(crate) struct Quoting {
+pub(super) struct Together {
     looks: Batcher<Looks>,
     promises: Batcher<Promises>,
-    store: Store,
 }
 
 /// Whose session it is, and what for.
@@ -32,12 +34,13 @@ pub(super) struct Question {
     pub(super) caller: [u8; 32],
 }
 
-impl Quoting {
+impl Together {
     /// Begins, until this is dropped. Must be called inside a tokio runtime.
-    pub(crate) fn start(store: Store, idle: Seconds) -> Self {
+    pub(super) fn start(store: &Store, config: &ApiConfig) -> Self {
+        let (idle, offline_after) = (config.session_idle, config.offline_after);
         let looks = Batcher::start(Looks { store: store.clone(), idle });
-        let promises = Batcher::start(Promises { store: store.clone() });
-        Self { looks, promises, store }
+        let promises = Batcher::start(Promises { store: store.clone(), idle, offline_after });
+        Self { looks, promises }
     }
 
     /// What a quote depends on. `None` if there is no such offer, or if it was not found out: what is missing is asked for
@@ -46,22 +49,13 @@ impl Quoting {
         self.looks.ask(question).await.flatten()
     }
 
-    /// Stores a quote with an id of its own.
-    ///
-    /// # Errors
-    /// As [`quotes::promise`].
-    pub(super) async fn promise(&self, quote: &Arc<Quote>) -> Result<(), StoreError> {
-        if self.promises.ask(quote.clone()).await.is_some() {
-            return Ok(());
-        }
-        let mut connection = self.store.borrow().await?;
-        match quotes::promise(&mut connection, &[quote]).await {
-            // it was stored with the others, and only not said
-            Err(error) if error.is_conflict_on("quotes_pkey") => {}
-            done => done?,
-        }
-        self.store.keep(connection);
-        Ok(())
+    /// Stores a quote, if what was remembered is so. `None` if it is not known whether it is stored.
+    pub(super) async fn promise(
+        &self,
+        quote: Arc<Quote>,
+        remembered: Option<Remembered>,
+    ) -> Option<bool> {
+        self.promises.ask((quote, remembered)).await
     }
 }
 
@@ -73,6 +67,7 @@ struct Looks {
 impl Errand for Looks {
     type Asked = Question;
     type Told = Option<Ground>;
+    const AT_ONCE: usize = 2;
 
     async fn run(&self, asked: &[Question]) -> Result<Vec<Option<Ground>>, StoreError> {
         let asked = asked.iter().map(|one| Asking {
@@ -92,17 +87,24 @@ impl Errand for Looks {
 
 struct Promises {
     store: Store,
+    idle: Seconds,
+    offline_after: Seconds,
 }
 
 impl Errand for Promises {
-    type Asked = Arc<Quote>;
-    type Told = ();
+    type Asked = (Arc<Quote>, Option<Remembered>);
+    type Told = bool;
+    const AT_ONCE: usize = 2;
 
-    async fn run(&self, quotes: &[Arc<Quote>]) -> Result<Vec<()>, StoreError> {
-        let all: Vec<&Quote> = quotes.iter().map(Arc::as_ref).collect();
+    async fn run(&self, asked: &[Self::Asked]) -> Result<Vec<bool>, StoreError> {
+        let now = self.store.now().seconds();
+        let heard_since = now.get().saturating_sub(self.offline_after.get().into());
+        let as_of = AsOf { now, heard_since: UnixSeconds(heard_since), idle: self.idle };
+        let promises: Vec<Promise<'_>> =
+            asked.iter().map(|(quote, known)| (quote.as_ref(), known.as_ref())).collect();
         let mut connection = self.store.borrow().await?;
-        quotes::promise(&mut connection, &all).await?;
+        let stored = quotes::promise(&mut connection, &promises, &as_of).await?;
         self.store.keep(connection);
-        Ok(vec![(); quotes.len()])
+        Ok(asked.iter().map(|(quote, _)| stored.contains(&quote.id)).collect())
     }
 }
