@@ -1,4 +1,4 @@
-//! What must hold in the tables though no foreign key guards it (docs/adr/0018).
+//! What must hold in the tables though no foreign key guards it (docs/adr/0018, 0019).
 
 /// Statements that count what may not be, and what that is.
 pub const REFERENCES: &[(&str, &str)] = &[
@@ -11,6 +11,13 @@ pub const REFERENCES: &[(&str, &str)] = &[
     (
         "a key is of an account that is not there",
         "SELECT count(*) FROM idempotency_keys k WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = k.account_id)",
+    ),
+    (
+        "a quote is of an account, a token or an offer's version that is not there",
+        "SELECT count(*) FROM quotes q
+         WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = q.account_id)
+            OR NOT EXISTS (SELECT FROM tokens t WHERE t.address = q.token)
+            OR NOT EXISTS (SELECT FROM offer_versions v WHERE v.offer_id = q.offer_id AND v.version = q.offer_version)",
     ),
     (
         "a rental is another one on the chain than its quote",
