@@ -95,6 +95,17 @@ pub(crate) struct Wallet {
 }
 
 impl Wallet {
+    /// Whoever has this session, if it is a wallet's and not an agent's.
+    pub(crate) const fn of(session: accounts::Session) -> Option<Self> {
+        match session.owner {
+            SessionOwner::Account(account) => {
+                let expires_at = Some(session.expires_at);
+                Some(Self { by: By::Session(session.id), account, expires_at })
+            }
+            SessionOwner::Machine(_) => None,
+        }
+    }
+
     /// The key that is used, if one is.
     pub(crate) fn key(&self) -> Option<&ApiKey> {
         match &self.by {
@@ -142,16 +153,10 @@ impl FromRequestParts<AppState> for Wallet {
             return Ok(wallet);
         }
         let session = session(&token, parts.extensions.get::<Ahead>(), app).await?;
-        match session.owner {
-            SessionOwner::Account(account) => {
-                let expires_at = Some(session.expires_at);
-                Ok(Self { by: By::Session(session.id), account, expires_at })
-            }
-            SessionOwner::Machine(_) => {
-                let detail = "an agent's session may use /v1/agent only";
-                Err(access::refused("agent", Problem::new(Code::Forbidden, detail)))
-            }
-        }
+        Self::of(session).ok_or_else(|| {
+            let detail = "an agent's session may use /v1/agent only";
+            access::refused("agent", Problem::new(Code::Forbidden, detail))
+        })
     }
 }
 

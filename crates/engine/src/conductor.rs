@@ -164,8 +164,8 @@ async fn look(
         JobKind::ReadyDeadline => Due::Event(RentalEvent::ReadyDeadline),
         JobKind::StopDeadline => Due::Event(RentalEvent::StopDeadline),
         JobKind::DurationEnd => {
-            let at = advance::duration_end(tx, &rental).await?;
-            if now < at { Due::Later(at) } else { Due::Event(RentalEvent::DurationEnd { at }) }
+            let (at, end) = advance::planned_end(tx, &rental).await?;
+            if now < at { Due::Later(at) } else { Due::Event(end) }
         }
         JobKind::OutageLimit => outage(policy, &rental.progress, now),
         JobKind::Finalize => held(&rental.progress, now),

@@ -7,7 +7,7 @@ use domain::{
     deposit::{DepositTold, DepositUse},
     id::{CommandId, RentalId},
     metering::{meter, next_release},
-    rental::{Effect, Progress, RentalEvent, RentalState, StepError, step},
+    rental::{Effect, Party, Progress, RentalEvent, RentalState, StepError, step},
     time::{Seconds, UnixSeconds},
 };
 use serde_json::json;
@@ -19,6 +19,7 @@ use crate::{
     convert::ts,
     deposit_notices,
     ends::{self, End},
+    evictions,
     intents::{self, Call},
     jobs::{self, JobKind},
     machines, quotes, readings,
@@ -200,7 +201,7 @@ async fn write_effect(
             };
             let first = deposit.next(DepositTold::default()).unwrap_or(due);
             deposit_notices::arm(tx, id, first).await?;
-            jobs::schedule(tx, id, JobKind::DurationEnd, due).await
+            arm_end(tx, rental).await
         }
         Effect::ArmStopDeadline => {
             let due = now.saturating_plus(policy.stop_grace);
@@ -315,6 +316,33 @@ pub async fn duration_end(
         quotes::get(connection, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
     let started = rental.progress.started_at.ok_or_else(|| StoreError::corrupt("not started"))?;
     Ok(started.saturating_plus(auto_stop_second(rental.locked, quote.rate)))
+}
+
+/// The event that ends a running rental by itself, and when: the deposit is used up, or the provider has given notice.
+///
+/// # Errors
+/// [`StoreError::Missing`] without its quote.
+pub async fn planned_end(
+    connection: &mut Connection,
+    rental: &Rental,
+) -> Result<(UnixSeconds, RentalEvent), StoreError> {
+    let at = duration_end(connection, rental).await?;
+    Ok(match evictions::get(connection, rental.id).await? {
+        Some(eviction) if eviction.ends_at < at => {
+            let now = eviction.ends_at;
+            (now, RentalEvent::StopRequested { by: Party::Provider, now })
+        }
+        _ => (at, RentalEvent::DurationEnd { at }),
+    })
+}
+
+/// Sets the timer of a running rental's end, whether or not it is set.
+///
+/// # Errors
+/// As [`planned_end`].
+pub async fn arm_end(tx: &mut Connection, rental: &Rental) -> Result<(), StoreError> {
+    let (at, _) = planned_end(tx, rental).await?;
+    jobs::schedule(tx, rental.id, JobKind::DurationEnd, at).await
 }
 
 /// When a running rental is to be released next, if ever: what [`next_release`] says of it.

@@ -21,7 +21,7 @@ pub enum JobKind {
     FundingDeadline,
     /// The machine did not become ready.
     ReadyDeadline,
-    /// The deposit is used up.
+    /// The deposit is used up, or the provider's notice is over.
     DurationEnd,
     /// The stopped machine did not answer.
     StopDeadline,

@@ -13,6 +13,7 @@ pub mod deployment;
 pub mod deposit_notices;
 pub mod disputes;
 pub mod ends;
+pub mod evictions;
 pub mod feeds;
 pub mod freezes;
 pub mod gpu_models;

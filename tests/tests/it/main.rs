@@ -15,6 +15,7 @@ mod engine_catch_up;
 mod engine_clocks;
 mod engine_crash;
 mod engine_deposits;
+mod engine_evictions;
 mod engine_faults;
 mod engine_fleet;
 mod engine_freeze;

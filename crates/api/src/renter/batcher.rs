@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Who share a statement, at most.
 const MOST: usize = 32;
-/// Who asks for others does not wait long for the database: each then asks by itself.
+/// Nobody waits long for an answer to all: each then asks by itself.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Who may wait to be put down; more wait to wait.
 const ROOM: usize = 256;
@@ -45,12 +45,15 @@ impl<E: Errand> Batcher<E> {
         Self { door }
     }
 
-    /// What was found, as it was when this was asked, and never older. `None` if the database did not answer, or not to all:
-    /// then whether something was done is not known, and what is needed is asked for by itself.
+    /// What was found, as it was when this was asked, and never older. `None` if the database did not answer soon, or not to
+    /// all: then whether something was done is not known, and what is needed is asked for by itself.
     pub(super) async fn ask(&self, asked: E::Asked) -> Option<E::Told> {
         let (answer, told) = oneshot::channel();
-        self.door.send((asked, answer)).await.ok()?;
-        told.await.ok()
+        let answered = async {
+            self.door.send((asked, answer)).await.ok()?;
+            told.await.ok()
+        };
+        tokio::time::timeout(PATIENCE, answered).await.ok().flatten()
     }
 }
 
@@ -62,7 +65,9 @@ async fn work<E: Errand>(errand: E, mut door: mpsc::Receiver<Waiting<E>>) {
         tokio::select! {
             count = door.recv_many(&mut come, MOST), if open && running.len() < E::AT_ONCE => {
                 open = count > 0;
-                if open {
+                // nothing is done for whoever has gone
+                come.retain(|(_, answer)| !answer.is_closed());
+                if !come.is_empty() {
                     running.push(together(&errand, come));
                 }
             }
@@ -71,12 +76,104 @@ async fn work<E: Errand>(errand: E, mut door: mpsc::Receiver<Waiting<E>>) {
     }
 }
 
+/// Runs to its end, however long nobody waits for it any more: its connection is not free before.
 async fn together<E: Errand>(errand: &E, waiting: Vec<Waiting<E>>) {
     let (asked, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-    match tokio::time::timeout(PATIENCE, errand.run(&asked)).await {
+    match errand.run(&asked).await {
         // whoever asked may have gone
-        Ok(Ok(told)) => answers.into_iter().zip(told).for_each(|(to, told)| drop(to.send(told))),
-        Ok(Err(error)) => tracing::debug!(%error, "nothing was done for all at once"),
-        Err(_) => tracing::debug!("no answer in time for all at once"),
+        Ok(told) => answers.into_iter().zip(told).for_each(|(to, told)| drop(to.send(told))),
+        Err(error) => tracing::debug!(%error, "nothing was done for all at once"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::{sync::Semaphore, task::JoinSet};
+
+    use super::*;
+
+    /// Doubles numbers, once it may; refuses all if there is a zero among them.
+    #[derive(Clone)]
+    struct Double {
+        may: Arc<Semaphore>,
+        runs: Arc<AtomicUsize>,
+        done: Arc<AtomicUsize>,
+    }
+
+    impl Double {
+        fn new(may: usize) -> Self {
+            let (may, runs, done) = (Arc::new(Semaphore::new(may)), Arc::default(), Arc::default());
+            Self { may, runs, done }
+        }
+    }
+
+    impl Errand for Double {
+        type Asked = usize;
+        type Told = usize;
+        const AT_ONCE: usize = 1;
+
+        async fn run(&self, asked: &[usize]) -> Result<Vec<usize>, StoreError> {
+            self.runs.fetch_add(1, Ordering::SeqCst);
+            self.may.acquire().await.unwrap().forget();
+            self.done.fetch_add(asked.len(), Ordering::SeqCst);
+            if asked.contains(&0) {
+                return Err(StoreError::corrupt("a zero"));
+            }
+            Ok(asked.iter().map(|number| number.saturating_mul(2)).collect())
+        }
+    }
+
+    async fn wait_for(count: &AtomicUsize, wanted: usize) {
+        while count.load(Ordering::SeqCst) < wanted {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_meanwhile_shares_the_next_and_each_has_its_own() {
+        let errand = Double::new(0);
+        let batcher = Arc::new(Batcher::start(errand.clone()));
+        let mut asking = JoinSet::new();
+        let ask = |asking: &mut JoinSet<_>, number: usize| {
+            let batcher = batcher.clone();
+            asking.spawn(async move { (number, batcher.ask(number).await) });
+        };
+        ask(&mut asking, 1);
+        wait_for(&errand.runs, 1).await;
+        for number in 2..=9 {
+            ask(&mut asking, number);
+        }
+        tokio::task::yield_now().await;
+        errand.may.add_permits(9);
+        while let Some(told) = asking.join_next().await {
+            let (number, told) = told.unwrap();
+            assert_eq!(told, Some(number * 2));
+        }
+        assert_eq!(errand.runs.load(Ordering::SeqCst), 2);
+        // what fails for one fails for all, who then ask by themselves
+        let (one, two) = tokio::join!(batcher.ask(0), batcher.ask(4));
+        assert_eq!(one, None);
+        assert!(two.is_none() || errand.runs.load(Ordering::SeqCst) == 4);
+        assert_eq!(batcher.ask(5).await, Some(10));
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_goes_alone_and_nothing_is_done_for_who_has_gone() {
+        let errand = Double::new(0);
+        let batcher = Batcher::start(errand.clone());
+        // the first is under way, the second waits for its turn; neither is answered
+        let (one, two) = tokio::join!(batcher.ask(1), batcher.ask(2));
+        assert_eq!((one, two), (None, None));
+        errand.may.add_permits(9);
+        assert_eq!(batcher.ask(3).await, Some(6));
+        let asked_first = errand.runs.load(Ordering::SeqCst);
+        assert!(asked_first <= 2, "not one for each: {asked_first}");
+        assert!(errand.done.load(Ordering::SeqCst) <= 3);
     }
 }

@@ -125,7 +125,7 @@ async fn create(
     State(app): State<AppState>,
     request: Request,
 ) -> Result<(StatusCode, Json<QuoteView>), Problem> {
-    let mut asked = Asked::read(request, &app).await;
+    let asked = Asked::read(request, &app).await?;
     let given = match asked.recall(&app).await {
         Some(given) => given,
         None => asked.look(&app).await?,

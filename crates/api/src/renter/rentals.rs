@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use store::{
     Connection, StoreError,
     api_keys::ApiKey,
-    freezes,
+    evictions, freezes,
     quotes::{self, Quote},
     reach::{self, Reach},
     rentals::{self, HeldGpu, Party, Rental},
@@ -150,6 +150,8 @@ pub(crate) struct RentalWithAccess {
     /// Where it is reached: for its renter, from when the machine is ready until the rental ends; null otherwise, and where
     /// the machine does not say.
     access: Option<RentalAccess>,
+    /// When its provider ends it, who has given the notice that the quote promised; null while it has not.
+    evicted_at: Option<Time>,
 }
 
 pub(super) fn summary(rental: &Rental, account: AccountId) -> RentalSummary {
@@ -349,6 +351,9 @@ async fn read(
     let account = wallet.account.id;
     let (rental, quote) = of_party(&mut connection, account, id).await?;
     let access = access_of(&mut connection, &rental, account).await?;
+    let runs = matches!(rental.progress.state, RentalState::Active | RentalState::Interrupted);
+    let evicted_at = if runs { evictions::get(&mut connection, id).await? } else { None };
+    let evicted_at = evicted_at.map(|given| Time(given.ends_at));
     let rental = rental_view(&mut connection, &app, &rental, &quote, account).await?;
-    Ok(Json(RentalWithAccess { rental, access }))
+    Ok(Json(RentalWithAccess { rental, access, evicted_at }))
 }

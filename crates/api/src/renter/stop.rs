@@ -4,14 +4,17 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     billing::split,
     id::{AccountId, RentalId},
-    rental::{Party, RentalEvent},
-    time::Seconds,
+    rental::{Party, RentalEvent, RentalState},
+    time::{Seconds, UnixSeconds},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::{
-    TxError, advance,
+    StoreError, TxError, advance,
+    evictions::{self, Eviction},
     idempotency::{self, Claim},
+    quotes::Quote,
+    readings, rentals, timeline,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -27,7 +30,7 @@ use crate::{
     extract::{Id, IdempotencyKey},
     identity::Wallet,
     problem::{internal, refuse},
-    views::{TokenAmount, json_of},
+    views::{Time, TokenAmount, json_of},
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -44,15 +47,19 @@ pub(crate) struct PreviewView {
     refund: TokenAmount,
 }
 
-/// A rental that is ending.
+/// A rental that is ending, or will.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StopView {
     rental: RentalView,
+    /// When it ends, if its provider has to give notice; `null` if it ends now.
+    ends_at: Option<Time>,
     /// Not final: readings on their way may add to it, and the contract decides.
     preview: PreviewView,
 }
 
-/// Ends a rental now. Before the start everything goes back; after it, the seconds so far are billed.
+/// Ends a rental. Before the start everything goes back; after it, the seconds so far are billed. A renter's ends now. A
+/// provider's, once it runs, ends when the notice is over that its quote promises (`sla.notice_s`): the renter is told, and until
+/// `ends_at` it runs and is billed. A notice is not taken back.
 #[utoipa::path(post, path = "/v1/rentals/{id}/stop", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
            ("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries")),
@@ -92,9 +99,17 @@ async fn commit(
         Claim::OtherRequest => return refuse(other_request()),
     }
     let by = if rental.renter == account { Party::Renter } else { Party::Provider };
-    let event = RentalEvent::StopRequested { by, now };
-    let policy = app.store.policy();
-    let rental = advance::apply(tx, policy, id, &event, now).await?.rental;
+    let ends_at = match by {
+        Party::Provider => notice(tx, id, &quote, now).await?,
+        Party::Renter | Party::Operator => None,
+    };
+    let rental = match ends_at {
+        Some(_) => rentals::get(tx, id).await?.ok_or(StoreError::Missing("the rental"))?,
+        None => {
+            let event = RentalEvent::StopRequested { by, now };
+            advance::apply(tx, app.store.policy(), id, &event, now).await?.rental
+        }
+    };
     let answer = async {
         let billed = billed_by(tx, &rental, &quote, now).await?;
         let parts = split(rental.locked, quote.rate, quote.fee, billed).map_err(internal)?;
@@ -106,10 +121,35 @@ async fn commit(
             refund: unit.amount(parts.refund),
         };
         let rental = rental_view(tx, app, &rental, &quote, account).await?;
-        json_of(&StopView { rental, preview })
+        json_of(&StopView { rental, ends_at: ends_at.map(Time), preview })
     };
     let body = answer.await.map_err(TxError::Refused)?;
     let status = StatusCode::ACCEPTED.as_u16();
     idempotency::finish(tx, account, key, status, &body).await?;
     Ok((status, body, false))
+}
+
+/// When a rental that runs ends by its provider's notice, which is given now unless it was; nothing if none is promised.
+async fn notice(
+    tx: &mut store::Connection,
+    id: RentalId,
+    quote: &Quote,
+    now: UnixSeconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    let promised = quote.sla.map_or(Seconds::ZERO, |sla| sla.notice);
+    // so that it neither ends meanwhile nor is given two
+    let rental = readings::lock_rental(tx, id).await?.ok_or(StoreError::Missing("the rental"))?;
+    let runs = matches!(rental.progress.state, RentalState::Active | RentalState::Interrupted);
+    if !runs || promised == Seconds::ZERO {
+        return Ok(None);
+    }
+    if let Some(given) = evictions::get(tx, id).await? {
+        return Ok(Some(given.ends_at));
+    }
+    let ends_at = now.saturating_plus(promised);
+    evictions::give(tx, id, &Eviction { given_at: now, ends_at }).await?;
+    advance::arm_end(tx, &rental).await?;
+    let detail = json!({"about": "provider_stop", "ends_at": Time(ends_at).text()});
+    timeline::append(tx, id, now, "notice", &detail).await?;
+    Ok(Some(ends_at))
 }

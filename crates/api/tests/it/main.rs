@@ -27,6 +27,7 @@ mod edge;
 mod ends;
 mod estimates;
 mod events;
+mod evictions;
 mod figures;
 mod fixture;
 mod forgeries;

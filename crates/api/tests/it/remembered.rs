@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::keccak256;
 use domain::{
-    id::{AccountId, QuoteId},
-    money::UsdMicros,
+    id::{AccountId, MachineId, QuoteId},
+    money::{Decimals, UsdMicros},
+    rate::UsdPerHour,
     time::{Seconds, UnixSeconds},
 };
 use serde_json::{Value, json};
@@ -85,15 +86,21 @@ async fn what_is_remembered_makes_the_same_quote_in_one_statement() {
     assert_ne!(dearer["subtotal"], recalled["subtotal"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn who_has_left_is_not_remembered() {
+    let statements = Statements::default();
+    let _counting = tracing::subscriber::set_default(statements.clone());
     let world = World::new().await;
     let rig = world.rig(1, 2, "0.65").await;
     let renter = world.sign_in(9).await;
     world.state.catch_up_with_market().await.unwrap();
-    for _ in 0..3 {
+    for _ in 0..2 {
         world.quote(&renter, &rig).await;
     }
+    let looks = |sent| Statements::mentioning(&sent, &["WITH ORDINALITY"]);
+    assert!(looks(statements.take()) > 0);
+    world.quote(&renter, &rig).await;
+    assert_eq!(looks(statements.take()), 0, "it is remembered");
     // as another process does it
     sqlx::query("UPDATE sessions SET revoked_at = now() WHERE token_hash = $1")
         .bind(Sha256::digest(renter.token.as_bytes()).to_vec())
@@ -103,6 +110,11 @@ async fn who_has_left_is_not_remembered() {
     let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC"});
     let asked = || world.post("/v1/quotes").auth(&renter.token).json(&body).send();
     asked().await.problem(401, "unauthenticated");
+    // and is forgotten: the second time nothing is tried
+    statements.take();
+    asked().await.problem(401, "unauthenticated");
+    let sent = statements.take();
+    assert_eq!(Statements::mentioning(&sent, &["INSERT INTO quotes"]), 0, "{sent:#?}");
     let nothing = json!({"offer_id": "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f", "duration_s": 3_600, "token": "USDC"});
     let ask = world.post("/v1/quotes").auth(&renter.token).json(&nothing).send();
     ask.await.problem(401, "unauthenticated");
@@ -118,7 +130,7 @@ struct Kept {
 impl Kept {
     /// Whether the quote would be stored as of now under another id, if `edit` is what is remembered.
     async fn holds(&self, edit: impl Fn(&mut Quote, &mut Remembered)) -> bool {
-        let (mut quote, mut remembered) = (self.quote.clone(), self.remembered);
+        let (mut quote, mut remembered) = (self.quote.clone(), self.remembered.clone());
         quote.id = QuoteId::from_uuid(Uuid::now_v7());
         quote.escrow_id = keccak256(quote.id.uuid());
         edit(&mut quote, &mut remembered);
@@ -134,6 +146,43 @@ impl Kept {
         !stored.is_empty()
     }
 
+    /// Of many in one statement, those are stored of which all is so, and those that were looked at.
+    async fn many_at_once(&self) {
+        // whose quotes' ends are told
+        self.change("INSERT INTO account_streams (account_id) SELECT account_id FROM sessions WHERE machine_id IS NULL ON CONFLICT DO NOTHING").await;
+        let quotes: Vec<Quote> = (0..32)
+            .map(|_| {
+                let mut quote = self.quote.clone();
+                quote.id = QuoteId::from_uuid(Uuid::now_v7());
+                quote.escrow_id = keccak256(quote.id.uuid());
+                quote
+            })
+            .collect();
+        let wrong = Remembered { gpus_all: 9, ..self.remembered.clone() };
+        let known = [None, Some(&self.remembered), Some(&wrong)];
+        let promises: Vec<_> = quotes.iter().zip(known.into_iter().cycle()).collect();
+        let now = self.world.now();
+        let as_of = AsOf { now, heard_since: now, idle: Seconds::ZERO };
+        let mut connection = self.world.store.borrow().await.unwrap();
+        let stored = quotes::promise(&mut connection, &promises, &as_of).await.unwrap();
+        let good =
+            promises.iter().filter(|(_, known)| known.is_none_or(|known| known.gpus_all == 2));
+        let good: BTreeSet<QuoteId> = good.map(|(quote, _)| quote.id).collect();
+        assert_eq!(stored, good);
+        let ids: Vec<QuoteId> = quotes.iter().map(|quote| quote.id).collect();
+        assert_eq!(quotes::many(&mut connection, &ids).await.unwrap().len(), 22);
+        let told: i64 = sqlx::query_scalar("SELECT count(*) FROM quote_expiries")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        assert_eq!(told, 22, "each once");
+        // one that cannot be stored keeps all from it
+        let twice = [(&quotes[0], None), (&quotes[2], None)];
+        let error = quotes::promise(&mut connection, &twice, &as_of).await.unwrap_err();
+        assert!(error.is_conflict_on("quotes_pkey"), "{error}");
+        assert!(quotes::get(&mut connection, quotes[2].id).await.unwrap().is_none());
+    }
+
     async fn change(&self, sql: &'static str) {
         sqlx::raw_sql(sql).execute(self.world.store.pool()).await.unwrap();
     }
@@ -147,12 +196,28 @@ async fn nothing_is_promised_on_what_is_no_longer_so() {
     let id: QuoteId = world.quote(&renter, &rig).await["id"].as_str().unwrap().parse().unwrap();
     let quote = quotes::get(&mut world.store.read().await.unwrap(), id).await.unwrap().unwrap();
     let caller = Sha256::digest(renter.token.as_bytes()).into();
-    let remembered = Remembered { caller, gpus_all: 2, max_age: None };
+    let remembered = Remembered {
+        caller,
+        listed: UsdPerHour(UsdMicros::new(650_000)),
+        gpus_all: 2,
+        symbol: "USDC".to_owned(),
+        decimals: Decimals::new(6).unwrap(),
+        max_age: None,
+    };
     let kept = Kept { world, quote, remembered };
     assert!(kept.holds(|_, _| {}).await, "as it was");
 
     // what is remembered is not what is there
     assert!(!kept.holds(|_, known| known.caller[0] ^= 1).await, "a session of nobody");
+    let listed = |micros| UsdPerHour(UsdMicros::new(micros));
+    assert!(
+        !kept.holds(|_, known| known.listed = listed(650_001)).await,
+        "a version at another price"
+    );
+    assert!(!kept.holds(|quote, _| quote.model.push('x')).await, "another model");
+    let machine = MachineId::from_uuid(Uuid::now_v7());
+    assert!(!kept.holds(|quote, _| quote.machine = machine).await, "another machine");
+    assert!(!kept.holds(|quote, _| quote.expires_at = quote.created_at).await, "it is over");
     assert!(!kept.holds(|_, known| known.gpus_all = 3).await, "a machine with more GPUs");
     assert!(!kept.holds(|_, known| known.max_age = Some(Seconds(60))).await, "a token with a feed");
     let dearer =
@@ -192,6 +257,8 @@ async fn nothing_is_promised_on_what_is_no_longer_so() {
             "UPDATE sessions SET last_used_at = last_used_at + interval '26 h'",
         ),
         ("UPDATE tokens SET usd_micros = usd_micros + 1", "UPDATE tokens SET usd_micros = usd_micros - 1"),
+        ("UPDATE tokens SET decimals = decimals + 2", "UPDATE tokens SET decimals = decimals - 2"),
+        ("UPDATE tokens SET symbol = symbol || '.e'", "UPDATE tokens SET symbol = replace(symbol, '.e', '')"),
         ("UPDATE tokens SET listed = false", "UPDATE tokens SET listed = true"),
         (
             "INSERT INTO price_feeds (token, feed, decimals, max_age_s)
@@ -219,9 +286,24 @@ async fn nothing_is_promised_on_what_is_no_longer_so() {
     .await;
     let sixty = |known: &mut Remembered| known.max_age = Some(Seconds(60));
     assert!(kept.holds(|_, known| sixty(known)).await);
+    let past = "UPDATE tokens SET priced_at = priced_at - interval '61 s'";
+    kept.change(past).await;
+    let old = |quote: &mut Quote, known: &mut Remembered| {
+        sixty(known);
+        quote.fx.as_mut().unwrap().at.0 -= 61;
+    };
+    assert!(!kept.holds(old).await, "too old by now");
+    kept.change("UPDATE tokens SET priced_at = priced_at + interval '1 s'").await;
+    let just = |quote: &mut Quote, known: &mut Remembered| {
+        sixty(known);
+        quote.fx.as_mut().unwrap().at.0 -= 60;
+    };
+    assert!(kept.holds(just).await, "as old as it may be");
+    kept.change("UPDATE tokens SET priced_at = priced_at + interval '60 s'").await;
     kept.change("UPDATE price_feeds SET doubted_at = now()").await;
     assert!(!kept.holds(|_, known| sixty(known)).await);
     kept.change("DELETE FROM price_feeds").await;
+    kept.many_at_once().await;
     // the GPUs are somebody's
     let renter = kept.world.sign_in(19).await;
     let quote = kept.world.quote(&renter, &rig).await;

@@ -77,7 +77,7 @@ pub(super) const TEN: usize = 10;
 /// ended, zero means never.
 ///
 /// # Errors
-/// The database's, or [`StoreError::Corrupt`]; then nothing is said of any.
+/// The database's, or [`StoreError::Corrupt`] of one that is asked for alone. Of several, what cannot be read is `None`.
 #[expect(clippy::as_conversions, reason = "how sqlx is told that an array may hold nulls")]
 pub async fn grounds(
     connection: &mut Connection,
@@ -141,82 +141,93 @@ pub async fn grounds(
     for row in rows {
         let place = usize::try_from(row.place.saturating_sub(1)).map_err(StoreError::corrupt)?;
         let Some(found) = found.get_mut(place) else { continue };
-        let offer = offers::Row {
-            id: row.id,
-            machine_id: row.machine_id,
-            account_id: row.account_id,
-            state: row.state,
-            version: row.version,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-            model: row.model,
-            gpu_count: row.gpu_count,
-            chunks: row.chunks,
-            usd_micros_per_hour: row.usd_micros_per_hour,
-            min_duration_s: row.min_duration_s,
-            max_duration_s: row.max_duration_s,
-            reserved: row.reserved,
-            disk_micros_per_gb_month: row.disk_micros_per_gb_month,
-            disk_gb: row.disk_gb,
-            up_micros_per_gb: row.up_micros_per_gb,
-            down_micros_per_gb: row.down_micros_per_gb,
-            notice_s: row.notice_s,
-            isolation: row.isolation,
-            available_until: row.available_until,
-            region: row.region,
-            last_heartbeat_at: row.last_heartbeat_at,
-            vram_gb: row.vram_gb,
-            gpus_free: row.gpus_free,
-            gpus_all: row.gpus_all,
+        let read = || {
+            let offer = offers::Row {
+                id: row.id,
+                machine_id: row.machine_id,
+                account_id: row.account_id,
+                state: row.state,
+                version: row.version,
+                created_at: row.created_at,
+                updated_at: row.updated_at,
+                model: row.model,
+                gpu_count: row.gpu_count,
+                chunks: row.chunks,
+                usd_micros_per_hour: row.usd_micros_per_hour,
+                min_duration_s: row.min_duration_s,
+                max_duration_s: row.max_duration_s,
+                reserved: row.reserved,
+                disk_micros_per_gb_month: row.disk_micros_per_gb_month,
+                disk_gb: row.disk_gb,
+                up_micros_per_gb: row.up_micros_per_gb,
+                down_micros_per_gb: row.down_micros_per_gb,
+                notice_s: row.notice_s,
+                isolation: row.isolation,
+                available_until: row.available_until,
+                region: row.region,
+                last_heartbeat_at: row.last_heartbeat_at,
+                vram_gb: row.vram_gb,
+                gpus_free: row.gpus_free,
+                gpus_all: row.gpus_all,
+            };
+            let obstacle = Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))?;
+            let price = (row.usd_micros, row.price_source, row.priced_at);
+            let token = match (row.token, row.symbol, row.decimals, price) {
+                (
+                    Some(address),
+                    Some(symbol),
+                    Some(decimals),
+                    (Some(usd_micros), Some(price_source), Some(priced_at)),
+                ) => {
+                    let (permit_name, permit_version) = (row.permit_name, row.permit_version);
+                    let token = tokens::Row {
+                        address,
+                        symbol,
+                        decimals,
+                        usd_micros,
+                        price_source,
+                        priced_at,
+                        permit_name,
+                        permit_version,
+                    };
+                    let max_age = row
+                        .max_age_s
+                        .map(u32::try_from)
+                        .transpose()
+                        .map_err(StoreError::corrupt)?;
+                    let doubted_since = row.doubted_at.map(seconds).transpose()?;
+                    let bounds = max_age.map(|age| Bounds { max_age: Seconds(age), doubted_since });
+                    Some((Token::try_from(token)?, bounds))
+                }
+                _ => None,
+            };
+            let session = match (row.session, row.ends_at) {
+                (Some(id), Some(expires_at)) => Some(SessionColumns {
+                    id,
+                    machine: row.agent,
+                    account: row.caller,
+                    expires_at,
+                    last_used_at: row.last_used_at,
+                    wallet: row.wallet,
+                    since: row.since,
+                }),
+                _ => None,
+            };
+            Ok::<_, StoreError>(Ground {
+                offer: offer.try_into()?,
+                provider: address(&row.provider)?,
+                templates: row.templates,
+                obstacle,
+                token,
+                session: session.map(SessionColumns::read).transpose()?,
+            })
         };
-        let obstacle = Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))?;
-        let price = (row.usd_micros, row.price_source, row.priced_at);
-        let token = match (row.token, row.symbol, row.decimals, price) {
-            (
-                Some(address),
-                Some(symbol),
-                Some(decimals),
-                (Some(usd_micros), Some(price_source), Some(priced_at)),
-            ) => {
-                let (permit_name, permit_version) = (row.permit_name, row.permit_version);
-                let token = tokens::Row {
-                    address,
-                    symbol,
-                    decimals,
-                    usd_micros,
-                    price_source,
-                    priced_at,
-                    permit_name,
-                    permit_version,
-                };
-                let max_age =
-                    row.max_age_s.map(u32::try_from).transpose().map_err(StoreError::corrupt)?;
-                let doubted_since = row.doubted_at.map(seconds).transpose()?;
-                let bounds = max_age.map(|age| Bounds { max_age: Seconds(age), doubted_since });
-                Some((Token::try_from(token)?, bounds))
-            }
-            _ => None,
-        };
-        let session = match (row.session, row.ends_at) {
-            (Some(id), Some(expires_at)) => Some(SessionColumns {
-                id,
-                machine: row.agent,
-                account: row.caller,
-                expires_at,
-                last_used_at: row.last_used_at,
-                wallet: row.wallet,
-                since: row.since,
-            }),
-            _ => None,
-        };
-        *found = Some(Ground {
-            offer: offer.try_into()?,
-            provider: address(&row.provider)?,
-            templates: row.templates,
-            obstacle,
-            token,
-            session: session.map(SessionColumns::read).transpose()?,
-        });
+        match read() {
+            Ok(ground) => *found = Some(ground),
+            Err(error) if asked.len() == 1 => return Err(error),
+            // the others are not to blame; whoever asked for it hears of it alone
+            Err(error) => tracing::debug!(%error, "an offer that cannot be read"),
+        }
     }
     Ok(found)
 }

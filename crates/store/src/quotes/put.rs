@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use domain::{
     id::QuoteId,
+    money::Decimals,
+    rate::UsdPerHour,
     time::{Seconds, UnixSeconds},
 };
 use sqlx::{Postgres, pool::PoolConnection, types::BigDecimal};
@@ -17,12 +19,18 @@ use crate::{
 
 /// What a quote was made from without a look, and must still be so when the quote is stored: beside the quote itself, which
 /// names the offer's version, the account and the token's price.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Remembered {
     /// The hash of the token of the caller's session.
     pub caller: [u8; 32],
+    /// The price that the offer's version lists, by which its other terms are taken to be the same.
+    pub listed: UsdPerHour,
     /// GPUs of the model in the machine.
     pub gpus_all: u32,
+    /// What the token is called.
+    pub symbol: String,
+    /// What it is divided into.
+    pub decimals: Decimals,
     /// How old the token's price may be, if it is an oracle's, who must not doubt it.
     pub max_age: Option<Seconds>,
 }
@@ -135,6 +143,16 @@ async fn put(
     let callers: Vec<Option<Vec<u8>>> = callers.collect();
     let gpus = remembered().map(|known| known.map_or(Ok(0), |known| int(known.gpus_all)));
     let gpus: Vec<i64> = gpus.collect::<Result<_, _>>()?;
+    let listed = remembered().map(|known| match known {
+        Some(known) => int(known.listed.usd().get()),
+        None => Ok(0),
+    });
+    let listed: Vec<i64> = listed.collect::<Result<_, _>>()?;
+    let symbols = remembered().map(|known| known.map_or("", |known| &known.symbol));
+    let symbols: Vec<&str> = symbols.collect();
+    let decimals = remembered().map(|known| known.map_or(0, |known| known.decimals.get().into()));
+    let decimals: Vec<i16> = decimals.collect();
+    let machines = column(quotes, |quote| Ok(quote.machine.uuid()))?;
     let ages = remembered()
         .map(|known| known.and_then(|known| known.max_age).map(|age| int(age.get())).transpose());
     let ages: Vec<Option<i32>> = ages.collect::<Result<_, _>>()?;
@@ -152,23 +170,28 @@ async fn put(
                      $14::bigint[], $15::bytea[], $16::bytea[], $17::numeric[], $18::timestamptz[], $19::timestamptz[],
                      $20::smallint[], $21::int[], $22::int[], $23::int[], $24::text[], $25::bigint[], $26::text[],
                      $27::timestamptz[], $28::int[], $29::int[], $30::bytea[], $31::bytea[], $32::bytea[],
-                     $33::bigint[], $34::int[], $35::text[])
+                     $33::bigint[], $34::int[], $35::text[], $40::bigint[], $41::text[], $42::smallint[], $43::uuid[])
               AS n (id, account, offer, version, duration, usd, lines, renter, provider, token, rate, fee, start_by,
                     holdback, order_hash, escrow_id, deposit, created_at, expires_at, gpus, disk, up, down, template,
-                    usd_per_token, priced_by, priced_at, ready, notice, signer, signature, caller, gpus_all, max_age, model)
+                    usd_per_token, priced_by, priced_at, ready, notice, signer, signature, caller, gpus_all, max_age, model,
+                    listed, symbol, decimals, machine)
          WHERE CASE WHEN $36 THEN true ELSE set_config('synchronous_commit', 'off', true) = 'off' END
            AND n.id IS NOT NULL AND (n.caller IS NULL OR EXISTS (
                SELECT FROM offers o
+               JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
                JOIN machines m ON m.id = o.machine_id
                JOIN sessions s ON s.token_hash = n.caller
                JOIN tokens t ON t.address = n.token
                LEFT JOIN price_feeds f ON f.token = t.address
-               WHERE o.id = n.offer AND o.state = 'listed' AND o.version = n.version
+               WHERE o.id = n.offer AND o.state = 'listed' AND o.version = n.version AND o.machine_id = n.machine
+                 AND v.usd_micros_per_hour = n.listed AND v.model = n.model AND n.expires_at > $38
                  AND m.service = 'open' AND m.last_heartbeat_at >= $37
                  AND s.account_id = n.account AND s.revoked_at IS NULL AND s.expires_at > $38
                  AND COALESCE(s.last_used_at, s.created_at) > $39
                  AND t.listed AND t.usd_micros = n.usd_per_token AND t.price_source = n.priced_by
-                 AND t.priced_at = n.priced_at AND f.max_age_s IS NOT DISTINCT FROM n.max_age AND f.doubted_at IS NULL
+                 AND t.priced_at = n.priced_at AND t.symbol = n.symbol AND t.decimals = n.decimals
+                 AND f.max_age_s IS NOT DISTINCT FROM n.max_age AND f.doubted_at IS NULL
+                 AND (f.token IS NULL OR t.priced_at + make_interval(secs => f.max_age_s) >= $38)
                  AND NOT EXISTS (
                      SELECT FROM maintenance_windows x
                      WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL
@@ -216,6 +239,10 @@ async fn put(
         ts(as_of.heard_since)?,
         ts(as_of.now)?,
         ts(sessions::unused_since(as_of.now, as_of.idle))?,
+        &listed,
+        &symbols as &[&str],
+        &decimals,
+        &machines,
     )
     .fetch_all(tx)
     .await?;

@@ -1379,7 +1379,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ends a rental now. Before the start everything goes back; after it, the seconds so far are billed. */
+        /**
+         * Ends a rental. Before the start everything goes back; after it, the seconds so far are billed. A renter's ends now. A
+         *     provider's, once it runs, ends when the notice is over that its quote promises (`sla.notice_s`): the renter is told, and until
+         *     `ends_at` it runs and is billed. A notice is not taken back.
+         */
         post: operations["post_rentals_id_stop"];
         delete?: never;
         options?: never;
@@ -5177,6 +5181,7 @@ export interface components {
         /** @description A rental, and the way in. */
         RentalWithAccess: components["schemas"]["RentalView"] & {
             access?: components["schemas"]["RentalAccess"] | null;
+            evicted_at?: components["schemas"]["Time"] | null;
         };
         /** @description A GPU of a rental. */
         RentedGpu: {
@@ -5907,8 +5912,9 @@ export interface components {
              */
             min_duration_s: number;
         };
-        /** @description A rental that is ending. */
+        /** @description A rental that is ending, or will. */
         StopView: {
+            ends_at?: components["schemas"]["Time"] | null;
             /** @description Not final: readings on their way may add to it, and the contract decides. */
             preview: components["schemas"]["PreviewView"];
             rental: components["schemas"]["RentalView"];

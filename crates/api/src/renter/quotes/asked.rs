@@ -23,6 +23,7 @@ use crate::{
     ApiConfig, AppState, Problem,
     extract::Body,
     identity::{Wallet, session_hash},
+    limits::Whose,
     renter::Ahead,
 };
 
@@ -50,8 +51,10 @@ impl Quoting {
         }
         let mut connection = self.store.borrow().await?;
         match quotes::insert(&mut connection, quote).await {
-            // it was stored with the others, and only not said
-            Err(error) if error.is_conflict_on("quotes_pkey") => {}
+            // it was stored with the others, and only not said: its terms hold its id
+            Err(error)
+                if error.is_conflict_on("quotes_pkey")
+                    || error.is_conflict_on("quotes_escrow_id_key") => {}
             done => done?,
         }
         self.store.keep(connection);
@@ -65,6 +68,8 @@ pub(super) struct Asked {
     order: Result<QuoteRequest, Problem>,
     /// The hash of the token of what may be a session.
     caller: Option<[u8; 32]>,
+    /// Who asks, if it is no session.
+    wallet: Option<Wallet>,
 }
 
 /// A quote with what its answer needs.
@@ -76,24 +81,41 @@ pub(super) struct Given {
 
 impl Asked {
     /// Reads a request.
-    pub(super) async fn read(request: Request, app: &AppState) -> Self {
-        let (parts, body) = request.into_parts();
+    ///
+    /// # Errors
+    /// Of somebody who may not ask.
+    pub(super) async fn read(request: Request, app: &AppState) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
         let caller = session_hash(&parts.headers);
+        // nothing to look up ahead: who asks comes before what is asked
+        let wallet = match caller {
+            Some(_) => None,
+            None => Some(Wallet::from_request_parts(&mut parts, app).await?),
+        };
         let order = Request::from_parts(parts.clone(), body);
         let order = Body::<QuoteRequest>::from_request(order, app).await;
-        Self { parts, order: order.map(|Body(order)| order), caller }
+        Ok(Self { parts, order: order.map(|Body(order)| order), caller, wallet })
     }
 
     /// The quote, from what is remembered; nothing if it takes a look to know.
-    pub(super) async fn recall(&mut self, app: &AppState) -> Option<Given> {
+    pub(super) async fn recall(&self, app: &AppState) -> Option<Given> {
         let (order, caller) = (self.order.as_ref().ok()?, self.caller?);
         let Recalled { session, ground, remembered } =
             app.quoting.memory.recall(app, caller, order)?;
-        self.parts.extensions.insert(Ahead::of(caller, Some(session)));
-        let wallet = Wallet::from_request_parts(&mut self.parts, app).await.ok()?;
+        let wallet = Wallet::of(session)?;
         let given = given(app, &wallet, order.clone(), Some(ground)).await.ok()?;
         let stored = app.quoting.together.promise(given.quote.clone(), Some(remembered)).await;
-        (stored == Some(true)).then_some(given)
+        match stored {
+            Some(true) => {
+                app.limits.vouch(&caller, Whose::Account(wallet.account.id));
+                Some(given)
+            }
+            Some(false) => {
+                app.quoting.memory.forget(&caller);
+                None
+            }
+            None => None,
+        }
     }
 
     /// The quote.
@@ -101,8 +123,6 @@ impl Asked {
     /// # Errors
     /// What stands against it.
     pub(super) async fn look(mut self, app: &AppState) -> Result<Given, Problem> {
-        // what was remembered may be what did not hold
-        self.parts.extensions.remove::<Ahead>();
         let mut ground = None;
         if let Some(caller) = self.caller
             && let Ok(order) = &self.order
@@ -117,7 +137,10 @@ impl Asked {
             }
         }
         // who may not ask is not told what is wrong with the question
-        let wallet = Wallet::from_request_parts(&mut self.parts, app).await?;
+        let wallet = match self.wallet {
+            Some(wallet) => wallet,
+            None => Wallet::from_request_parts(&mut self.parts, app).await?,
+        };
         let order = self.order?;
         if !order.ssh_public_keys.is_empty() {
             let message = "a quote lets nobody in; name keys of yours when you book it";

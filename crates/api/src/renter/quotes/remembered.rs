@@ -60,13 +60,22 @@ impl Memory {
     /// Remembers what was found for somebody with this session who pays in a token of this symbol.
     pub(super) fn learn(&self, caller: [u8; 32], symbol: &str, ground: &Ground) {
         let mut seen = self.seen();
-        if let Some(session) = ground.session {
-            with_room(&mut seen.sessions).insert(caller, session);
+        match ground.session {
+            Some(session) => drop(with_room(&mut seen.sessions).insert(caller, session)),
+            None => drop(seen.sessions.remove(&caller)),
         }
-        if let Some(token) = &ground.token {
-            with_room(&mut seen.tokens).insert(symbol.to_owned(), token.clone());
+        match &ground.token {
+            Some(token) => {
+                drop(with_room(&mut seen.tokens).insert(symbol.to_owned(), token.clone()))
+            }
+            None => drop(seen.tokens.remove(symbol)),
         }
         with_room(&mut seen.providers).insert(ground.offer.account, ground.provider);
+    }
+
+    /// Forgets a session, because something that was remembered is not so.
+    pub(super) fn forget(&self, caller: &[u8; 32]) {
+        self.seen().sessions.remove(caller);
     }
 
     /// What an order depends on, if all of it was seen and nothing of it needs another look.
@@ -100,7 +109,14 @@ impl Memory {
         });
         let offer = found.ok().flatten().filter(|_| is_known)?;
         let provider = *self.seen().providers.get(&offer.account)?;
-        let remembered = Remembered { caller, gpus_all: offer.gpus_all, max_age };
+        let remembered = Remembered {
+            caller,
+            listed: offer.terms.price,
+            gpus_all: offer.gpus_all,
+            symbol: token.0.symbol.clone(),
+            decimals: token.0.decimals,
+            max_age,
+        };
         // a machine that runs no templates can be rented without one
         let (templates, obstacle) = (false, None);
         let (token, session) = (Some(token), Some(session));
