@@ -26,7 +26,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("rental.budget_50", "half of the deposit is spent; renters only"),
     ("rental.budget_80", "four fifths of the deposit are spent; renters only"),
     ("rental.budget_100", "the deposit is used up, and the rental ends; renters only"),
-    ("rental.notice", "the provider announced or called off a maintenance window"),
+    (
+        "rental.notice",
+        "the provider announced or called off a maintenance window, or ends the rental at `ends_at`: `about` says which",
+    ),
     ("rental.ended", "billing has ended; what is owed is being settled"),
     ("rental.held", "all but some seconds is paid; those are held until `held_until`"),
     ("rental.settled", "the deposit is divided, finally"),

@@ -159,7 +159,7 @@ async fn topped_up(tx: &mut Connection, scene: &Scene<'_>, amount: Amount) -> Ap
     rentals::add_money(tx, id, &MoneyDelta { locked: amount, ..MoneyDelta::default() }).await?;
     let rental = rentals::get(tx, id).await?.ok_or(StoreError::Missing("the rental"))?;
     if rental.progress.started_at.is_some() && rental.progress.stopped_at.is_none() {
-        advance::arm_end(tx, &rental).await?;
+        advance::arm_end(tx, &rental, scene.now).await?;
         deposit_notices::arm(tx, id, scene.now).await?;
         // it may now last long enough to be paid for on the way
         let due = advance::release_due(tx, scene.policy, &rental, scene.now).await?;

@@ -164,7 +164,7 @@ async fn look(
         JobKind::ReadyDeadline => Due::Event(RentalEvent::ReadyDeadline),
         JobKind::StopDeadline => Due::Event(RentalEvent::StopDeadline),
         JobKind::DurationEnd => {
-            let (at, end) = advance::planned_end(tx, &rental).await?;
+            let (at, end) = advance::planned_end(tx, &rental, now).await?;
             if now < at { Due::Later(at) } else { Due::Event(end) }
         }
         JobKind::OutageLimit => outage(policy, &rental.progress, now),

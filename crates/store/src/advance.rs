@@ -37,6 +37,9 @@ const RELEASE_AGAIN: Seconds = Seconds(30);
 /// And so many times in an interval at the most.
 const RELEASE_TRIES: u32 = 24;
 
+/// A rental whose provider gave notice ends to the second if that is looked at so soon.
+const ON_TIME: Seconds = Seconds(30);
+
 /// How long a close waits for signatures that let it be final at once.
 pub const SIGN_WAIT: Seconds = Seconds(30);
 
@@ -201,7 +204,7 @@ async fn write_effect(
             };
             let first = deposit.next(DepositTold::default()).unwrap_or(due);
             deposit_notices::arm(tx, id, first).await?;
-            arm_end(tx, rental).await
+            arm_end(tx, rental, now).await
         }
         Effect::ArmStopDeadline => {
             let due = now.saturating_plus(policy.stop_grace);
@@ -318,19 +321,22 @@ pub async fn duration_end(
     Ok(started.saturating_plus(auto_stop_second(rental.locked, quote.rate)))
 }
 
-/// The event that ends a running rental by itself, and when: the deposit is used up, or the provider has given notice.
+/// The event that ends a running rental by itself, and when: the deposit is used up, or the provider's notice is over. That ends
+/// it to the second; but if it is looked at much later, it was served and used meanwhile, and ends only now.
 ///
 /// # Errors
 /// [`StoreError::Missing`] without its quote.
 pub async fn planned_end(
     connection: &mut Connection,
     rental: &Rental,
+    now: UnixSeconds,
 ) -> Result<(UnixSeconds, RentalEvent), StoreError> {
     let at = duration_end(connection, rental).await?;
     Ok(match evictions::get(connection, rental.id).await? {
         Some(eviction) if eviction.ends_at < at => {
-            let now = eviction.ends_at;
-            (now, RentalEvent::StopRequested { by: Party::Provider, now })
+            let on_time = now.saturating_since(eviction.ends_at) <= ON_TIME;
+            let ended = if on_time { eviction.ends_at } else { now.min(at) };
+            (eviction.ends_at, RentalEvent::StopRequested { by: Party::Provider, now: ended })
         }
         _ => (at, RentalEvent::DurationEnd { at }),
     })
@@ -340,8 +346,12 @@ pub async fn planned_end(
 ///
 /// # Errors
 /// As [`planned_end`].
-pub async fn arm_end(tx: &mut Connection, rental: &Rental) -> Result<(), StoreError> {
-    let (at, _) = planned_end(tx, rental).await?;
+pub async fn arm_end(
+    tx: &mut Connection,
+    rental: &Rental,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let (at, _) = planned_end(tx, rental, now).await?;
     jobs::schedule(tx, rental.id, JobKind::DurationEnd, at).await
 }
 

@@ -159,6 +159,30 @@ pub async fn arm_releases(
     Ok(armed.rows_affected())
 }
 
+/// Sets the end's timer of every running rental to its provider's notice, where it is later: a worker of the version before
+/// found the deposit not used up, and set it again. How many.
+///
+/// # Errors
+/// The database's.
+pub async fn arm_evictions(tx: &mut Connection, now: UnixSeconds) -> Result<u64, StoreError> {
+    let armed = sqlx::query!(
+        "WITH late AS (
+             SELECT j.id, e.ends_at
+             FROM evictions e
+             JOIN rentals r ON r.id = e.rental_id AND r.state IN ('active', 'interrupted')
+             JOIN jobs j ON j.rental_id = e.rental_id AND j.kind = $1 AND j.done_at IS NULL AND j.due_at > e.ends_at
+             WHERE e.ends_at > $2::timestamptz - interval '60 days'
+             ORDER BY j.id FOR UPDATE OF j SKIP LOCKED)
+         UPDATE jobs SET due_at = late.ends_at, leased_until = NULL, run_lease = run_lease + 1
+         FROM late WHERE jobs.id = late.id",
+        JobKind::DurationEnd.as_str(),
+        ts(now)?,
+    )
+    .execute(tx)
+    .await?;
+    Ok(armed.rows_affected())
+}
+
 /// Closes every open timer of a rental that has ended.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ async fn give(market: &Market, rental: &Booked, notice: u32) -> UnixSeconds {
             Box::pin(async move {
                 let rental = rentals::get(tx, id).await?.unwrap();
                 evictions::give(tx, id, &Eviction { given_at, ends_at }).await?;
-                advance::arm_end(tx, &rental).await?;
+                advance::arm_end(tx, &rental, given_at).await?;
                 Ok::<_, TxError<StoreError>>(())
             })
         })
@@ -73,6 +73,29 @@ async fn a_deposit_that_is_used_up_before_ends_it_as_ever() {
     market.tick().await;
     let ended = market.rental(&rental).await.progress;
     assert_eq!(ended.end, Some(EndReason::DurationEnd));
+}
+
+#[tokio::test]
+async fn a_worker_that_comes_late_bills_what_was_served_and_finds_a_timer_that_was_set_back() {
+    let market = Market::new().await;
+    let rental = market.running(market.usdc).await;
+    let ends_at = give(&market, &rental, 120).await;
+    // as a worker of the version before does it
+    market
+        .tamper("UPDATE jobs SET due_at = due_at + interval '1 h' WHERE kind = 'duration_end'")
+        .await;
+    market.run_for(&rental, 300).await;
+    // the first round finds the timer, the second what it is for
+    market.tick().await;
+    market.tick().await;
+    let ended = market.rental(&rental).await.progress;
+    assert_eq!(ended.end, Some(EndReason::ProviderStop));
+    let late = ended.stopped_at.unwrap().saturating_since(ends_at);
+    assert!((Seconds(150)..=Seconds(200)).contains(&late), "{late}");
+    market.apply(&rental, RentalEvent::AgentStopped).await;
+    market.until(&rental, RentalState::Settled).await;
+    market.settle_in().await;
+    market.assert_at_rest().await;
 }
 
 #[tokio::test]

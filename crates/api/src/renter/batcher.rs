@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 const MOST: usize = 32;
 /// Nobody waits long for an answer to all: each then asks by itself.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Longer than the database lets a statement take, and a connection be waited for: then it is not there any more.
+const GIVEN_UP: Duration = Duration::from_secs(20);
 /// Who may wait to be put down; more wait to wait.
 const ROOM: usize = 256;
 
@@ -79,10 +81,11 @@ async fn work<E: Errand>(errand: E, mut door: mpsc::Receiver<Waiting<E>>) {
 /// Runs to its end, however long nobody waits for it any more: its connection is not free before.
 async fn together<E: Errand>(errand: &E, waiting: Vec<Waiting<E>>) {
     let (asked, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-    match errand.run(&asked).await {
+    match tokio::time::timeout(GIVEN_UP, errand.run(&asked)).await {
         // whoever asked may have gone
-        Ok(told) => answers.into_iter().zip(told).for_each(|(to, told)| drop(to.send(told))),
-        Err(error) => tracing::debug!(%error, "nothing was done for all at once"),
+        Ok(Ok(told)) => answers.into_iter().zip(told).for_each(|(to, told)| drop(to.send(told))),
+        Ok(Err(error)) => tracing::debug!(%error, "nothing was done for all at once"),
+        Err(_) => tracing::warn!("the database never answered"),
     }
 }
 

@@ -150,7 +150,7 @@ pub(crate) struct RentalWithAccess {
     /// Where it is reached: for its renter, from when the machine is ready until the rental ends; null otherwise, and where
     /// the machine does not say.
     access: Option<RentalAccess>,
-    /// When its provider ends it, who has given the notice that the quote promised; null while it has not.
+    /// When it ends at the latest, if its provider has given the notice that the quote promised; null while it has not.
     evicted_at: Option<Time>,
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct PreviewView {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StopView {
     rental: RentalView,
-    /// When it ends, if its provider has to give notice; `null` if it ends now.
+    /// When it ends at the latest, if its provider has to give notice; `null` if it ends now.
     ends_at: Option<Time>,
     /// Not final: readings on their way may add to it, and the contract decides.
     preview: PreviewView,
@@ -144,11 +144,12 @@ async fn notice(
         return Ok(None);
     }
     if let Some(given) = evictions::get(tx, id).await? {
+        advance::arm_end(tx, &rental, now).await?;
         return Ok(Some(given.ends_at));
     }
     let ends_at = now.saturating_plus(promised);
     evictions::give(tx, id, &Eviction { given_at: now, ends_at }).await?;
-    advance::arm_end(tx, &rental).await?;
+    advance::arm_end(tx, &rental, now).await?;
     let detail = json!({"about": "provider_stop", "ends_at": Time(ends_at).text()});
     timeline::append(tx, id, now, "notice", &detail).await?;
     Ok(Some(ends_at))

@@ -244,7 +244,7 @@ async fn a_key_hears_what_it_may_read() {
     let paused = world.call("PATCH", &path).auth(&owner.token).json(&json!({"state": "paused"}));
     paused.header("if-match", "\"1-listed\"").send().await.ok(200);
     let stop = world.post(&format!("/v1/rentals/{}/stop", running.id));
-    stop.auth(&owner.token).key("s").send().await.ok(202);
+    stop.auth(&running.renter.token).key("s").send().await.ok(202);
     assert_eq!(names(&hear(&mut wide, 2).await), ["offer.changed", "rental.ended"]);
     assert_eq!(names(&hear(&mut narrow, 1).await), ["rental.ended"]);
 }

@@ -170,7 +170,7 @@ async fn a_twin_does_not_wait_for_ever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn either_side_stops_a_rental_and_nobody_else() {
     let world = World::new().await;
-    let rig = world.rig(1, 1, "0.65").await;
+    let rig = crate::evictions::rig(&world, 1, 0).await;
     let renter = world.sign_in(9).await;
     let booking = world.start(&renter, &rig).await;
     let id = booking["rental"]["id"].as_str().unwrap();

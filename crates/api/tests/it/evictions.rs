@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A machine that is offered with so much notice.
-async fn rig(world: &World, n: u8, notice: u32) -> Rig {
+pub async fn rig(world: &World, n: u8, notice: u32) -> Rig {
     let rig = world.rig(n, 1, "0.65").await;
     let path = format!("/v1/offers/{}", rig.offer);
     let tag = world.get(&path).send().await.header("etag").to_owned();

@@ -19,32 +19,35 @@ use crate::EngineError;
 /// Between two looks at rentals without a timer, and before a timer is looked at while nothing is released.
 const RARELY: Seconds = Seconds(3_600);
 
+/// Between two looks at rentals that end by notice and whose timer says otherwise.
+const OFTEN: Seconds = Seconds(60);
+
 /// Rentals whose timer was never set: their start was seen by a worker of the version before, or while nothing was
 /// released.
 pub(super) struct Untimed {
     store: Store,
     next: AtomicU64,
+    next_notices: AtomicU64,
 }
 
 impl Untimed {
     pub(super) const fn new(store: Store) -> Self {
-        Self { store, next: AtomicU64::new(0) }
+        Self { store, next: AtomicU64::new(0), next_notices: AtomicU64::new(0) }
     }
 
-    /// Once an hour sets the timers that are missing, of releases and of what is told of deposits. Releases come due an hour later at the earliest: a worker of the version
+    /// Once an hour sets the timers that are missing, of releases and of what is told of deposits; once a minute those of
+    /// notices. Releases come due an hour later at the earliest: a worker of the version
     /// before, which may still be there, does not know them.
     ///
     /// # Errors
     /// The database's.
     pub(super) async fn look(&self) -> Result<(), EngineError> {
         let now = self.store.now().seconds();
-        let (next, later) =
-            (UnixSeconds(self.next.load(Ordering::Relaxed)), now.saturating_plus(RARELY));
-        let every = self.store.policy().release_every;
-        // a next look beyond the longest wait was set before the clock went back
-        if now < next && next <= later {
+        self.look_at_notices(now).await?;
+        let Some(later) = turn(&self.next, now, RARELY) else {
             return Ok(());
-        }
+        };
+        let every = self.store.policy().release_every;
         let (deposits, paid) = self
             .store
             .write("arm releases", move |tx| {
@@ -67,6 +70,32 @@ impl Untimed {
         self.next.store(later.get(), Ordering::Relaxed);
         Ok(())
     }
+
+    async fn look_at_notices(&self, now: UnixSeconds) -> Result<(), EngineError> {
+        let Some(later) = turn(&self.next_notices, now, OFTEN) else {
+            return Ok(());
+        };
+        let set = self.store.write("arm evictions", move |tx| {
+            Box::pin(
+                async move { Ok::<_, TxError<EngineError>>(jobs::arm_evictions(tx, now).await?) },
+            )
+        });
+        let set = set.await?;
+        if set > 0 {
+            tracing::warn!(
+                set,
+                "rentals end by their providers' notices, though their timers said later"
+            );
+        }
+        self.next_notices.store(later.get(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// When the turn after this one is, if it is one now. A next one beyond the longest wait was set before the clock went back.
+fn turn(next: &AtomicU64, now: UnixSeconds, every: Seconds) -> Option<UnixSeconds> {
+    let (next, later) = (UnixSeconds(next.load(Ordering::Relaxed)), now.saturating_plus(every));
+    (now >= next || next > later).then_some(later)
 }
 
 /// Looks at the evidence under the rental's lock, so that it stays as it is until the call is queued.
