@@ -250,6 +250,7 @@ pub async fn list_tokens(store: &Store, usdc: Option<Address>, now: UnixSeconds)
         usd: UsdMicros::new(usd),
         price_source: "fixed for the test".to_owned(),
         priced_at: now,
+        fixed: true,
         permit: None,
     };
     let mut listed = vec![token(POL, "POL", 18, 250_000)];

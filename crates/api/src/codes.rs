@@ -137,8 +137,8 @@ codes! {
         "It is our fault and is logged under `request_id`. A write either happened whole or not at all: read before you repeat it.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service cannot answer now", true,
         "Wait for the seconds of `Retry-After` and send the same request again.";
-    FxStale = "fx-stale", SERVICE_UNAVAILABLE, "The token's price is too old", true,
-        "Its oracle has not answered lately, and nothing is quoted at a price that nobody vouches for. Try again, or pay with another token of `/v1/tokens`.";
+    FxStale = "fx-stale", SERVICE_UNAVAILABLE, "Nobody vouches for the token's price", true,
+        "Its oracle has not answered lately, says quite another price, or there is none: nothing is quoted at a price that nobody vouches for. Try again, or pay with another token of `/v1/tokens`.";
     TimedOut = "timed-out", SERVICE_UNAVAILABLE, "The request took too long", true,
         "A write may have happened all the same: send it again with the same `Idempotency-Key`.";
     ChainUnavailable = "chain-unavailable", SERVICE_UNAVAILABLE, "The chain does not answer", true,

@@ -44,6 +44,8 @@ pub(crate) struct TokenView {
     #[schema(example = "fixed")]
     price_source: String,
     priced_at: Time,
+    /// Whether the price is a definition, such as a dollar's. Any other is quoted only while its oracle vouches for it.
+    price_fixed: bool,
     /// Whether a deposit can be approved by signature (EIP-2612).
     permit: bool,
 }
@@ -71,6 +73,7 @@ async fn token_list(State(app): State<AppState>, headers: HeaderMap) -> Result<R
             price: token.usd.into(),
             price_source: token.price_source,
             priced_at: Time(token.priced_at),
+            price_fixed: token.fixed,
             permit: token.permit.is_some(),
         })
         .collect();

@@ -8,7 +8,12 @@ use alloy::{
     signers::local::PrivateKeySigner,
     sol_types::{Eip712Domain, SolStruct, eip712_domain},
 };
-use domain::{billing::deposit_ceil, money::Amount, rate::TokenRate, time::Seconds};
+use domain::{
+    billing::{deposit_ceil, usd_gross_ceil},
+    money::{Amount, Decimals, UsdMicros},
+    rate::{TokenRate, UsdPerHour, token_rate_floor},
+    time::Seconds,
+};
 use thiserror::Error;
 
 use crate::{
@@ -128,6 +133,12 @@ pub enum QuoteError {
     /// The lines do not add up to the most that it can cost.
     #[error("the lines do not add up to the total")]
     Sum,
+    /// The total is not what the dollars per hour come to over the duration, rounded up.
+    #[error("the total is not the dollars per hour times the duration")]
+    Total,
+    /// The terms' price per hour is not the dollars per hour at the token's price, whatever the token is divided into.
+    #[error("the price per hour is not the dollars per hour at the token's price")]
+    Price,
     /// The deposit is not what the rate comes to over the duration, rounded up.
     #[error("the deposit is not the rate times the duration")]
     Deposit,
@@ -182,7 +193,8 @@ pub fn sign(
 }
 
 /// Whether the platform, known by `signer`, made this quote for the escrow at `escrow` on this chain: the signature is
-/// its own, the rental's id is that of the terms, and the lines add up.
+/// its own, the rental's id is that of the terms, the lines add up to the total, the total is the rate's, and the rate in the
+/// token is the one in dollars at the token's price.
 ///
 /// # Errors
 /// See [`QuoteError`].
@@ -204,10 +216,36 @@ pub fn verify(
     if sum.and_then(|sum| u64::try_from(sum).ok()) != Some(quote.usdMax) {
         return Err(QuoteError::Sum);
     }
+    if total(quote) != Some(quote.usdMax) {
+        return Err(QuoteError::Total);
+    }
+    if !is_at_its_price(quote) {
+        return Err(QuoteError::Price);
+    }
     if due(quote) != Some(quote.deposit) {
         return Err(QuoteError::Deposit);
     }
     Ok(())
+}
+
+/// `ceil(usdPerHour * durationSecs / 3600)`, by the function that the quote was made with.
+fn total(quote: &Quote) -> Option<u64> {
+    let rate = UsdPerHour(UsdMicros::new(quote.usdPerHour));
+    usd_gross_ceil(rate, 1, Seconds(quote.order.durationSecs)).ok().map(UsdMicros::get)
+}
+
+/// Whether the price in the token is the one in dollars, by the function that the quote was made with. The quote does not say
+/// what the token is divided into, so this holds the figures and not where the point stands; the chain says that. Quotes
+/// from before the token's price was kept name none.
+fn is_at_its_price(quote: &Quote) -> bool {
+    let rate = UsdPerHour(UsdMicros::new(quote.usdPerHour));
+    let price = UsdMicros::new(quote.fx.usdPerToken);
+    let at = |places| {
+        let decimals = Decimals::new(places).ok()?;
+        Some(uint96(token_rate_floor(rate, 1, decimals, price).ok()?.amount()))
+    };
+    price == UsdMicros::ZERO
+        || (0..=u8::MAX).any(|places| at(places) == Some(quote.terms.pricePerHour))
 }
 
 /// `ceil(pricePerHour * durationSecs / 3600)`, by the function that the quote was made with.

@@ -8,6 +8,7 @@ use alloy_primitives::{Address, B256};
 use domain::{
     id::{AccountId, MachineId, OfferId, QuoteId},
     money::{Amount, FeeBps, UsdMicros},
+    offer::Isolation,
     rate::{TokenRate, UsdPerHour},
     terms::RentalTerms,
     time::{Seconds, UnixSeconds},
@@ -95,6 +96,9 @@ pub struct Extras {
     pub down_gb: u32,
     /// What runs, as slug@version.
     pub template: Option<String>,
+    /// What the renter shares with nobody, as the offer's version says.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
 /// A token's price.
@@ -115,6 +119,18 @@ pub struct Sla {
     pub ready: Seconds,
     /// Told so long before the provider ends it.
     pub notice: Seconds,
+    /// What is promised about outages; quotes from before this was kept have none.
+    #[serde(default)]
+    pub outages: Option<Outages>,
+}
+
+/// When time is not billed, and when that ends a rental.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outages {
+    /// Time without evidence for longer than this is an outage.
+    pub evidence: Seconds,
+    /// An outage of more than this ends the rental.
+    pub most: Seconds,
 }
 
 /// Who signed a quote, and how.
@@ -160,6 +176,9 @@ struct Row {
     priced_at: Option<OffsetDateTime>,
     ready_s: Option<i32>,
     notice_s: Option<i32>,
+    evidence_s: Option<i32>,
+    max_outage_s: Option<i32>,
+    isolation: String,
     signer: Option<Vec<u8>>,
     signature: Option<Vec<u8>>,
     duration_s: i64,
@@ -198,6 +217,7 @@ pub async fn many(connection: &mut Connection, ids: &[QuoteId]) -> Result<Vec<Qu
         r#"SELECT q.id, q.account_id, q.offer_id, q.offer_version, o.machine_id, v.model,
                 coalesce(q.gpu_count, v.gpu_count) AS "gpu_count!", q.disk_gb, q.up_gb, q.down_gb,
                 q.template, q.usd_micros_per_token, q.priced_by, q.priced_at, q.ready_s, q.notice_s,
+                q.evidence_s, q.max_outage_s, v.isolation,
                 q.signer, q.signature, q.duration_s, q.usd_micros_per_hour, q.lines, q.renter, q.provider, q.token,
                 q.price_per_hour, q.fee_bps, q.start_by, q.holdback_s, q.order_hash, q.escrow_id,
                 q.deposit, q.created_at, q.expires_at
@@ -230,8 +250,16 @@ impl TryFrom<Row> for Quote {
             }),
             (_, _, _) => None,
         };
+        let outages = match (row.evidence_s, row.max_outage_s) {
+            (Some(evidence), Some(most)) => {
+                Some(Outages { evidence: span(evidence)?, most: span(most)? })
+            }
+            (_, _) => None,
+        };
         let sla = match (row.ready_s, row.notice_s) {
-            (Some(ready), Some(notice)) => Some(Sla { ready: span(ready)?, notice: span(notice)? }),
+            (Some(ready), Some(notice)) => {
+                Some(Sla { ready: span(ready)?, notice: span(notice)?, outages })
+            }
             (_, _) => None,
         };
         let seal = match (row.signer, row.signature) {
@@ -256,6 +284,7 @@ impl TryFrom<Row> for Quote {
                 up_gb: gb(row.up_gb)?,
                 down_gb: gb(row.down_gb)?,
                 template: row.template,
+                isolation: Some(row.isolation.parse().map_err(StoreError::corrupt)?),
             },
             duration: duration(row.duration_s)?,
             usd_per_hour: UsdPerHour(UsdMicros::new(usd)),

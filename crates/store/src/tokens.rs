@@ -26,6 +26,8 @@ pub struct Token {
     pub price_source: String,
     /// Since when.
     pub priced_at: UnixSeconds,
+    /// Whether the price is a definition, such as a dollar's, and needs no oracle. Any other token without one is not quoted.
+    pub fixed: bool,
     /// EIP-712 domain name and version, if the token has EIP-2612.
     pub permit: Option<(String, String)>,
 }
@@ -37,6 +39,7 @@ pub(crate) struct Row {
     pub(crate) usd_micros: i64,
     pub(crate) price_source: String,
     pub(crate) priced_at: time::OffsetDateTime,
+    pub(crate) fixed: bool,
     pub(crate) permit_name: Option<String>,
     pub(crate) permit_version: Option<String>,
 }
@@ -54,6 +57,7 @@ impl TryFrom<Row> for Token {
             usd: UsdMicros::new(u64::try_from(row.usd_micros).map_err(StoreError::corrupt)?),
             price_source: row.price_source,
             priced_at: seconds(row.priced_at)?,
+            fixed: row.fixed,
             permit: row.permit_name.zip(row.permit_version),
         })
     }
@@ -66,7 +70,7 @@ impl TryFrom<Row> for Token {
 pub async fn list(connection: &mut Connection) -> Result<Vec<Token>, StoreError> {
     sqlx::query_as!(
         Row,
-        "SELECT address, symbol, decimals, usd_micros, price_source, priced_at, permit_name, permit_version
+        "SELECT address, symbol, decimals, usd_micros, price_source, priced_at, fixed, permit_name, permit_version
          FROM tokens WHERE listed ORDER BY symbol"
     )
     .fetch_all(connection)
@@ -83,7 +87,7 @@ pub async fn list(connection: &mut Connection) -> Result<Vec<Token>, StoreError>
 pub async fn at(connection: &mut Connection, at: Address) -> Result<Option<Token>, StoreError> {
     sqlx::query_as!(
         Row,
-        "SELECT address, symbol, decimals, usd_micros, price_source, priced_at, permit_name, permit_version
+        "SELECT address, symbol, decimals, usd_micros, price_source, priced_at, fixed, permit_name, permit_version
          FROM tokens WHERE address = $1",
         at.as_slice()
     )
@@ -109,11 +113,11 @@ pub async fn upsert(tx: &mut Connection, token: &Token) -> Result<(), StoreError
     let (name, version) = token.permit.clone().unzip();
     sqlx::query!(
         "INSERT INTO tokens (address, symbol, decimals, usd_micros, price_source, priced_at,
-                             permit_name, permit_version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                             permit_name, permit_version, fixed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (address) DO UPDATE
          SET usd_micros = EXCLUDED.usd_micros, price_source = EXCLUDED.price_source,
-             priced_at = EXCLUDED.priced_at, listed = true",
+             priced_at = EXCLUDED.priced_at, fixed = EXCLUDED.fixed, listed = true",
         token.address.as_slice(),
         token.symbol,
         i16::from(token.decimals.get()),
@@ -122,6 +126,7 @@ pub async fn upsert(tx: &mut Connection, token: &Token) -> Result<(), StoreError
         ts(token.priced_at)?,
         name,
         version,
+        token.fixed,
     )
     .execute(tx)
     .await?;

@@ -171,6 +171,7 @@ async fn record(store: &Store, deployed: &Deployed) -> Result<(), Failure> {
         usd: UsdMicros::new(1_000_000),
         price_source: "a US dollar by definition".to_owned(),
         priced_at: deployed.at,
+        fixed: true,
         permit: Some(deployed.usdc_domain.clone()),
     };
     let site = deployed.deployment.clone();

@@ -80,6 +80,7 @@ async fn record(store: &Store, deployment: Deployment, usdc: Address, at: UnixSe
         usd: UsdMicros::new(usd),
         price_source: "fixed for the test".to_owned(),
         priced_at: at,
+        fixed: true,
         permit,
     };
     let domain = ("USD Coin".to_owned(), "1".to_owned());

@@ -21,7 +21,7 @@ use store::{
     accounts::Account,
     deployment::{self, Deployment},
     offers::{self, Offer},
-    quotes::{self, Asking, Extras, Fx, Ground, Quote, Sla},
+    quotes::{self, Asking, Extras, Fx, Ground, Outages, Quote, Sla},
     tokens::{self, Token},
 };
 use utoipa::ToSchema;
@@ -207,6 +207,7 @@ pub(super) async fn draft(
             up_gb: order.up_gb,
             down_gb: order.down_gb,
             template: request.template,
+            isolation: Some(offer.terms.isolation),
         },
         duration: order.duration,
         usd_per_hour: figures.rate_usd_per_hour,
@@ -228,10 +229,14 @@ pub(super) async fn draft(
             source: token.price_source.clone(),
             at: token.priced_at,
         }),
-        sla: Some(Sla { ready: policy.ready_ttl, notice: offer.terms.notice }),
+        sla: Some(Sla {
+            ready: policy.ready_ttl,
+            notice: offer.terms.notice,
+            outages: Some(Outages { evidence: policy.evidence_timeout, most: policy.max_outage }),
+        }),
         seal: None,
     };
-    quote.order_hash = order_hash(&quote, &offer);
+    quote.order_hash = keccak256(order_text(&quote));
     Ok(Draft { quote, token, contract })
 }
 
@@ -263,17 +268,17 @@ fn order(request: &QuoteRequest, offer: &Offer, token: &Token) -> Ordered {
     }
 }
 
-/// keccak256 of the order as JSON with sorted keys and no spaces. It ties the hardware to the money,
-/// and, by the quote's id, makes every quote's terms unlike any other's.
-fn order_hash(quote: &Quote, offer: &Offer) -> B256 {
+/// The order as JSON with sorted keys and no spaces, whose keccak256 is the terms' `orderHash`. It ties the hardware to the
+/// money, and, by the quote's id, makes every quote's terms unlike any other's.
+fn order_text(quote: &Quote) -> String {
     let extras = &quote.extras;
-    let order = json!({
+    let mut order = json!({
         "disk_gb": extras.disk_gb,
         "down_gb": extras.down_gb,
         "duration_s": quote.duration,
         "gpu_count": quote.gpu_count,
         "gpu_model": quote.model,
-        "isolation": offer.terms.isolation,
+        "isolation": extras.isolation,
         "machine_id": quote.machine,
         "notice_s": quote.sla.map(|sla| sla.notice),
         "offer_id": quote.offer,
@@ -283,7 +288,13 @@ fn order_hash(quote: &Quote, offer: &Offer) -> B256 {
         "template": extras.template,
         "up_gb": extras.up_gb,
     });
-    keccak256(order.to_string())
+    // not part of orders from before it was kept
+    let outages = quote.sla.and_then(|sla| sla.outages);
+    if let (Some(outages), Some(order)) = (outages, order.as_object_mut()) {
+        order.insert("evidence_s".to_owned(), json!(outages.evidence));
+        order.insert("max_outage_s".to_owned(), json!(outages.most));
+    }
+    order.to_string()
 }
 
 /// The refusal of an offer that is not as the caller believes, with what it is now and how its price per hour for this

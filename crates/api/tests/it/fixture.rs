@@ -309,6 +309,7 @@ async fn seed(store: &Store) {
         usd: UsdMicros::new(usd),
         price_source: "fixed".to_owned(),
         priced_at: NOW,
+        fixed: true,
         permit,
     };
     let permit = Some(("USD Coin".to_owned(), "2".to_owned()));

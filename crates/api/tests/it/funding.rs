@@ -112,6 +112,7 @@ async fn a_token_whose_domain_is_another_is_not_signed_for() {
         usd: UsdMicros::new(1_000_000),
         price_source: "fixed".to_owned(),
         priced_at: UnixSeconds(NOW.0),
+        fixed: true,
         permit: Some(("USD Coin".to_owned(), "1".to_owned())),
     };
     world

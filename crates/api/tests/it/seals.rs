@@ -2,13 +2,17 @@
 
 use alloy::{
     hex,
-    primitives::{Address, B256, Uint},
+    primitives::{Address, B256, Uint, keccak256},
 };
-use domain::time::UnixSeconds;
+use domain::time::{Seconds, UnixSeconds};
 use escrow::quote::{Fx, Line, Order, Quote, QuoteError, Terms, verify};
 use serde_json::{Value, json};
+use store::{Policy, Store};
 
-use crate::fixture::{CHAIN_ID, ESCROW, NOW, World, key};
+use crate::{
+    fixture::{CHAIN_ID, ESCROW, NOW, World, key, policy},
+    rpc,
+};
 
 /// The platform's quoting key.
 const QUOTER: u8 = 77;
@@ -91,12 +95,18 @@ async fn a_stranger_can_check_everything_that_was_promised() {
     let check = |quote: &Quote| verify(quote, &signature, key(QUOTER).address(), CHAIN_ID, ESCROW);
     assert_eq!(check(&sealed), Ok(()));
     // it says what the answer says
+    let order = keccak256(text(&quote, "order"));
+    assert_eq!(order, sealed.terms.orderHash);
+    let order: Value = serde_json::from_str(&text(&quote, "order")).unwrap();
+    let sla = ["ready_s", "notice_s", "evidence_s", "max_outage_s"];
+    assert!(sla.iter().all(|name| order[name] == quote["sla"][name]), "{order}");
+    assert_eq!(order["isolation"], quote["isolation"]);
     assert_eq!(message["id"], quote["id"]);
     assert_eq!(message["rental"], quote["escrow_id"]);
     assert_eq!(message["deposit"], quote["deposit"]["base_units"]);
     assert_eq!(message["terms"], quote["eip712"]["message"]);
     assert_eq!(sealed.terms.renter, renter.key.address());
-    assert_eq!(sealed.refundRule, alloy::primitives::keccak256(text(&quote, "refund_rule")));
+    assert_eq!(sealed.refundRule, keccak256(text(&quote, "refund_rule")));
     assert_eq!(u64::from(sealed.readySecs), quote["sla"]["ready_s"].as_u64().unwrap());
     assert_eq!(sealed.lines.len(), quote["lines"].as_array().unwrap().len());
     let cheaper = Quote { deposit: Uint::from(1), ..sealed.clone() };
@@ -111,6 +121,12 @@ async fn a_stranger_can_check_everything_that_was_promised() {
     // and says it again later, whatever the key is by then
     let path = format!("/v1/quotes/{}", quote["id"].as_str().unwrap());
     assert_eq!(world.get(&path).auth(&renter.token).send().await.ok(200), quote);
+
+    // also where the platform promises something else by then
+    let other = Policy { evidence_timeout: Seconds(1), max_outage: Seconds(2), ..policy() };
+    let store = Store::from_pool(world.store.pool().clone(), world.clock.clone(), other);
+    let later = World::beside(store, world.clock.clone(), &rpc::start().await, |_| {}).await;
+    assert_eq!(later.get(&path).auth(&renter.token).send().await.ok(200), quote);
 }
 
 async fn feed(world: &World, max_age: i32) {
@@ -131,11 +147,31 @@ async fn nothing_is_quoted_at_a_price_that_is_too_old() {
     let world = World::new().await;
     let rig = world.rig(1, 1, "0.65").await;
     let renter = world.sign_in(9).await;
-    feed(&world, 60).await;
     let ask = |token: &str| {
         let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": token});
         world.post("/v1/quotes").auth(&renter.token).json(&body).send()
     };
+    // a price that was only written down is nobody's; a definition is
+    ask("POL").await.ok(201);
+    let decree = async |fixed: bool| {
+        sqlx::query("UPDATE tokens SET fixed = $1 WHERE symbol = 'POL'")
+            .bind(fixed)
+            .execute(world.store.pool())
+            .await
+            .unwrap();
+    };
+    decree(false).await;
+    for _ in 0..2 {
+        let body = ask("POL").await.problem(503, "fx-stale");
+        assert_eq!(body["errors"][0]["pointer"], "/token");
+        let detail = body["detail"].as_str().unwrap();
+        assert!(detail.contains("has no price feed"), "{detail}");
+    }
+    let listed = world.get("/v1/tokens").send().await.ok(200);
+    let fixed =
+        |n: usize| (listed["data"][n]["symbol"].clone(), listed["data"][n]["price_fixed"].clone());
+    assert_eq!([fixed(0), fixed(1)], [(json!("POL"), json!(false)), (json!("USDC"), json!(true))]);
+    feed(&world, 60).await;
     world.pass(60);
     world.heartbeat(&rig.agent, &[]).await;
     let quote = ask("POL").await.ok(201);

@@ -158,6 +158,7 @@ async fn open(tx: &mut Connection, now: UnixSeconds) -> Result<Account, StoreErr
         usd: UsdMicros::new(1_000_000),
         price_source: "fixed".to_owned(),
         priced_at: now,
+        fixed: true,
         permit: None,
     };
     tokens::upsert(tx, &token).await?;

@@ -27,7 +27,7 @@ fn terms() -> Terms {
         renter: Address::repeat_byte(1),
         provider: Address::repeat_byte(2),
         token: Address::repeat_byte(3),
-        pricePerHour: Uint::from(1_170_001),
+        pricePerHour: Uint::from(1_170_000),
         feeBps: 1_200,
         startBy: Uint::from(1_800_001_000),
         holdback: 3_600,
@@ -52,7 +52,7 @@ fn quote() -> Quote {
         usdMax: 2_340_000,
         rental: terms_hash(&(&terms()).into(), &crate::terms::domain(CHAIN, ESCROW)),
         terms: terms(),
-        deposit: Uint::from(2_340_002),
+        deposit: Uint::from(2_340_000),
         fx: fx(),
         createdAt: Uint::from(1_800_000_000),
         expiresAt: Uint::from(1_800_000_300),
@@ -137,10 +137,35 @@ fn a_signed_contradiction_is_no_quote() {
     assert_eq!(check(&Quote { usdMax: 2_340_001, ..quote() }), Err(QuoteError::Sum));
     let negative = vec![line("compute", -1)];
     assert_eq!(check(&Quote { lines: negative, usdMax: 0, ..quote() }), Err(QuoteError::Sum));
-    for deposit in [2_340_001, 2_340_003] {
+    for deposit in [2_339_999, 2_340_001] {
         let wrong = Quote { deposit: Uint::from(deposit), ..quote() };
         assert_eq!(check(&wrong), Err(QuoteError::Deposit));
     }
+    let dearer = Quote { usdPerHour: 1_170_001, ..quote() };
+    assert_eq!(check(&dearer), Err(QuoteError::Total));
+    let cheaper = Quote { usdMax: 2_339_999, lines: vec![line("compute", 2_339_999)], ..quote() };
+    assert_eq!(check(&cheaper), Err(QuoteError::Total));
+    // the same figures for a token of any other division, and no others
+    let paid = |price: u64, deposit: u64, usd: u64| {
+        let terms = Terms { pricePerHour: Uint::from(price), ..terms() };
+        let rental = terms_hash(&(&terms).into(), &crate::terms::domain(CHAIN, ESCROW));
+        let fx = Fx { usdPerToken: usd, ..fx() };
+        check(&Quote { terms, rental, deposit: Uint::from(deposit), fx, ..quote() })
+    };
+    assert_eq!(paid(1_170_000_000, 2_340_000_000, 1_000_000), Ok(()));
+    assert_eq!(paid(2_340_000, 4_680_000, 500_000), Ok(()));
+    assert_eq!(paid(1_170_001, 2_340_002, 1_000_000), Err(QuoteError::Price));
+    assert_eq!(paid(1_170_000, 2_340_000, 500_000), Err(QuoteError::Price));
+    assert_eq!(paid(1_170_001, 2_340_002, 0), Ok(()));
     let short = verify(&quote(), &[0; 64], key.address(), CHAIN, ESCROW);
     assert_eq!(short, Err(QuoteError::Signature(SignatureError::Malformed)));
+}
+
+#[test]
+fn what_goes_back_is_said_in_the_words_that_quotes_were_signed_with() {
+    // other words are another rule: quotes that were signed before would not verify any more, so it needs a version of its own
+    let pinned = "0x13c752066db8f9b68bfd96f912f3843e62119abd06465704a0282128a4261a11"
+        .parse::<B256>()
+        .unwrap();
+    assert_eq!(refund_rule(), pinned);
 }

@@ -135,7 +135,8 @@ fn promised(receipt: &Receipt, promise: &quote::Quote, faults: &mut Vec<Fault>) 
         let pointer = match error {
             quote::QuoteError::Signature(_) | quote::QuoteError::Signer(_) => "/quote/signature",
             quote::QuoteError::Terms => "/quote/message/rental",
-            quote::QuoteError::Sum => "/quote/message/usdMax",
+            quote::QuoteError::Sum | quote::QuoteError::Total => "/quote/message/usdMax",
+            quote::QuoteError::Price => "/quote/message/terms/pricePerHour",
             quote::QuoteError::Deposit => "/quote/message/deposit",
         };
         faults.push(Fault::new(pointer, error.to_string()));

@@ -101,6 +101,7 @@ pub async fn grounds(
                   a.address AS provider, m.templates, m.service, lower(x.during) AS from_at, upper(x.during) AS to_at,
                   x.reason AS "reason?", t.address AS "token?", t.symbol AS "symbol?", t.decimals AS "decimals?",
                   t.usd_micros AS "usd_micros?", t.price_source AS "price_source?", t.priced_at AS "priced_at?",
+                  t.fixed AS "fixed?",
                   t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?", f.doubted_at,
                   s.id AS "session?", s.machine_id AS agent, s.account_id AS caller, s.expires_at AS "ends_at?",
                   s.last_used_at, c.address AS "wallet?", c.created_at AS "since?"
@@ -171,13 +172,13 @@ pub async fn grounds(
                 gpus_all: row.gpus_all,
             };
             let obstacle = Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))?;
-            let price = (row.usd_micros, row.price_source, row.priced_at);
+            let price = (row.usd_micros, row.price_source, row.priced_at, row.fixed);
             let token = match (row.token, row.symbol, row.decimals, price) {
                 (
                     Some(address),
                     Some(symbol),
                     Some(decimals),
-                    (Some(usd_micros), Some(price_source), Some(priced_at)),
+                    (Some(usd_micros), Some(price_source), Some(priced_at), Some(fixed)),
                 ) => {
                     let (permit_name, permit_version) = (row.permit_name, row.permit_version);
                     let token = tokens::Row {
@@ -187,6 +188,7 @@ pub async fn grounds(
                         usd_micros,
                         price_source,
                         priced_at,
+                        fixed,
                         permit_name,
                         permit_version,
                     };

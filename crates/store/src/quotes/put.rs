@@ -136,6 +136,11 @@ async fn put(
         column(quotes, |quote| quote.sla.map(|sla| int(sla.ready.get())).transpose())?;
     let notices: Vec<Option<i32>> =
         column(quotes, |quote| quote.sla.map(|sla| int(sla.notice.get())).transpose())?;
+    let outages = |quote: &Quote| quote.sla.and_then(|sla| sla.outages);
+    let evidence: Vec<Option<i32>> =
+        column(quotes, |quote| outages(quote).map(|of| int(of.evidence.get())).transpose())?;
+    let outages: Vec<Option<i32>> =
+        column(quotes, |quote| outages(quote).map(|of| int(of.most.get())).transpose())?;
     let signers = column(quotes, |quote| Ok(quote.seal.map(|seal| seal.signer.to_vec())))?;
     let signatures = column(quotes, |quote| Ok(quote.seal.map(|seal| seal.signature.to_vec())))?;
     let remembered = || quotes.iter().map(|(_, remembered)| *remembered);
@@ -161,20 +166,23 @@ async fn put(
                              lines, renter, provider, token, price_per_hour, fee_bps, start_by,
                              holdback_s, order_hash, escrow_id, deposit, created_at, expires_at,
                              gpu_count, disk_gb, up_gb, down_gb, template, usd_micros_per_token,
-                             priced_by, priced_at, ready_s, notice_s, signer, signature)
+                             priced_by, priced_at, ready_s, notice_s, signer, signature, evidence_s,
+                             max_outage_s)
          SELECT n.id, n.account, n.offer, n.version, n.duration, n.usd, n.lines, n.renter, n.provider, n.token, n.rate, n.fee,
                 n.start_by, n.holdback, n.order_hash, n.escrow_id, n.deposit, n.created_at, n.expires_at, n.gpus, n.disk,
-                n.up, n.down, n.template, n.usd_per_token, n.priced_by, n.priced_at, n.ready, n.notice, n.signer, n.signature
+                n.up, n.down, n.template, n.usd_per_token, n.priced_by, n.priced_at, n.ready, n.notice, n.signer, n.signature,
+                n.evidence, n.max_outage
          FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::bigint[], $6::bigint[], $7::jsonb[],
                      $8::bytea[], $9::bytea[], $10::bytea[], $11::numeric[], $12::smallint[], $13::timestamptz[],
                      $14::bigint[], $15::bytea[], $16::bytea[], $17::numeric[], $18::timestamptz[], $19::timestamptz[],
                      $20::smallint[], $21::int[], $22::int[], $23::int[], $24::text[], $25::bigint[], $26::text[],
                      $27::timestamptz[], $28::int[], $29::int[], $30::bytea[], $31::bytea[], $32::bytea[],
-                     $33::bigint[], $34::int[], $35::text[], $40::bigint[], $41::text[], $42::smallint[], $43::uuid[])
+                     $33::bigint[], $34::int[], $35::text[], $40::bigint[], $41::text[], $42::smallint[], $43::uuid[],
+                     $44::int[], $45::int[])
               AS n (id, account, offer, version, duration, usd, lines, renter, provider, token, rate, fee, start_by,
                     holdback, order_hash, escrow_id, deposit, created_at, expires_at, gpus, disk, up, down, template,
                     usd_per_token, priced_by, priced_at, ready, notice, signer, signature, caller, gpus_all, max_age, model,
-                    listed, symbol, decimals, machine)
+                    listed, symbol, decimals, machine, evidence, max_outage)
          WHERE CASE WHEN $36 THEN true ELSE set_config('synchronous_commit', 'off', true) = 'off' END
            AND n.id IS NOT NULL AND (n.caller IS NULL OR EXISTS (
                SELECT FROM offers o
@@ -191,7 +199,8 @@ async fn put(
                  AND t.listed AND t.usd_micros = n.usd_per_token AND t.price_source = n.priced_by
                  AND t.priced_at = n.priced_at AND t.symbol = n.symbol AND t.decimals = n.decimals
                  AND f.max_age_s IS NOT DISTINCT FROM n.max_age AND f.doubted_at IS NULL
-                 AND (f.token IS NULL OR t.priced_at + make_interval(secs => f.max_age_s) >= $38)
+                 AND CASE WHEN f.token IS NULL THEN t.fixed
+                     ELSE t.priced_at + make_interval(secs => f.max_age_s) >= $38 END
                  AND NOT EXISTS (
                      SELECT FROM maintenance_windows x
                      WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL
@@ -243,6 +252,8 @@ async fn put(
         &symbols as &[&str],
         &decimals,
         &machines,
+        &evidence as &[Option<i32>],
+        &outages as &[Option<i32>],
     )
     .fetch_all(tx)
     .await?;

@@ -84,6 +84,7 @@ async fn listed(
         usd: UsdMicros::new(answer / 100),
         price_source: format!("chainlink:{feed}"),
         priced_at: UnixSeconds(0),
+        fixed: false,
         permit: None,
     };
     let decimals = Decimals::new(DECIMALS).map_err(Failure::during("decimals"))?;

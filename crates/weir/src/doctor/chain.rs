@@ -61,7 +61,7 @@ pub(super) async fn examine(config: &Config, known: &Known, closes: u64, report:
     };
     identity(&client, chain_id, deployment, report).await;
     report.add(abi(&client, deployment).await);
-    tokens::examine(&client, deployment, &known.tokens, report).await;
+    tokens::examine(&client, deployment, known, report).await;
     let fees = policy.fees(head.base_fee, suggested.unwrap_or_default());
     signer::examine(config, &client, deployment, fees, closes, report).await;
     quoter::examine(config, &client, deployment, &known.tokens, report).await;

@@ -6,6 +6,7 @@ use domain::time::Clock as _;
 use store::{
     Connection, Store, StoreError,
     deployment::{self, Deployment},
+    feeds::{self, Feed},
     health,
     schema::{self, Schema},
     tokens::{self, Token},
@@ -22,6 +23,7 @@ use crate::{clock::SystemClock, config::Config};
 pub(super) struct Known {
     pub(super) deployment: Option<Deployment>,
     pub(super) tokens: Vec<Token>,
+    pub(super) feeds: Vec<Feed>,
 }
 
 /// Checks that need a connection.
@@ -135,6 +137,7 @@ async fn freezes(connection: &mut Connection) -> Finding {
 async fn recorded(connection: &mut Connection, config: &Config, report: &mut Report) -> Known {
     let deployment = deployment::get(connection).await;
     let tokens = tokens::list(connection).await.unwrap_or_default();
+    let feeds = feeds::list(connection).await.unwrap_or_default();
     let (found, deployment) = match deployment {
         Ok(Some(deployment)) => {
             (format!("{} on chain {}", deployment.escrow, deployment.chain_id), Some(deployment))
@@ -157,5 +160,5 @@ async fn recorded(connection: &mut Connection, config: &Config, report: &mut Rep
         .as_ref()
         .is_some_and(|found| config.escrow.is_none_or(|ours| ours == found.escrow));
     report.add(Finding::new("deployment.recorded", as_told, found, required, remedy));
-    Known { deployment, tokens }
+    Known { deployment, tokens, feeds }
 }

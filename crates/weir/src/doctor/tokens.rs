@@ -6,10 +6,11 @@ use escrow::{
     bindings::{Escrow, TestUSDC},
     signed,
 };
-use store::{deployment::Deployment, tokens::Token};
+use store::{deployment::Deployment, feeds::Feed, tokens::Token};
 
 use super::{
     chain::unanswered,
+    database::Known,
     finding::{Finding, Report},
 };
 
@@ -20,11 +21,12 @@ const RENEW: &str =
 pub(super) async fn examine(
     client: &ReadClient,
     deployment: &Deployment,
-    tokens: &[Token],
+    known: &Known,
     report: &mut Report,
 ) {
-    for token in tokens {
+    for token in &known.tokens {
         report.add(taken(client, deployment, token).await);
+        report.add(price(token, &known.feeds));
         // the native coin has no contract to ask
         if !token.address.is_zero() {
             report.add(symbol(client, token).await);
@@ -62,6 +64,24 @@ async fn taken(client: &ReadClient, deployment: &Deployment, token: &Token) -> F
         }
         Err(error) => unanswered(id, &error),
     }
+}
+
+/// Whether anybody vouches for the token's price. How old the last answer is, the worker's metrics tell.
+fn price(token: &Token, feeds: &[Feed]) -> Finding {
+    let feed = feeds.iter().find(|feed| feed.token == token.address);
+    let found = match (feed, token.fixed) {
+        (Some(feed), _) => format!("the feed {}, at most {} old", feed.feed, feed.max_age),
+        (None, true) => "a definition".to_owned(),
+        (None, false) => "no feed".to_owned(),
+    };
+    Finding::new(
+        id(token, "price"),
+        feed.is_some() || token.fixed,
+        found,
+        "a price feed, or a price that is a definition",
+        "nothing is quoted in it: name its feed in WEIR_PRICE_FEEDS and start the worker anew, or take the token off the \
+         market (listed = false)",
+    )
 }
 
 async fn symbol(client: &ReadClient, token: &Token) -> Finding {

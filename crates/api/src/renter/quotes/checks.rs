@@ -52,7 +52,8 @@ pub(super) fn check_symbol(symbol: &str) -> Result<(), Problem> {
     symbol.bytes().all(|byte| byte.is_ascii_graphic()).then_some(()).ok_or_else(no_such_token)
 }
 
-/// The token, unless its price is older than its oracle's bound, or the oracle says another one altogether.
+/// The token, unless nobody vouches for its price: it is older than its oracle's bound, the oracle says another one altogether,
+/// or there is no oracle and the price is no definition.
 ///
 /// # Errors
 /// [`Code::FxStale`].
@@ -60,18 +61,25 @@ pub(super) fn fresh(
     (token, bounds): (Token, Option<Bounds>),
     now: UnixSeconds,
 ) -> Result<Token, Problem> {
-    let Some(Bounds { max_age, doubted_since }) = bounds else { return Ok(token) };
     let text = |at| Time(at).text().unwrap_or_default();
     let (symbol, priced) = (&token.symbol, text(token.priced_at));
-    let detail = if oracle::is_stale(token.priced_at, max_age, now) {
-        format!("{symbol} was priced at {priced} last, which may be {max_age} ago")
-    } else if let Some(since) = doubted_since {
-        let since = text(since);
-        format!(
-            "{symbol}'s oracle says quite another price since {since}, which is not believed yet"
-        )
-    } else {
-        return Ok(token);
+    let detail = match bounds {
+        None if token.fixed => return Ok(token),
+        None => {
+            format!(
+                "{symbol} has no price feed, so nobody vouches for its price: pay in another token"
+            )
+        }
+        Some(Bounds { max_age, .. }) if oracle::is_stale(token.priced_at, max_age, now) => {
+            format!("{symbol} was priced at {priced} last, which may be {max_age} ago")
+        }
+        Some(Bounds { doubted_since: Some(since), .. }) => {
+            let since = text(since);
+            format!(
+                "{symbol}'s oracle says quite another price since {since}, which is not believed yet"
+            )
+        }
+        Some(_) => return Ok(token),
     };
     Err(Problem::new(Code::FxStale, detail.clone()).at("/token", detail))
 }

@@ -100,7 +100,8 @@ impl Memory {
         let max_age = match token.1 {
             Some(Bounds { doubted_since: Some(_), .. }) => return None,
             Some(Bounds { max_age, doubted_since: None }) => Some(max_age),
-            None => None,
+            None if token.0.fixed => None,
+            None => return None,
         };
         let found = app.market.read(|index| {
             let listing = index.get(order.offer_id.uuid()).filter(|listing| listing.open)?;

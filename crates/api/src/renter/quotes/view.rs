@@ -8,6 +8,7 @@ use domain::{
     billing::{auto_stop_second, split},
     id::{MachineId, OfferId, QuoteId},
     money::UsdDelta,
+    offer::Isolation,
     quote::{LineKind, QuoteLine},
     time::Seconds,
 };
@@ -19,7 +20,7 @@ use serde::Serialize;
 use store::{Policy, deployment::Deployment, quotes::Quote};
 use utoipa::ToSchema;
 
-use super::{seal::promised, terms_of};
+use super::{order_text, seal::promised, terms_of};
 use crate::{
     Problem,
     problem::internal,
@@ -126,6 +127,9 @@ pub(crate) struct QuoteView {
     down_gb: u32,
     /// What is to run, as `slug@version`.
     template: Option<String>,
+    /// `machine` (nothing is shared, it is rented whole), `gpu` (the machine is shared) or `mig` (a GPU is).
+    #[schema(value_type = String, example = "gpu")]
+    isolation: Option<Isolation>,
     #[schema(value_type = u32)]
     duration_s: Seconds,
     lines: Vec<LineView>,
@@ -155,6 +159,9 @@ pub(crate) struct QuoteView {
     /// The rental's id on the chain: the EIP-712 hash of the terms.
     #[schema(value_type = String)]
     escrow_id: B256,
+    /// The order as it is hashed: keccak256 of this text is `orderHash` of the terms.
+    #[schema(example = "{\"disk_gb\":0,\"down_gb\":0,...}")]
+    order: String,
     /// The terms as typed data, for a wallet to show.
     #[schema(value_type = Value)]
     eip712: TypedData,
@@ -191,6 +198,7 @@ pub(super) fn view(
     let auto_stop = auto_stop_second(quote.deposit, quote.rate);
     let whole = split(quote.deposit, quote.rate, quote.fee, auto_stop).map_err(internal)?;
     let domain = escrow::domain(contract.chain_id, contract.escrow);
+    let outages = quote.sla.and_then(|sla| sla.outages);
     Ok(QuoteView {
         id: quote.id,
         offer_id: quote.offer,
@@ -202,6 +210,7 @@ pub(super) fn view(
         up_gb: quote.extras.up_gb,
         down_gb: quote.extras.down_gb,
         template: quote.extras.template.clone(),
+        isolation: quote.extras.isolation,
         duration_s: quote.duration,
         lines,
         subtotal: sum(false)?,
@@ -220,13 +229,14 @@ pub(super) fn view(
         sla: SlaView {
             ready_s: quote.sla.map_or(policy.ready_ttl, |sla| sla.ready).get(),
             notice_s: quote.sla.map_or(Seconds::ZERO, |sla| sla.notice).get(),
-            evidence_s: policy.evidence_timeout.get(),
-            max_outage_s: policy.max_outage.get(),
+            evidence_s: outages.map_or(policy.evidence_timeout, |of| of.evidence).get(),
+            max_outage_s: outages.map_or(policy.max_outage, |of| of.most).get(),
         },
         expires_at: Time(quote.expires_at),
         start_by: Time(quote.start_by),
         created_at: Time(quote.created_at),
         escrow_id: quote.escrow_id,
+        order: order_text(quote),
         eip712: typed_data::terms(&terms_of(quote), &domain),
         signed: signed(quote, &stored, contract)?,
     })

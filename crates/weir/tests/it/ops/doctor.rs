@@ -74,6 +74,8 @@ async fn a_good_market_passes_and_each_broken_thing_is_named() {
         "escrow.abi",
         "token.POL.listed",
         "token.USDC.listed",
+        "token.POL.price",
+        "token.USDC.price",
         "token.USDC.symbol",
         "token.USDC.decimals",
         "token.USDC.domain",
@@ -140,6 +142,11 @@ fn broken_settings(market: &Market) {
 
 async fn broken_database(market: &Market) {
     for (breaks, mends, id) in [
+        (
+            "UPDATE tokens SET fixed = false WHERE symbol = 'USDC'",
+            "UPDATE tokens SET fixed = true WHERE symbol = 'USDC'",
+            "token.USDC.price",
+        ),
         (
             "UPDATE tokens SET permit_version = permit_version || 'x' WHERE symbol = 'USDC'",
             "UPDATE tokens SET permit_version = left(permit_version, -1) WHERE symbol = 'USDC'",
