@@ -30,14 +30,14 @@ gas-peers: ## The escrow's gas beside Sablier Flow's, step by step (fetches Sabl
 	@scripts/gas-peers
 
 deploy-dry-run: ## Rehearse a deployment to Polygon on a local chain, and the owner's runbook
-	@scripts/setup && deploy/dry-run
+	@scripts/setup && SQLX_OFFLINE=true cargo build --quiet --locked -p weir -p testkit --bin weir --bin with-servers && deploy/dry-run
 
 check-catalog: ## Have gpuhunt and SkyPilot (460 MB from PyPI) read the market's files from a real API
 	@scripts/setup && scripts/check-catalog
 
-bench: ## Measure (ONLY=start: scenarios whose name contains that)
+bench: ## Measure, and say which goals are met (ONLY=start: scenarios whose name contains that; STRICT=1: fail if one is missed)
 	@SQLX_OFFLINE=true cargo build --quiet --release --locked -p weir -p bench --bins
-	@"$${CARGO_TARGET_DIR:-target}/release/bench" $(if $(ONLY),--only $(ONLY))
+	@"$${CARGO_TARGET_DIR:-target}/release/bench" $(if $(ONLY),--only $(ONLY)) $(if $(STRICT),--strict)
 
 chaos: ## Kill, freeze, lie and reorganise under load, then count every unit (KILLS= RENTALS= ONLY= SEED= WRITE=1)
 	@KILLS=$(KILLS) RENTALS=$(RENTALS) IN_FLIGHT=$(IN_FLIGHT) ONLY=$(ONLY) SEED=$(SEED) WRITE=$(WRITE) scripts/chaos

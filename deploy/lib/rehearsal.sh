@@ -28,6 +28,7 @@ rehearse_refusals() {
   place "$usdc" "USD Coin" USDC 6 2
   place "$weth" "Wrapped Ether" WETH 18 1
   place "$sol" "Wrapped SOL" SOL 9 1
+  place_feeds
   refused "is both guardian and operator" deploy "${roles[@]}" --operator "$guardian"
   refused "its checksum is wrong" deploy "${roles[@]}" --operator 0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266
   refused "has the role operator" deploy "${roles[@]}" --operator 0xa0Ee7A142d267C1f36714E4a8F75612F20a79720
@@ -71,6 +72,56 @@ rehearse_deployment() {
   sed -i "s/\"block\": .*/\"block\": 1,/" "$manifest"
   refused "differs from the chain in escrow.block, lens.block" deploy "${roles[@]}"
   cp "$work/first.json" "$manifest"
+}
+
+# Where Polygon has its price feeds, some that answer what they are told here.
+place_feeds() {
+  local pair symbol rest
+  local -A answers=([POL]=25000000 [WETH]=300000000000 [SOL]=15000000000 [USDC]=99980000)
+  while IFS='=' read -r symbol rest; do
+    pair="${symbol/WETH/ETH} / USD"
+    node deploy/lib/place.mjs "$ETH_RPC_URL" crates/escrow/abi/LocalFeed.json "${rest%/*}" 8 "$pair" "${answers[$symbol]}"
+  done < <(node -p 'JSON.parse(fs.readFileSync("deploy/networks/polygon.json")).priceFeeds.replaceAll(",", "\n")')
+}
+
+adopt() { RPC_URL="$ETH_RPC_URL" timeout 120 "$weir" adopt "$manifest" --network deploy/networks/polygon.json "$@"; }
+
+# says TEXT COMMAND..: the command succeeds and says so
+says() {
+  local text="$1" output
+  shift
+  checks=$((checks + 1))
+  output="$("$@" 2>&1)" || fail "$*: $output"
+  [[ "$output" == *"$text"* ]] || fail "not said: \"$text\": $output"
+}
+
+# The deployment in the database, which knew none.
+rehearse_adoption() {
+  say "adoption"
+  # what was deployed has to be final
+  "$cast" rpc anvil_mine 0x60 >/dev/null
+  refused "weir adopt" env RPC_URL="$ETH_RPC_URL" WEIR_OPERATOR_KEY="$WEIR_DEPLOYER_KEY" "$weir" work
+  refused "WEIR_ESCROW is $usdc" env WEIR_ESCROW="$usdc" RPC_URL="$ETH_RPC_URL" \
+    "$weir" adopt "$manifest" --network deploy/networks/polygon.json
+  refused "the network's file is of chain 80002" env RPC_URL="$ETH_RPC_URL" \
+    "$weir" adopt "$manifest" --network deploy/networks/amoy.json
+  sed -i 's/"block": .*/"block": 1,/' "$manifest"
+  refused "in block 1: is not so" adopt
+  cp "$work/first.json" "$manifest"
+  says "dry run: nothing was recorded" adopt --dry-run
+  adopt
+  says "all of it is recorded already" adopt
+  says "priced by this feed" work_for_a_moment
+}
+
+# A worker with Polygon's feeds; its key is nobody's, and so it sends nothing.
+work_for_a_moment() {
+  local feeds status=0
+  feeds="$(node -p 'JSON.parse(fs.readFileSync("deploy/networks/polygon.json")).priceFeeds')"
+  RPC_URL="$ETH_RPC_URL" WEIR_ESCROW="$escrow" WEIR_PRICE_FEEDS="$feeds" WEIR_OPERATOR_KEY="$WEIR_DEPLOYER_KEY" \
+    timeout --kill-after 20 5 "$weir" work || status=$?
+  # told to stop after five seconds
+  [ "$status" -eq 124 ]
 }
 
 # Blocks come by transactions only; these are the ones that a deployment waits for.
@@ -209,4 +260,15 @@ rehearse_later_run() {
     [[ "$told" == *"note: changed since the deployment: $name is "* ]] || fail "not told: $name has changed"
   done
   cmp "$work/first.json" "$manifest"
+}
+
+# Roles that have changed are a matter for a person; the database belongs to this deployment for ever.
+rehearse_later_adoption() {
+  say "a later adoption"
+  "$cast" rpc anvil_mine 0x60 >/dev/null
+  refused "changed since the deployment: owner is " adopt
+  says "all of it is recorded already" adopt --changed-roles
+  sed -i "s/\"genesisHash\": .*/\"genesisHash\": \"$("$cast" keccak another)\",/" "$manifest"
+  refused "the database belongs to the contract" adopt --changed-roles
+  cp "$work/first.json" "$manifest"
 }

@@ -11,6 +11,7 @@
 mod booking;
 mod closed_loop;
 mod error;
+mod goals;
 mod half_load;
 mod histogram;
 mod ledger;
@@ -34,6 +35,7 @@ mod tpcb;
 
 pub use booking::Booking;
 pub use error::BenchError;
+pub use goals::{Bound, Figure, GOALS, Goal, Judged, Outcome, judge};
 pub use histogram::Histogram;
 pub use ledger::Ledger;
 pub use options::{Options, Plan};

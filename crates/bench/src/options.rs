@@ -28,6 +28,9 @@ pub struct Options {
     /// Twenty seconds to see that it works; the figures are worth nothing
     #[arg(long)]
     quick: bool,
+    /// End with 1 if a goal is missed
+    #[arg(long)]
+    pub strict: bool,
     /// Only scenarios whose name contains this
     #[arg(long)]
     only: Option<String>,

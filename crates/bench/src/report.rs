@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::{
-    BenchError, Interval, Measured, Pair, Plan, bootstrap, machine::Setting, median, pairs::Side,
+    BenchError, Goal, Interval, Judged, Measured, Outcome, Pair, Plan, bootstrap, judge,
+    machine::Setting, median, pairs::Side,
 };
 
 /// The latencies of one side, in milliseconds.
@@ -102,13 +103,11 @@ pub struct Fact {
     pub value: f64,
     /// Of what.
     pub unit: &'static str,
-    /// What it should be; empty where nothing was set.
-    pub goal: &'static str,
 }
 
 impl Fact {
-    pub(crate) fn new(fact: &str, value: f64, unit: &'static str, goal: &'static str) -> Self {
-        Self { fact: fact.to_owned(), value, unit, goal }
+    pub(crate) fn new(fact: &str, value: f64, unit: &'static str) -> Self {
+        Self { fact: fact.to_owned(), value, unit }
     }
 }
 
@@ -130,13 +129,28 @@ impl Report {
         self.faults.is_empty() && self.rows.iter().all(|row| row.faults.is_empty())
     }
 
-    /// One line for each scenario, for machines.
+    /// Every goal beside what was found.
+    #[must_use]
+    pub fn goals(&self) -> Vec<Judged> {
+        judge(&self.rows, &self.facts)
+    }
+
+    /// True if a goal was measured and missed.
+    #[must_use]
+    pub fn misses_a_goal(&self) -> bool {
+        self.goals().iter().any(|judged| judged.outcome == Outcome::Missed)
+    }
+
+    /// One line for each scenario, fact and goal, for machines.
     ///
     /// # Errors
     /// None that a report can cause.
     pub fn json_lines(&self) -> Result<Vec<String>, BenchError> {
         let rows = self.rows.iter().map(serde_json::to_string);
-        let lines = rows.chain(self.facts.iter().map(serde_json::to_string));
+        let goals = self.goals();
+        let lines = rows
+            .chain(self.facts.iter().map(serde_json::to_string))
+            .chain(goals.iter().map(serde_json::to_string));
         lines.collect::<Result<_, _>>().map_err(BenchError::subject("write the report"))
     }
 
@@ -159,10 +173,15 @@ impl Report {
             push(&mut text, &format!("FAULT {fault}"));
         }
         if !self.facts.is_empty() {
-            push(&mut text, "\n| figure | value | unit | goal |\n|---|---|---|---|");
+            push(&mut text, "\n| figure | value | unit |\n|---|---|---|");
         }
-        for Fact { fact, value, unit, goal } in &self.facts {
-            push(&mut text, &format!("| {fact} | {value:.2} | {unit} | {goal} |"));
+        for Fact { fact, value, unit } in &self.facts {
+            push(&mut text, &format!("| {fact} | {value:.2} | {unit} |"));
+        }
+        push(&mut text, "\n| goal | is | found | verdict |\n|---|---|---|---|");
+        for Judged { goal: Goal { figure, bound, unit, .. }, found, outcome } in self.goals() {
+            let found = number(found, 2);
+            push(&mut text, &format!("| {figure} | {bound} {unit} | {found} | {outcome} |"));
         }
         if let Some(row) = self.rows.first() {
             push(&mut text, &row.footer());

@@ -53,8 +53,19 @@ async fn a_short_run_reports_every_scenario() {
         "quote_http",
     ];
     assert_eq!(report.rows.len(), names.len());
-    let facts = lines.iter().filter(|line| line.starts_with("{\"fact\":")).count();
-    assert!(facts >= 13 && facts + names.len() == lines.len(), "{table}");
+    let count = |of: &str| lines.iter().filter(|line| line.starts_with(of)).count();
+    let (facts, goals) = (count("{\"fact\":"), count("{\"goal\":"));
+    assert!(facts >= 13 && facts + goals + names.len() == lines.len(), "{table}");
+    // every goal is told, and but for those that need a larger market, of a figure that there is
+    assert_eq!(goals, bench::GOALS.len());
+    for judged in report.goals() {
+        let name = judged.goal.figure.to_string();
+        let optional = ["market_start_1000000", "p2_booking_p99_half_load_ratio"];
+        let measured = judged.outcome != bench::Outcome::NotMeasured;
+        assert!(measured || optional.contains(&name.as_str()), "{name} was not measured: {table}");
+        assert!(table.contains(&format!("| {name} | {}", judged.goal.bound)), "{table}");
+    }
+    assert_eq!(report.misses_a_goal(), table.contains("| MISSED |"));
     for (name, line) in names.into_iter().zip(&lines) {
         assert!(table.contains(&format!("| {name} |")), "{name} is not in\n{table}");
         let row: serde_json::Value = serde_json::from_str(line).unwrap();

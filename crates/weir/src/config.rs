@@ -62,7 +62,8 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "feeds with Chainlink's AggregatorV3Interface, which `weir work` asks for tokens' prices: \
          `SYMBOL=0xFEED/SECONDS` with commas between them, SECONDS being the age from which on a price is none; \
-         deploy/networks/polygon.json has Polygon's",
+         deploy/networks/polygon.json has Polygon's, and `weir adopt` records them: empty means those that are \
+         recorded",
     ),
     key("WEIR_ORACLE_S", "15", "seconds between two looks at the price feeds"),
     key("WEIR_LOG", "info", "log filter, as tracing's EnvFilter takes it"),
@@ -268,7 +269,7 @@ impl Config {
             listen,
             operator_key: optional("WEIR_OPERATOR_KEY"),
             quote_key: optional("WEIR_QUOTE_KEY"),
-            feeds: feeds(&text("WEIR_PRICE_FEEDS"))?,
+            feeds: feeds("WEIR_PRICE_FEEDS", &text("WEIR_PRICE_FEEDS"))?,
             metrics_listen: optional("WEIR_METRICS_LISTEN"),
             connections: number("WEIR_DB_CONNECTIONS")?,
             heartbeat,
@@ -373,18 +374,22 @@ pub(crate) struct FeedSetting {
 /// The longest age of a price: a week.
 const MAX_FEED_AGE: u32 = 604_800;
 
-fn feeds(list: &str) -> Result<Vec<FeedSetting>, Failure> {
+/// A list of oracles; `what` is where it stands.
+///
+/// # Errors
+/// If an entry has another form, or a token is named twice.
+pub(crate) fn feeds(what: &str, list: &str) -> Result<Vec<FeedSetting>, Failure> {
     let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
     let settings = parts.map(|part| {
         feed(part).ok_or_else(|| {
             let form = format!("SYMBOL=0xFEED/SECONDS with 1 to {MAX_FEED_AGE} seconds");
-            Failure::new(format!("WEIR_PRICE_FEEDS: {part:?} is not of the form {form}"))
+            Failure::new(format!("{what}: {part:?} is not of the form {form}"))
         })
     });
     let settings = settings.collect::<Result<Vec<_>, _>>()?;
     let symbols: BTreeSet<_> = settings.iter().map(|setting| &setting.symbol).collect();
     if symbols.len() < settings.len() {
-        return Err(Failure::new("WEIR_PRICE_FEEDS names a token twice"));
+        return Err(Failure::new(format!("{what} names a token twice")));
     }
     Ok(settings)
 }
@@ -505,14 +510,14 @@ mod tests {
     #[test]
     fn feeds_have_one_form() {
         let polygon = "POL=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/120, WETH=0xF9680D99D6C9589e2a93a78A04A279e509205945/3600,";
-        let read = feeds(polygon).unwrap();
+        let read = feeds("feeds", polygon).unwrap();
         let said: Vec<_> =
             read.iter().map(|one| (one.symbol.as_str(), one.max_age.get())).collect();
         assert_eq!(said, [("POL", 120), ("WETH", 3_600)]);
-        assert_eq!(feeds("").unwrap(), []);
+        assert_eq!(feeds("feeds", "").unwrap(), []);
         let file = include_str!("../../../deploy/networks/polygon.json");
         let file: serde_json::Value = serde_json::from_str(file).unwrap();
-        let listed = feeds(file["priceFeeds"].as_str().unwrap()).unwrap();
+        let listed = feeds("feeds", file["priceFeeds"].as_str().unwrap()).unwrap();
         let symbols: Vec<_> = listed.iter().map(|one| one.symbol.as_str()).collect();
         assert_eq!(symbols, ["POL", "WETH", "SOL", "USDC"]);
         let zero = "0x0000000000000000000000000000000000000000";
@@ -526,7 +531,7 @@ mod tests {
             &format!("POL={zero}/60"),
             "A=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/60,A=0xAB594600376Ec9fD91F8e885dADF0CE036862dE0/60",
         ] {
-            assert!(feeds(bad).is_err(), "{bad}");
+            assert!(feeds("feeds", bad).is_err(), "{bad}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! `weir`: the one binary. `up` runs everything embedded; `serve`, `work` and `agent` are its parts, each
 //! a process of its own, so that the one that answers the internet holds no key that moves money.
 
+mod adopt;
 mod agent;
 mod clock;
 mod config;
@@ -69,6 +70,8 @@ enum Command {
     Verify(verify::Args),
     /// Apply pending database migrations and stop
     Migrate,
+    /// Tell the database which deployed contract it belongs to, once all of it was checked on the chain (DATABASE_URL, RPC_URL)
+    Adopt(adopt::Args),
     /// Check everything around the program, a line each; 1 if anything is not as it must be
     Doctor(doctor::Args),
     /// Print every configuration key with its default and meaning
@@ -107,6 +110,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Fill(args) => fill::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Migrate => serve::migrate().await,
+        Command::Adopt(args) => adopt::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Metrics(args) => {
             metrics::print(&args);

@@ -123,7 +123,7 @@ pub(crate) async fn connect(config: &Config, connections: u32) -> Result<Store, 
 /// What to do when the database knows no contract.
 pub(crate) fn no_deployment() -> Failure {
     Failure::new(
-        "this database knows no escrow contract; run `weir up` once, or record the deployment as the \
-         runbook says",
+        "this database knows no escrow contract; tell it with `weir adopt`, as deploy/README.md says (on a local chain, \
+         run `weir up` once)",
     )
 }

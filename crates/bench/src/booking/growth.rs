@@ -43,9 +43,9 @@ pub(crate) async fn growth(
             }
         }
         let millis = taken.percentile_ms(0.5).unwrap_or(f64::NAN);
-        facts.push(Fact::new(&format!("p7_booking_p50_{size}"), millis, "ms", ""));
+        facts.push(Fact::new(&format!("p7_booking_p50_{size}"), millis, "ms"));
         points.push((f64::from(size), millis));
     }
-    facts.push(Fact::new("p7_booking_slope", slope(&points), "log-log", "at most 0.3"));
+    facts.push(Fact::new("p7_booking_slope", slope(&points), "log-log"));
     Ok(facts)
 }

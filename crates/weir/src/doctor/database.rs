@@ -153,7 +153,7 @@ async fn recorded(connection: &mut Connection, config: &Config, report: &mut Rep
         ),
         (_, _) => (
             "the escrow contract that this database belongs to".to_owned(),
-            "run `weir up` once (local chain), or record the deployment as deploy/README.md says",
+            "tell it with `weir adopt`, as deploy/README.md says (on a local chain, run `weir up` once)",
         ),
     };
     let as_told = deployment

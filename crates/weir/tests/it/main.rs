@@ -11,6 +11,7 @@
 mod disputes;
 mod market;
 mod ops;
+mod readme;
 mod scenario_chaos;
 mod scenario_cut;
 mod scenario_fuzz;

@@ -23,11 +23,23 @@ pub struct Market {
 }
 
 impl Market {
+    /// With a machine that can be rented, and one rental behind it.
     pub fn start() -> Self {
+        Self::with(&["--outage", "0", "--run-for", "1"])
+    }
+
+    /// With so many generated offers of machines that nobody runs.
+    pub fn filled(offers: u32) -> Self {
+        Self::with(&["--no-demo", "--fill", &offers.to_string()])
+    }
+
+    fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, chain_port) = (testkit::free_port().unwrap(), testkit::free_port().unwrap());
         let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(["up", "--outage", "0", "--run-for", "1", "--chain-port"])
+            .arg("up")
+            .args(arguments)
+            .arg("--chain-port")
             .arg(chain_port.to_string())
             .arg("--data")
             .arg(folder.path())

@@ -1,8 +1,10 @@
 //! Operations, as whoever runs the service meets them: real processes, a real database and a real chain.
 
+mod adopt;
 mod doctor;
 mod market;
 mod metrics;
 mod process;
 mod rolling;
 mod shutdown;
+mod webhooks;

@@ -1,0 +1,245 @@
+//! The network's tokens, as the chain and the database have them.
+
+use alloy::primitives::Address;
+use domain::money::Decimals;
+use escrow::{
+    bindings::{Escrow, TestUSDC},
+    signed,
+};
+use store::{
+    Store, feeds,
+    tokens::{self, Token},
+};
+
+use super::{
+    Chain, Findings,
+    file::{Entry, Manifest, Names, Network},
+    price::{self, Feed, Price},
+};
+use crate::{
+    config::{self, FeedSetting},
+    failure::Failure,
+};
+
+/// What is to be recorded of a token.
+#[derive(Clone)]
+pub(super) struct Listing {
+    pub(super) token: Token,
+    /// Whether the database lacks it.
+    pub(super) is_new: bool,
+    /// The oracle to be named; none where it has none, or one is named.
+    pub(super) feed: Option<Feed>,
+}
+
+/// Looks at every token of the network. What the database has is compared, and left as it is.
+///
+/// # Errors
+/// If chain or database do not answer, or the network's file makes no sense.
+pub(super) async fn check(
+    chain: &Chain,
+    store: &Store,
+    (manifest, network): (&Manifest, &Network),
+    found: &mut Findings,
+) -> Result<Vec<Listing>, Failure> {
+    let settings = config::feeds("priceFeeds of the network's file", &network.price_feeds)?;
+    for FeedSetting { symbol, .. } in &settings {
+        if !network.tokens.iter().any(|entry| &entry.symbol == symbol) {
+            found.fault(&format!("{symbol} has a feed and is no token of the network's file"));
+        }
+    }
+    let mut listings = Vec::new();
+    for entry in &network.tokens {
+        let setting = settings.iter().find(|setting| setting.symbol == entry.symbol);
+        let look = Look { chain, store, manifest, entry };
+        listings.extend(look.at_it(setting, found).await?);
+    }
+    if listings.is_empty() {
+        found.fault("no token of the network's file can be offered");
+    }
+    Ok(listings)
+}
+
+/// At one token.
+struct Look<'a> {
+    chain: &'a Chain,
+    store: &'a Store,
+    manifest: &'a Manifest,
+    entry: &'a Entry,
+}
+
+impl Look<'_> {
+    async fn at_it(
+        &self,
+        setting: Option<&FeedSetting>,
+        found: &mut Findings,
+    ) -> Result<Option<Listing>, Failure> {
+        let symbol = &self.entry.symbol;
+        let Some(address) = self.address(found) else {
+            return Ok(None);
+        };
+        let decimals = Decimals::new(self.entry.decimals).map_err(Failure::during(symbol))?;
+        let known = {
+            let mut connection =
+                self.store.read().await.map_err(Failure::during("the database"))?;
+            tokens::at(&mut connection, address).await.map_err(Failure::during("the database"))?
+        };
+        let before = found.count();
+        self.taken(address, found).await?;
+        let permit = self.contract(address, found).await?;
+        if found.count() == before {
+            let permits = permit.as_ref().map_or("no permits".to_owned(), |(name, version)| {
+                format!("permits of {name:?} version {version:?}")
+            });
+            found.good(&format!(
+                "token {symbol} {address}: listed, {} decimals, {permits}",
+                self.entry.decimals
+            ));
+        }
+        let priced = price::of(self.chain, (self.entry, setting), known.as_ref(), found).await?;
+        let Some(Price { usd, source: price_source, at: priced_at, feed }) = priced else {
+            return Ok(None);
+        };
+        let symbol = symbol.clone();
+        let token = Token { address, symbol, decimals, usd, price_source, priced_at, permit };
+        let is_new = known.is_none();
+        if known.is_some_and(|known| identity(&known) != identity(&token)) {
+            found.fault(&format!("the row of {address} in `tokens` is not what the chain says"));
+        }
+        let feed = match feed {
+            Some(feed) if !is_new => self.unnamed(&token, feed, found).await?,
+            feed => feed,
+        };
+        Ok(Some(Listing { token, is_new, feed }))
+    }
+
+    /// In the network's file, or of a test token in the manifest; both must say the same.
+    fn address(&self, found: &mut Findings) -> Option<Address> {
+        let symbol = &self.entry.symbol;
+        let deployed = self.manifest.tokens.iter().find(|token| &token.symbol == symbol);
+        let deployed = deployed.map(|token| token.address);
+        match (self.entry.address, deployed) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                found.fault(&format!(
+                    "{symbol} is {ours} in the network's file, {theirs} in the manifest"
+                ));
+                None
+            }
+            (Some(address), _) | (None, Some(address)) => Some(address),
+            (None, None) => {
+                found.fault(&format!("{symbol} has no address in the network's file"));
+                None
+            }
+        }
+    }
+
+    /// Whether the contract takes it.
+    async fn taken(&self, address: Address, found: &mut Findings) -> Result<(), Failure> {
+        let call = Escrow::tokenStateCall { token: address };
+        let state = self.chain.ask(self.manifest.escrow.address, &call).await?;
+        let symbol = &self.entry.symbol;
+        match state {
+            Some(state) if state.listed && !state.paused => {}
+            Some(state) if state.listed => {
+                found.fault(&format!("token {symbol} {address} is paused on the contract"));
+            }
+            Some(_) | None => {
+                found.fault(&format!("token {symbol} {address} is not listed on the contract"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Symbol, decimals and code as the token itself has them; the name and version that permits are signed with.
+    async fn contract(
+        &self,
+        address: Address,
+        found: &mut Findings,
+    ) -> Result<Option<(String, String)>, Failure> {
+        if address.is_zero() {
+            return Ok(None);
+        }
+        let Entry { symbol, decimals, domain, .. } = self.entry;
+        let said = self.chain.ask(address, &TestUSDC::symbolCall {}).await?;
+        if said.as_ref() != Some(symbol) {
+            let said = said.unwrap_or_default();
+            found.fault(&format!("token {symbol} {address} says that its symbol is {said:?}"));
+        }
+        let said = self.chain.ask(address, &TestUSDC::decimalsCall {}).await?;
+        if said != Some(*decimals) {
+            let said = said.map_or("none".to_owned(), |said| said.to_string());
+            found.fault(&format!(
+                "token {symbol} {address} says that its decimals are {said}, not {decimals}"
+            ));
+        }
+        let deployed = self.manifest.tokens.iter().find(|token| token.address == address);
+        let code = self.chain.client.code_hash(address).await;
+        let code = code.map_err(Failure::during("the chain"))?;
+        if deployed.is_some_and(|token| token.code_hash != code) {
+            // its issuer may exchange it; that is worth a look, and no fault of the deployment
+            found.note(&format!("token {symbol} {address} has other code than at the deployment"));
+        }
+        match domain {
+            None => Ok(None),
+            Some(names) => self.domain(address, names, found).await,
+        }
+    }
+
+    async fn domain(
+        &self,
+        address: Address,
+        Names { names, version }: &Names,
+        found: &mut Findings,
+    ) -> Result<Option<(String, String)>, Failure> {
+        let symbol = &self.entry.symbol;
+        let separator = self.chain.ask(address, &TestUSDC::DOMAIN_SEPARATORCall {}).await?;
+        let is_of = |name: &&String| {
+            let domain = signed::token_domain(name, version, self.manifest.chain_id, address);
+            Some(domain.separator()) == separator
+        };
+        let Some(name) = names.iter().find(is_of) else {
+            found.fault(&format!(
+                "token {symbol} {address}: DOMAIN_SEPARATOR() is of none of {names:?} version {version:?}"
+            ));
+            return Ok(None);
+        };
+        // not every token has EIP-5267; one that does must agree with itself
+        let told = self.chain.ask(address, &TestUSDC::eip712DomainCall {}).await?;
+        if let Some(told) = told.filter(|told| (&told.name, &told.version) != (name, version)) {
+            found.fault(&format!(
+                "token {symbol} {address}: eip712Domain() says {:?} version {:?}, its separator is of {name:?} version \
+                 {version:?}",
+                told.name, told.version
+            ));
+        }
+        Ok(Some((name.clone(), version.clone())))
+    }
+
+    /// The feed, if none is named for the token. One that is named stays: WEIR_PRICE_FEEDS may have named it.
+    async fn unnamed(
+        &self,
+        token: &Token,
+        feed: Feed,
+        found: &mut Findings,
+    ) -> Result<Option<Feed>, Failure> {
+        let mut connection = self.store.read().await.map_err(Failure::during("the database"))?;
+        let named = feeds::list(&mut connection).await.map_err(Failure::during("the database"))?;
+        if let Some(named) = named.iter().find(|named| named.token == token.address) {
+            if named.feed != feed.at {
+                found.note(&format!(
+                    "token {} is priced by {} in the database, which stays: WEIR_PRICE_FEEDS of `weir work` changes it",
+                    token.symbol, named.feed
+                ));
+            }
+            return Ok(None);
+        }
+        // what was taken off the market is left alone
+        let listed = tokens::find(&mut connection, &token.symbol).await;
+        let listed = listed.map_err(Failure::during("the database"))?;
+        Ok(listed.map(|_| feed))
+    }
+}
+
+/// What never changes of a token.
+fn identity(token: &Token) -> (Address, &str, Decimals, Option<&(String, String)>) {
+    (token.address, &token.symbol, token.decimals, token.permit.as_ref())
+}
