@@ -30,6 +30,7 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("POST", "/v1/machines", MachinesWrite),
     ("PATCH", "/v1/machines/{id}", MachinesWrite),
     ("POST", "/v1/machines/{id}/enroll-token", MachinesWrite),
+    ("DELETE", "/v1/machines/{id}/agent-key", MachinesWrite),
     ("POST", "/v1/machines/{id}/verify", MachinesWrite),
     ("POST", "/v1/machines/{id}/drain", MachinesWrite),
     ("POST", "/v1/machines/{id}/undrain", MachinesWrite),

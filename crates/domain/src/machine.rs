@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::named_enum;
 
 mod checks;
+use checks::vram_mib;
 pub use checks::{
     AnswerError, Check, MAX_SKEW_S, MIN_DISK_MB_S, MIN_DRIVER, Op, Reading, Requirement, answer,
     judge, requirements, review,
@@ -127,14 +128,23 @@ pub struct Declared {
 #[must_use]
 pub fn contradictions(declared: &Declared, measured: &Measured) -> Vec<String> {
     let mut found = Vec::new();
+    let same = |one: &str, other: &str| gpu_uuid(one) == gpu_uuid(other);
+    let (least, most) = vram_mib(declared.vram_gb);
     for gpu in measured.gpus.iter().flatten() {
-        if declared.gpu_uuids.contains(&gpu.uuid) && !same_name(&declared.gpu_names, &gpu.name) {
+        if !declared.gpu_uuids.iter().any(|uuid| same(uuid, &gpu.uuid)) {
+            continue;
+        }
+        if !same_name(&declared.gpu_names, &gpu.name) {
             found.push(format!("GPU {} is a {}", gpu.uuid, gpu.name));
+        }
+        if !(least..=most).contains(&u64::from(gpu.vram_mib)) {
+            let (has, said) = (gpu.vram_mib, declared.vram_gb);
+            found.push(format!("GPU {} has {has} MiB in place of {said} GB", gpu.uuid));
         }
     }
     if let Some(gpus) = &measured.gpus {
         let missing =
-            declared.gpu_uuids.iter().filter(|uuid| gpus.iter().all(|gpu| &gpu.uuid != *uuid));
+            declared.gpu_uuids.iter().filter(|uuid| gpus.iter().all(|gpu| !same(uuid, &gpu.uuid)));
         found.extend(missing.map(|uuid| format!("GPU {uuid} is missing")));
     }
     for (what, said, shown) in [
@@ -147,6 +157,18 @@ pub fn contradictions(declared: &Declared, measured: &Measured) -> Vec<String> {
         }
     }
     found
+}
+
+/// The one spelling of a GPU's id: what NVIDIA's begin with in capitals, all else in small letters.
+#[must_use]
+pub fn gpu_uuid(given: &str) -> String {
+    let small = given.to_ascii_lowercase();
+    for (prefix, written) in [("gpu-", "GPU-"), ("mig-", "MIG-")] {
+        if let Some(rest) = small.strip_prefix(prefix) {
+            return format!("{written}{rest}");
+        }
+    }
+    small
 }
 
 /// Whether a driver's spelling is one of a model's, whatever the case and the space around it.

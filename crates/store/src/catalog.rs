@@ -56,9 +56,9 @@ pub async fn rentable(
 ) -> Result<Vec<Rentable>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT o.id, o.version, v.model, chunk AS "gpus!", v.usd_micros_per_hour, m.region,
-                  GREATEST(m.cpu_cores * chunk / free.all_gpus, 1) AS "cpu_cores!",
-                  GREATEST(m.ram_gb * chunk / free.all_gpus, 1) AS "ram_gb!",
-                  GREATEST(m.disk_gb * chunk / free.all_gpus, 1) AS "disk_gb!"
+                  GREATEST(m.sold_cpu_cores * chunk / free.all_gpus, 1) AS "cpu_cores!",
+                  GREATEST(m.sold_ram_gb * chunk / free.all_gpus, 1) AS "ram_gb!",
+                  GREATEST(m.sold_disk_gb * chunk / free.all_gpus, 1) AS "disk_gb!"
            FROM offers o
            JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
            JOIN machines m ON m.id = o.machine_id

@@ -198,11 +198,13 @@ macro_rules! listings {
             Row,
             r#"SELECT o.id, o.machine_id, o.account_id, o.version, o.created_at, o.updated_at,
                       v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour,
-                      v.reserved AS "reserved: Json<Vec<StoredStep>>", v.disk_micros_per_gb_month, v.disk_gb,
+                      v.reserved AS "reserved: Json<Vec<StoredStep>>", v.disk_micros_per_gb_month,
+                      LEAST(v.disk_gb, m.sold_disk_gb) AS "disk_gb!",
                       v.up_micros_per_gb, v.down_micros_per_gb, v.min_duration_s, v.max_duration_s, v.notice_s,
                       v.isolation, LEAST(v.available_until, w.starts) AS until,
-                      m.region, m.cpu_cores, m.ram_gb, m.cuda_version, m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps,
-                      m.inet_down_mbps, m.ports, m.static_ip, m.verification, m.datacenter, m.service,
+                      m.region, m.sold_cpu_cores AS "cpu_cores!", m.sold_ram_gb AS "ram_gb!", m.cuda_version,
+                      m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps, m.inet_down_mbps, m.sold_ports AS "ports!",
+                      m.static_ip, m.verification, m.datacenter, m.service,
                       m.last_heartbeat_at, r.score_bps AS "score_bps?", r.ready_p95_ms AS "ready_p95_ms?",
                       COALESCE(g.gpus, 0) AS "gpus!", COALESCE(held, 0) AS "gpus_held!"
                FROM offers o

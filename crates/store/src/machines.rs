@@ -14,6 +14,7 @@ use crate::{
 
 mod contact;
 mod facts;
+mod keys;
 mod maintenance;
 mod service;
 mod standing;
@@ -21,13 +22,14 @@ mod tests_ordered;
 
 pub use contact::{contact_since, forget_templates, heartbeat};
 pub use facts::{Facts, change, declare, declared, note_measured};
+pub use keys::{Enrolled, enroll, renew_enroll_token, revoke_key};
 pub use maintenance::{
     MaintenanceWindow, NewWindow, RunsInto, announce, cancel_window, find_window, open_windows,
     runs_into, windows,
 };
 pub use service::{
-    Obstacle, hold_machine, hold_offers, hold_service, obstacle, retire, runs_something,
-    set_service,
+    Obstacle, Release, hold_machine, hold_offers, hold_service, obstacle, release_gpu, retire,
+    runs_something, set_service,
 };
 pub use standing::{Standing, bar, set_datacenter, set_verification};
 pub use tests_ordered::{
@@ -50,12 +52,25 @@ pub struct MachineSpec {
     pub disk_gb: u32,
 }
 
+/// What a machine is sold as: what is declared, or what its agent measured where that is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sold {
+    /// CPU cores.
+    pub cpu_cores: u32,
+    /// Memory in GB.
+    pub ram_gb: u32,
+    /// Disk in GB.
+    pub disk_gb: u32,
+    /// Ports that renters can be given.
+    pub ports: u32,
+}
+
 /// One GPU in a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
     /// Its id here.
     pub id: GpuId,
-    /// The vendor's own UUID for it, unique in the whole market.
+    /// The vendor's own UUID for it in its one spelling ([`domain::machine::gpu_uuid`]), unique in the whole market.
     pub vendor_uuid: String,
     /// Its model's name.
     pub model: String,
@@ -98,6 +113,8 @@ pub struct Machine {
     pub spec: MachineSpec,
     /// Its GPUs, in the order of their slots.
     pub gpus: Vec<Gpu>,
+    /// What of it is sold.
+    pub sold: Sold,
     /// The key its agent signs with, once enrolled.
     pub agent: Option<Address>,
     /// When its agent was enrolled.
@@ -161,12 +178,13 @@ pub async fn create(tx: &mut Connection, machine: &NewMachine) -> Result<(), Sto
 
 /// What the operator took away from a machine stays away from its GPUs, under whatever machine they come back.
 async fn inherit_bar(tx: &mut Connection, machine: &NewMachine) -> Result<(), StoreError> {
-    let uuids: Vec<String> = machine.gpus.iter().map(|gpu| gpu.vendor_uuid.clone()).collect();
+    let uuids: Vec<String> =
+        machine.gpus.iter().map(|gpu| gpu.vendor_uuid.to_ascii_lowercase()).collect();
     sqlx::query!(
         "UPDATE machines SET barred = true, verification = 'deverified', verification_reason = was.reason,
                 verification_at = $3
          FROM (SELECT o.verification_reason AS reason FROM machines o JOIN gpus g ON g.machine_id = o.id
-               WHERE o.barred AND g.retired AND g.vendor_uuid = ANY($2)
+               WHERE o.barred AND g.retired AND lower(g.vendor_uuid) = ANY($2)
                ORDER BY o.verification_at DESC, o.id DESC LIMIT 1) was
          WHERE id = $1",
         machine.id.uuid(),
@@ -209,6 +227,10 @@ struct Row {
     tier: String,
     service: String,
     version: i32,
+    sold_cpu_cores: i32,
+    sold_ram_gb: i32,
+    sold_disk_gb: i32,
+    sold_ports: i32,
 }
 
 impl TryFrom<Row> for Machine {
@@ -235,6 +257,12 @@ impl TryFrom<Row> for Machine {
                 disk_gb: number(row.disk_gb)?,
             },
             gpus: Vec::new(),
+            sold: Sold {
+                cpu_cores: number(row.sold_cpu_cores)?,
+                ram_gb: number(row.sold_ram_gb)?,
+                disk_gb: number(row.sold_disk_gb)?,
+                ports: number(row.sold_ports)?,
+            },
             agent: row.agent_key.as_deref().map(address).transpose()?,
             enrolled_at: row.enrolled_at.map(seconds).transpose()?,
             last_heartbeat_at: row.last_heartbeat_at.map(seconds).transpose()?,
@@ -277,7 +305,8 @@ macro_rules! machines {
                       last_heartbeat_at, created_at, driver_version, cuda_version, inet_up_mbps,
                       inet_down_mbps, disk_mb_s, pcie_mb_s, ports, static_ip, templates, measured, measured_at,
                       verification, verification_reason, verification_at, datacenter, barred,
-                      tier AS "tier!", service, version
+                      tier AS "tier!", service, version, sold_cpu_cores AS "sold_cpu_cores!",
+                      sold_ram_gb AS "sold_ram_gb!", sold_disk_gb AS "sold_disk_gb!", sold_ports AS "sold_ports!"
                FROM machines "# + $tail,
             $($argument),+
         )
@@ -344,62 +373,4 @@ async fn add_gpus(connection: &mut Connection, machines: &mut [Machine]) -> Resu
         }
     }
     Ok(())
-}
-
-/// Gives a machine that has no agent yet a new enrolment token in place of the old one. False if the
-/// account has no such machine, or if its agent is enrolled already.
-///
-/// # Errors
-/// The database's.
-pub async fn renew_enroll_token(
-    tx: &mut Connection,
-    account: AccountId,
-    id: MachineId,
-    token: &EnrollToken,
-) -> Result<bool, StoreError> {
-    let updated = sqlx::query!(
-        "UPDATE machines SET enroll_token_hash = $3, enroll_expires_at = $4
-         WHERE id = $1 AND account_id = $2 AND agent_key IS NULL",
-        id.uuid(),
-        account.uuid(),
-        token.hash.as_slice(),
-        ts(token.expires_at)?,
-    )
-    .execute(tx)
-    .await?;
-    Ok(updated.rows_affected() == 1)
-}
-
-/// Binds an agent's key to the machine of an enrolment token, which is used up by that. `None` if the
-/// token is unknown, used or expired; but a key that is bound already gets its machine again, so that an
-/// agent whose answer was lost is not locked out. The caller has proved that the agent holds the key.
-///
-/// # Errors
-/// [`StoreError::Conflict`] on `machines_agent_key_key` if the key belongs to another machine.
-pub async fn enroll(
-    tx: &mut Connection,
-    token_hash: &[u8; 32],
-    agent: Address,
-    now: UnixSeconds,
-) -> Result<Option<MachineId>, StoreError> {
-    let id = sqlx::query_scalar!(
-        "UPDATE machines
-         SET agent_key = $2, enrolled_at = $3, enroll_token_hash = NULL, enroll_expires_at = NULL
-         WHERE enroll_token_hash = $1 AND enroll_expires_at > $3
-         RETURNING id",
-        token_hash.as_slice(),
-        agent.as_slice(),
-        ts(now)?,
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
-    let id = match id {
-        Some(id) => Some(id),
-        None => {
-            sqlx::query_scalar!("SELECT id FROM machines WHERE agent_key = $1", agent.as_slice())
-                .fetch_optional(tx)
-                .await?
-        }
-    };
-    Ok(id.map(MachineId::from_uuid))
 }

@@ -31,7 +31,7 @@ pub struct Offer {
     pub version: u32,
     /// The GPU model's name.
     pub model: String,
-    /// The terms of the current version.
+    /// The terms of the current version; of disk no more than the machine is sold with.
     pub terms: OfferTerms,
     /// Where the machine stands.
     pub region: String,
@@ -198,7 +198,7 @@ macro_rules! offers {
             Row,
             r#"SELECT o.id, o.machine_id, o.account_id, o.state, o.version, o.created_at, o.updated_at,
                       v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour, v.min_duration_s,
-                      v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, v.disk_gb,
+                      v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, LEAST(v.disk_gb, m.sold_disk_gb) AS "disk_gb!",
                       v.up_micros_per_gb, v.down_micros_per_gb, v.notice_s, v.isolation,
                       v.available_until, m.region, m.last_heartbeat_at, g.vram_gb,
                       free.gpus AS "gpus_free!", free.of AS "gpus_all!"

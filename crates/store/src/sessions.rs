@@ -1,7 +1,8 @@
-//! An account's sessions, as its owner sees and ends them. How they begin is in [`crate::accounts`].
+//! An account's sessions, as its owner sees and ends them, and those of a machine, which end with its agent's key. How they
+//! begin is in [`crate::accounts`].
 
 use domain::{
-    id::{AccountId, RentalId, SessionId},
+    id::{AccountId, MachineId, RentalId, SessionId},
     time::{Seconds, UnixSeconds},
 };
 
@@ -140,6 +141,25 @@ pub async fn revoke_others(
     revoked.extend(payments::end_tokens(tx, account, now).await?.into_iter().map(RentalId::uuid));
     revocations::announce(tx, &revoked).await?;
     u64::try_from(revoked.len()).map_err(StoreError::corrupt)
+}
+
+/// Ends every session of a machine's agents.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn revoke_of_machine(
+    tx: &mut Connection,
+    machine: MachineId,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let revoked = sqlx::query_scalar!(
+        "UPDATE sessions SET revoked_at = $2 WHERE machine_id = $1 AND revoked_at IS NULL RETURNING id",
+        machine.uuid(),
+        ts(now)?,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    revocations::announce(tx, &revoked).await
 }
 
 /// Ends all but the newest `most` sessions of an account.

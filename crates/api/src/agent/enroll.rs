@@ -2,11 +2,14 @@
 
 use alloy::primitives::Address;
 use axum::{Json, extract::State, http::StatusCode};
-use domain::id::{MachineId, SessionId};
+use domain::{
+    id::{MachineId, SessionId},
+    machine::Service,
+};
 use serde::{Deserialize, Serialize};
 use store::{
     accounts::{self, NewOwner, NewSession, NonceUse},
-    machines,
+    machines::{self, Enrolled},
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -47,7 +50,9 @@ pub(crate) struct EnrollAnswer {
     machine_id: MachineId,
 }
 
-/// Binds an agent's key to a machine. The token is used up by it.
+/// Binds an agent's key to a machine. The token is used up by it. A key that the machine had before is replaced: its
+/// sessions end, and no machine takes it again. While a rental of the machine is measured by readings, which one key
+/// signs, it is refused with 409.
 #[utoipa::path(post, path = "/v1/agent/enroll", tag = "agent", request_body = EnrollRequest,
     responses((status = 201, body = EnrollAnswer)))]
 async fn enroll(
@@ -65,10 +70,19 @@ async fn enroll(
         .write("agent.enroll", move |tx| {
             Box::pin(async move {
                 match machines::enroll(tx, &hash, agent, now).await {
-                    Ok(Some(machine)) => Ok(machine),
-                    Ok(None) => {
+                    Ok(Enrolled::Bound(machine)) => Ok(machine),
+                    Ok(Enrolled::NoSuchToken) => {
                         let detail = "the token is unknown, used or expired";
                         refuse(Problem::new(Code::EnrollInvalid, detail))
+                    }
+                    Ok(Enrolled::KeyEnded) => {
+                        let detail = "this key was replaced or revoked; make a new one";
+                        refuse(Problem::new(Code::AlreadyExists, detail))
+                    }
+                    Ok(Enrolled::Rented) => {
+                        let detail = "a rental of the machine runs, and one key signs all of its readings: enrol a new \
+                                      one once it has ended; the token stays good until it expires";
+                        refuse(Problem::new(Code::StateConflict, detail))
                     }
                     Err(error) if error.is_conflict_on("machines_agent_key_key") => {
                         let detail = "this key belongs to another machine; make a new one";
@@ -146,8 +160,11 @@ async fn session(
         .write("agent.session", move |tx| {
             let nonce = nonce.clone();
             Box::pin(async move {
+                // whoever ends its key or retires it is waited for
+                let service = machines::hold_service(tx, machine).await?;
                 let agent = machines::get(tx, machine).await?.and_then(|found| found.agent);
-                if agent.is_none() || agent != signer {
+                let retired = service == Some(Service::Retired);
+                if agent.is_none() || agent != signer || retired {
                     let detail = "the signature is not by this machine's agent";
                     return refuse(Problem::new(Code::AgentInvalid, detail));
                 }

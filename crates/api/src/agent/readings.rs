@@ -90,13 +90,13 @@ async fn append(
     Agent(machine): Agent,
     Body(request): Body<ReadingRequest>,
 ) -> Result<(StatusCode, Json<ReadingAnswer>), Problem> {
-    let reading = verified(&app, machine, request).await?;
+    let (reading, agent) = verified(&app, machine, request).await?;
     let answer = ReadingAnswer { accepted_seq: reading.seq, hash: reading.hash };
     let store = app.store.clone();
     let fresh = store
         .write("agent.reading", move |tx| {
             let (app, reading) = (app.clone(), reading.clone());
-            Box::pin(async move { accept(tx, &app, &reading).await })
+            Box::pin(async move { accept(tx, &app, &reading, agent).await })
         })
         .await
         .map_err(Problem::from)?;
@@ -104,12 +104,12 @@ async fn append(
     Ok((status, Json(answer)))
 }
 
-/// Checks who signed a reading, outside of any transaction: it is the costly part.
+/// Checks who signed a reading, outside of any transaction: it is the costly part. Returned with the key.
 async fn verified(
     app: &AppState,
     machine: MachineId,
     request: ReadingRequest,
-) -> Result<Reading, Problem> {
+) -> Result<(Reading, Address), Problem> {
     let detail = Value::Object(request.detail);
     let text = detail.to_string();
     // PostgreSQL's jsonb cannot hold the NUL character
@@ -144,8 +144,8 @@ async fn verified(
         prevHash: request.prev_hash,
     };
     let domain = escrow::domain(contract.chain_id, contract.escrow);
-    match signed::recover(&message, &signature, &domain) {
-        Ok(signer) if Some(signer) == agent => {}
+    let signer = match signed::recover(&message, &signature, &domain) {
+        Ok(signer) if Some(signer) == agent => signer,
         Ok(_) => {
             let detail = "the reading is signed by another key than the machine's agent";
             return Err(Problem::new(Code::ReadingSignatureInvalid, detail));
@@ -153,8 +153,8 @@ async fn verified(
         Err(error) => {
             return Err(Problem::new(Code::ReadingSignatureInvalid, error.to_string()));
         }
-    }
-    Ok(Reading {
+    };
+    let reading = Reading {
         rental: rental.id,
         seq: request.seq,
         span,
@@ -163,7 +163,8 @@ async fn verified(
         hash: signed::hash(&message, &domain),
         signature,
         received_at: app.now(),
-    })
+    };
+    Ok((reading, signer))
 }
 
 /// Whether the database gives a value back as it was signed. Of numbers, it does not keep how they were written: 1e16 and
@@ -182,6 +183,7 @@ async fn accept(
     tx: &mut store::Connection,
     app: &AppState,
     reading: &Reading,
+    agent: Address,
 ) -> Result<bool, TxError<Problem>> {
     let Some(rental) = readings::lock_rental(tx, reading.rental).await? else {
         return refuse(Problem::not_found("rental"));
@@ -198,7 +200,7 @@ async fn accept(
     check_state(&rental, reading.span).or_else(refuse)?;
     check_number(&rental, reading).or_else(refuse)?;
     check_place(app, head.as_ref(), reading).or_else(refuse)?;
-    check_contact(tx, app, rental.machine, reading).await?;
+    check_contact(tx, app, (rental.machine, agent), reading).await?;
     readings::append(tx, reading).await?;
     let now = reading.received_at;
     let policy = app.store.policy();
@@ -264,12 +266,12 @@ fn check_number(rental: &Rental, reading: &Reading) -> Result<(), Problem> {
     Err(Problem::new(Code::ReadingInvalid, detail))
 }
 
-/// Whether the machine was in contact for the time that it speaks of. A machine that was away cannot
-/// come back and claim the time: it begins anew.
+/// Whether the machine was in contact for the time that it speaks of, and its key is still the one that signed. A machine
+/// that was away cannot come back and claim the time: it begins anew.
 async fn check_contact(
     tx: &mut store::Connection,
     app: &AppState,
-    machine: MachineId,
+    machine: (MachineId, Address),
     reading: &Reading,
 ) -> Result<(), TxError<Problem>> {
     let now = reading.received_at;

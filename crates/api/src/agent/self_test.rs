@@ -7,7 +7,8 @@ use axum::{Json, extract::State, http::StatusCode};
 use domain::{
     id::{MachineId, TestId},
     machine::{
-        Check, Measured, Reading, Requirement, Verification, contradictions, requirements, review,
+        Check, Measured, Reading, Requirement, Verification, contradictions, gpu_uuid,
+        requirements, review,
     },
     time::UnixSeconds,
 };
@@ -68,11 +69,11 @@ pub(super) async fn open_view(
     }))
 }
 
-/// What an agent says that it found, if it can be.
+/// What an agent says that it found, if it can be, with its GPUs as they are spelled here.
 ///
 /// # Errors
 /// [`Code::ValidationFailed`] with the place that cannot.
-pub(super) fn checked(measured: Measured) -> Result<Measured, Problem> {
+pub(super) fn checked(mut measured: Measured) -> Result<Measured, Problem> {
     let invalid =
         |field: &str, message: &str| Err(Problem::invalid(format!("/measured/{field}"), message));
     let gpus = measured.gpus.as_deref().unwrap_or_default();
@@ -103,6 +104,9 @@ pub(super) fn checked(measured: Measured) -> Result<Measured, Problem> {
     // columns are 32-bit integers with a sign
     if numbers.into_iter().flatten().any(|number| i32::try_from(number).is_err()) {
         return Err(Problem::invalid("/measured", "numbers below 2^31"));
+    }
+    for gpu in measured.gpus.iter_mut().flatten() {
+        gpu.uuid = gpu_uuid(&gpu.uuid);
     }
     Ok(measured)
 }

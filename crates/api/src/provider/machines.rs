@@ -10,7 +10,7 @@ use axum::{
 };
 use domain::{
     id::{GpuId, MachineId},
-    machine::{Service, Verification},
+    machine::{Service, Verification, gpu_uuid},
 };
 use serde::{Deserialize, Serialize};
 use store::{
@@ -30,6 +30,7 @@ use crate::{
     views::{Time, page_limit},
 };
 
+mod keys;
 mod request;
 mod service;
 mod verify;
@@ -46,7 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
         .routes(routes!(read, change))
-        .routes(routes!(renew_enroll_token))
+        .merge(keys::routes())
         .merge(verify::routes())
         .merge(service::routes())
 }
@@ -56,8 +57,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 pub(crate) struct EnrollTokenView {
     /// Shown once: give it to the agent.
     #[schema(example = "pZ4m0s3x1v5u7w9y2A4C6E8G0I2K4M6O8Q0S2U4W6Y8")]
-    enroll_token: String,
-    expires_at: Time,
+    pub(super) enroll_token: String,
+    pub(super) expires_at: Time,
 }
 
 /// A machine just registered.
@@ -91,7 +92,7 @@ async fn create(
                 validate_gpus(&request, &gpu_models::list(tx).await?).or_else(refuse)?;
                 let gpus = request.gpus.iter().map(|gpu| Gpu {
                     id: GpuId::from_uuid(Uuid::now_v7()),
-                    vendor_uuid: gpu.uuid.clone(),
+                    vendor_uuid: gpu_uuid(&gpu.uuid),
                     model: gpu.model.to_string(),
                 });
                 let (gpus, spec) = (gpus.collect(), request.spec());
@@ -311,36 +312,4 @@ async fn mine(
 
 fn retired() -> Problem {
     Problem::new(Code::StateConflict, "the machine is retired for good")
-}
-
-/// Replaces the enrolment token of a machine whose agent is not enrolled yet.
-#[utoipa::path(post, path = "/v1/machines/{id}/enroll-token", tag = "provider",
-    security(("bearer" = [])),
-    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    responses((status = 201, body = EnrollTokenView)))]
-async fn renew_enroll_token(
-    State(app): State<AppState>,
-    wallet: Wallet,
-    Id(id): Id<MachineId>,
-) -> Result<(StatusCode, Json<EnrollTokenView>), Problem> {
-    let mut connection = app.store.read().await?;
-    owned(&mut connection, &wallet, id).await?;
-    drop(connection);
-    let (secret, enroll) = new_enroll_token(&app)?;
-    let (account, token) = (wallet.account.id, enroll.clone());
-    app.store
-        .write("machines.renew_enroll_token", move |tx| {
-            let token = token.clone();
-            Box::pin(async move {
-                if machines::renew_enroll_token(tx, account, id, &token).await? {
-                    return Ok(());
-                }
-                let detail = "the machine's agent is enrolled already";
-                refuse(Problem::new(Code::StateConflict, detail))
-            })
-        })
-        .await
-        .map_err(Problem::from)?;
-    let answer = EnrollTokenView { enroll_token: secret.text, expires_at: Time(enroll.expires_at) };
-    Ok((StatusCode::CREATED, Json(answer)))
 }

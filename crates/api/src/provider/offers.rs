@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::{id::OfferId, machine::Service};
+use domain::{id::OfferId, machine::Service, offer::OfferState};
 use store::{
     machines,
     offers::{self, NewOffer, Offer},
@@ -218,7 +218,8 @@ async fn update(
                     return refuse(Problem::new(Code::StateConflict, detail));
                 }
                 let terms = patch.applied(&offer.terms).or_else(refuse)?;
-                if terms != offer.terms
+                let returns = state == OfferState::Listed && state != offer.state;
+                if (terms != offer.terms || returns)
                     && let Some(machine) = machines::get(tx, offer.machine).await?
                 {
                     check_hardware(&terms, &machine).or_else(refuse)?;

@@ -6,10 +6,11 @@ use domain::{
     billing::auto_stop_second, id::RentalId, metering::meter, money::Amount, rental::RentalState,
     time::Seconds,
 };
+use escrow::reading::recover_hash;
 use serde::Serialize;
 use serde_json::Value;
 use store::{
-    Connection, blocks, deployment, intents, machines, quotes::Quote, readings, rentals::Rental,
+    Connection, StoreError, blocks, deployment, intents, quotes::Quote, readings, rentals::Rental,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -23,6 +24,7 @@ use crate::{
     AppState, Code, Problem,
     extract::Id,
     identity::Wallet,
+    problem::internal,
     views::{Time, TokenAmount, Unit, Usd, usd_of},
 };
 
@@ -57,7 +59,7 @@ pub(crate) struct EvidenceView {
     /// The hash of the last one, which by naming the one before covers all; zero without any.
     #[schema(value_type = String)]
     root: B256,
-    /// Who signed them.
+    /// Who signed them; null without any. The machine may have another key by now.
     #[schema(value_type = Option<String>)]
     agent: Option<Address>,
 }
@@ -207,13 +209,13 @@ async fn outages(
 }
 
 async fn evidence(connection: &mut Connection, rental: &Rental) -> Result<EvidenceView, Problem> {
-    let head = readings::head(connection, rental.id).await?;
-    let machine = machines::get(connection, rental.machine).await?;
-    Ok(EvidenceView {
-        count: head.map_or(0, |head| head.seq),
-        root: head.map_or(B256::ZERO, |head| head.hash),
-        agent: machine.and_then(|machine| machine.agent),
-    })
+    let Some(head) = readings::head(connection, rental.id).await? else {
+        return Ok(EvidenceView { count: 0, root: B256::ZERO, agent: None });
+    };
+    let newest = readings::get(connection, rental.id, head.seq).await?;
+    let newest = newest.ok_or(StoreError::Missing("the rental's newest reading"))?;
+    let agent = recover_hash(&newest.hash, &newest.signature).map_err(internal)?;
+    Ok(EvidenceView { count: head.seq, root: head.hash, agent: Some(agent) })
 }
 
 async fn events(

@@ -345,6 +345,7 @@ async fn a_limited_key_sees_and_changes_nothing_else() {
         ("GET", format!("{machine}/maintenance"), json!(null)),
         ("POST", format!("{machine}/drain"), json!({})),
         ("POST", format!("{machine}/enroll-token"), json!({})),
+        ("DELETE", format!("{machine}/agent-key"), json!(null)),
         ("PATCH", offer.clone(), json!({"state": "paused"})),
         ("DELETE", offer.clone(), json!(null)),
         ("GET", rental.clone(), json!(null)),

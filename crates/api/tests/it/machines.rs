@@ -175,6 +175,126 @@ async fn what_an_agent_measures_takes_the_place_of_what_is_declared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_sold_than_is_declared_and_no_more_than_is_measured() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let path = format!("/v1/machines/{}", rig.machine);
+    let own = async || world.get(&path).auth(&rig.provider.token).send().await.ok(200);
+    let offer = format!("/v1/offers/{}", rig.offer);
+    let patch = async |path: &str, body: Value| {
+        let tag = world.get(path).auth(&rig.provider.token).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", path).auth(&rig.provider.token).header("if-match", tag);
+        call.json(&body).send().await
+    };
+    let disk = |most: u32| json!({"disk": {"per_gb_month": {"amount": "0.10", "currency": "USD"}, "max_gb": most}});
+    patch(&path, json!({"ports": 100})).await.ok(200);
+    patch(&offer, disk(400)).await.ok(200);
+    let found = async |query: &str| {
+        world.state.catch_up_with_market().await.unwrap();
+        let page = world.get(&format!("/v1/offers?{query}")).send().await.ok(200);
+        page["data"].as_array().unwrap().len()
+    };
+    let all = "cpu_cores_gte=16&ram_gb_gte=64&disk_gb_gte=400";
+    assert_eq!(found(all).await, 1);
+    let declared = json!({"cpu_cores": 16, "ram_gb": 64, "disk_gb": 500, "ports": 100});
+    assert_eq!(own().await["declared"], declared);
+
+    // more than is declared is not sold
+    let said = json!({"cpu_cores": 64, "ram_gb": 512, "disk_gb": 4_000, "ports": 1_000});
+    beat(&world, &rig.agent, said).await.ok(200);
+    let seen = own().await;
+    assert_eq!((&seen["cpu_cores"], &seen["ram_gb"]), (&json!(16), &json!(64)));
+    assert_eq!((&seen["disk_gb"], &seen["facts"]["ports"]), (&json!(500), &json!(100)));
+
+    // less than is declared is what there is, for everybody
+    let said = json!({"cpu_cores": 4, "ram_gb": 32, "disk_gb": 100, "ports": 10});
+    beat(&world, &rig.agent, said).await.ok(200);
+    let (seen, shown) = (own().await, public(&world, &rig.machine).await);
+    for (name, value) in [("cpu_cores", 4), ("ram_gb", 32), ("disk_gb", 100)] {
+        assert_eq!((&seen[name], &shown[name]), (&json!(value), &json!(value)), "{name}");
+    }
+    assert_eq!((&seen["facts"]["ports"], &shown["facts"]["ports"]), (&json!(10), &json!(10)));
+    assert_eq!(seen["declared"], declared, "what was said can be read");
+    for (query, offers) in [
+        ("cpu_cores_gte=4&ram_gb_gte=32&disk_gb_gte=100", 1),
+        ("cpu_cores_gte=5", 0),
+        ("ram_gb_gte=33", 0),
+        ("disk_gb_gte=101", 0),
+        (all, 0),
+    ] {
+        assert_eq!(found(query).await, offers, "{query}");
+    }
+    assert_eq!(world.get(&offer).send().await.ok(200)["disk"]["max_gb"], 100);
+    let renter = world.sign_in(9).await;
+    let quote = async |disk_gb: u32| {
+        let body = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC", "disk_gb": disk_gb});
+        world.post("/v1/quotes").auth(&renter.token).json(&body).send().await
+    };
+    assert_eq!(pointers(&quote(101).await.problem(422, "validation-failed")), ["/disk_gb"]);
+    quote(100).await.ok(201);
+    assert_eq!(
+        pointers(&patch(&offer, disk(101)).await.problem(422, "validation-failed")),
+        ["/disk/max_gb"]
+    );
+    let file = world.get("/v1/catalog.csv?format=gpuhunt").send().await.ok(200).to_string();
+    assert!(file.contains(",4,32,") && !file.contains(",16,64,"), "{file}");
+
+    // it is as it was when the agent finds it again
+    beat(&world, &rig.agent, json!({"cpu_cores": 16, "ram_gb": 64, "disk_gb": 500})).await.ok(200);
+    assert_eq!(found(all).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_is_the_same_in_capitals_and_in_small_letters() {
+    let world = World::new().await;
+    let (owner, thief) = (world.sign_in(1).await, world.sign_in(5).await);
+    let register = async |who: &Person, uuids: &[&str]| {
+        let gpus: Vec<Value> =
+            uuids.iter().map(|uuid| json!({"uuid": uuid, "model": "rtx-4090"})).collect();
+        let body = json!({"name": "r", "region": "de", "cpu_cores": 1, "ram_gb": 1, "disk_gb": 1,
+            "gpus": gpus});
+        world.post("/v1/machines").auth(&who.token).json(&body).send().await
+    };
+    let twice = register(&owner, &["GPU-5F0C2A86", "gpu-5f0c2a86"]).await;
+    assert_eq!(pointers(&twice.problem(422, "validation-failed")), ["/gpus/1/uuid"]);
+    let said = register(&owner, &["gpu-5F0C2A86"]).await.ok(201);
+    assert_eq!(said["machine"]["gpus"][0]["uuid"], "GPU-5f0c2a86");
+    for spelled in ["GPU-5F0C2A86", "GPU-5f0c2a86", "gpu-5f0c2A86"] {
+        register(&thief, &[spelled]).await.problem(409, "already-exists");
+    }
+    // nor does another spelling wash off what the operator said
+    let machine = said["machine"]["id"].as_str().unwrap();
+    let (id, now) = (machine.parse().unwrap(), world.now());
+    let barring = world.store.write::<_, (), _>("test.bar", move |tx| {
+        Box::pin(async move { Ok(machines::bar(tx, id, Some("it lied"), now).await?) })
+    });
+    assert!(barring.await.unwrap());
+    let retire = format!("/v1/machines/{machine}/retire");
+    world.post(&retire).auth(&owner.token).send().await.ok(200);
+    let back = register(&thief, &["GPU-5F0C2A86"]).await.ok(201);
+    assert_eq!(back["machine"]["standing"]["reason"], "it lied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_spells_gpus_as_it_likes_and_its_memory_counts() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let mut shown = measured(&rig);
+    let uuid = shown["gpus"][0]["uuid"].as_str().unwrap().to_ascii_uppercase();
+    shown["gpus"][0]["uuid"] = json!(uuid);
+    order(&world, &rig).await;
+    assert_eq!(show(&world, &rig, &shown).await["verification"], "verified");
+    beat(&world, &rig.agent, shown.clone()).await.ok(200);
+    assert_eq!(public(&world, &rig.machine).await["standing"]["tier"], "verified");
+    shown["gpus"][0]["vram_mib"] = json!(15_360);
+    beat(&world, &rig.agent, shown).await.ok(200);
+    let standing = public(&world, &rig.machine).await["standing"].clone();
+    assert_eq!(standing["verification"], "deverified");
+    let reason = standing["reason"].as_str().unwrap();
+    assert!(reason.ends_with("has 15360 MiB in place of 24 GB"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_is_in_the_market_once_until_its_machine_is_retired() {
     let world = World::new().await;
     let rig = world.rig(1, 1, "0.65").await;

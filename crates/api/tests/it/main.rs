@@ -12,6 +12,7 @@
 mod access;
 mod account_events;
 mod agent;
+mod agent_keys;
 mod api_keys;
 mod auth;
 mod booking;

@@ -1,8 +1,17 @@
 //! What an offer may promise, and many offers at once.
 
+use domain::{
+    money::Amount,
+    rental::{CloseOutcome, RentalEvent},
+    time::{Seconds, UnixSeconds},
+};
 use serde_json::{Value, json};
+use store::rentals::MoneyDelta;
 
-use crate::fixture::World;
+use crate::{
+    fixture::World,
+    running::{Running, START},
+};
 
 fn usd(amount: &str) -> Value {
     json!({"amount": amount, "currency": "USD"})
@@ -75,21 +84,85 @@ async fn an_offer_promises_no_more_than_its_machine_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slices_of_gpus_are_named_as_such() {
+async fn slices_of_gpus_are_not_taken() {
     let world = World::new().await;
-    let owner = world.sign_in(1).await;
-    let gpus: Vec<Value> = (0..2)
-        .map(|n| json!({"uuid": format!("MIG-0000000{n}"), "model": "a100-80gb-sxm"}))
-        .collect();
-    let body = json!({"name": "m", "region": "de", "cpu_cores": 1, "ram_gb": 1, "disk_gb": 1, "gpus": gpus});
-    let said = world.post("/v1/machines").auth(&owner.token).json(&body).send().await.ok(201);
-    let mut body = json!({"machine_id": said["machine"]["id"], "price": usd("0.65"), "gpu_count": 2,
-        "min_duration_s": 60, "max_duration_s": 86_400, "isolation": "gpu"});
-    let reply = world.post("/v1/offers").auth(&owner.token).json(&body).send().await;
-    assert_eq!(reply.problem(422, "validation-failed")["errors"][0]["pointer"], "/isolation");
-    body.as_object_mut().unwrap().remove("isolation");
-    let offer = world.post("/v1/offers").auth(&owner.token).json(&body).send().await.ok(201);
-    assert_eq!(offer["isolation"], "mig");
+    let rig = world.rig(1, 1, "0.65").await;
+    let body = json!({"name": "m", "region": "de", "cpu_cores": 1, "ram_gb": 1, "disk_gb": 1,
+        "gpus": [{"uuid": "GPU-00000000", "model": "a100-80gb-sxm"},
+                 {"uuid": "mig-00000001", "model": "a100-80gb-sxm"}]});
+    let said = world.post("/v1/machines").auth(&rig.provider.token).json(&body).send().await;
+    let refused = said.problem(422, "validation-failed");
+    assert_eq!(refused["errors"][0]["pointer"], "/gpus/1/uuid");
+    assert!(refused["errors"][0]["message"].as_str().unwrap().contains("slice of a GPU (MIG)"));
+
+    // a machine that has some since before they were refused is offered no more
+    let path = format!("/v1/offers/{}", rig.offer);
+    let patch = async |body: Value| {
+        let tag = world.get(&path).send().await.header("etag").to_owned();
+        let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
+        call.json(&body).send().await
+    };
+    patch(json!({"state": "paused"})).await.ok(200);
+    sqlx::query("UPDATE gpus SET vendor_uuid = 'MIG-00000002'")
+        .execute(world.store.pool())
+        .await
+        .unwrap();
+    let refused = patch(json!({"state": "listed"})).await.problem(422, "validation-failed");
+    assert_eq!(refused["errors"][0]["pointer"], "/isolation");
+}
+
+/// What a rental costs was agreed when it was booked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rental_that_runs_keeps_its_price_when_its_offer_changes() {
+    let world = World::new().await;
+    let mut running = Running::new(&world).await;
+    let started_at = UnixSeconds(START);
+    world.advance(&running.id, RentalEvent::StartFinal { started_at }).await;
+    running.pass(&world, 20).await;
+    running.append(&world, 0, 20).await;
+    let before = running.rental(&world).await;
+    assert_eq!(before["cost"]["accrued"]["base_units"], "3611");
+    let path = format!("/v1/offers/{}", running.rig.offer);
+    let tag = world.get(&path).send().await.header("etag").to_owned();
+    let call = world.call("PATCH", &path).auth(&running.rig.provider.token);
+    let call = call.header("if-match", &tag).json(&json!({"price": usd("1.30")}));
+    assert_eq!(call.send().await.ok(200)["version"], 2);
+
+    running.pass(&world, 20).await;
+    running.append(&world, 20, 40).await;
+    let after = running.rental(&world).await;
+    assert_eq!(after["state"], "active");
+    for what in ["escrow_id", "deposit", "quote_id"] {
+        assert!(after[what] == before[what] && !after[what].is_null(), "{what}");
+    }
+    assert!(after["cost"]["rate"] == before["cost"]["rate"] && after["cost"]["rate"].is_object());
+    // floor(40 s * 650,000 / 3,600), and it ends when it would have
+    assert_eq!(after["cost"]["accrued"]["base_units"], "7222");
+    assert_eq!(after["cost"]["exhausts_at"], before["cost"]["exhausts_at"]);
+    let stop = world.post(&format!("/v1/rentals/{}/stop", running.id));
+    let said = stop.auth(&running.renter.token).key("s").send().await.ok(202);
+    for (part, amount) in [("provider", "6356"), ("fee", "866"), ("refund", "642778")] {
+        assert_eq!(said["preview"][part]["base_units"], amount, "{part}");
+    }
+    // the terms that the contract settles by are those that were signed
+    world.advance(&running.id, RentalEvent::AgentStopped).await;
+    let delta = MoneyDelta {
+        provider: Amount::new(6_356).unwrap(),
+        fee: Amount::new(866).unwrap(),
+        refund: Amount::new(642_778).unwrap(),
+        billed: Some(Seconds(40)),
+        ..MoneyDelta::default()
+    };
+    world.pay(&running.id, delta).await;
+    let outcome = CloseOutcome::ClosedByOperator;
+    world.advance(&running.id, RentalEvent::ClosedFinal { outcome }).await;
+    let receipt = format!("/v1/rentals/{}/receipt", running.id);
+    let receipt = world.get(&receipt).auth(&running.renter.token).send().await.ok(200);
+    assert_eq!(receipt["terms"]["message"]["pricePerHour"], "650000");
+    // the next one pays the new price
+    let renter = world.sign_in(11).await;
+    let quote = world.quote(&renter, &running.rig).await;
+    assert_eq!(quote["deposit"]["base_units"], "1300000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

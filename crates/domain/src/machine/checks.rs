@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Declared, Measured, same_name};
+use super::{Declared, Measured, gpu_uuid, same_name};
 use crate::names::named_enum;
 
 /// The oldest driver that is taken: the first that runs CUDA 12.
@@ -23,7 +23,7 @@ const MIB_PER_GB: u64 = 1_024;
 named_enum! {
     /// How what is shown is compared with what is required.
     pub enum Op ("operator") {
-        /// The same; lists in any order.
+        /// The same; lists, which are of GPUs' ids, in any order and whatever the case.
         Equal => "==",
         /// At least; versions part by part.
         AtLeast => ">=",
@@ -91,14 +91,19 @@ pub enum AnswerError {
     },
 }
 
+/// The least and the most MiB that a GPU with so many GB has: a card keeps some of its memory for error correction and
+/// firmware, and rounds up.
+pub(super) fn vram_mib(vram_gb: u32) -> (u64, u64) {
+    let vram = u64::from(vram_gb).saturating_mul(MIB_PER_GB);
+    (vram.saturating_mul(9) / 10, vram.saturating_mul(11) / 10)
+}
+
 /// Everything that a machine has to show for what is said of it.
 #[must_use]
 pub fn requirements(declared: &Declared) -> Vec<Requirement> {
     let ask = |id: &str, op: Op, required: Reading| Requirement { id: id.to_owned(), op, required };
     let number = |value: u32| Reading::Number(u64::from(value));
-    let vram = u64::from(declared.vram_gb).saturating_mul(MIB_PER_GB);
-    // a card keeps some of its memory for error correction and firmware, and rounds up
-    let (least, most) = (vram.saturating_mul(9) / 10, vram.saturating_mul(11) / 10);
+    let (least, most) = vram_mib(declared.vram_gb);
     let mut uuids = declared.gpu_uuids.clone();
     uuids.sort();
     let count = u64::try_from(uuids.len()).unwrap_or(u64::MAX);
@@ -202,7 +207,8 @@ pub fn judge(op: Op, actual: &Reading, required: &Reading) -> bool {
     match (op, actual, required) {
         (Op::Equal, Reading::Names(actual), Reading::Names(required)) => {
             let sorted = |names: &[String]| {
-                let mut names = names.to_vec();
+                // the only lists that are compared so are ids of GPUs
+                let mut names: Vec<String> = names.iter().map(|name| gpu_uuid(name)).collect();
                 names.sort();
                 names
             };

@@ -118,3 +118,43 @@ fn a_report_contradicts_only_what_it_speaks_of() {
         ["GPU GPU-a is a Tesla T4", "GPU GPU-b is missing", "8 CPU cores in place of 16"]
     );
 }
+
+#[test]
+fn a_reports_memory_of_gpus_is_held_against_the_model_as_a_self_tests_is() {
+    let with = |vram_mib: u32| {
+        let gpus = vec![MeasuredGpu { vram_mib, ..gpu("GPU-A") }, gpu("GPU-b")];
+        Measured { gpus: Some(gpus), ..Measured::default() }
+    };
+    let (least, most) = vram_mib(24);
+    assert_eq!((least, most), (22_118, 27_033));
+    for fits in [22_118, 24_564, 27_033] {
+        assert!(contradictions(&declared(), &with(fits)).is_empty(), "{fits}");
+    }
+    for wrong in [0, 22_117, 27_034] {
+        let said = contradictions(&declared(), &with(wrong));
+        assert_eq!(said, [format!("GPU GPU-A has {wrong} MiB in place of 24 GB")]);
+    }
+    // nothing is said of a GPU that nobody declared
+    let gpus = vec![gpu("GPU-a"), gpu("GPU-b"), MeasuredGpu { vram_mib: 1, ..gpu("GPU-c") }];
+    let more = Measured { gpus: Some(gpus), ..Measured::default() };
+    assert!(contradictions(&declared(), &more).is_empty());
+}
+
+#[test]
+fn a_gpu_is_the_same_however_its_id_is_spelled() {
+    for (given, one) in [
+        ("GPU-5F0C2A86", "GPU-5f0c2a86"),
+        ("gpu-5f0C2a86", "GPU-5f0c2a86"),
+        ("mig-5F0C", "MIG-5f0c"),
+        ("0X17B4", "0x17b4"),
+        ("GPU", "gpu"),
+        ("é", "é"),
+    ] {
+        assert_eq!(gpu_uuid(given), one);
+        assert_eq!(gpu_uuid(one), one);
+    }
+    let spelled = |uuid: &str| Reading::Names(vec![uuid.to_owned()]);
+    assert!(judge(Op::Equal, &spelled("GPU-5F0C"), &spelled("GPU-5f0c")));
+    assert!(!judge(Op::Equal, &spelled("GPU-5F0D"), &spelled("GPU-5f0c")));
+    assert!(failing(|m| m.gpus = Some(vec![gpu("GPU-A"), gpu("gpu-b")]), 0).is_empty());
+}

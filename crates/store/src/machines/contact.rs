@@ -1,5 +1,6 @@
 //! When a machine's agent was heard of.
 
+use alloy_primitives::Address;
 use domain::{
     id::MachineId,
     time::{Seconds, UnixSeconds},
@@ -74,20 +75,22 @@ pub async fn forget_templates(tx: &mut Connection, id: MachineId) -> Result<(), 
 }
 
 /// Since when the machine has been in contact without a silence of more than `timeout`, up to `now`;
-/// `None` if it is out of contact. What it says of earlier time is not believed.
+/// `None` if it is out of contact, or if `agent` is not its agent's key any more. What it says of earlier time is not
+/// believed.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn contact_since(
     connection: &mut Connection,
-    id: MachineId,
+    (id, agent): (MachineId, Address),
     now: UnixSeconds,
     timeout: Seconds,
 ) -> Result<Option<UnixSeconds>, StoreError> {
     sqlx::query_scalar!(
-        "SELECT contact_since FROM machines WHERE id = $1 AND last_heartbeat_at >= $2",
+        "SELECT contact_since FROM machines WHERE id = $1 AND last_heartbeat_at >= $2 AND agent_key = $3",
         id.uuid(),
         ts(now.saturating_minus(timeout))?,
+        agent.as_slice(),
     )
     .fetch_optional(connection)
     .await?

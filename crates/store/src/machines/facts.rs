@@ -9,7 +9,8 @@ use domain::{
 use super::MachineSpec;
 use crate::{Connection, StoreError, convert::ts};
 
-/// Facts that may not be known. What the agent measured takes the place of what was declared.
+/// Facts that may not be known. What the agent measured takes the place of what was declared, but for the ports: those
+/// stay as declared, and fewer are sold if fewer were measured ([`super::Sold`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The driver, such as `550.54.15`.
@@ -94,7 +95,8 @@ pub async fn change(
     Ok(true)
 }
 
-/// Stores what an agent measured: it is added to what it said before, and takes the place of what was declared.
+/// Stores what an agent measured: it is added to what it said before, and takes the place of what was declared. Of cores,
+/// memory, disk and ports the declared stays, and no more is sold than was measured ([`super::Sold`]).
 ///
 /// # Errors
 /// The database's.

@@ -1,11 +1,18 @@
 //! Whether a machine takes new rentals, and what stands against one.
 
-use domain::{id::MachineId, machine::Service, metering::Interval, time::UnixSeconds};
+use domain::{
+    id::MachineId,
+    machine::{Service, Verification},
+    metering::Interval,
+    time::UnixSeconds,
+};
 use time::OffsetDateTime;
 
+use super::standing::set_verification;
 use crate::{
     Connection, StoreError,
     convert::{seconds, ts},
+    sessions,
 };
 
 /// What stands against a new rental.
@@ -188,7 +195,8 @@ pub async fn runs_something(
     .await?)
 }
 
-/// Retires a machine on which nothing runs: its offers are withdrawn, and its GPUs may be registered again.
+/// Retires a machine on which nothing runs: its offers are withdrawn, its GPUs may be registered again, and its agent is
+/// shut out.
 ///
 /// # Errors
 /// The database's.
@@ -207,7 +215,58 @@ pub async fn retire(
     .execute(&mut *tx)
     .await?;
     sqlx::query!("UPDATE gpus SET retired = true WHERE machine_id = $1", machine.uuid())
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
-    Ok(())
+    sqlx::query!(
+        "UPDATE machines SET enroll_token_hash = NULL, enroll_expires_at = NULL
+         WHERE id = $1 AND enroll_token_hash IS NOT NULL",
+        machine.uuid()
+    )
+    .execute(&mut *tx)
+    .await?;
+    sessions::revoke_of_machine(tx, machine, now).await
+}
+
+/// What came of it that a GPU was to be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// This machine had it and is retired.
+    Retired(MachineId),
+    /// Something runs on this machine, which has it.
+    Runs(MachineId),
+    /// No machine in the market has it.
+    Nobody,
+}
+
+/// Takes a GPU from the machine that was registered with it, for the operator, who has seen whose it is: that machine is
+/// retired, and the reason is public. It is not barred: what is barred stays so with its GPUs, whoever registers them.
+///
+/// # Errors
+/// The database's.
+pub async fn release_gpu(
+    tx: &mut Connection,
+    vendor_uuid: &str,
+    reason: &str,
+    now: UnixSeconds,
+) -> Result<Release, StoreError> {
+    let found = sqlx::query_scalar!(
+        "SELECT machine_id FROM gpus WHERE lower(vendor_uuid) = lower($1) AND NOT retired",
+        vendor_uuid
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(machine) = found.map(MachineId::from_uuid) else { return Ok(Release::Nobody) };
+    // as its provider retires it: bookings that have an offer are waited for
+    hold_offers(tx, machine).await?;
+    hold_machine(tx, machine).await?;
+    hold_offers(tx, machine).await?;
+    if hold_service(tx, machine).await? == Some(Service::Retired) {
+        return Ok(Release::Nobody);
+    }
+    if runs_something(tx, machine, now).await? {
+        return Ok(Release::Runs(machine));
+    }
+    set_verification(tx, machine, Verification::Deverified, Some(reason), now).await?;
+    retire(tx, machine, now).await?;
+    Ok(Release::Retired(machine))
 }

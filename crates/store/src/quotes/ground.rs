@@ -94,7 +94,7 @@ pub async fn grounds(
     let rows = sqlx::query!(
         r#"SELECT w.place AS "place!", o.id, o.machine_id, o.account_id, o.state, o.version, o.created_at, o.updated_at,
                   v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour, v.min_duration_s,
-                  v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, v.disk_gb,
+                  v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, LEAST(v.disk_gb, m.sold_disk_gb) AS "disk_gb!",
                   v.up_micros_per_gb, v.down_micros_per_gb, v.notice_s, v.isolation,
                   v.available_until, m.region, m.last_heartbeat_at, g.vram_gb,
                   free.gpus AS "gpus_free!", free.of AS "gpus_all!",

@@ -135,7 +135,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Binds an agent's key to a machine. The token is used up by it. */
+        /**
+         * Binds an agent's key to a machine. The token is used up by it. A key that the machine had before is replaced: its
+         *     sessions end, and no machine takes it again. While a rental of the machine is measured by readings, which one key
+         *     signs, it is refused with 409.
+         */
         post: operations["post_agent_enroll"];
         delete?: never;
         options?: never;
@@ -642,6 +646,27 @@ export interface paths {
         patch: operations["patch_machines_id"];
         trace?: never;
     };
+    "/v1/machines/{id}/agent-key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revokes the key of the machine's agent at once: its sessions end, it signs in no more, and no reading that it signs
+         *     counts from now on. A rental that runs has an outage from then on, and a new agent enrols once it has ended. Repeating
+         *     it is harmless.
+         */
+        delete: operations["delete_machines_id_agent_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/machines/{id}/checks": {
         parameters: {
             query?: never;
@@ -685,7 +710,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Replaces the enrolment token of a machine whose agent is not enrolled yet. */
+        /**
+         * Gives out a new token that an agent of the machine can enrol with, in place of the one before. An agent that is
+         *     enrolled goes on until another has: what that does to its key is at `/v1/agent/enroll`.
+         */
         post: operations["post_machines_id_enroll_token"];
         delete?: never;
         options?: never;
@@ -2191,6 +2219,29 @@ export interface components {
          * @enum {string}
          */
         Currency: "USD";
+        /** @description What its provider says that a machine has. */
+        DeclaredView: {
+            /**
+             * Format: u-int32
+             * @example 32
+             */
+            cpu_cores: number;
+            /**
+             * Format: u-int32
+             * @example 2000
+             */
+            disk_gb: number;
+            /**
+             * Format: u-int32
+             * @example 100
+             */
+            ports: number;
+            /**
+             * Format: u-int32
+             * @example 256
+             */
+            ram_gb: number;
+        };
         /** @description Who gets what of the held seconds. */
         DefaultView: {
             fee: components["schemas"]["TokenAmount"];
@@ -3011,7 +3062,7 @@ export interface components {
         };
         /** @description The evidence in a word. */
         EvidenceView: {
-            /** @description Who signed them. */
+            /** @description Who signed them; null without any. The machine may have another key by now. */
             agent?: string | null;
             /**
              * Format: u-int64
@@ -3140,7 +3191,8 @@ export interface components {
              */
             name?: string | null;
             /**
-             * @description The vendor's UUID, as the driver reports it: 8 to 64 characters.
+             * @description The vendor's UUID, as the driver reports it, in whatever case: 8 to 64 characters. Slices of GPUs (`MIG-`) are not
+             *     taken.
              * @example GPU-5f0c2a86-0f7d-4a1e-9c53-8f1d2b7a6e40
              */
             uuid: string;
@@ -3806,9 +3858,13 @@ export interface components {
         MachineView: {
             /** @description The key that its agent signs with, once enrolled. */
             agent?: string | null;
-            /** Format: u-int32 */
+            /**
+             * Format: u-int32
+             * @description What is sold: as declared, or as measured where that is less. So are `ram_gb`, `disk_gb` and the facts' `ports`.
+             */
             cpu_cores: number;
             created_at: components["schemas"]["Time"];
+            declared: components["schemas"]["DeclaredView"];
             /** Format: u-int32 */
             disk_gb: number;
             enrolled_at?: components["schemas"]["Time"] | null;
@@ -4157,7 +4213,7 @@ export interface components {
             gpu_count: number;
             /** @description The model that you take the machine's GPUs for: if they are another, nothing is listed. */
             gpu_model?: string | null;
-            /** @description `machine`, `gpu` or `mig`; by the GPUs' ids `mig` or `gpu` if left out. */
+            /** @description `machine` or `gpu`, which it is if left out; slices of GPUs (`mig`) are not taken. */
             isolation?: string | null;
             /** @description The machine that is offered; it has one live offer at a time. */
             machine_id: string;
@@ -8354,6 +8410,44 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["MachineView"];
                 };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429 and 503: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_machines_id_agent_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Revoked. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {

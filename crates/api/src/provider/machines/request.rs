@@ -1,6 +1,10 @@
 //! What a machine is registered with.
 
-use domain::{catalog, machine::same_name, offer::GpuModelSlug};
+use domain::{
+    catalog,
+    machine::{gpu_uuid, same_name},
+    offer::GpuModelSlug,
+};
 use serde::Deserialize;
 use store::{
     gpu_models::GpuModel,
@@ -10,6 +14,8 @@ use utoipa::ToSchema;
 
 use crate::{Code, Problem, extract::distance};
 
+/// How the vendor's ids of slices of a GPU begin.
+const SLICE: &str = "MIG-";
 /// The most GPUs in one machine.
 const MAX_GPUS: usize = 64;
 
@@ -99,7 +105,8 @@ pub(crate) struct MachinePatch {
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GpuRequest {
-    /// The vendor's UUID, as the driver reports it: 8 to 64 characters.
+    /// The vendor's UUID, as the driver reports it, in whatever case: 8 to 64 characters. Slices of GPUs (`MIG-`) are not
+    /// taken.
     #[schema(example = "GPU-5f0c2a86-0f7d-4a1e-9c53-8f1d2b7a6e40")]
     pub(super) uuid: String,
     /// One of `/v1/gpu-models`.
@@ -287,11 +294,15 @@ pub(super) fn validate(request: &MachineRequest) -> Result<(), Problem> {
             &uuid,
             "8 to 64 letters, digits and hyphens",
         );
-        wrong.unless(!seen.contains(&&gpu.uuid), &uuid, "the same GPU twice");
+        let spelled = gpu_uuid(&gpu.uuid);
+        wrong.unless(!seen.contains(&spelled), &uuid, "the same GPU twice");
+        // nobody measures them, and they would be sold with the memory of the whole
+        let message = "a slice of a GPU (MIG): they are not taken; register whole GPUs";
+        wrong.unless(!spelled.starts_with(SLICE), &uuid, message);
         // a rental takes any free GPUs of its machine, so all must be what the offer says
         let model = format!("/gpus/{index}/model");
         wrong.unless(Some(&gpu.model) == first, &model, "all GPUs of a machine are of one model");
-        seen.push(&gpu.uuid);
+        seen.push(spelled);
     }
     wrong.result()
 }

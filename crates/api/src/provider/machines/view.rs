@@ -19,9 +19,11 @@ pub(crate) struct MachineView {
     id: MachineId,
     name: String,
     region: String,
+    /// What is sold: as declared, or as measured where that is less. So are `ram_gb`, `disk_gb` and the facts' `ports`.
     cpu_cores: u32,
     ram_gb: u32,
     disk_gb: u32,
+    declared: DeclaredView,
     gpus: Vec<GpuView>,
     facts: FactsView,
     standing: StandingView,
@@ -31,11 +33,25 @@ pub(crate) struct MachineView {
     /// The key that its agent signs with, once enrolled.
     #[schema(value_type = Option<String>)]
     agent: Option<Address>,
+    /// Since when it has this key.
     enrolled_at: Option<Time>,
     last_heartbeat_at: Option<Time>,
     /// Whether its agent was heard of lately.
     online: bool,
     created_at: Time,
+}
+
+/// What its provider says that a machine has.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeclaredView {
+    #[schema(example = 32)]
+    cpu_cores: u32,
+    #[schema(example = 256)]
+    ram_gb: u32,
+    #[schema(example = 2000)]
+    disk_gb: u32,
+    #[schema(example = 100)]
+    ports: u32,
 }
 
 /// A GPU.
@@ -102,7 +118,7 @@ pub(crate) fn facts_view(machine: &Machine) -> FactsView {
         inet_down_mbps,
         disk_mb_s,
         pcie_mb_s,
-        ports,
+        ports: _,
         static_ip,
     } = machine.facts.clone();
     let said = machine.measured.as_ref();
@@ -116,7 +132,7 @@ pub(crate) fn facts_view(machine: &Machine) -> FactsView {
         inet_down_mbps,
         disk_mb_s,
         pcie_mb_s,
-        ports,
+        ports: machine.sold.ports,
         static_ip,
         templates: machine.templates,
         measured: measured.unwrap_or_default(),
@@ -136,14 +152,20 @@ pub(crate) fn standing_view(standing: &Standing) -> StandingView {
 
 pub(super) fn view(machine: Machine, app: &AppState) -> MachineView {
     let (facts, standing) = (facts_view(&machine), standing_view(&machine.standing));
-    let spec = machine.spec;
+    let (spec, sold) = (machine.spec, machine.sold);
     MachineView {
         id: machine.id,
         name: spec.name,
         region: spec.region,
-        cpu_cores: spec.cpu_cores,
-        ram_gb: spec.ram_gb,
-        disk_gb: spec.disk_gb,
+        cpu_cores: sold.cpu_cores,
+        ram_gb: sold.ram_gb,
+        disk_gb: sold.disk_gb,
+        declared: DeclaredView {
+            cpu_cores: spec.cpu_cores,
+            ram_gb: spec.ram_gb,
+            disk_gb: spec.disk_gb,
+            ports: machine.facts.ports,
+        },
         gpus: machine
             .gpus
             .into_iter()

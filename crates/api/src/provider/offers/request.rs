@@ -63,7 +63,7 @@ pub(crate) struct OfferRequest {
     /// How long before you end a rental the renter is told, in seconds, at most 7 days; 120 if left out.
     #[schema(value_type = Option<u32>)]
     notice_s: Option<Seconds>,
-    /// `machine`, `gpu` or `mig`; by the GPUs' ids `mig` or `gpu` if left out.
+    /// `machine` or `gpu`, which it is if left out; slices of GPUs (`mig`) are not taken.
     #[schema(value_type = Option<String>)]
     isolation: Option<Isolation>,
     /// No rental runs beyond this time; without end if left out.
@@ -124,8 +124,6 @@ impl OfferRequest {
         let price = UsdPerHour(self.price.amount);
         let plain =
             OfferTerms::plain(price, self.gpu_count, self.min_duration_s, self.max_duration_s);
-        let sliced = machine.gpus.iter().any(|gpu| gpu.vendor_uuid.starts_with(SLICE));
-        let by_ids = if sliced { Isolation::Mig } else { Isolation::Gpu };
         let terms = checked(OfferTerms {
             chunks: self.chunks.unwrap_or_else(|| plain.chunks.clone()),
             reserved: steps(self.reserved.unwrap_or_default())?,
@@ -134,7 +132,7 @@ impl OfferRequest {
             up_price: self.network.map_or(plain.up_price, |net| net.up_per_gb.amount),
             down_price: self.network.map_or(plain.down_price, |net| net.down_per_gb.amount),
             notice: self.notice_s.unwrap_or(DEFAULT_NOTICE),
-            isolation: self.isolation.unwrap_or(by_ids),
+            isolation: self.isolation.unwrap_or(Isolation::Gpu),
             available_until: self.available_until.map(|until| until.0),
             ..plain
         })?;
@@ -254,23 +252,21 @@ pub(super) fn check_hardware(terms: &OfferTerms, machine: &Machine) -> Result<()
     if usize::from(terms.gpu_count) > gpus {
         return Err(Problem::invalid("/gpu_count", format!("the machine has {gpus} GPUs")));
     }
-    if terms.disk_gb > machine.spec.disk_gb {
-        let detail = format!("the machine has {} GB of disk", machine.spec.disk_gb);
+    let disk = machine.sold.disk_gb;
+    if terms.disk_gb > disk {
+        let detail = format!("the machine has {disk} GB of disk");
         return Err(Problem::invalid("/disk/max_gb", detail));
     }
-    let sliced = machine.gpus.iter().filter(|gpu| gpu.vendor_uuid.starts_with(SLICE)).count();
     let refused = |detail: String| Err(Problem::invalid("/isolation", detail));
+    // machines of the time when they were registered
+    if machine.gpus.iter().any(|gpu| gpu.vendor_uuid.starts_with(SLICE)) {
+        return refused("the machine has slices of GPUs (MIG), which are not taken".to_owned());
+    }
     match terms.isolation {
         Isolation::Machine if usize::from(terms.gpu_count) != gpus => refused(format!(
             "who has the machine alone has all of its GPUs: gpu_count must be {gpus}"
         )),
-        Isolation::Gpu if sliced > 0 => refused(
-            "the machine has slices of GPUs (MIG): whoever rents one shares a GPU".to_owned(),
-        ),
-        Isolation::Mig if sliced != gpus => refused(
-            "the machine's GPUs are no slices: the vendor's ids of those begin with MIG-"
-                .to_owned(),
-        ),
-        Isolation::Machine | Isolation::Gpu | Isolation::Mig => Ok(()),
+        Isolation::Mig => refused("slices of GPUs (MIG) are not taken".to_owned()),
+        Isolation::Machine | Isolation::Gpu => Ok(()),
     }
 }

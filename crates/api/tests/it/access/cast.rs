@@ -346,6 +346,7 @@ impl Cast {
             ("dispute_proposals", "t.*"),
             ("disputes", "t.*"),
             ("end_signatures", "t.*"),
+            ("ended_agent_keys", "t.*"),
             ("jobs", "t.*"),
             (
                 "machines",

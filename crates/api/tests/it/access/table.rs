@@ -140,6 +140,7 @@ pub const ROWS: &[Row] = &[
     row("POST", "/v1/machines", Whose::Own),
     row("GET", "/v1/machines/{id}", Whose::Providers),
     row("PATCH", "/v1/machines/{id}", Whose::Providers),
+    row("DELETE", "/v1/machines/{id}/agent-key", Whose::Providers),
     row("GET", "/v1/machines/{id}/checks", Whose::Public),
     row("POST", "/v1/machines/{id}/drain", Whose::Providers),
     row("POST", "/v1/machines/{id}/enroll-token", Whose::Providers),
