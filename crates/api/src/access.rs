@@ -8,13 +8,13 @@ use axum::{
     http::{Method, request::Parts},
 };
 use domain::{
-    id::{AccountId, MachineId, OfferId},
+    id::{AccountId, MachineId, OfferId, RentalId},
     scope::Scope::{
-        self, AccountRead, BillingRead, MachinesRead, MachinesWrite, OffersWrite, RentalsRead,
-        RentalsWrite, TemplatesWrite, WebhooksWrite,
+        self, AccountRead, BillingRead, DisputesWrite, MachinesRead, MachinesWrite, OffersWrite,
+        RentalsRead, RentalsWrite, TemplatesWrite, WebhooksWrite,
     },
 };
-use store::{api_keys::ApiKey, offers, quotes, rentals};
+use store::{Connection, api_keys::ApiKey, disputes, offers, quotes, rentals};
 
 use crate::{AppState, Code, Problem};
 
@@ -56,6 +56,13 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("GET", "/v1/rentals/{id}/sealed-receipt", RentalsRead),
     ("GET", "/v1/rentals/{id}/ssh-keys", RentalsRead),
     ("GET", "/v1/ssh-keys", RentalsRead),
+    ("GET", "/v1/disputes", RentalsRead),
+    ("GET", "/v1/disputes/{id}", RentalsRead),
+    ("POST", "/v1/disputes", DisputesWrite),
+    ("POST", "/v1/disputes/{id}/evidence", DisputesWrite),
+    ("POST", "/v1/disputes/{id}/propose", DisputesWrite),
+    ("POST", "/v1/disputes/{id}/accept", DisputesWrite),
+    ("POST", "/v1/disputes/{id}/withdraw", DisputesWrite),
     ("POST", "/v1/quotes", RentalsWrite),
     ("POST", "/v1/rentals", RentalsWrite),
     ("PATCH", "/v1/rentals/{id}", RentalsWrite),
@@ -151,17 +158,28 @@ async fn check_place(
             }
         }
         "rentals" => {
-            let rental = rentals::get(&mut connection, id.parse().map_err(malformed)?).await?;
-            let own =
-                |rental: &rentals::Rental| rental.renter == account || rental.provider == account;
-            let Some(rental) = rental.filter(own) else { return Ok(()) };
-            match quotes::get(&mut connection, rental.quote_id).await? {
-                Some(quote) => may_touch_offer(key, quote.offer, quote.machine),
-                None => Err(outside("rental")),
-            }
+            check_rental(&mut connection, key, account, id.parse().map_err(malformed)?).await
         }
+        "disputes" => match disputes::get(&mut connection, id.parse().map_err(malformed)?).await? {
+            Some(case) => check_rental(&mut connection, key, account, case.rental).await,
+            None => Ok(()),
+        },
         // a new kind of thing is closed to limited keys until somebody says how they are limited to it
         _ => Err(outside("thing")),
+    }
+}
+
+async fn check_rental(
+    connection: &mut Connection,
+    key: &ApiKey,
+    account: AccountId,
+    id: RentalId,
+) -> Result<(), Problem> {
+    let own = |rental: &rentals::Rental| rental.renter == account || rental.provider == account;
+    let Some(rental) = rentals::get(connection, id).await?.filter(own) else { return Ok(()) };
+    match quotes::get(connection, rental.quote_id).await? {
+        Some(quote) => may_touch_offer(key, quote.offer, quote.machine),
+        None => Err(outside("rental")),
     }
 }
 
@@ -231,5 +249,15 @@ mod tests {
             assert!(security.contains(scope.as_str()), "{method} {path}: {security}");
         }
         assert!(Scope::ALL.iter().all(|scope| SCOPES.iter().any(|row| row.2 == *scope)));
+    }
+
+    #[test]
+    fn the_description_names_every_scope() {
+        let api = serde_json::to_value(crate::openapi()).unwrap();
+        let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        for schema in ["KeyRequest", "KeyView"] {
+            let scopes = &api["components"]["schemas"][schema]["properties"]["scopes"];
+            assert_eq!(scopes["items"]["enum"], serde_json::json!(all), "{schema}: {scopes}");
+        }
     }
 }

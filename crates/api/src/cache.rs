@@ -26,6 +26,20 @@ pub(crate) fn json(
     bytes_of(request, max_age_s, "application/json", bytes)
 }
 
+/// A JSON answer for its reader alone, who asks each time whether it changed. Its tag begins with `part` and a dot.
+///
+/// # Errors
+/// [`crate::Code::Internal`] if it cannot be written.
+pub(crate) fn own(
+    request: &HeaderMap,
+    part: &str,
+    body: &impl Serialize,
+) -> Result<Response, Problem> {
+    let bytes = serde_json::to_vec(body).map_err(internal)?;
+    let tag = format!("\"{part}.{}\"", hash_of(&bytes));
+    tagged(request, &tag, "private, no-cache", ("application/json", bytes))
+}
+
 /// The same of anything.
 ///
 /// # Errors
@@ -36,15 +50,26 @@ pub(crate) fn bytes_of(
     content_type: &'static str,
     bytes: Vec<u8>,
 ) -> Result<Response, Problem> {
-    let hash = Sha256::digest(&bytes);
-    let tag = hash.get(..TAG_BYTES).map(alloy::primitives::hex::encode).unwrap_or_default();
-    let tag = format!("\"{tag}\"");
-    let known = has(request, &tag);
+    let tag = format!("\"{}\"", hash_of(&bytes));
+    tagged(request, &tag, &format!("public, max-age={max_age_s}"), (content_type, bytes))
+}
+
+fn hash_of(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.get(..TAG_BYTES).map(alloy::primitives::hex::encode).unwrap_or_default()
+}
+
+fn tagged(
+    request: &HeaderMap,
+    tag: &str,
+    cache: &str,
+    (content_type, bytes): (&'static str, Vec<u8>),
+) -> Result<Response, Problem> {
+    let known = has(request, tag);
     let mut response = Response::new(if known { Body::empty() } else { Body::from(bytes) });
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, HeaderValue::from_str(&tag).map_err(internal)?);
-    let cache = format!("public, max-age={max_age_s}");
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_str(&cache).map_err(internal)?);
+    headers.insert(header::ETAG, HeaderValue::from_str(tag).map_err(internal)?);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_str(cache).map_err(internal)?);
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {

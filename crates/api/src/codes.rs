@@ -104,7 +104,7 @@ codes! {
     ReadingConflict = "reading-conflict", CONFLICT, "Another reading has this place in the chain", false,
         "A number is given out once, and each reading names the hash of the one before. Go on from the head that the heartbeat answers.";
     IdempotencyInFlight = "idempotency-in-flight", CONFLICT, "The same request is still running", true,
-        "Send it again in a second, with the same key.";
+        "Send it again after the seconds of `Retry-After`, with the same key.";
     QuoteExpired = "quote-expired", GONE, "The quote has expired", false,
         "Ask for a new quote and book it before its `expires_at`.";
     EtagMismatch = "etag-mismatch", PRECONDITION_FAILED, "It has changed since you read it", false,

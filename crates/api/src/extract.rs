@@ -247,6 +247,20 @@ impl FromRequestParts<AppState> for IdempotencyKey {
     }
 }
 
+impl OptionalFromRequestParts<AppState> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        app: &AppState,
+    ) -> Result<Option<Self>, Problem> {
+        if !parts.headers.contains_key("idempotency-key") {
+            return Ok(None);
+        }
+        <Self as FromRequestParts<AppState>>::from_request_parts(parts, app).await.map(Some)
+    }
+}
+
 /// The entity tag that a change is conditional on.
 pub(crate) struct IfMatch(pub(crate) String);
 

@@ -123,6 +123,14 @@ impl Wallet {
         }
     }
 
+    /// The only rental that this is good for, of a rental's token.
+    pub(crate) const fn only(&self) -> Option<RentalId> {
+        match &self.by {
+            By::Rental(id) => Some(*id),
+            By::Session(_) | By::Key(_) => None,
+        }
+    }
+
     /// The session, of somebody who signed in.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod auth;
 mod cache;
 mod catalog;
 mod codes;
+mod connections;
 mod cursor;
 mod detached;
 mod edge;
@@ -42,6 +43,7 @@ mod wallets;
 mod webhooks;
 
 pub use codes::{Code, markdown};
+pub use connections::ConnectionConfig;
 pub use limits::{LimitConfig, Net, Quota, QuotaError, Setting};
 pub use problem::{FieldError, Problem};
 pub use serve::{openapi, router, serve};

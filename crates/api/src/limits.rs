@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use self::bucket::{Buckets, Key, Standing, Vouched};
 pub use self::caller::Net;
+pub(crate) use self::caller::network_of;
 use crate::{Code, Problem, identity, search::digits};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -196,13 +197,15 @@ impl Limits {
         caller::address(peer.map(|peer| peer.0.ip()), request.headers(), &self.proxies)
     }
 
-    /// Of whom what is kept for nobody in particular is counted: an IPv4 address, or the first 48 bits of an IPv6 address,
-    /// as many as one customer of a network has at most.
+    /// From which network a request comes ([`network_of`]).
     pub(crate) fn network(&self, request: &Request) -> Vec<u8> {
-        match self.caller(request) {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().into_iter().take(6).collect(),
-        }
+        network_of(self.caller(request))
+    }
+
+    /// Whether this is the address of a proxy of ours.
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.proxies.iter().any(|net| net.contains(address))
     }
 
     /// Counts a request of the API that came now.

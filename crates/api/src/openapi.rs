@@ -40,7 +40,8 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     info.description = Some(
         "GPU rental with the money in an escrow contract. Errors are RFC 9457 problems, listed at \
          /errors. Money is never a JSON number. Every answer under /v1 tells by `RateLimit` and `RateLimit-Policy` how \
-         many requests are left; one too many is answered 429 with `Retry-After`. `traceparent` is taken up and \
+         many requests are left; one too many is answered 429 with `Retry-After`. `Idempotency-Key` is read by the \
+         operations that name it; others do the same thing twice alike or refuse it, and leave the key unread. `traceparent` is taken up and \
          `traceresponse` answered."
             .to_owned(),
     );

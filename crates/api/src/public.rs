@@ -5,15 +5,11 @@ mod history;
 mod machines;
 mod reviews;
 
-use axum::{
-    Json,
-    http::HeaderMap,
-    response::{IntoResponse, Response},
-};
+use axum::{http::HeaderMap, response::Response};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{AppState, Problem, cache, problem::internal};
+use crate::{AppState, Problem, cache};
 
 pub(crate) use figures::Figures;
 pub(crate) use history::Turns;
@@ -29,9 +25,4 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 /// An answer that caches may keep for `max_age` seconds, with a tag of its content; nothing if the reader has it.
 fn cacheable(body: &impl Serialize, max_age: u32, known: &HeaderMap) -> Result<Response, Problem> {
     cache::json(known, max_age, body)
-}
-
-/// For answers that are not kept.
-fn fresh(body: &impl Serialize) -> Result<Response, Problem> {
-    Ok(Json(serde_json::to_value(body).map_err(internal)?).into_response())
 }

@@ -21,7 +21,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{AppState, Code, Problem, extract::Params, problem::internal};
 
-pub(crate) use follow::Seats;
+pub(crate) use follow::{MarketSeats, market_seats};
 pub(crate) use index::Market;
 pub(crate) use params::SearchParams;
 pub(crate) use text::digits;

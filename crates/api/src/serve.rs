@@ -1,6 +1,6 @@
 //! All routes together, and the server.
 
-use std::{future::IntoFuture as _, io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use axum::{
     Router,
@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    AppState, account, agent, auth, catalog, edge, estimates, ledger, market,
+    AppState, account, agent, auth, catalog, connections, edge, estimates, ledger, market,
     openapi as description, provider, public, renter, search, system, webhooks,
 };
 
@@ -126,9 +126,7 @@ pub async fn serve(
     let (unready_for, drain) = (app.config.unready_for, app.config.drain_timeout);
     metrics::gauge!("weir_serving").set(1);
     let closed = closing.clone();
-    // limits are by address; and a router that is served as it is, would be copied whole for each connection
-    let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+    let stopping = async move {
         shutdown.cancelled().await;
         leaving.cancel();
         metrics::gauge!("weir_serving").set(0);
@@ -136,20 +134,20 @@ pub async fn serve(
         tokio::time::sleep(unready_for).await;
         tracing::info!("nobody is accepted any more");
         closing.cancel();
-    });
+    };
+    let served = connections::serve(listener, router(app.clone()), &app);
     let out_of_patience = async {
         closed.cancelled().await;
         tokio::time::sleep(drain).await;
     };
-    let served = tokio::select! {
-        done = server.into_future() => done,
+    tokio::select! {
+        ((), ()) = async { tokio::join!(stopping, served) } => {}
         () = out_of_patience => {
             tracing::warn!("requests were still open at the end of the drain time");
-            Ok(())
         }
-    };
+    }
     if tokio::time::timeout(KEEP_WITHIN, app.keep_market()).await.is_err() {
         tracing::warn!("the market was not written to its file in time");
     }
-    served
+    Ok(())
 }

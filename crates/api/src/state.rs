@@ -20,14 +20,14 @@ use store::{Store, StoreError, deployment::Deployment, tokens::Token};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Code, Problem,
+    Code, ConnectionConfig, Problem,
     feed::Feed,
     gasless::Gasless,
     limits::{LimitConfig, Limits},
     public::{Figures, Turns},
     renter::{Booker, Quoting, Scout, Seals, unit_of},
     revoked::Revoked,
-    search::{Market, Seats},
+    search::{Market, MarketSeats, market_seats},
     streams::Streams,
     views::Unit,
     wallets::Desk,
@@ -68,6 +68,8 @@ pub struct ApiConfig {
     pub unready_for: Duration,
     /// How long open requests may then go on.
     pub drain_timeout: Duration,
+    /// How many connections there may be, and how slow.
+    pub connections: ConnectionConfig,
     /// How many event streams may be open at once.
     pub stream_limit: usize,
     /// How many of them one account may have.
@@ -111,6 +113,7 @@ impl ApiConfig {
             request_timeout: Duration::from_secs(10),
             unready_for: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
+            connections: ConnectionConfig::default(),
             stream_limit: 12_288,
             streams_per_account: 32,
             unfunded_limit: 3,
@@ -148,7 +151,7 @@ pub struct Parts {
     pub(crate) limits: Limits,
     pub(crate) feed: Feed,
     pub(crate) market: Market,
-    pub(crate) market_seats: Seats,
+    pub(crate) market_seats: MarketSeats,
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
     pub(crate) figures: Figures,
@@ -194,7 +197,7 @@ impl AppState {
             limits,
             feed,
             market,
-            market_seats: Seats::default(),
+            market_seats: market_seats(),
             gasless,
             streams,
             figures,

@@ -1,8 +1,9 @@
-//! How many event streams are open: in all, and of each account, so that one cannot take them all; and what their readers
-//! are told when the service stops.
+//! Room for what may be open at once, such as event streams and connections: so much in all and so much of each owner, so
+//! that one cannot take it all. And what the readers of streams are told when the service stops.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,61 +21,96 @@ pub(crate) fn come_again() -> Event {
     Event::default().event("reconnect").retry(after).data(r#"{"reason":"the service stops"}"#)
 }
 
-/// The open streams.
-#[derive(Clone)]
-pub(crate) struct Streams(Arc<Inner>);
+/// The streams of accounts.
+pub(crate) type Streams = Seats<AccountId>;
 
-struct Inner {
-    in_all: usize,
-    per_account: usize,
-    open: Mutex<Open>,
+/// Room for so many, and for so many of each owner.
+pub(crate) struct Seats<K: Eq + Hash>(Arc<Inner<K>>);
+
+impl<K: Eq + Hash> Clone for Seats<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
-#[derive(Default)]
-struct Open {
+struct Inner<K> {
     in_all: usize,
-    of: HashMap<AccountId, usize>,
+    share: usize,
+    open: Mutex<Open<K>>,
 }
 
-impl Streams {
-    pub(crate) fn new(in_all: usize, per_account: usize) -> Self {
-        Self(Arc::new(Inner { in_all, per_account, open: Mutex::default() }))
+struct Open<K> {
+    in_all: usize,
+    of: HashMap<K, usize>,
+}
+
+/// Why there is no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The owner has its share.
+    Share,
+    /// There is none for anybody.
+    All,
+}
+
+impl Full {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::All => "all",
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Seats<K> {
+    pub(crate) fn new(in_all: usize, share: usize) -> Self {
+        let open = Mutex::new(Open { in_all: 0, of: HashMap::new() });
+        Self(Arc::new(Inner { in_all, share, open }))
     }
 
-    /// One more for this account, until the permit is dropped; `None` if that were too many.
-    pub(crate) fn open(&self, account: AccountId) -> Option<StreamPermit> {
+    /// One more for this owner, until the seat is dropped; nobody's counts in all only.
+    ///
+    /// # Errors
+    /// If that were too many.
+    pub(crate) fn take(&self, owner: Option<K>) -> Result<Seat<K>, Full> {
         let mut open = self.0.open();
-        let theirs = open.of.get(&account).copied().unwrap_or_default();
-        if theirs >= self.0.per_account || open.in_all >= self.0.in_all {
-            return None;
+        if open.in_all >= self.0.in_all {
+            return Err(Full::All);
+        }
+        if let Some(owner) = &owner {
+            let theirs = open.of.get(owner).copied().unwrap_or_default();
+            if theirs >= self.0.share {
+                return Err(Full::Share);
+            }
+            open.of.insert(owner.clone(), theirs.saturating_add(1));
         }
         open.in_all = open.in_all.saturating_add(1);
-        open.of.insert(account, theirs.saturating_add(1));
-        Some(StreamPermit { streams: self.clone(), account })
+        Ok(Seat { seats: self.clone(), owner })
     }
 }
 
-impl Inner {
-    fn open(&self) -> MutexGuard<'_, Open> {
+impl<K> Inner<K> {
+    fn open(&self) -> MutexGuard<'_, Open<K>> {
         // nothing in here can be left half done by a panic
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to one open stream.
-pub(crate) struct StreamPermit {
-    streams: Streams,
-    account: AccountId,
+/// The right to one of them.
+pub(crate) struct Seat<K: Eq + Hash> {
+    seats: Seats<K>,
+    owner: Option<K>,
 }
 
-impl Drop for StreamPermit {
+impl<K: Eq + Hash> Drop for Seat<K> {
     fn drop(&mut self) {
-        let mut open = self.streams.0.open();
+        let mut open = self.seats.0.open();
         open.in_all = open.in_all.saturating_sub(1);
-        if let Some(count) = open.of.get_mut(&self.account) {
+        let Some(owner) = &self.owner else { return };
+        if let Some(count) = open.of.get_mut(owner) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                open.of.remove(&self.account);
+                open.of.remove(owner);
             }
         }
     }
@@ -87,19 +123,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_takes_all_streams_and_all_are_given_back() {
-        let streams = Streams::new(5, 2);
-        let fresh = || AccountId::from_uuid(Uuid::now_v7());
+    fn nobody_takes_all_seats_and_all_are_given_back() {
+        let seats = Streams::new(5, 2);
+        let fresh = || Some(AccountId::from_uuid(Uuid::now_v7()));
         let (one, other) = (fresh(), fresh());
-        let mut held: Vec<_> = (0..2).map(|_| streams.open(one).unwrap()).collect();
-        assert!(streams.open(one).is_none(), "its share");
-        held.extend((0..2).map(|_| streams.open(other).unwrap()));
-        held.push(streams.open(fresh()).unwrap());
-        assert!(streams.open(fresh()).is_none(), "all in all");
+        let mut held: Vec<_> = (0..2).map(|_| seats.take(one).unwrap()).collect();
+        assert_eq!(seats.take(one).err(), Some(Full::Share));
+        held.extend((0..2).map(|_| seats.take(other).unwrap()));
+        held.push(seats.take(None).unwrap());
+        assert_eq!(seats.take(fresh()).err(), Some(Full::All));
+        assert_eq!(seats.take(None).err(), Some(Full::All));
         held.remove(0);
-        assert!(streams.open(other).is_none());
-        assert!(streams.open(one).is_some());
+        assert_eq!(seats.take(other).err(), Some(Full::Share));
+        assert!(seats.take(one).is_ok());
         held.clear();
-        assert!(streams.0.open().of.is_empty() && streams.0.open().in_all == 0);
+        assert!(seats.0.open().of.is_empty() && seats.0.open().in_all == 0);
+    }
+
+    #[test]
+    fn what_is_nobodys_counts_in_all_only() {
+        let seats = Seats::<u8>::new(3, 1);
+        let held: Vec<_> = (0..3).map(|_| seats.take(None).unwrap()).collect();
+        assert_eq!(seats.take(Some(1)).err(), Some(Full::All));
+        drop(held);
+        assert!(seats.take(Some(1)).is_ok());
     }
 }

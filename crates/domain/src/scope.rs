@@ -9,13 +9,15 @@ named_enum! {
         AccountRead => "account:read",
         /// Read the ledger and the earnings of the whole account.
         BillingRead => "billing:read",
+        /// Open cases about rentals, show evidence, propose and accept ends, take cases back.
+        DisputesWrite => "disputes:write",
         /// Read machines and what is offered of them.
         MachinesRead => "machines:read",
         /// Register, change, verify, drain and retire machines.
         MachinesWrite => "machines:write",
         /// List, change and withdraw offers.
         OffersWrite => "offers:write",
-        /// Read quotes and rentals, follow them, and see the SSH keys to rent with.
+        /// Read quotes, rentals and cases about them, follow them, and see the SSH keys to rent with.
         RentalsRead => "rentals:read",
         /// Ask for quotes, book, sign, review and stop rentals, and say which SSH keys reach them.
         RentalsWrite => "rentals:write",

@@ -52,6 +52,24 @@ pub async fn after(
     .collect()
 }
 
+/// Whether a rental's timeline has the entry with this id: ids are of one sequence for all rentals.
+///
+/// # Errors
+/// The database's.
+pub async fn has(
+    connection: &mut Connection,
+    rental: RentalId,
+    id: i64,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM rental_events WHERE rental_id = $1 AND id = $2) AS "has!""#,
+        rental.uuid(),
+        id,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// The newest entry of each of these rentals that has one.
 ///
 /// # Errors

@@ -1,10 +1,13 @@
 //! Configuration: environment variables, each with its default and meaning in one table, from which
 //! `weir config` and docs/CONFIG.md are made.
 
+mod edge;
+
 use std::{collections::BTreeSet, path::PathBuf, str::FromStr, time::Duration};
 
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
-use api::LimitConfig;
+use api::{ConnectionConfig, LimitConfig};
+use axum::http::HeaderValue;
 use chain::{FeePolicy, Signer};
 use domain::{money::FeeBps, time::Seconds, webhook::Rules};
 use engine::{EngineSettings, LaneSettings};
@@ -45,6 +48,12 @@ pub(crate) const KEYS: &[Key] = &[
          own; empty means that the database is believed; `weir up` sets it for its processes",
     ),
     key("WEIR_LISTEN", "127.0.0.1:8080", "address and port of the HTTP API"),
+    key(
+        "WEIR_CORS_ORIGINS",
+        "",
+        "origins of other web pages that may call the API from a browser, with commas between them, such as \
+         `https://console.example`; http:// for this machine itself only; `*` is not taken; empty means none",
+    ),
     key("WEIR_PUBLIC_URL", "", "where people reach the API; empty means http:// and WEIR_LISTEN"),
     key(
         "WEIR_OPERATOR_KEY",
@@ -136,6 +145,27 @@ pub(crate) const KEYS: &[Key] = &[
         "seconds that requests, or the rounds of `weir work`, may then take to finish",
     ),
     key(
+        "WEIR_CONNECTIONS",
+        "16384",
+        "connections that `weir serve` has open at once; one more is closed. The process needs as many file handles, and \
+         some for the database",
+    ),
+    key(
+        "WEIR_CONNECTIONS_NETWORK",
+        "512",
+        "how many of them come from one IPv4 address or IPv6 network of 48 bits, but from those of WEIR_TRUSTED_PROXIES",
+    ),
+    key(
+        "WEIR_HEAD_S",
+        "15",
+        "seconds for a request's head, from its first byte, or from the connection on; then the connection is closed",
+    ),
+    key(
+        "WEIR_IDLE_S",
+        "75",
+        "seconds that a connection may wait for its next request; longer than a balancer in front keeps it",
+    ),
+    key(
         "WEIR_LIMIT_ADDRESS",
         "1200/60",
         "requests that an address without a session may make at once, and again in so many seconds, or `off`; an IPv6 \
@@ -201,6 +231,8 @@ pub(crate) struct Config {
     pub(crate) escrow: Option<Address>,
     pub(crate) listen: String,
     pub(crate) public_url: String,
+    pub(crate) cors_origins: Vec<HeaderValue>,
+    pub(crate) clients: ConnectionConfig,
     pub(crate) operator_key: Option<String>,
     pub(crate) quote_key: Option<String>,
     pub(crate) feeds: Vec<FeedSetting>,
@@ -266,6 +298,8 @@ impl Config {
             rpc_url: optional("RPC_URL"),
             escrow: escrow()?,
             public_url,
+            cors_origins: edge::origins(&text("WEIR_CORS_ORIGINS"))?,
+            clients: edge::connections()?,
             listen,
             operator_key: optional("WEIR_OPERATOR_KEY"),
             quote_key: optional("WEIR_QUOTE_KEY"),

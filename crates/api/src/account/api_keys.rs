@@ -8,11 +8,18 @@ use domain::{
     scope::Scope,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use store::{
     api_keys::{self, ApiKey, Booked, Limits, MOST_KEYS, NewApiKey},
     gpu_models,
 };
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        RefOr,
+        schema::{ArrayBuilder, ObjectBuilder, Schema, Type},
+    },
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -71,9 +78,7 @@ pub(crate) struct KeyLimits {
 pub(crate) struct KeyRequest {
     /// What you call it.
     label: String,
-    /// `account:read`, `billing:read`, `machines:read`, `machines:write`, `offers:write`, `rentals:read`,
-    /// `rentals:write`, `templates:write`. Writing does not include reading.
-    #[schema(value_type = Vec<String>)]
+    #[schema(schema_with = scopes_schema)]
     scopes: Vec<Scope>,
     #[serde(default)]
     limits: KeyLimits,
@@ -91,7 +96,7 @@ pub(crate) struct KeyView {
     /// How the key begins and ends.
     #[schema(example = "weir_sk_...a5S5")]
     hint: String,
-    #[schema(value_type = Vec<String>, example = json!(["rentals:read", "rentals:write"]))]
+    #[schema(schema_with = scopes_schema)]
     scopes: Vec<Scope>,
     limits: KeyLimits,
     /// Deposits that it has booked.
@@ -191,6 +196,15 @@ async fn create(
     let nothing = Booked { total: UsdMicros::ZERO, day: UsdMicros::ZERO };
     let answer = KeyCreated { token: secret.text, key: KeyView::new(key, nothing) };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// A list of scopes, by their names.
+fn scopes_schema() -> RefOr<Schema> {
+    let names = Scope::ALL.iter().map(|scope| scope.as_str());
+    let name = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build();
+    let about = "What it may do; at least one. Writing does not include reading.";
+    let example = json!(["rentals:read", "rentals:write"]);
+    ArrayBuilder::new().items(name).description(Some(about)).examples([example]).build().into()
 }
 
 /// The scopes in order, each once.

@@ -26,7 +26,7 @@ use crate::{
     identity::Wallet,
     problem::internal,
     revoked::AccountNews,
-    streams::{StreamPermit, come_again},
+    streams::{Seat, come_again},
     views::Time,
 };
 
@@ -66,7 +66,7 @@ async fn follow(
     let seen = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default());
     let seen = seen.map(place).transpose()?;
     let account = wallet.account.id;
-    let permit = app.streams.open(account).ok_or_else(|| {
+    let permit = app.streams.take(Some(account)).map_err(|_| {
         Problem::new(Code::Unavailable, "too many event streams are open; come again later")
     })?;
     let revoked = app.revoked.of(&app.store, wallet.credential());
@@ -150,7 +150,7 @@ struct Follower {
     until: Option<Instant>,
     /// The reader was told to come again.
     farewell: bool,
-    _permit: StreamPermit,
+    _permit: Seat<AccountId>,
 }
 
 /// What a look found.

@@ -59,6 +59,15 @@ impl Net {
     }
 }
 
+/// Of whom what is kept for nobody in particular is counted: an IPv4 address, or the first 48 bits of an IPv6 address, as
+/// many as one customer of a network has at most.
+pub(crate) fn network_of(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().into_iter().take(6).collect(),
+    }
+}
+
 /// The caller's address. `X-Forwarded-For` is read from its end, which our own proxies wrote, up to the first address
 /// that is none of them; what stands before that anybody may have written.
 pub(super) fn address(peer: Option<IpAddr>, headers: &HeaderMap, proxies: &[Net]) -> IpAddr {

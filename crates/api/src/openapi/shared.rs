@@ -18,7 +18,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("X-Request-Id", "under which the service logged the request; a caller may send its own"),
     ("RateLimit", "under /v1: how many requests are left, and for how many seconds"),
     ("RateLimit-Policy", "under /v1: how many there are in which time"),
-    ("Retry-After", "with 429 and 503: seconds to wait"),
+    ("Retry-After", "with 429, 503 and `idempotency-in-flight`: seconds to wait"),
 ];
 
 /// Answers of which an example says more than their schema.

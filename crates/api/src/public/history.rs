@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{cacheable, fresh};
+use super::cacheable;
 use crate::{
     AppState, Code, Problem,
     extract::{Id, Parameters, Params},
@@ -241,13 +241,16 @@ fn asked(params: &SpanParams, settled: UnixSeconds) -> Result<Interval, Problem>
 
 /// What a machine did in a time that is settled: the rows that its reliability is computed from.
 #[utoipa::path(get, path = "/v1/machines/{id}/history", tag = "market",
-    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), SpanParams),
-    responses((status = 200, body = HistoryView),
+    params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), SpanParams,
+           ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = HistoryView, headers(("ETag", description = "for If-None-Match"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`."),
               (status = 503, description = "Too many are being read: come again after `Retry-After`.")))]
 async fn rows(
     State(app): State<AppState>,
     Id(id): Id<MachineId>,
     Params(params): Params<SpanParams>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let window = asked(&params, reliability::settled_until(app.store.policy(), app.now()))?;
     let turn = app.histories.take().await?;
@@ -272,7 +275,7 @@ async fn rows(
         Problem::new(Code::InvalidRequest, detail.clone()).at("?from", detail)
     })?;
     let times = |times: Vec<UnixSeconds>| times.into_iter().map(Time).collect();
-    fresh(&HistoryView {
+    let view = HistoryView {
         machine_id: id,
         from: Time(window.from),
         to: Time(window.to),
@@ -294,7 +297,8 @@ async fn rows(
             .collect(),
         interruptions: times(interruptions),
         disputes_lost: times(disputes_lost),
-    })
+    };
+    cacheable(&view, 60, &headers)
 }
 
 #[cfg(test)]

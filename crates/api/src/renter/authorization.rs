@@ -25,7 +25,7 @@ use super::{
     end::{check_signature, signature_of},
     quotes::{terms_of, unit_of},
     rentals::{RentalView, of_party, rental_view},
-    wait::{mark, until_moved_on},
+    wait::{fill_in, mark, until_moved_on},
 };
 use crate::{
     AppState, Code, Problem,
@@ -63,7 +63,8 @@ pub(crate) struct AuthorizationRequest {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AuthorizedView {
     rental: RentalView,
-    /// The transaction that carries the authorization, by its hash, once one is signed; `Prefer: wait` gives it time.
+    /// The transaction that carries the authorization, by its hash, once one is signed; `Prefer: wait` gives it time, and the
+    /// same request again tells.
     #[schema(value_type = Option<String>, example = "0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e")]
     transaction: Option<B256>,
 }
@@ -107,7 +108,7 @@ async fn fund(
     });
     let hash = request_hash(&format!("POST /v1/rentals/{id}/authorization"), &body);
     // what was answered is answered again, however late: the time range is judged once
-    let seen = replay(app, account, &key, hash).await?;
+    let seen = replay(app, "rentals.authorize.look", account, &key, hash).await?;
     let call = match seen {
         Some((status, response)) => return Ok((status, response, true)),
         None => checked(app, wallet, id, request).await?,
@@ -130,12 +131,15 @@ async fn tell(
     (status, mut body, replayed): (u16, Value, bool),
 ) -> Result<Response, Problem> {
     let waited = until_moved_on(app, account, &mut body, wait).await;
+    // none is signed yet when this is answered at once, but for a repetition there may be
+    fill_in(app, &mut body, &["lock"]).await;
     Ok(mark(answered(status, body, replayed)?, wait, waited))
 }
 
 /// The answer that was given to this request before.
-async fn replay(
+pub(super) async fn replay(
     app: &AppState,
+    unit: &'static str,
     account: AccountId,
     key: &str,
     hash: [u8; 32],
@@ -143,7 +147,7 @@ async fn replay(
     let (key, now) = (key.to_owned(), app.now());
     let claimed = app
         .store
-        .write("rentals.authorize.look", move |tx| {
+        .write(unit, move |tx| {
             let key = key.clone();
             Box::pin(async move {
                 match idempotency::claim(tx, account, &key, &hash, now).await? {

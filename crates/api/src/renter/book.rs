@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy::{
-    primitives::{Address, Bytes, U256},
+    primitives::{Address, B256, Bytes, U256},
     sol_types::Eip712Domain,
 };
 use axum::{
@@ -51,7 +51,7 @@ use super::{
 };
 use crate::{
     AppState, Code, Problem,
-    account::{check_ids, open_with},
+    account::{check_ids, label, open_with},
     extract::{Body, IdempotencyKey},
     identity::Wallet,
     prefer::Wait,
@@ -78,6 +78,10 @@ pub(crate) struct BookingRequest {
     #[serde(default)]
     #[schema(value_type = Vec<String>, example = json!([]))]
     ssh_key_ids: Vec<SshKeyId>,
+    /// What you call the rental: 1 to 64 characters in one line, without space around them; nobody else sees it.
+    #[serde(default)]
+    #[schema(example = "nightly training")]
+    label: Option<String>,
 }
 
 impl BookingRequest {
@@ -87,6 +91,9 @@ impl BookingRequest {
         let mut told = json!({"quote_id": self.quote_id});
         if let Some(members) = told.as_object_mut().filter(|_| !self.ssh_key_ids.is_empty()) {
             members.insert("ssh_key_ids".to_owned(), json!(self.ssh_key_ids));
+        }
+        if let Some((members, label)) = told.as_object_mut().zip(self.label.as_ref()) {
+            members.insert("label".to_owned(), json!(label));
         }
         told
     }
@@ -159,6 +166,10 @@ pub(crate) struct BookingView {
     /// more, 8 in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessView>,
+    /// For who pays by x402: the transaction that locks the deposit, by its hash, once one is signed; null until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e")]
+    transaction: Option<B256>,
 }
 
 /// Everything that makes a request the same request.
@@ -173,13 +184,19 @@ pub(super) fn other_request() -> Problem {
 
 /// An answer with its status, marked if it was given before.
 pub(super) fn answered(status: u16, body: Value, replayed: bool) -> Result<Response, Problem> {
-    let status = StatusCode::from_u16(status).map_err(internal)?;
     let id = body.pointer("/rental/id").and_then(Value::as_str).unwrap_or_default();
     let location = HeaderValue::from_str(&format!("/v1/rentals/{id}")).map_err(internal)?;
-    let mut response = (status, Json(body)).into_response();
-    if status == StatusCode::CREATED {
+    let mut response = given(status, body, replayed)?;
+    if response.status() == StatusCode::CREATED {
         response.headers_mut().insert(header::LOCATION, location);
     }
+    Ok(response)
+}
+
+/// The same of something that is not a rental.
+pub(super) fn given(status: u16, body: Value, replayed: bool) -> Result<Response, Problem> {
+    let status = StatusCode::from_u16(status).map_err(internal)?;
+    let mut response = (status, Json(body)).into_response();
     if replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
@@ -196,10 +213,11 @@ fn made(rental: RentalId, body: String) -> Result<Response, Problem> {
 
 /// Books a quote. Its GPUs are held from now on; which ones they are is fixed here. A body that names an offer instead, as
 /// for `/v1/quotes`, is paid for by x402 and needs no session: without `PAYMENT-SIGNATURE` the answer is 402 with what is to
-/// be signed, with it the rental is booked, its deposit locked, and `access.token` is good for this rental.
+/// be signed, with it the rental is booked, its deposit locked, and `access.token` is good for this rental and its disputes.
 #[utoipa::path(post, path = "/v1/rentals", tag = "renter", security(("bearer" = [])),
     params(("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries"),
-           ("Prefer" = Option<String>, Header, description = "`wait=N`: answer once the rental has moved on, or after N seconds, 30 at most"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: answer once the rental has moved on, or after N seconds, 30 at most; \
+                                                             paid by x402, once the deposit's lock is in a block"),
            ("PAYMENT-SIGNATURE" = Option<String>, Header, description = "x402 version 2: a payment of the scheme `weir-escrow`")),
     request_body = RentalRequest,
     responses(
@@ -208,7 +226,8 @@ fn made(rental: RentalId, body: String) -> Result<Response, Problem> {
             ("Preference-Applied", description = "`wait=N` if it was waited for: `rental` is then as it is after that"),
             ("PAYMENT-RESPONSE", description = "x402: the transaction that locked the deposit"),
             ("Idempotent-Replayed", description = "`true` if this answer was given before"))),
-        (status = 202, description = "Paid for and booked; the lock is not in a block yet. The same request again tells.",
+        (status = 202, description = "Paid for and booked; the lock is not in a block yet. `transaction` carries it, once signed; the \
+                                      same request again tells.",
             body = BookingView),
         (status = 402, description = "To be paid for by x402, or the payment was not accepted.", body = ProblemBody,
             content_type = "application/problem+json", headers(
@@ -236,6 +255,7 @@ async fn create(
     let hash = request_hash("POST /v1/rentals", &request.identity());
     let signable = Signable { permit, gasless };
     let by = wallet.key().cloned();
+    let label = request.label.as_deref().map(label).transpose()?;
     let ssh_keys = request.ssh_key_ids;
     let booking = Booking {
         app: app.clone(),
@@ -248,6 +268,7 @@ async fn create(
         by,
         ssh_keys,
         given_keys: Vec::new(),
+        label,
     };
     let (status, mut body, replayed) = match app.booker.book(booking).await.map_err(in_flight)? {
         Booked::Made { rental, body } if wait.0.is_none() => return made(rental, body),
@@ -297,6 +318,8 @@ pub(super) struct Booking {
     pub(super) ssh_keys: Vec<SshKeyId>,
     /// Keys that come with the booking.
     pub(super) given_keys: Vec<SshKey>,
+    /// What the renter calls the rental.
+    pub(super) label: Option<String>,
 }
 
 /// What the renter may sign in place of a transaction, short of the deadline.
@@ -331,7 +354,11 @@ impl Booking {
             Known::OtherRequest => return refuse(other_request()),
         }
         self.check(tx, &ground, now).await?;
-        let (rental, gpus) = self.insert(tx, ground.offer.2, now).await?;
+        let (mut rental, gpus) = self.insert(tx, ground.offer.2, now).await?;
+        if let Some(label) = &self.label {
+            rentals::set_label(tx, rental.id, Some(label)).await?;
+            rental.label = Some(label.clone());
+        }
         spending::count(tx, self.by.as_ref(), quote, rental.id, now).await?;
         if !self.ssh_keys.is_empty() || !self.given_keys.is_empty() {
             let (named, given) = (&self.ssh_keys, &self.given_keys);
@@ -369,12 +396,14 @@ impl Booking {
         let quote = &self.quote;
         let cost = cost_at(rental, quote, &self.unit, Seconds::ZERO, now)?;
         let view = view(rental, quote, quote.account, (gpus, &self.unit, cost, false));
-        Ok(BookingView { rental: view, funding: self.funding(now), access: None })
+        let funding = self.funding(now);
+        Ok(BookingView { rental: view, funding, access: None, transaction: None })
     }
 
     /// Whether it may share a transaction: what has to be looked at or written beside a plain booking, has one of its own.
     pub(super) fn is_plain(&self) -> bool {
-        self.by.is_none() && self.ssh_keys.is_empty() && self.given_keys.is_empty()
+        let keys = !self.ssh_keys.is_empty() || !self.given_keys.is_empty();
+        self.by.is_none() && !keys && self.label.is_none()
     }
 
     /// The rental that is booked.

@@ -3,7 +3,10 @@
 
 mod agree;
 mod facts;
+mod once;
+mod range;
 mod view;
+mod who;
 
 use alloy::primitives::B256;
 use axum::{Json, extract::State, http::StatusCode};
@@ -17,7 +20,9 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
-    Connection, TxError, deployment,
+    Connection, TxError,
+    api_keys::ApiKey,
+    deployment,
     disputes::{self, Case, Evidence},
     quotes::Quote,
     readings,
@@ -30,7 +35,9 @@ use uuid::Uuid;
 
 use super::{held::word, rentals::of_party};
 use crate::{
-    AppState, Code, Problem, cursor,
+    AppState, Code, Problem,
+    access::may_touch_offer,
+    cursor,
     extract::{Body, Id, Params},
     identity::Wallet,
     problem::refuse,
@@ -38,6 +45,7 @@ use crate::{
     views::page_limit,
 };
 use view::{Calls, DisputeSummary, DisputeView, summary, view};
+use who::{Asker, seen};
 
 const LIST: &str = "disputes";
 /// The longest statement, in bytes.
@@ -150,12 +158,16 @@ async fn create(
     }
     check_evidence(&request.evidence)?;
     let span = span(request.from.as_deref(), request.to.as_deref())?;
-    let account = wallet.account.id;
+    let asker = Asker::of(&wallet);
+    if !asker.sees(request.rental_id) {
+        return Err(Problem::new(Code::Forbidden, "this token is for another rental"));
+    }
+    let key = wallet.key().cloned();
     let store = app.store.clone();
     let answer = store
         .write("disputes.open", move |tx| {
-            let (app, request) = (app.clone(), request.clone());
-            Box::pin(async move { open(tx, &app, account, &request, span).await })
+            let (app, request, key) = (app.clone(), request.clone(), key.clone());
+            Box::pin(async move { open(tx, &app, (asker, key), &request, span).await })
         })
         .await
         .map_err(Problem::from)?;
@@ -165,14 +177,19 @@ async fn create(
 async fn open(
     tx: &mut Connection,
     app: &AppState,
-    account: AccountId,
+    (asker, key): (Asker, Option<ApiKey>),
     request: &DisputeRequest,
     span: Option<Interval>,
 ) -> Result<DisputeView, TxError<Problem>> {
     let id = request.rental_id;
     readings::lock_rental(tx, id).await?;
-    let (rental, quote) = of_party(tx, account, id).await.map_err(TxError::Refused)?;
-    let (role, now) = (side_of(&rental, account), app.now());
+    let party = of_party(tx, asker.account, id).await;
+    let (rental, quote) = party.map_err(TxError::Refused)?;
+    if let Some(key) = &key {
+        // the rental is named in the body, where nobody has looked before
+        may_touch_offer(key, quote.offer, quote.machine).map_err(TxError::Refused)?;
+    }
+    let (role, now) = (side_of(&rental, asker.account), app.now());
     if let Some(live) = disputes::lock_live(tx, id).await? {
         let detail = "a case about this rental is not over; both sides use it";
         let problem = Problem::new(Code::AlreadyExists, detail);
@@ -248,13 +265,14 @@ async fn keep(
 /// A case of a rental of the caller's, with that rental. To anyone else it does not exist.
 async fn of_side(
     connection: &mut Connection,
-    account: AccountId,
+    asker: Asker,
     case: Option<Case>,
 ) -> Result<(Case, Rental, Quote, Side), Problem> {
+    let case = case.filter(|case| asker.sees(case.rental));
     let case = case.ok_or_else(|| Problem::not_found("dispute"))?;
-    let party = of_party(connection, account, case.rental).await;
+    let party = of_party(connection, asker.account, case.rental).await;
     let (rental, quote) = party.map_err(|_| Problem::not_found("dispute"))?;
-    let role = side_of(&rental, account);
+    let role = side_of(&rental, asker.account);
     Ok((case, rental, quote, role))
 }
 
@@ -281,7 +299,7 @@ async fn list(
         }
         None => None,
     };
-    let account = wallet.account.id;
+    let (account, asker) = (wallet.account.id, Asker::of(&wallet));
     let mut connection = app.store.read().await?;
     let found = disputes::list(&mut connection, account, before, i64::from(limit)).await?;
     let full = found.len() >= usize::from(limit);
@@ -289,7 +307,12 @@ async fn list(
     let next_cursor = last.map(|id| cursor::write(LIST, &[id]));
     let own = disputes::as_renter(&mut connection, account, &found).await?;
     let side = |case: &Case| if own.contains(&case.rental) { Side::Renter } else { Side::Provider };
-    let data = found.iter().map(|case| summary(case, side(case))).collect();
+    let mut data = Vec::with_capacity(found.len());
+    for case in found.iter().filter(|case| asker.sees(case.rental)) {
+        if seen(&mut connection, wallet.key(), case).await? {
+            data.push(summary(case, side(case)));
+        }
+    }
     Ok(Json(DisputePage { data, next_cursor }))
 }
 
@@ -304,14 +327,14 @@ async fn read(
 ) -> Result<Json<DisputeView>, Problem> {
     let mut connection = app.store.read().await?;
     let found = disputes::get(&mut connection, id).await?;
-    let (case, rental, quote, role) = of_side(&mut connection, wallet.account.id, found).await?;
+    let (case, rental, quote, role) = of_side(&mut connection, Asker::of(&wallet), found).await?;
     Ok(Json(view(&mut connection, &app, &case, (&rental, &quote), role).await?))
 }
 
 /// A case that is not over, locked, with its rental.
 async fn live(
     tx: &mut Connection,
-    account: AccountId,
+    asker: Asker,
     id: DisputeId,
 ) -> Result<(Case, Rental, Quote, Side), TxError<Problem>> {
     // the rental before its case, as everybody who changes both locks them
@@ -319,7 +342,7 @@ async fn live(
         readings::lock_rental(tx, case.rental).await?;
     }
     let found = disputes::lock(tx, id).await?;
-    let parts = of_side(tx, account, found).await.map_err(TxError::Refused)?;
+    let parts = of_side(tx, asker, found).await.map_err(TxError::Refused)?;
     if matches!(parts.0.progress.state, DisputeState::Closed | DisputeState::Withdrawn) {
         return refuse(refusal(DisputeError::Over));
     }
@@ -348,13 +371,13 @@ async fn add_evidence(
         return Err(Problem::invalid("/evidence", "at least one"));
     }
     check_evidence(&request.evidence)?;
-    let account = wallet.account.id;
+    let asker = Asker::of(&wallet);
     let store = app.store.clone();
     let answer = store
         .write("disputes.show", move |tx| {
             let (app, request) = (app.clone(), request.clone());
             Box::pin(async move {
-                let (case, rental, quote, role) = live(tx, account, id).await?;
+                let (case, rental, quote, role) = live(tx, asker, id).await?;
                 let before = disputes::shown(tx, id).await?.len();
                 if before.saturating_add(request.evidence.len()) > MAX_EVIDENCE {
                     let detail =
@@ -379,13 +402,13 @@ async fn withdraw(
     wallet: Wallet,
     Id(id): Id<DisputeId>,
 ) -> Result<Json<DisputeView>, Problem> {
-    let account = wallet.account.id;
+    let asker = Asker::of(&wallet);
     let store = app.store.clone();
     let answer = store
         .write("disputes.withdraw", move |tx| {
             let app = app.clone();
             Box::pin(async move {
-                let (mut case, rental, quote, role) = live(tx, account, id).await?;
+                let (mut case, rental, quote, role) = live(tx, asker, id).await?;
                 if case.opened_by != role {
                     let detail =
                         "only who opened it takes it back; concede on the chain to give in";

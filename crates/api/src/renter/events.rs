@@ -10,7 +10,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use domain::id::RentalId;
+use domain::id::{AccountId, RentalId};
 use futures_util::{StreamExt as _, stream};
 use store::timeline;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::{
     extract::Id,
     feed::{Room, Snapshot, Told},
     identity::Wallet,
-    streams::{StreamPermit, come_again},
+    streams::{Seat, come_again},
 };
 
 /// Comments keep connections open through proxies.
@@ -39,7 +39,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Follows a rental. `state`, `tx` and `notice` (a maintenance window, or how far the deposit is used up) events carry the
-/// ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
+/// ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `again` comes first where that is an id of
+/// another rental, or one that is not known any more: the whole timeline follows. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
 /// when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
 /// again, to another instance, after the time that its `retry` tells.
 #[utoipa::path(get, path = "/v1/rentals/{id}/events", tag = "renter", security(("bearer" = [])),
@@ -57,8 +58,9 @@ async fn follow(
     let account = wallet.account.id;
     let mut connection = app.store.read().await?;
     of_party(&mut connection, account, id).await?;
+    let known = position == 0 || timeline::has(&mut connection, id, position).await?;
     drop(connection);
-    let permit = app.streams.open(account).ok_or_else(|| {
+    let permit = app.streams.take(Some(account)).map_err(|_| {
         Problem::new(Code::Unavailable, "too many event streams are open; come again later")
     })?;
     let revoked = app.revoked.of(&app.store, wallet.credential());
@@ -69,8 +71,8 @@ async fn follow(
         app,
         room,
         seen: 0,
-        position,
-        waiting: VecDeque::new(),
+        position: if known { position } else { 0 },
+        waiting: if known { VecDeque::new() } else { VecDeque::from([again()]) },
         cost_told: None,
         until: Instant::now().checked_add(longest),
         farewell: false,
@@ -83,6 +85,12 @@ async fn follow(
     let events = events.take_until(Box::pin(revoked));
     let keep_alive = KeepAlive::new().interval(HEARTBEAT);
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+}
+
+/// What was sent as `Last-Event-ID` says nothing about this rental: it is told from the beginning.
+fn again() -> Event {
+    let data = r#"{"reason":"Last-Event-ID is no id of this rental's; its timeline follows from the beginning"}"#;
+    Event::default().id("0").event("again").data(data)
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<i64, Problem> {
@@ -110,7 +118,7 @@ struct Follower {
     until: Option<Instant>,
     /// The reader was told to come again.
     farewell: bool,
-    _permit: StreamPermit,
+    _permit: Seat<AccountId>,
 }
 
 impl Follower {

@@ -8,9 +8,10 @@ mod wire;
 
 use std::{convert::Infallible, sync::Arc};
 
+use alloy::primitives::B256;
 use axum::{
     body::{Body as HttpBody, to_bytes},
-    extract::{FromRequest as _, FromRequestParts as _, Request},
+    extract::{FromRequest as _, FromRequestParts, Request},
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse as _, Response},
 };
@@ -18,7 +19,7 @@ use domain::{
     id::{AccountId, RentalId},
     time::UnixSeconds,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::{
     TxError, accounts,
     deployment::Deployment,
@@ -37,12 +38,14 @@ use super::{
     authorization::as_tokens_take_it,
     book::{AccessView, Booking, Signable, answered, in_flight, request_hash},
     quotes::{QuoteRequest, draft, give, terms_of, unit_of},
+    wait::mark,
 };
 use crate::{
     AppState, Code, Problem,
-    account::{given_keys, refuse_private_keys},
+    account::{given_keys, label, refuse_private_keys},
     detached::detached,
     extract::{Body, IdempotencyKey},
+    prefer::Wait,
     problem::{internal, refuse},
     views::{Time, Unit, json_of},
 };
@@ -63,6 +66,9 @@ struct Asked {
     hash: [u8; 32],
     key: String,
     ssh_keys: Vec<SshKey>,
+    label: Option<String>,
+    /// For how long its caller prefers to wait.
+    wait: Wait,
     /// Where from.
     network: Vec<u8>,
     /// When it came.
@@ -113,13 +119,16 @@ async fn answer(
     let since = Instant::now();
     let network = app.limits.network(&request);
     let (mut parts, body) = request.into_parts();
-    let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, app).await?;
+    let IdempotencyKey(key) =
+        <IdempotencyKey as FromRequestParts<AppState>>::from_request_parts(&mut parts, app).await?;
     let request = Request::from_parts(parts, body);
     refuse_private_keys(&order)?;
     let hash = request_hash("POST /v1/rentals", &order);
     let Body(order) = Body::<QuoteRequest>::from_request(request, app).await?;
     let ssh_keys = given_keys(&order.ssh_public_keys, app.now())?;
-    let asked = Asked { order, hash, key, ssh_keys, network, since };
+    let label = order.label.as_deref().map(label).transpose()?;
+    let wait = Wait::of(headers);
+    let asked = Asked { order, hash, key, ssh_keys, label, wait, network, since };
     match wire::payment(headers, app.config.chain_id)? {
         None => ask(app, asked).await,
         Some(payment) => {
@@ -279,7 +288,7 @@ async fn book(
     (unit, contract): (Unit, Deployment),
     payment: &Payment,
 ) -> Result<Response, Problem> {
-    let Asked { hash, key, ssh_keys: given_keys, since, .. } = asked;
+    let Asked { hash, key, ssh_keys: given_keys, label, since, wait, .. } = asked;
     let now = app.now();
     let (chain_id, payer) = (contract.chain_id, quote.renter);
     let call = Call::Lock {
@@ -305,6 +314,7 @@ async fn book(
         by,
         ssh_keys,
         given_keys,
+        label,
     };
     let order = Arc::new((booking, call));
     let (id, mut body, replayed, expires) = app
@@ -335,21 +345,42 @@ async fn book(
         let access = AccessView { token: secret.text, expires_at: Time(expires) };
         members.insert("access".to_owned(), json_of(&access)?);
     }
-    let until = if replayed { Instant::now() } else { patience(app, since) };
-    let (status, transaction) = match outcome(app, id, until).await {
-        Lock::Mined(transaction) => (StatusCode::CREATED, transaction),
-        Lock::Open => (StatusCode::ACCEPTED, None),
+    let told = tell(app, (id, account), (body, replayed), (since, wait)).await?;
+    let (mut response, settled) = told;
+    if let Some(transaction) = settled {
+        let header = wire::header_of(&wire::settled(chain_id, payer, transaction))?;
+        response.headers_mut().insert(wire::RESPONSE, header);
+    }
+    Ok(response)
+}
+
+/// Waits for the lock, and tells what is known of it then; with the transaction of a lock that is in a block.
+async fn tell(
+    app: &AppState,
+    (id, account): (RentalId, AccountId),
+    (mut body, replayed): (Value, bool),
+    (since, wait): (Instant, Wait),
+) -> Result<(Response, Option<B256>), Problem> {
+    // to wait for longer than is usual is a stream, too
+    let seat = wait.0.and_then(|_| app.streams.take(Some(account)).ok());
+    let wait = Wait(wait.0.filter(|_| seat.is_some()));
+    let until = match wait.0 {
+        None if replayed => Instant::now(),
+        wait => patience(app, since, wait),
+    };
+    let (status, transaction, settled) = match outcome(app, id, until).await {
+        Lock::Mined(transaction) => (StatusCode::CREATED, transaction, true),
+        Lock::Open(transaction) => (StatusCode::ACCEPTED, transaction, false),
         Lock::Refused(why) => {
             let problem = invalid(format!("the deposit was not locked: {why}"));
             return Err(problem.with("rental_id", id.to_string()));
         }
     };
-    let mut response = answered(status.as_u16(), body, replayed)?;
-    if let Some(transaction) = transaction {
-        let header = wire::header_of(&wire::settled(chain_id, payer, transaction))?;
-        response.headers_mut().insert(wire::RESPONSE, header);
+    if let Some(members) = body.as_object_mut() {
+        members.insert("transaction".to_owned(), json!(transaction));
     }
-    Ok(response)
+    let response = mark(answered(status.as_u16(), body, replayed)?, wait, wait.0.is_some());
+    Ok((response, transaction.filter(|_| settled)))
 }
 
 fn rental_of(body: &Value) -> Result<RentalId, Problem> {

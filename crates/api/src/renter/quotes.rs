@@ -100,6 +100,9 @@ pub(crate) struct QuoteRequest {
     /// `.pub` file. A quote lets nobody in: name keys when you book it.
     #[serde(default)]
     pub(super) ssh_public_keys: Vec<String>,
+    /// What you call the rental, where this is paid for by x402: 1 to 64 characters in one line. A quote has no name.
+    #[serde(default)]
+    pub(super) label: Option<String>,
 }
 
 /// The terms of a quote, as the contract hashes them.

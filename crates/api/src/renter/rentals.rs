@@ -1,7 +1,7 @@
 //! Reading rentals.
 
 use alloy::primitives::{Address, B256};
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use domain::{
     id::{AccountId, GpuId, MachineId, QuoteId, RentalId},
     rental::{AgentStatus, EndReason, LockStatus, RentalState},
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use store::{
     Connection, StoreError,
     api_keys::ApiKey,
-    evictions, freezes,
+    evictions, freezes, intents,
     quotes::{self, Quote},
     reach::{self, Reach},
     rentals::{self, HeldGpu, Party, Rental},
@@ -20,13 +20,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     cost::{CostView, cost},
+    label::label_tag,
     quotes::unit_of,
 };
 use crate::{
     AppState, Code, Problem,
     access::{allows_offer, is_limited},
     agent::reach::AccessPort,
-    cursor,
+    cache, cursor,
     extract::{Id, Parameters, Params},
     identity::Wallet,
     views::{Time, TokenAmount, Unit, page_limit},
@@ -152,6 +153,10 @@ pub(crate) struct RentalWithAccess {
     access: Option<RentalAccess>,
     /// When it ends at the latest, if its provider has given the notice that the quote promised; null while it has not.
     evicted_at: Option<Time>,
+    /// The newest transaction that the platform signed for it, by its hash, from the moment on that it is signed; null before
+    /// the first. `/escrow` tells of all.
+    #[schema(value_type = Option<String>, example = "0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e")]
+    transaction: Option<B256>,
 }
 
 pub(super) fn summary(rental: &Rental, account: AccountId) -> RentalSummary {
@@ -313,7 +318,7 @@ fn states_of(text: &str) -> Result<Vec<RentalState>, Problem> {
 }
 
 /// Whether a rental is among the things that a key is limited to.
-async fn seen_by(
+pub(super) async fn seen_by(
     connection: &mut Connection,
     key: Option<&ApiKey>,
     rental: &Rental,
@@ -340,13 +345,17 @@ async fn access_of(
 
 /// A rental, with what it has cost so far and where it is reached. Only its renter and its provider see it.
 #[utoipa::path(get, path = "/v1/rentals/{id}", tag = "renter", security(("bearer" = [])),
-    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    responses((status = 200, body = RentalWithAccess)))]
+    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
+           ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = RentalWithAccess, headers(
+                  ("ETag", description = "for If-None-Match, and for If-Match of PATCH"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn read(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<RentalId>,
-) -> Result<Json<RentalWithAccess>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let mut connection = app.store.read().await?;
     let account = wallet.account.id;
     let (rental, quote) = of_party(&mut connection, account, id).await?;
@@ -354,6 +363,10 @@ async fn read(
     let runs = matches!(rental.progress.state, RentalState::Active | RentalState::Interrupted);
     let evicted_at = if runs { evictions::get(&mut connection, id).await? } else { None };
     let evicted_at = evicted_at.map(|given| Time(given.ends_at));
+    let steps = intents::for_rental(&mut connection, id).await?;
+    let transaction = steps.iter().rev().find_map(|step| step.tx_hash);
+    let tag = label_tag(&rental, account);
     let rental = rental_view(&mut connection, &app, &rental, &quote, account).await?;
-    Ok(Json(RentalWithAccess { rental, access, evicted_at }))
+    let view = RentalWithAccess { rental, access, evicted_at, transaction };
+    cache::own(&headers, &tag, &view)
 }

@@ -1,5 +1,6 @@
 //! Ending a rental, by either side.
 
+use alloy::primitives::B256;
 use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     billing::split,
@@ -24,6 +25,7 @@ use super::{
     cost::billed_by,
     quotes::unit_of,
     rentals::{RentalView, of_party, rental_view},
+    wait::{fill_in, transaction},
 };
 use crate::{
     AppState, Problem,
@@ -32,6 +34,9 @@ use crate::{
     problem::{internal, refuse},
     views::{Time, TokenAmount, json_of},
 };
+
+/// The calls that end a rental.
+const ENDS: [&str; 2] = ["close", "cancel"];
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(stop))
@@ -53,6 +58,10 @@ pub(crate) struct StopView {
     rental: RentalView,
     /// When it ends at the latest, if its provider has to give notice; `null` if it ends now.
     ends_at: Option<Time>,
+    /// The transaction that ends it on the chain, by its hash, once one is signed: seldom in the first answer; the same request
+    /// again tells.
+    #[schema(value_type = Option<String>, example = "0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e")]
+    transaction: Option<B256>,
     /// Not final: readings on their way may add to it, and the contract decides.
     preview: PreviewView,
 }
@@ -71,15 +80,18 @@ async fn stop(
     Id(id): Id<RentalId>,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Result<Response, Problem> {
-    let account = wallet.account.id;
-    let store = app.store.clone();
-    let (status, body, replayed) = store
+    let (account, shared) = (wallet.account.id, app.clone());
+    let (status, mut body, replayed) = app
+        .store
         .write("rentals.stop", move |tx| {
-            let (app, key) = (app.clone(), key.clone());
+            let (app, key) = (shared.clone(), key.clone());
             Box::pin(async move { commit(tx, &app, account, id, &key).await })
         })
         .await
         .map_err(in_flight)?;
+    if replayed {
+        fill_in(&app, &mut body, &ENDS).await;
+    }
     answered(status, body, replayed)
 }
 
@@ -120,8 +132,10 @@ async fn commit(
             fee: unit.amount(parts.fee),
             refund: unit.amount(parts.refund),
         };
+        // a stop that is asked for twice under two keys
+        let transaction = transaction(tx, id, &ENDS).await?;
         let rental = rental_view(tx, app, &rental, &quote, account).await?;
-        json_of(&StopView { rental, ends_at: ends_at.map(Time), preview })
+        json_of(&StopView { rental, ends_at: ends_at.map(Time), transaction, preview })
     };
     let body = answer.await.map_err(TxError::Refused)?;
     let status = StatusCode::ACCEPTED.as_u16();

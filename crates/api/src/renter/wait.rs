@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use alloy::primitives::B256;
 use axum::response::Response;
 use domain::id::{AccountId, RentalId};
 use serde_json::Value;
-use store::intents;
+use store::{Connection, StoreError, intents};
 use tokio::time::Instant;
 
 use super::rentals::{of_party, rental_view};
@@ -25,7 +26,7 @@ pub(super) async fn until_moved_on(
 ) -> bool {
     let Some(wait) = wait.0 else { return false };
     let Some(before) = Told::of(body) else { return false };
-    let Some(_permit) = app.streams.open(account) else { return false };
+    let Ok(_permit) = app.streams.take(Some(account)) else { return false };
     let until = Instant::now().checked_add(wait);
     let Ok(room) = app.feed.follow(before.id).await else { return false };
     loop {
@@ -85,10 +86,42 @@ async fn look(app: &AppState, account: AccountId, id: RentalId) -> Result<Value,
     let mut connection = app.store.read().await?;
     let (rental, quote) = of_party(&mut connection, account, id).await?;
     let view = rental_view(&mut connection, app, &rental, &quote, account).await?;
-    let steps = intents::for_rental(&mut connection, id).await?;
-    let lock = steps.iter().rev().find(|step| step.purpose == "lock");
-    let hash = lock.and_then(|step| step.tx_hash);
+    let hash = transaction(&mut connection, id, &["lock"]).await?;
     Ok(serde_json::json!({ "rental": json_of(&view)?, "transaction": hash }))
+}
+
+/// The newest transaction of ours that carries one of these calls for a rental, once it is signed.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn transaction(
+    connection: &mut Connection,
+    id: RentalId,
+    purposes: &[&str],
+) -> Result<Option<B256>, StoreError> {
+    let steps = intents::for_rental(connection, id).await?;
+    let mut newest = steps.iter().rev();
+    Ok(newest.find_map(|step| step.tx_hash.filter(|_| purposes.contains(&&*step.purpose))))
+}
+
+/// Fills in the transaction that an answer did not know when it was first given. What it tells besides is so without it:
+/// without the database it is left out.
+pub(super) async fn fill_in(app: &AppState, body: &mut Value, purposes: &[&str]) {
+    let id = body.pointer("/rental/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    let (Some(id), Some(Value::Null)) = (id, body.get("transaction")) else { return };
+    let found = async {
+        let mut connection = app.store.read().await?;
+        transaction(&mut connection, id, purposes).await
+    };
+    match found.await {
+        Ok(None) => {}
+        Ok(Some(hash)) => {
+            if let Some(member) = body.get_mut("transaction") {
+                *member = serde_json::json!(hash);
+            }
+        }
+        Err(error) => tracing::warn!(rental.id = %id, %error, "a transaction is not told"),
+    }
 }
 
 /// Takes the members that the answer has from what was seen.

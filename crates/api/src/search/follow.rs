@@ -1,10 +1,9 @@
 //! Offers as they appear, change and vanish: server-sent events that resume where they broke off.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use axum::{
-    extract::State,
-    http::HeaderMap,
+    extract::{Request, State},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -13,21 +12,25 @@ use axum::{
 use futures_util::stream;
 use market::Change;
 use serde_json::json;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{SearchParams, params::Asked, refused, text::Id, view::FoundOffer};
-use crate::{AppState, Code, Problem, extract::Params, problem::internal, streams::come_again};
+use crate::{
+    AppState, Code, Problem,
+    extract::Params,
+    problem::internal,
+    streams::{Full, Seat, Seats, come_again},
+};
 
 /// Comments keep connections open through proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After so long the reader has to come again.
 const LONGEST: Duration = Duration::from_secs(3_600);
-/// Streams of the market that may be open at once in a process: they need no session, so none is counted to anybody.
+/// Streams of the market that may be open at once in a process, in all and from one network: they need no session, so that
+/// they are counted to nobody else.
 const MOST_STREAMS: usize = 256;
+const SHARE: usize = 16;
 /// The most events that wait for a slow reader.
 const MOST_WAITING: usize = 1_000;
 
@@ -35,24 +38,16 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(follow))
 }
 
-/// Room for so many streams.
-#[derive(Clone)]
-pub(crate) struct Seats(Arc<Semaphore>);
+/// Room for streams of the market, by network.
+pub(crate) type MarketSeats = Seats<Vec<u8>>;
 
-impl Default for Seats {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST_STREAMS)))
-    }
-}
-
-impl Seats {
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_owned().ok()
-    }
+/// As much room as there is.
+pub(crate) fn market_seats() -> MarketSeats {
+    Seats::new(MOST_STREAMS, SHARE)
 }
 
 /// Follows what a search finds, for an hour at most. `begin` is the first event: search once after it, and what follows
-/// tells how the answer changes. `offer` is one that came into what the search finds, or changed in there (`change` says
+/// tells how the answer changes. 16 may be open from one network (an IPv4 address or 48 bits of an IPv6 address). `offer` is one that came into what the search finds, or changed in there (`change` says
 /// which); `gone` one that left. All have ids: send the last as `Last-Event-ID` to go on after it. `again` instead means
 /// that what was missed is not known any more: search anew. The filters are those of `/v1/offers`, without order and pages.
 #[utoipa::path(get, path = "/v1/offers/stream", tag = "market",
@@ -63,7 +58,7 @@ impl Seats {
 async fn follow(
     State(app): State<AppState>,
     Params(params): Params<SearchParams>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
     for (name, given) in [
         ("sort", params.sort.is_some()),
@@ -78,10 +73,18 @@ async fn follow(
     if !app.market.is_built() {
         return Err(super::index::not_ready());
     }
-    let seen = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default());
+    let seen =
+        request.headers().get("last-event-id").map(|value| value.to_str().unwrap_or_default());
     let seen = seen.map(position).transpose()?;
-    let seat = app.market_seats.take().ok_or_else(|| {
-        Problem::new(Code::Unavailable, "too many streams of the market are open; come again later")
+    let network = app.limits.network(&request);
+    let seat = app.market_seats.take(Some(network)).map_err(|full| {
+        let detail = match full {
+            Full::Share => {
+                "as many streams of the market as a network may have are open from yours"
+            }
+            Full::All => "too many streams of the market are open; come again later",
+        };
+        Problem::new(Code::Unavailable, detail)
     })?;
     let mut follower = Follower {
         news: app.market.news(),
@@ -126,7 +129,7 @@ struct Follower {
     begun: Instant,
     /// The reader was told to come again.
     farewell: bool,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat<Vec<u8>>,
 }
 
 impl Follower {

@@ -10,6 +10,7 @@ use store::{Store, rentals::MoneyDelta};
 use testkit::{ManualClock, TestDb};
 
 use crate::{
+    api_keys::make,
     docs::assert_is_as_shown,
     fixture::{NOW, World, policy},
     rpc,
@@ -119,6 +120,38 @@ async fn a_case_holds_what_was_said_within_bounds() {
     let rest = world.get(&format!("/v1/disputes?limit=1&cursor={cursor}"));
     let rest = rest.auth(&renter.token).send().await.ok(200);
     assert_eq!((&rest["data"], &rest["next_cursor"]), (&json!([]), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_disputes_what_it_is_limited_to() {
+    let world = world().await;
+    let running = Running::new(&world).await;
+    let (renter, offer) = (&running.renter, &running.rig.offer);
+    let other = world.rig(20, 1, "0.65").await;
+    let body = json!({"rental_id": running.id, "code": "abuse"});
+    let open = |token: &str| world.post("/v1/disputes").auth(token).json(&body).send();
+    let scopes = ["disputes:write", "rentals:read"];
+    let elsewhere = make(&world, renter, &scopes, json!({"offers": [other.offer]})).await.person;
+    let here = make(&world, renter, &scopes, json!({"offers": [offer]})).await.person;
+    let reader = make(&world, renter, &["rentals:read"], json!({})).await.person;
+    open(&elsewhere.token).await.problem(403, "forbidden");
+    let said = open(&reader.token).await.problem(403, "scope-missing");
+    assert_eq!(said["scope"], "disputes:write");
+    let case = open(&here.token).await.ok(201);
+    let path = format!("/v1/disputes/{}", case["id"].as_str().unwrap());
+    let list = async |token: &str| {
+        let page = world.get("/v1/disputes").auth(token).send().await.ok(200);
+        page["data"].as_array().unwrap().len()
+    };
+    for (token, sees) in [(&here.token, true), (&reader.token, true), (&elsewhere.token, false)] {
+        assert_eq!(list(token).await, usize::from(sees));
+        let read = world.get(&path).auth(token).send().await;
+        assert_eq!(read.status, if sees { 200 } else { 403 });
+    }
+    let withdraw = || world.post(&format!("{path}/withdraw"));
+    withdraw().auth(&elsewhere.token).send().await.problem(403, "forbidden");
+    withdraw().auth(&reader.token).send().await.problem(403, "scope-missing");
+    withdraw().auth(&here.token).send().await.ok(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

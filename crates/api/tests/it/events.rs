@@ -147,6 +147,58 @@ async fn a_stream_resumes_after_the_last_event_and_ends_with_the_rental() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_resumed_in_another_process() {
+    let world = World::new().await;
+    let chain = crate::rpc::start().await;
+    let other = World::beside(world.store.clone(), world.clock.clone(), &chain, |_| {}).await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let renter = world.sign_in(9).await;
+    let quote = world.quote(&renter, &rig).await;
+    let booking = world.book(&renter, &quote, "k").await.ok(201);
+    let id = booking["rental"]["id"].as_str().unwrap();
+    let mut told = Vec::new();
+    let mut last = None;
+    for (turn, event) in [RentalEvent::LockIncluded, RentalEvent::LockDropped].iter().enumerate() {
+        let here = if turn % 2 == 0 { &world } else { &other };
+        let mut stream = Stream::open(here, id, &renter.token, last).await;
+        let seen = stream.next().await.unwrap();
+        last = seen.id;
+        told.push(seen.data["event"].clone());
+        drop(stream);
+        other.advance(id, *event).await;
+    }
+    // both processes tell the rest alike
+    for here in [&world, &other] {
+        let mut stream = Stream::open(here, id, &renter.token, last).await;
+        assert_eq!(stream.next().await.unwrap().data["event"], "lock_dropped");
+    }
+    assert_eq!(told[1], "lock_included");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_another_rental_begins_anew() {
+    let world = World::new().await;
+    let running = Running::new(&world).await;
+    let rig = world.rig(20, 1, "0.65").await;
+    let quote = world.quote(&running.renter, &rig).await;
+    let booking = world.book(&running.renter, &quote, "k").await.ok(201);
+    let later = booking["rental"]["id"].as_str().unwrap();
+    let token = &running.renter.token;
+    let mut stream = Stream::open(&world, later, token, None).await;
+    let of_later = stream.next().await.unwrap().id.unwrap();
+    let mut stream = Stream::open(&world, &running.id, token, None).await;
+    let first = stream.named("state").await.id.unwrap();
+    assert!(of_later > first);
+    // of a rental booked later, and of a database that had more
+    for id in [of_later, i64::MAX] {
+        let mut stream = Stream::open(&world, &running.id, token, Some(id)).await;
+        let again = stream.next().await.unwrap();
+        assert_eq!((&*again.name, again.id), ("again", Some(0)), "{id}");
+        assert_eq!(stream.next().await.unwrap().id, Some(first), "nothing is left out");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_stream_hears_at_once() {
     let world = World::new().await;
     let rig = world.rig(1, 1, "0.65").await;

@@ -47,7 +47,8 @@ impl Reply {
             assert!(!body[text].as_str().unwrap().is_empty());
         }
         assert!(body["errors"].is_array() && body["retryable"].is_boolean());
-        assert_eq!(self.headers.contains_key("retry-after"), matches!(status, 503 | 429));
+        let waits = matches!(status, 503 | 429) || code == "idempotency-in-flight";
+        assert_eq!(self.headers.contains_key("retry-after"), waits);
         self.body
     }
 }

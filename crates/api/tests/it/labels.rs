@@ -44,6 +44,75 @@ async fn a_renter_names_a_rental_for_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rental_is_named_when_it_is_booked() {
+    let world = World::new().await;
+    let rig = world.rig(1, 2, "0.65").await;
+    let renter = world.sign_in(9).await;
+    let quote = world.quote(&renter, &rig).await;
+    let book = |label: Value| {
+        let body = json!({"quote_id": quote["id"], "label": label});
+        world.post("/v1/rentals").auth(&renter.token).key("k").json(&body).send()
+    };
+    let refused = book(json!("two\nlines")).await.problem(422, "validation-failed");
+    assert_eq!(refused["errors"][0]["pointer"], "/label");
+    let said = book(json!(" nightly ")).await.ok(201);
+    assert_eq!(said["rental"]["label"], "nightly");
+    let path = format!("/v1/rentals/{}", said["rental"]["id"].as_str().unwrap());
+    assert_eq!(world.get(&path).auth(&renter.token).send().await.ok(200)["label"], "nightly");
+    let again = book(json!(" nightly ")).await;
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.ok(201), said);
+    book(json!("other")).await.problem(422, "idempotency-mismatch");
+    book(Value::Null).await.problem(422, "idempotency-mismatch");
+    let asked = json!({"offer_id": rig.offer, "duration_s": 3_600, "token": "USDC", "label": "x"});
+    let refused = world.post("/v1/quotes").auth(&renter.token).json(&asked).send().await;
+    let refused = refused.problem(422, "validation-failed");
+    assert_eq!(refused["errors"][0]["pointer"], "/label");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rental_is_told_if_it_changed_and_named_if_nobody_named_it_meanwhile() {
+    let world = World::new().await;
+    let mut running = Running::new(&world).await;
+    let path = format!("/v1/rentals/{}", running.id);
+    let token = running.renter.token.clone();
+    let tag = async || {
+        let reply = world.get(&path).auth(&token).send().await;
+        assert_eq!(reply.header("cache-control"), "private, no-cache");
+        reply.header("etag").to_owned()
+    };
+    let known = async |tag: &str| {
+        let asked = world.get(&path).auth(&token).header("if-none-match", tag);
+        asked.send().await.status
+    };
+    let first = tag().await;
+    assert_eq!(known(&first).await, 304);
+    assert_eq!(known("\"other\"").await, 200);
+    // what it costs changes, and its name does not
+    world.pass(20);
+    running.append(&world, 0, 20).await;
+    let second = tag().await;
+    assert_ne!(first, second);
+    assert_eq!(known(&first).await, 200);
+    let patch = |tag: &str, label: &str| {
+        let call = world.call("PATCH", &path).auth(&token).header("if-match", tag);
+        call.json(&json!({ "label": label })).send()
+    };
+    assert_eq!(patch(&first, "one").await.ok(200)["label"], "one");
+    patch(&second, "two").await.problem(412, "etag-mismatch");
+    patch("nonsense", "two").await.problem(412, "etag-mismatch");
+    patch("*", "two").await.problem(412, "etag-mismatch");
+    assert_eq!(running.rental(&world).await["label"], "one");
+    patch(&tag().await, "two").await.ok(200);
+    name(&world, &running.renter, &running.id, json!("three")).await.ok(200);
+    // the provider's tag says nothing of the name
+    let provider = &running.rig.provider.token;
+    let theirs = world.get(&path).auth(provider).send().await;
+    let theirs = theirs.header("etag").split('.').next().unwrap().to_owned();
+    assert_eq!(first.split('.').next().unwrap(), theirs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rentals_are_found_by_their_state() {
     let world = World::new().await;
     let running = Running::new(&world).await;

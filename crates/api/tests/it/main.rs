@@ -20,6 +20,7 @@ mod bounds;
 mod cases;
 mod catalog;
 mod chunks;
+mod connections;
 mod course;
 mod crowd;
 mod disputes;

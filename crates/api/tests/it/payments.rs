@@ -12,6 +12,7 @@ use escrow::{
     terms_hash,
 };
 use serde_json::{Value, json};
+use store::rentals::MoneyDelta;
 
 use crate::{
     events::Stream,
@@ -131,6 +132,7 @@ async fn a_stranger_with_a_key_rents_in_two_requests() {
     let reply = pay(&world, "k", &order(&rig), &sent).await;
     assert_eq!(reply.header("idempotent-replayed"), "");
     let body = reply.ok(202);
+    assert_eq!(body.get("transaction"), Some(&Value::Null), "none is signed yet");
     let rental = &body["rental"];
     let id = rental["id"].as_str().unwrap().to_owned();
     assert_eq!(rental["renter"], json!(payer.address()));
@@ -339,6 +341,81 @@ async fn a_deposit_that_the_contract_does_not_take_is_told_of() {
     assert_eq!(body["rental_id"], id);
     assert!(body["detail"].as_str().unwrap().contains("no money"));
     world.advance(id.as_str().unwrap(), RentalEvent::FundingDeadline).await;
+}
+
+async fn pay_and_wait(world: &World, seconds: u32, order: &Value, payment: &Value) -> Reply {
+    let header = BASE64_STANDARD.encode(payment.to_string());
+    let call = world.post("/v1/rentals").key("k").header("payment-signature", header);
+    call.header("prefer", format!("wait={seconds}")).json(order).send().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_prefers_to_wait_is_answered_once_the_lock_is_seen() {
+    let world = world().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let mut order = order(&rig);
+    order["label"] = json!("by an agent");
+    let accepted = required(&world, "k", &order).await;
+    let sent = paid_by(&accepted, &key(40));
+    let begun = std::time::Instant::now();
+    let reply = pay_and_wait(&world, 1, &order, &sent).await;
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(1));
+    assert_eq!(reply.header("preference-applied"), "wait=1");
+    let first = reply.ok(202);
+    assert_eq!(first["rental"]["label"], "by an agent");
+    let id = first["rental"]["id"].as_str().unwrap();
+    let (waited, ()) = tokio::join!(pay_and_wait(&world, 25, &order, &sent), async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        world.advance(id, RentalEvent::LockIncluded).await;
+    });
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "not to the end");
+    assert_eq!(waited.header("preference-applied"), "wait=25");
+    assert_eq!(waited.ok(201)["rental"]["id"], id);
+    // without a wish it is looked once
+    let reply = pay(&world, "k", &order, &sent).await;
+    assert_eq!(reply.header("preference-applied"), "");
+    reply.ok(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rentals_token_opens_and_follows_a_case_about_it() {
+    let world = crate::disputes::world().await;
+    let (rig, other) = (world.rig(1, 1, "0.65").await, world.rig(5, 1, "0.65").await);
+    let mut held = Vec::new();
+    for (rig, name) in [(&rig, "one"), (&other, "two")] {
+        let accepted = required(&world, name, &order(rig)).await;
+        let header = BASE64_STANDARD.encode(paid_by(&accepted, &key(40)).to_string());
+        let call = world.post("/v1/rentals").key(name).header("payment-signature", header);
+        let said = call.header("prefer", "wait=0").json(&order(rig)).send().await.ok(202);
+        let id = said["rental"]["id"].as_str().unwrap().to_owned();
+        world.advance(&id, RentalEvent::LockIncluded).await;
+        let locked = said["rental"]["deposit"]["base_units"].as_str().unwrap().parse().unwrap();
+        world.pay(&id, MoneyDelta { locked, ..MoneyDelta::default() }).await;
+        world.advance(&id, RentalEvent::LockFinal { now: world.now() }).await;
+        world.advance(&id, RentalEvent::AgentAcked).await;
+        let ready = format!("/v1/agent/rentals/{id}/ready");
+        world.post(&ready).auth(&rig.agent.token).send().await.ok(200);
+        held.push((id, said["access"]["token"].as_str().unwrap().to_owned()));
+    }
+    let ((mine, token), (theirs, others)) = (&held[0], &held[1]);
+    let open = |token: &str, rental: &str| {
+        let body = json!({"rental_id": rental, "code": "not_reachable"});
+        world.post("/v1/disputes").auth(token).json(&body).send()
+    };
+    open(token, theirs).await.problem(403, "forbidden");
+    let case = open(token, mine).await.ok(201);
+    open(others, theirs).await.ok(201);
+    let path = format!("/v1/disputes/{}", case["id"].as_str().unwrap());
+    assert_eq!(world.get(&path).auth(token).send().await.ok(200)["id"], case["id"]);
+    // of the payer's cases it sees its own
+    let list = world.get("/v1/disputes").auth(token).send().await.ok(200);
+    let seen: Vec<&Value> = list["data"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(seen, [&case["id"]]);
+    world.get(&path).auth(others).send().await.problem(404, "not-found");
+    let withdraw = format!("{path}/withdraw");
+    world.post(&withdraw).auth(others).send().await.problem(404, "not-found");
+    assert_eq!(world.post(&withdraw).auth(token).send().await.ok(200)["state"], "withdrawn");
+    world.get("/v1/disputesx").auth(token).send().await.problem(404, "not-found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

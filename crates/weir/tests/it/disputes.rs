@@ -17,23 +17,23 @@ use tests::market::{Booked, Market, people};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::sync::CancellationToken;
 
-const RENTER: &str = DEV_KEYS[4];
+pub const RENTER: &str = DEV_KEYS[4];
 const PROVIDER: &str = DEV_KEYS[5];
 const STRANGER: &str = DEV_KEYS[9];
 const DAY: u64 = 24 * 3_600;
 
 /// The API over the market's own database and chain.
-struct House {
-    market: Market,
-    url: String,
-    http: reqwest::Client,
+pub struct House {
+    pub market: Market,
+    pub url: String,
+    pub http: reqwest::Client,
     stop: CancellationToken,
 }
 
 /// Somebody who has signed in.
-struct Person {
-    key: PrivateKeySigner,
-    token: String,
+pub struct Person {
+    pub key: PrivateKeySigner,
+    pub token: String,
 }
 
 impl Drop for House {
@@ -43,7 +43,7 @@ impl Drop for House {
 }
 
 impl House {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let market = Market::new().await;
         // nobody signs an end here, so that something is held
         market.agreeable.store(false, Ordering::SeqCst);
@@ -85,13 +85,31 @@ impl House {
         said
     }
 
-    async fn get(&self, path: &str, person: &Person, status: u16) -> Value {
+    /// Posts under an Idempotency-Key; and whether the answer was given before.
+    pub async fn once(
+        &self,
+        path: &str,
+        person: &Person,
+        key: &str,
+        body: &Value,
+        status: u16,
+    ) -> (Value, bool) {
+        let asked = self.http.post(format!("{}{path}", self.url)).bearer_auth(&person.token);
+        let answer = asked.header("idempotency-key", key).json(body).send().await.unwrap();
+        let replayed = answer.headers().contains_key("idempotent-replayed");
+        let found = answer.status();
+        let said: Value = answer.json().await.unwrap();
+        assert_eq!(found.as_u16(), status, "{said:#}");
+        (said, replayed)
+    }
+
+    pub async fn get(&self, path: &str, person: &Person, status: u16) -> Value {
         let (found, said) = self.ask(Method::GET, path, &person.token, None).await;
         assert_eq!(found.as_u16(), status, "{said:#}");
         said
     }
 
-    async fn sign_in(&self, key: &str) -> Person {
+    pub async fn sign_in(&self, key: &str) -> Person {
         let key: PrivateKeySigner = key.parse().unwrap();
         let (_, nonce) = self.ask(Method::POST, "/v1/auth/siwe/nonce", "", Some(&json!({}))).await;
         let text = |name: &str| nonce[name].as_str().unwrap().to_owned();
@@ -242,7 +260,8 @@ async fn both_sides_agree_in_the_middle_of_a_dispute() {
     house.post(&accept, &provider, &bad, 422).await;
     let good = json!({"seq": 1, "signature": signed(&provider, &to_sign)});
     let case = house.post(&accept, &provider, &good, 201).await;
-    house.post(&accept, &provider, &good, 409).await;
+    let again = house.post(&accept, &provider, &good, 201).await;
+    assert_eq!(again["proposals"], case["proposals"], "the same signature changes nothing");
     assert_eq!(case["proposals"][0]["accepted"], true);
     house.send(people::stranger(), &case, "close_agreed").await;
     house.market.until(&rental, RentalState::Settled).await;
@@ -256,6 +275,63 @@ async fn both_sides_agree_in_the_middle_of_a_dispute() {
     house.post(&format!("{path}/evidence"), &renter, &more, 409).await;
     house.post("/v1/disputes", &renter, &open, 409).await;
     both_were_told(&house).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_is_kept_once_and_offered_while_the_contract_takes_it() {
+    let house = House::new().await;
+    let rental = house.running().await;
+    let (renter, provider) = (house.sign_in(RENTER).await, house.sign_in(PROVIDER).await);
+    house.market.run_for(&rental, 100).await;
+    let open = json!({"rental_id": rental.id.to_string(), "code": "not_reachable"});
+    let case = house.post("/v1/disputes", &renter, &open, 201).await;
+    let path = format!("/v1/disputes/{}", case["id"].as_str().unwrap());
+    let (propose, accept) = (format!("{path}/propose"), format!("{path}/accept"));
+    let offer = async |billed: u64| {
+        let mut offer = json!({"billed_s": billed, "valid_until": house.time(3_600)});
+        let to_sign = house.post(&propose, &renter, &offer, 200).await;
+        offer["signature"] = json!(signed(&renter, &to_sign));
+        offer
+    };
+    let first = offer(10).await;
+    let (said, replayed) = house.once(&propose, &renter, "p", &first, 201).await;
+    assert_eq!((said["proposals"].as_array().unwrap().len(), replayed), (1, false));
+    let (again, replayed) = house.once(&propose, &renter, "p", &first, 201).await;
+    assert_eq!((&again, replayed), (&said, true));
+    let (refused, _) = house.once(&propose, &renter, "p", &offer(11).await, 422).await;
+    assert_eq!(refused["code"], "idempotency-mismatch");
+    // without a key the same words under the same signature are one proposal
+    let said = house.post(&propose, &renter, &first, 201).await;
+    assert_eq!(said["proposals"].as_array().unwrap().len(), 1);
+    house.post(&propose, &renter, &offer(12).await, 201).await;
+
+    let accepted = async |seq: u64| {
+        let to_sign = house.post(&accept, &provider, &json!({"seq": seq}), 200).await;
+        json!({"seq": seq, "signature": signed(&provider, &to_sign)})
+    };
+    let (one, two) = (accepted(1).await, accepted(2).await);
+    let (said, _) = house.once(&accept, &provider, "a", &one, 201).await;
+    assert_eq!(names(&said), ["close_agreed"], "{said}");
+    let (again, replayed) = house.once(&accept, &provider, "a", &one, 201).await;
+    assert_eq!((&again, replayed), (&said, true));
+
+    // the renter contests its last seconds: all before them is paid, and is more than was proposed
+    let case = house.get(&path, &renter, 200).await;
+    house.send(people::renter(), &case, "contest").await;
+    house.market.until(&rental, RentalState::Contested).await;
+    house.market.settle_in().await;
+    let told = house.market.told(&rental, "contested").await;
+    let EscrowEvent::Contested { settled, .. } = told[0] else { panic!("{told:?}") };
+    assert!(settled.get() > 12, "{settled:?}");
+    let case = house.get(&path, &renter, 200).await;
+    assert!(!names(&case).contains(&"close_agreed"), "{case}");
+    for late in [json!({"seq": 2}), two] {
+        let said = house.post(&accept, &provider, &late, 409).await;
+        assert_eq!(said["code"], "state-conflict", "{said}");
+    }
+    // what was answered is answered again, however late
+    let (again, replayed) = house.once(&accept, &provider, "a", &one, 201).await;
+    assert_eq!((names(&again), replayed), (vec!["close_agreed"], true));
 }
 
 /// Of the case, step by step, and the provider of its payout once that is final.

@@ -15,6 +15,7 @@ mod readme;
 mod scenario_chaos;
 mod scenario_cut;
 mod scenario_fuzz;
+mod transactions;
 mod typescript;
 mod up;
 mod vanish;

@@ -1,6 +1,7 @@
 //! Operations, as whoever runs the service meets them: real processes, a real database and a real chain.
 
 mod adopt;
+mod browsers;
 mod doctor;
 mod market;
 mod metrics;

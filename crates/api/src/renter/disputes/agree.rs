@@ -1,22 +1,21 @@
 //! Agreeing on billed seconds: one side signs, the other signs the same, and the contract ends the rental so at once.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
-    http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use domain::{
-    billing::settlement_seconds,
     id::DisputeId,
-    rental::RentalState,
     time::{Seconds, UnixSeconds},
 };
-use escrow::{EscrowEvent, signed, typed_data};
+use escrow::{signed, typed_data};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
-    Connection, StoreError, blocks, deployment,
+    Connection, StoreError, TxError, deployment,
     disputes::{self, Proposal},
     quotes::Quote,
     rentals::Rental,
@@ -26,17 +25,21 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    live, of_side, time,
+    live, of_side,
+    once::Once,
+    range::range,
+    time,
     view::{DisputeView, view},
+    who::Asker,
 };
 use crate::{
     AppState, Code, Problem,
-    extract::{Body, Id},
+    extract::{Body, Id, IdempotencyKey},
     identity::Wallet,
-    problem::{internal, refuse},
+    problem::refuse,
     renter::{
+        book::{given, in_flight},
         end::{check_signature, signature_of},
-        held::word,
     },
 };
 
@@ -49,7 +52,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Billed seconds to agree on.
-#[derive(Clone, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProposalRequest {
     /// Seconds to be billed in all: not below what is paid, not above the clock.
@@ -71,25 +74,34 @@ pub(crate) struct AgreementView {
 }
 
 /// Proposes billed seconds. Without a signature the answer (200) is the typed data for the caller's wallet; with it (201) the
-/// proposal is kept, and once the other side has accepted it anybody can end the rental so (`close_agreed`).
+/// proposal is kept, and once the other side has accepted it anybody can end the rental so (`close_agreed`). What was proposed
+/// in the same words and under the same signature is kept once.
 #[utoipa::path(post, path = "/v1/disputes/{id}/propose", tag = "renter", security(("bearer" = [])),
-    params(("id" = String, Path, example = "dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
+    params(("id" = String, Path, example = "dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
+           ("Idempotency-Key" = Option<String>, Header, description = "with a signature: the same for the retries of it, which are answered alike")),
     request_body = ProposalRequest,
-    responses((status = 201, body = DisputeView), (status = 200, body = AgreementView)))]
+    responses((status = 201, body = DisputeView, headers(
+                  ("Idempotent-Replayed", description = "`true` if this answer was given before"))),
+              (status = 200, body = AgreementView)))]
 async fn propose(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<DisputeId>,
+    key: Option<IdempotencyKey>,
     Body(request): Body<ProposalRequest>,
 ) -> Result<Response, Problem> {
-    let (account, now) = (wallet.account.id, app.now());
+    let (asker, now) = (Asker::of(&wallet), app.now());
+    let once = Once::of(key, id, "propose", request.signature.is_some(), &json!(request));
+    if let Some(said) = once.said(&app, asker).await? {
+        return said;
+    }
     let until = time(&request.valid_until, "/valid_until")?;
     if until <= now || until > now.saturating_plus(LONGEST_OFFER) {
         return Err(Problem::invalid("/valid_until", "in the future, at most 15 days ahead"));
     }
     let mut connection = app.store.read().await?;
     let found = disputes::get(&mut connection, id).await?;
-    let (_, rental, quote, _) = of_side(&mut connection, account, found).await?;
+    let (_, rental, quote, _) = of_side(&mut connection, asker, found).await?;
     in_range(&mut connection, &rental, &quote, request.billed_s, now).await?;
     let contract = app.known(deployment::get(&mut connection).await?)?;
     drop(connection);
@@ -102,35 +114,54 @@ async fn propose(
     let signature = signature_of(text)?;
     let digest = signed::digest(&agreed, &domain);
     check_signature(&app, wallet.account.address, digest, &signature).await?;
-    let store = app.store.clone();
-    let answer = store
-        .write("disputes.propose", move |tx| {
-            let (app, signature) = (app.clone(), signature.clone());
-            Box::pin(async move {
-                let (case, rental, quote, role) = live(tx, account, id).await?;
-                if disputes::proposals(tx, id).await?.len() >= MAX_PROPOSALS {
-                    let detail =
-                        format!("there are {MAX_PROPOSALS} proposals, and no room for more");
-                    return refuse(Problem::new(Code::StateConflict, detail));
-                }
-                let proposal = Proposal {
-                    seq: 0,
-                    side: role,
-                    billed: request.billed_s,
-                    valid_until: until,
-                    signature,
-                    accepted: None,
-                    at: now,
-                };
-                disputes::propose(tx, id, &proposal).await?;
-                view(tx, &app, &case, (&rental, &quote), role)
-                    .await
-                    .map_err(store::TxError::Refused)
-            })
+    let (shared, once) = (app.clone(), Arc::new(once));
+    let said = app.store.write("disputes.propose", move |tx| {
+        let (app, once, signature) = (shared.clone(), once.clone(), signature.clone());
+        Box::pin(async move {
+            if let Some(said) = once.claim(tx, asker, now).await? {
+                return Ok(said);
+            }
+            let (case, rental, quote, role) = live(tx, asker, id).await?;
+            let ranged = in_range(tx, &rental, &quote, request.billed_s, now).await;
+            ranged.map_err(TxError::Refused)?;
+            let proposal = Proposal {
+                seq: 0,
+                side: role,
+                billed: request.billed_s,
+                valid_until: until,
+                signature,
+                accepted: None,
+                at: now,
+            };
+            keep(tx, id, &proposal).await?;
+            let view = view(tx, &app, &case, (&rental, &quote), role).await;
+            once.finish(tx, asker, &view.map_err(TxError::Refused)?).await
         })
-        .await
-        .map_err(Problem::from)?;
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
+    });
+    let (status, body, replayed) = said.await.map_err(in_flight)?;
+    given(status, body, replayed)
+}
+
+/// Keeps a proposal, unless it is there.
+async fn keep(
+    tx: &mut Connection,
+    id: DisputeId,
+    proposal: &Proposal,
+) -> Result<(), TxError<Problem>> {
+    let before = disputes::proposals(tx, id).await?;
+    let same = |one: &Proposal| {
+        (one.side, one.billed, one.valid_until)
+            == (proposal.side, proposal.billed, proposal.valid_until)
+            && one.signature == proposal.signature
+    };
+    if before.iter().any(same) {
+        return Ok(());
+    }
+    if before.len() >= MAX_PROPOSALS {
+        let detail = format!("there are {MAX_PROPOSALS} proposals, and no room for more");
+        return refuse(Problem::new(Code::StateConflict, detail));
+    }
+    Ok(disputes::propose(tx, id, proposal).await?)
 }
 
 /// Whether the contract would take so many billed seconds now.
@@ -141,41 +172,46 @@ async fn in_range(
     billed: Seconds,
     now: UnixSeconds,
 ) -> Result<(), Problem> {
-    let said = word(connection, rental, quote).await?;
-    let contested = rental.progress.state == RentalState::Contested;
-    let (least, most) = match (said.filter(|_| contested), rental.progress.started_at) {
-        (Some(word), _) => (word.settled, word.settled.saturating_add(word.seconds)),
-        (None, Some(started)) if !contested => {
-            let paid = released(connection, rental).await?;
-            let elapsed = now.saturating_since(started);
-            let clock = settlement_seconds(rental.locked, quote.rate, paid, elapsed);
-            (paid.max(Seconds::ONE), clock)
-        }
-        (None, _) => {
-            let detail =
-                format!("the rental is {}: there is nothing to agree on", rental.progress.state);
-            return Err(Problem::new(Code::StateConflict, detail));
-        }
+    let Some(taken) = range(connection, rental, quote, now).await? else {
+        let detail =
+            format!("the rental is {}: there is nothing to agree on", rental.progress.state);
+        return Err(Problem::new(Code::StateConflict, detail));
     };
-    if (least..=most).contains(&billed) {
+    if taken.contains(&billed) {
         return Ok(());
     }
+    let (least, most) = taken.into_inner();
     Err(Problem::invalid("/billed_s", format!("{least} to {most}: what is paid, and the clock")))
 }
 
-/// The seconds that are paid already, finally.
-async fn released(connection: &mut Connection, rental: &Rental) -> Result<Seconds, Problem> {
-    let newest = blocks::final_named(connection, rental.escrow_id, &["released"], 1).await?;
-    let Some(seen) = newest.into_iter().next() else { return Ok(Seconds::ZERO) };
-    let said = serde_json::from_value(seen.body).map_err(StoreError::corrupt)?;
-    let EscrowEvent::Released { settled, .. } = said else {
-        return Err(internal(format!("{} is named released", said.name())));
+/// The same of a proposal that was made before: what has been paid or held since may leave it no room.
+async fn still_in_range(
+    connection: &mut Connection,
+    (rental, quote): (&Rental, &Quote),
+    proposal: &Proposal,
+    now: UnixSeconds,
+) -> Result<(), Problem> {
+    if proposal.valid_until < now {
+        return Err(Problem::new(Code::StateConflict, "the proposal's time is over"));
+    }
+    let taken = range(connection, rental, quote, now).await?;
+    if taken.as_ref().is_some_and(|taken| taken.contains(&proposal.billed)) {
+        return Ok(());
+    }
+    let detail = match taken {
+        Some(taken) => format!(
+            "the contract takes {} to {} billed seconds by now, and the proposal has {}: propose anew",
+            taken.start(),
+            taken.end(),
+            proposal.billed
+        ),
+        None => format!("the rental is {}: there is nothing to agree on", rental.progress.state),
     };
-    Ok(settled)
+    Err(Problem::new(Code::StateConflict, detail))
 }
 
 /// A signature under the other side's proposal.
-#[derive(Clone, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProposalAcceptance {
     /// Which proposal.
@@ -187,29 +223,36 @@ pub(crate) struct ProposalAcceptance {
 }
 
 /// Accepts a proposal of the other side. Without a signature the answer (200) is the typed data for the caller's wallet; with
-/// it `actions` has the call that ends the rental, for anybody to send while it is valid.
+/// it (201) `actions` has the call that ends the rental, for anybody to send while it is valid. To accept it again under the
+/// same signature changes nothing.
 #[utoipa::path(post, path = "/v1/disputes/{id}/accept", tag = "renter", security(("bearer" = [])),
-    params(("id" = String, Path, example = "dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
+    params(("id" = String, Path, example = "dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
+           ("Idempotency-Key" = Option<String>, Header, description = "with a signature: the same for the retries of it, which are answered alike")),
     request_body = ProposalAcceptance,
-    responses((status = 201, body = DisputeView), (status = 200, body = AgreementView)))]
+    responses((status = 201, body = DisputeView, headers(
+                  ("Idempotent-Replayed", description = "`true` if this answer was given before"))),
+              (status = 200, body = AgreementView)))]
 async fn accept(
     State(app): State<AppState>,
     wallet: Wallet,
     Id(id): Id<DisputeId>,
+    key: Option<IdempotencyKey>,
     Body(request): Body<ProposalAcceptance>,
 ) -> Result<Response, Problem> {
-    let (account, now) = (wallet.account.id, app.now());
+    let (asker, now) = (Asker::of(&wallet), app.now());
+    let once = Once::of(key, id, "accept", request.signature.is_some(), &json!(request));
+    if let Some(said) = once.said(&app, asker).await? {
+        return said;
+    }
     let mut connection = app.store.read().await?;
     let found = disputes::get(&mut connection, id).await?;
-    let (_, rental, _, role) = of_side(&mut connection, account, found).await?;
-    let proposals = disputes::proposals(&mut connection, id).await?;
-    let proposal = proposals.into_iter().find(|proposal| proposal.seq == request.seq);
-    let proposal = proposal.ok_or_else(|| Problem::invalid("/seq", "there is no such proposal"))?;
+    let (_, rental, quote, role) = of_side(&mut connection, asker, found).await?;
+    let proposal = proposal_of(&mut connection, id, request.seq).await?;
     if proposal.side == role {
         return Err(Problem::invalid("/seq", "it is your own; the other side accepts it"));
     }
-    if proposal.valid_until < now {
-        return Err(Problem::new(Code::StateConflict, "the proposal's time is over"));
+    if proposal.accepted.is_none() {
+        still_in_range(&mut connection, (&rental, &quote), &proposal, now).await?;
     }
     let contract = app.known(deployment::get(&mut connection).await?)?;
     drop(connection);
@@ -222,25 +265,47 @@ async fn accept(
     let signature = signature_of(text)?;
     let digest = signed::digest(&agreed, &domain);
     check_signature(&app, wallet.account.address, digest, &signature).await?;
-    let store = app.store.clone();
-    let answer = store
-        .write("disputes.accept", move |tx| {
-            let (app, signature) = (app.clone(), signature.clone());
-            Box::pin(async move {
-                let (case, rental, quote, role) = live(tx, account, id).await?;
-                if !disputes::accept(tx, id, request.seq, &signature).await? {
-                    let detail = "the proposal was accepted before";
+    let (shared, once) = (app.clone(), Arc::new(once));
+    let said = app.store.write("disputes.accept", move |tx| {
+        let (app, once, signature) = (shared.clone(), once.clone(), signature.clone());
+        Box::pin(async move {
+            if let Some(said) = once.claim(tx, asker, now).await? {
+                return Ok(said);
+            }
+            let (case, rental, quote, role) = live(tx, asker, id).await?;
+            let proposal = proposal_of(tx, id, request.seq).await.map_err(TxError::Refused)?;
+            match &proposal.accepted {
+                Some(before) if *before == signature => {}
+                Some(_) => {
+                    let detail = "the proposal was accepted before, under another signature";
                     return refuse(Problem::new(Code::StateConflict, detail));
                 }
-                let detail =
-                    json!({ "dispute": id.to_string(), "agreed": request.seq, "by": role });
-                timeline::append(tx, rental.id, app.now(), "dispute", &detail).await?;
-                view(tx, &app, &case, (&rental, &quote), role)
-                    .await
-                    .map_err(store::TxError::Refused)
-            })
+                None => {
+                    let of = (&rental, &quote);
+                    let ranged = still_in_range(tx, of, &proposal, now).await;
+                    ranged.map_err(TxError::Refused)?;
+                    if !disputes::accept(tx, id, request.seq, &signature).await? {
+                        return Err(StoreError::Missing("the proposal as read").into());
+                    }
+                    let detail =
+                        json!({ "dispute": id.to_string(), "agreed": request.seq, "by": role });
+                    timeline::append(tx, rental.id, now, "dispute", &detail).await?;
+                }
+            }
+            let view = view(tx, &app, &case, (&rental, &quote), role).await;
+            once.finish(tx, asker, &view.map_err(TxError::Refused)?).await
         })
-        .await
-        .map_err(Problem::from)?;
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
+    });
+    let (status, body, replayed) = said.await.map_err(in_flight)?;
+    given(status, body, replayed)
+}
+
+async fn proposal_of(
+    connection: &mut Connection,
+    id: DisputeId,
+    seq: u32,
+) -> Result<Proposal, Problem> {
+    let proposals = disputes::proposals(connection, id).await?;
+    let found = proposals.into_iter().find(|proposal| proposal.seq == seq);
+    found.ok_or_else(|| Problem::invalid("/seq", "there is no such proposal"))
 }

@@ -1,5 +1,7 @@
 //! A case as its two sides see it, and what each can do on the chain.
 
+use std::ops::RangeInclusive;
+
 use alloy::primitives::{B256, Bytes};
 use domain::{
     dispute::{DisputeCode, DisputeState, Side},
@@ -17,7 +19,10 @@ use store::{
 };
 use utoipa::ToSchema;
 
-use super::facts::{DisputeFacts, facts};
+use super::{
+    facts::{DisputeFacts, facts},
+    range::range,
+};
 use crate::{
     AppState, Problem,
     provider::CallView,
@@ -149,6 +154,8 @@ pub(super) async fn view(
     let shown = disputes::shown(connection, case.id).await?;
     let proposals = disputes::proposals(connection, case.id).await?;
     let now = app.now();
+    let signed = proposals.iter().any(|proposal| proposal.accepted.is_some());
+    let taken = if signed { range(connection, rental, quote, now).await? } else { None };
     let calls = Calls { quote, to: contract.escrow, rental, word, role, now };
     Ok(DisputeView {
         summary: summary(case, role),
@@ -158,7 +165,7 @@ pub(super) async fn view(
         facts: facts(connection, case, (rental, quote), word.as_ref(), now).await?,
         held: held(connection, rental, quote, &unit).await?,
         evidence: shown.into_iter().map(DisputeEvidence::from).collect(),
-        actions: calls.possible(case, &proposals),
+        actions: calls.possible(case, &proposals, taken.as_ref()),
         proposals: proposals.iter().map(DisputeProposal::from).collect(),
     })
 }
@@ -231,7 +238,13 @@ impl Calls<'_> {
         }
     }
 
-    fn possible(&self, case: &Case, proposals: &[Proposal]) -> Vec<DisputeAction> {
+    /// `taken` are the billed seconds that the contract would take now.
+    fn possible(
+        &self,
+        case: &Case,
+        proposals: &[Proposal],
+        taken: Option<&RangeInclusive<Seconds>>,
+    ) -> Vec<DisputeAction> {
         if matches!(case.progress.state, DisputeState::Closed | DisputeState::Withdrawn) {
             return Vec::new();
         }
@@ -261,9 +274,10 @@ impl Calls<'_> {
             actions.push(self.action("concede", does, calldata::concede(&terms), None));
         }
         if running || contested {
-            let both = proposals
-                .iter()
-                .rfind(|proposal| proposal.accepted.is_some() && proposal.valid_until >= self.now);
+            let both = proposals.iter().rfind(|proposal| {
+                let taken = taken.is_some_and(|taken| taken.contains(&proposal.billed));
+                proposal.accepted.is_some() && proposal.valid_until >= self.now && taken
+            });
             actions.extend(both.map(|proposal| self.agreed(proposal)));
         }
         actions

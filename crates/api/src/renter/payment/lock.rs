@@ -20,17 +20,20 @@ const RESERVE: Duration = Duration::from_secs(1);
 /// What is known of a lock.
 #[derive(Debug)]
 pub(super) enum Lock {
-    /// It is in no block yet, or nobody could say.
-    Open,
+    /// It is in no block yet, or nobody could say; the transaction that carries it, once that is signed.
+    Open(Option<B256>),
     /// It is in a block: in this transaction, whoever sent it.
     Mined(Option<B256>),
     /// The contract or the token does not take it.
     Refused(String),
 }
 
-/// Until when the answer to a request that came at `since` may wait for the lock.
-pub(super) fn patience(app: &AppState, since: Instant) -> Instant {
-    bounded(Instant::now(), since, app.config.payment_patience, app.config.request_timeout)
+/// Until when the answer to a request that came at `since` may wait for the lock: as long as its caller prefers, for whom
+/// the request may take so much longer, or as long as is set.
+pub(super) fn patience(app: &AppState, since: Instant, wait: Option<Duration>) -> Instant {
+    let patience = wait.unwrap_or(app.config.payment_patience);
+    let limit = app.config.request_timeout.saturating_add(wait.unwrap_or_default());
+    bounded(Instant::now(), since, patience, limit)
 }
 
 fn bounded(now: Instant, since: Instant, patience: Duration, limit: Duration) -> Instant {
@@ -45,9 +48,9 @@ pub(super) async fn outcome(app: &AppState, id: RentalId, until: Instant) -> Loc
         Ok(Ok(lock)) => lock,
         Ok(Err(problem)) => {
             tracing::warn!(rental.id = %id, error.code = problem.code().as_str(), "the lock could not be looked for");
-            Lock::Open
+            Lock::Open(None)
         }
-        Err(_) => Lock::Open,
+        Err(_) => Lock::Open(None),
     }
 }
 
@@ -61,7 +64,7 @@ async fn follow(app: &AppState, id: RentalId, until: Instant) -> Result<Lock, Pr
         let version = room.snapshot().map_or(0, |shown| shown.version);
         let lock = look(app, id).await?;
         let over = Instant::now() >= until || app.leaving.is_cancelled();
-        if over || !matches!(lock, Lock::Open) {
+        if over || !matches!(lock, Lock::Open(_)) {
             return Ok(lock);
         }
         let next = Instant::now().checked_add(LOOK_EVERY).map_or(until, |next| next.min(until));
@@ -83,9 +86,9 @@ async fn look(app: &AppState, id: RentalId) -> Result<Lock, Problem> {
     }
     let steps = intents::for_rental(&mut connection, id).await?;
     let step = steps.into_iter().rfind(|step| step.purpose == "lock");
-    Ok(match step.filter(|step| step.state == "refused") {
-        Some(step) => Lock::Refused(step.last_error.unwrap_or_default()),
-        None => Lock::Open,
+    Ok(match step {
+        Some(step) if step.state == "refused" => Lock::Refused(step.last_error.unwrap_or_default()),
+        step => Lock::Open(step.and_then(|step| step.tx_hash)),
     })
 }
 

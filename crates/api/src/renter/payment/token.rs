@@ -18,7 +18,10 @@ pub(super) fn secret() -> Result<Secret, Problem> {
     Ok(Secret { hash: hash_of(&text), text })
 }
 
-/// The payer of a rental, if the request shows its token: for that rental, and nothing else.
+/// Cases, of which such a token sees those about its own rental: their handlers look.
+const CASES: &str = "/v1/disputes";
+
+/// The payer of a rental, if the request shows its token: for that rental and the cases about it, and nothing else.
 ///
 /// # Errors
 /// [`Code::Unauthenticated`] if the token is over; [`Code::Forbidden`] elsewhere than at its rental.
@@ -36,9 +39,14 @@ pub(crate) async fn holder(parts: &Parts, app: &AppState) -> Result<Option<Walle
     let token = vouched(app, &hash, found, whose, detail)?;
     let rental = token.rental;
     let place = format!("/v1/rentals/{rental}");
-    let rest = parts.uri.path().strip_prefix(&place);
-    if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        let detail = format!("this token is good for {place} only; sign in for anything else");
+    let path = parts.uri.path();
+    let within = |place: &str| {
+        path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if !within(&place) && !within(CASES) {
+        let detail = format!(
+            "this token is good for {place} and cases about it only; sign in for anything else"
+        );
         return Err(Problem::new(Code::Forbidden, detail));
     }
     let expires_at = Some(token.expires_at);

@@ -146,6 +146,9 @@ impl Asked {
             let message = "a quote lets nobody in; name keys of yours when you book it";
             return Err(Problem::invalid("/ssh_public_keys", message));
         }
+        if order.label.is_some() {
+            return Err(Problem::invalid("/label", "a quote has no name; name the rental"));
+        }
         let given = given(app, &wallet, order, ground).await?;
         app.quoting.promise(&given.quote).await?;
         Ok(given)

@@ -85,7 +85,8 @@ impl Memory {
         caller: [u8; 32],
         order: &QuoteRequest,
     ) -> Option<Recalled> {
-        if order.template.is_some() || !order.ssh_public_keys.is_empty() {
+        let named = !order.ssh_public_keys.is_empty() || order.label.is_some();
+        if order.template.is_some() || named {
             return None;
         }
         let now = app.now();

@@ -1,9 +1,13 @@
 //! What the index hears of, how soon, and what streams tell of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::{Body, BodyDataStream},
+    extract::ConnectInfo,
     http::{Request, StatusCode},
 };
 use futures_util::StreamExt as _;
@@ -154,7 +158,12 @@ struct Stream {
 
 impl Stream {
     async fn open(world: &World, query: &str, last: Option<&str>) -> Self {
-        let mut request = Request::get(format!("/v1/offers/stream?{query}"));
+        Self::from("192.0.2.1:7", world, query, last).await
+    }
+
+    async fn from(peer: &str, world: &World, query: &str, last: Option<&str>) -> Self {
+        let peer = ConnectInfo(peer.parse::<SocketAddr>().unwrap());
+        let mut request = Request::get(format!("/v1/offers/stream?{query}")).extension(peer);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -240,11 +249,27 @@ async fn streams_refuse_what_they_do_not_have() {
     }
     let odd = world.get("/v1/offers/stream").header("last-event-id", "yesterday");
     odd.send().await.problem(400, "invalid-request");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_has_its_share_of_the_streams() {
+    let world = World::new().await;
+    let refused = async |peer: &str| {
+        let peer = ConnectInfo(peer.parse::<SocketAddr>().unwrap());
+        let said = world.get("/v1/offers/stream").extension(peer).send().await;
+        said.problem(503, "unavailable")["detail"].as_str().unwrap().to_owned()
+    };
     let mut open = Vec::new();
-    for _ in 0..256 {
-        open.push(Stream::open(&world, "", None).await);
+    for n in 0..16 {
+        // an IPv6 network of 48 bits is one
+        let peer = format!("[2001:db8:7:{n}::1]:7");
+        open.push(Stream::from(&peer, &world, "", None).await);
     }
-    world.get("/v1/offers/stream").send().await.problem(503, "unavailable");
-    open.clear();
-    Stream::open(&world, "", None).await;
+    assert!(refused("[2001:db8:7:ffff::1]:7").await.contains("from yours"));
+    for n in 0..240 {
+        open.push(Stream::from(&format!("192.0.2.{n}:7"), &world, "", None).await);
+    }
+    assert!(refused("192.0.2.250:7").await.contains("come again"));
+    open.truncate(15);
+    Stream::from("[2001:db8:7:ffff::1]:7", &world, "", None).await;
 }
