@@ -11,7 +11,7 @@ mod reference;
 mod regions;
 mod templates;
 
-pub(crate) use models::{model_called, models_called};
+pub(crate) use models::{model_called, models_called, no_model};
 pub(crate) use reference::{NOTICE, PriceSpanView, ReferencePriceView};
 
 /// How long what is built into the program may be kept: it changes with the program.

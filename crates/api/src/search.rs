@@ -4,7 +4,9 @@ mod follow;
 mod image;
 mod index;
 mod matching;
+mod models;
 mod params;
+mod satisfiable;
 mod seal;
 mod text;
 mod view;
@@ -55,19 +57,18 @@ async fn search(
     State(app): State<AppState>,
     Params(mut params): Params<Box<SearchParams>>,
 ) -> Result<Response, Problem> {
-    let asked = params.asked(&app)?;
+    let mut query = params.asked(&app)?;
     let (filters, fingerprint) = params.told()?;
     let secret = app.market.secret()?;
-    let now = asked.query.now;
+    let now = query.now;
     let after = params.cursor.as_deref();
-    let mut query = asked.query;
     query.after = after.map(|text| seal::read(&secret, &fingerprint, now, text)).transpose()?;
     let body = app.market.read_page(|index, written| {
         let page = index.search(&query);
         let mut sheet = Sheet::new();
         let body = &mut sheet.0;
         body.extend_from_slice(br#"{"data":["#);
-        written.append((index, &query), &page.found, asked.tokens_per_s, body)?;
+        written.append((index, &query), &page.found, body)?;
         let next_cursor = page.next.map(|next| seal::write(&secret, &fingerprint, now, next));
         body.extend_from_slice(br#"],"next_cursor":"#);
         serde_json::to_writer(&mut *body, &next_cursor)?;

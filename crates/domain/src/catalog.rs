@@ -7,7 +7,7 @@ mod region;
 mod resolve;
 
 pub use region::{Continent, Region, is_place, region, regions};
-pub use resolve::{Hint, Unresolved, candidates, resolve};
+pub use resolve::{Hint, Unresolved, candidates, resolve, sought};
 
 use std::sync::LazyLock;
 
@@ -104,7 +104,8 @@ pub fn models() -> &'static [GpuModel] {
 /// The model with exactly this slug.
 #[must_use]
 pub fn model_by_slug(slug: &str) -> Option<&'static GpuModel> {
-    models().iter().find(|model| model.slug == slug)
+    let place = models().binary_search_by(|model| model.slug.as_str().cmp(slug)).ok()?;
+    models().get(place)
 }
 
 #[cfg(test)]

@@ -20,11 +20,9 @@ pub struct GpuModel {
     pub vendor: Vendor,
     /// How it sits in the machine.
     pub form: Form,
-    /// 86 is 8.6.
+    /// CUDA's: 86 is 8.6. Who else makes GPUs has none.
     pub compute_capability: Option<u32>,
-    /// Dense half precision, or single where only that is known.
-    pub gflops: Option<u32>,
-    /// Single precision, for what others reckon by it.
+    /// Single precision: of the maker's figures the one that almost all models have.
     pub fp32_gflops: Option<u32>,
 }
 

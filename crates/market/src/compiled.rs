@@ -65,6 +65,8 @@ impl Mask {
 pub(crate) struct Plan {
     /// Which model.
     pub(crate) model: usize,
+    /// What a dollar buys of it, in the orders that need it: see [`speed`].
+    pub(crate) speed: Option<u32>,
     /// Bit `n - 1`: a rental of `n` GPUs would do.
     sizes: u64,
     first: Option<Mask>,
@@ -131,6 +133,15 @@ fn models(index: &Index, query: &Query) -> Vec<bool> {
     wanted
 }
 
+/// Of what a GPU does in a second, what the order is about: operations or tokens. `None` if that is not known.
+pub(crate) fn speed(query: &Query, model: &GpuModel) -> Option<u32> {
+    match query.sort {
+        Sort::PerfPerUsd => model.fp32_gflops,
+        Sort::PerToken => query.speeds.as_ref()?.of(&model.slug),
+        Sort::Price | Sort::Total | Sort::Reliability | Sort::Ready | Sort::Newest => None,
+    }
+}
+
 /// `de` is `de` and everything inside it.
 fn lies_in(region: &str, place: &str) -> bool {
     let (region, place) = (region.as_bytes(), place.as_bytes());
@@ -195,7 +206,7 @@ impl<'q> Compiled<'q> {
             *wanted && query.tests.iter().all(|test| satisfies(model, test))
         });
         let plans = models
-            .map(|((number, model), _)| Plan::new(query, number, sizes(query, model)))
+            .map(|((number, model), _)| Plan::new(query, number, model))
             .filter(|plan| plan.sizes != 0)
             .collect();
         let mut compiled = Self {
@@ -300,7 +311,7 @@ impl<'q> Compiled<'q> {
                 code().at_most(block.column(Column::Ready), block.all())
             }
             Sort::Newest | Sort::Reliability | Sort::Ready => block.all(),
-            Sort::Price | Sort::Total | Sort::PerfPerUsd => block.all(),
+            Sort::Price | Sort::Total | Sort::PerfPerUsd | Sort::PerToken => block.all(),
         };
         self.candidates_of(plan, block, rows)
     }
@@ -352,15 +363,15 @@ impl<'q> Compiled<'q> {
             && (machines.is_empty() || machines.contains(&row.machine))
     }
 
-    /// Whether there is time for what is to be run.
+    /// Whether there is time for what is to be run, however late it may begin.
     fn lasts(&self, row: &Row) -> bool {
-        let now = self.query.now;
+        let begins = self.query.begins();
         let Some(job) = &self.query.job else {
-            return !self.query.available || row.until >= now.saturating_add(row.min_duration);
+            return !self.query.available || row.until >= begins.saturating_add(row.min_duration);
         };
         row.min_duration <= job.duration_s
             && job.duration_s <= row.max_duration
-            && row.until >= now.saturating_add(job.duration_s)
+            && row.until >= begins.saturating_add(job.duration_s)
     }
 
     /// The chunks of an offer that could be rented.
@@ -439,7 +450,8 @@ impl Plan {
         u8::try_from(self.sizes.trailing_zeros()).unwrap_or(63).saturating_add(1)
     }
 
-    fn new(query: &Query, model: usize, sizes: u64) -> Self {
+    fn new(query: &Query, number: usize, model: &GpuModel) -> Self {
+        let (sizes, speed) = (sizes(query, model), speed(query, model));
         let first = query.available.then(|| match sizes {
             1 => Mask::Flags(flags::ONE_NOW),
             2 => Mask::Flags(flags::TWO_NOW),
@@ -449,7 +461,7 @@ impl Plan {
                 Mask::at_least(Column::Largest, fewest.saturating_add(1))
             }
         });
-        Self { model, sizes, first }
+        Self { model: number, speed, sizes, first }
     }
 }
 

@@ -345,8 +345,7 @@ mod tests {
             vendor: Vendor::Nvidia,
             form: Form::Pcie,
             compute_capability: Some(89),
-            gflops: Some(165_000),
-            fp32_gflops: None,
+            fp32_gflops: Some(82_600),
         }
     }
 

@@ -213,9 +213,20 @@ impl Index {
         }
     }
 
-    /// The models that somebody may mean by a name.
+    /// The models that are called so. A slug is never anything else.
     pub(crate) fn called(&self, name: &str) -> &[u16] {
+        if let Some(number) = self.slugs.get(name) {
+            return std::slice::from_ref(number);
+        }
         self.names.get(&crate::normal(name)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The slugs of the models that are called so.
+    #[must_use]
+    pub fn slugs_called(&self, name: &str) -> Vec<String> {
+        let models =
+            self.called(name).iter().filter_map(|number| self.models.get(usize::from(*number)));
+        models.map(|model| model.slug.clone()).collect()
     }
 
     /// The models of the catalog.

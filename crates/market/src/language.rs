@@ -27,7 +27,7 @@ pub struct LanguageError {
     pub position: usize,
     /// What is wrong there, in a sentence.
     pub reason: String,
-    /// The field that may have been meant.
+    /// The field or model that may have been meant.
     pub nearest: Option<&'static str>,
 }
 
@@ -37,11 +37,24 @@ impl LanguageError {
     }
 }
 
-/// Adds the conditions of `text` to a query.
+/// A name that no model has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoModel {
+    /// That, in a sentence.
+    pub reason: String,
+    /// The model that may have been meant.
+    pub nearest: Option<&'static str>,
+}
+
+/// Adds the conditions of `text` to a query. `models` turns a name into those of all models that it stands for.
 ///
 /// # Errors
 /// The first thing that is not understood; the query is then of no use.
-pub fn parse(text: &str, query: &mut Query) -> Result<(), LanguageError> {
+pub fn parse(
+    text: &str,
+    query: &mut Query,
+    models: &impl Fn(&str) -> Result<Vec<String>, NoModel>,
+) -> Result<(), LanguageError> {
     if text.len() > MAX_LENGTH {
         let reason = format!("the text is longer than {MAX_LENGTH} bytes");
         return Err(LanguageError::new(MAX_LENGTH.saturating_add(1), reason));
@@ -57,7 +70,7 @@ pub fn parse(text: &str, query: &mut Query) -> Result<(), LanguageError> {
         let known = field::find(&name.text).ok_or_else(|| unknown(&name.text, name.position))?;
         let op = reader.op()?;
         let values = reader.values(op)?;
-        add(query, &known, op, &values)?;
+        add(query, &known, op, &values, models)?;
     }
     Ok(())
 }
@@ -79,7 +92,13 @@ struct Value {
     position: usize,
 }
 
-fn add(query: &mut Query, known: &Known, op: Op, values: &[Value]) -> Result<(), LanguageError> {
+fn add(
+    query: &mut Query,
+    known: &Known,
+    op: Op,
+    values: &[Value],
+    models: &impl Fn(&str) -> Result<Vec<String>, NoModel>,
+) -> Result<(), LanguageError> {
     if values.len() > MAX_VALUES {
         let position = values.first().map_or(1, |value| value.position);
         return Err(LanguageError::new(
@@ -110,16 +129,20 @@ fn add(query: &mut Query, known: &Known, op: Op, values: &[Value]) -> Result<(),
             // what is not rentable now cannot be asked for alone: `rentable=false` shows everything
             query.available = set.holds(1) && !set.holds(0);
         }
-        Kind::Model | Kind::Region => {
-            let names = Names {
-                names: values.iter().map(|value| known.name(&value.text)).collect(),
-                not: negated(op, values)?,
-            };
-            if known.kind == Kind::Model {
-                query.models.push(names);
-            } else {
-                query.places.push(names);
+        Kind::Model => {
+            let not = negated(op, values)?;
+            let mut names = Vec::with_capacity(values.len());
+            for value in values {
+                names.extend(models(&value.text).map_err(|unknown| LanguageError {
+                    nearest: unknown.nearest,
+                    ..LanguageError::new(value.position, unknown.reason)
+                })?);
             }
+            query.models.push(Names { names, not });
+        }
+        Kind::Region => {
+            let names = values.iter().map(|value| value.text.to_ascii_lowercase()).collect();
+            query.places.push(Names { names, not: negated(op, values)? });
         }
         Kind::Provider | Kind::Machine | Kind::Offer => {
             if negated(op, values)? {

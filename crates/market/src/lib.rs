@@ -26,7 +26,7 @@ pub mod plan;
 pub use catalog::{GpuModel, normal};
 pub use index::{Builder, Change, Index, Memory};
 pub use listing::{Form, Isolation, Listing, Step, Tier, Unlistable, Vendor, Verification};
-pub use query::{Field, Job, MAX_VALUES, Names, Position, Query, Set, Sort, Test};
+pub use query::{Field, Job, MAX_VALUES, Names, Position, Query, Set, Sort, Speeds, Test};
 pub use search::{Found, Page};
 pub use total::total;
 pub use view::{Brief, Offer};

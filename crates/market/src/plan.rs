@@ -1,7 +1,7 @@
 //! Matching: the cheapest ways to get what is needed, from one offer or from several machines of one provider that stand
 //! in one region, and why everything near was not taken.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::quote::JobTotal;
 use uuid::Uuid;
@@ -16,16 +16,21 @@ use crate::{
 };
 
 mod combine;
+mod refusals;
 
 use combine::{Choice, combine};
+use refusals::Refusals;
+pub use refusals::{Explained, Reason, Refusal};
 
 #[cfg(test)]
 mod tests;
 
 /// The most GPUs of one match.
 pub const MAX_GPUS: u16 = 512;
-/// The most offers of a model that are looked at, cheapest first.
-pub const MAX_LOOKED_AT: usize = 100_000;
+/// The most offers of a model that are looked at only to say why they do not do, cheapest first.
+pub const MAX_JUDGED: usize = 100_000;
+/// The most refused offers that are explained one by one.
+pub const MAX_EXPLAINED: usize = 50;
 /// The most machines of one provider that are put together from, cheapest first.
 const MAX_MACHINES: usize = 64;
 /// The most proposals.
@@ -45,6 +50,10 @@ pub struct Need {
     pub split: bool,
     /// How many proposals, at most [`MAX_PROPOSALS`].
     pub proposals: usize,
+    /// Of how many refused offers everything is told that stands against them, at most [`MAX_EXPLAINED`].
+    pub explain: usize,
+    /// How many offers of each model are looked at whatever is known of them: [`MAX_JUDGED`].
+    pub judged: usize,
 }
 
 /// A rental of a proposal.
@@ -67,86 +76,24 @@ pub struct Proposal {
     pub total: u64,
 }
 
-/// Why an offer was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// A fact is not what was asked for, or not known.
-    Fact(Field),
-    /// It stands elsewhere.
-    Place,
-    /// It is not of the providers, machines or offers that were named.
-    NotNamed,
-    /// The machine was not heard of lately.
-    Offline,
-    /// The machine takes no new rentals.
-    Closed,
-    /// Its GPUs are rented, or too few are left.
-    Taken,
-    /// It is rented in other numbers of GPUs, and could not be put together with others; or it was not looked at with
-    /// others, as its provider has 64 cheaper ones there.
-    GpuCount,
-    /// It is rented for longer or shorter times only.
-    Duration,
-    /// It ends before the job would.
-    EndsTooSoon,
-    /// It has too little disk.
-    Disk,
-    /// It has no discount for this duration.
-    NotReserved,
-    /// It would cost more than the budget.
-    Budget,
-}
-
-impl Reason {
-    /// Its stable name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fact(field) => field.as_str(),
-            Self::Place => "region",
-            Self::NotNamed => "not_named",
-            Self::Offline => "offline",
-            Self::Closed => "draining",
-            Self::Taken => "gpus_taken",
-            Self::GpuCount => "gpu_count",
-            Self::Duration => "duration",
-            Self::EndsTooSoon => "available_until",
-            Self::Disk => "disk_gb",
-            Self::NotReserved => "reserved",
-            Self::Budget => "budget",
-        }
-    }
-}
-
-/// How many offers a reason kept out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason.
-    pub reason: Reason,
-    /// Offers that it applies to.
-    pub offers: u64,
-    /// Offers that nothing else keeps out: what giving this wish up would bring.
-    pub alone: u64,
-    /// The cheapest of those by price per GPU and hour: the offer and its price in micro-dollars.
-    pub nearest: Option<(Uuid, u32)>,
-}
-
 /// What came of a need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// Cheapest first.
     pub proposals: Vec<Proposal>,
-    /// Offers of the right models that were looked at.
+    /// Offers of the right models that were looked at one by one.
     pub looked_at: u64,
-    /// Whether there were more than may be looked at; then the dearest were not.
+    /// Whether there were more: dear ones that cannot be part of a proposal. They are in no refusal.
     pub cut: bool,
     /// Why those that are in no proposal are not, most frequent first.
     pub refusals: Vec<Refusal>,
+    /// The cheapest of those by price per GPU and hour.
+    pub explained: Vec<Explained>,
 }
 
 /// A machine that would do, by the GPUs that can be had.
-struct Candidate {
-    row: Row,
+struct Candidate<'a> {
+    row: &'a Row,
     sizes: u64,
     /// All GPUs can be had of it: what comes of that was said without its group.
     whole: bool,
@@ -154,18 +101,27 @@ struct Candidate {
 
 /// Machines of one model and provider in one region.
 #[derive(Default)]
-struct Group {
+struct Group<'a> {
     /// The cheapest, at most [`MAX_MACHINES`].
-    machines: Vec<Candidate>,
-    /// How many more would be parts of a whole, and the cheapest of them.
-    beyond: Option<(u64, Row)>,
+    machines: Vec<Candidate<'a>>,
+    /// More that would be parts of a whole.
+    beyond: Vec<&'a Row>,
 }
 
-#[derive(Default)]
-struct Gathered {
-    whole: Vec<(u64, Uuid, Row)>,
-    groups: HashMap<(u32, u16, u16), Group>,
-    refusals: HashMap<Reason, Refusal>,
+/// A need, with what is reckoned of it once.
+struct Wish<'n> {
+    need: &'n Need,
+    job: Job,
+    /// The largest discount that anybody gives for it.
+    discount: u16,
+    proposals: usize,
+}
+
+struct Gathered<'a> {
+    /// The cheapest that have all GPUs, as many as may be proposed.
+    whole: BTreeMap<(u64, Uuid), &'a Row>,
+    groups: HashMap<(u32, u16, u16), Group<'a>>,
+    refusals: Refusals<'a>,
     looked_at: u64,
     cut: bool,
 }
@@ -187,50 +143,76 @@ impl Index {
             ..need.query.clone()
         };
         let job = query.job.unwrap_or_default();
+        let discount = self.best_discount(job.duration_s);
+        let wish = Wish { need, job, discount, proposals: need.proposals.min(MAX_PROPOSALS) };
         let compiled = Compiled::new(self, &query);
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered {
+            whole: BTreeMap::new(),
+            groups: HashMap::new(),
+            refusals: Refusals::new(need.explain.min(MAX_EXPLAINED)),
+            looked_at: 0,
+            cut: false,
+        };
         for plan in &compiled.plans {
-            self.gather(need, &job, &compiled, plan, &mut gathered);
+            self.gather(&wish, &compiled, plan, &mut gathered);
         }
-        let mut proposals = self.proposals(need, &job, &mut gathered);
-        proposals.truncate(need.proposals.min(MAX_PROPOSALS));
-        let mut refusals: Vec<Refusal> = gathered.refusals.into_values().collect();
-        refusals.sort_by_key(|refusal| (u64::MAX ^ refusal.offers, refusal.reason.as_str()));
-        Match { proposals, looked_at: gathered.looked_at, cut: gathered.cut, refusals }
+        let proposals = self.proposals(&wish, &mut gathered);
+        let Gathered { refusals, looked_at, cut, .. } = gathered;
+        let (refusals, cheapest) = refusals.told();
+        let parts = || proposals.iter().flat_map(|proposal| &proposal.parts);
+        // too dear alone is not out of the question together with others
+        let is_taken = |row: &Row| parts().any(|part| part.listing.id == row.id);
+        let explained = cheapest.into_iter().filter(|(row, _)| !is_taken(row));
+        let explained = explained
+            .map(|(row, reasons)| Explained { listing: self.unpack(row), reasons })
+            .collect();
+        Match { proposals, looked_at, cut, refusals, explained }
     }
 
-    fn gather(
-        &self,
-        need: &Need,
-        job: &Job,
+    /// Looks at a model's offers, cheapest first: at so many in any case, at those beyond only where they may do.
+    fn gather<'a>(
+        &'a self,
+        wish: &Wish<'_>,
         compiled: &Compiled<'_>,
         plan: &Plan,
-        into: &mut Gathered,
+        into: &mut Gathered<'a>,
     ) {
         let Some(segment) = self.segments.get(plan.model) else { return };
-        let mut left = MAX_LOOKED_AT;
+        let cheapest = segment.first(0).map_or(0, |(price, _)| price);
+        let mut left = wish.need.judged;
         for number in 0..segment.blocks() {
-            let slots = segment.block(number).map(|block| block.slots()).unwrap_or_default();
-            for row in slots.iter().filter_map(|slot| self.slab.get(*slot)) {
-                if left == 0 {
-                    into.cut = true;
-                    return;
+            let (Some(block), Some((price, _))) = (segment.block(number), segment.first(number))
+            else {
+                return;
+            };
+            if left == 0 && wish.is_too_dear(cheapest, price, into) {
+                into.cut = true;
+                return;
+            }
+            let judged = up_to(u8::try_from(left).unwrap_or(u8::MAX)) & block.all();
+            left = left.saturating_sub(block.len());
+            let mut rows = judged | compiled.candidates(plan, block);
+            into.cut |= rows != block.all();
+            while rows != 0 {
+                let place = usize::try_from(rows.trailing_zeros()).unwrap_or(usize::MAX);
+                rows &= rows.wrapping_sub(1);
+                let slot = block.slots().get(place);
+                if let Some(row) = slot.and_then(|slot| self.slab.get(*slot)) {
+                    into.looked_at = into.looked_at.saturating_add(1);
+                    self.judge(wish, compiled, row, into);
                 }
-                left = left.saturating_sub(1);
-                into.looked_at = into.looked_at.saturating_add(1);
-                self.judge(need, job, compiled, row, into);
             }
         }
     }
 
-    fn judge(
-        &self,
-        need: &Need,
-        job: &Job,
+    fn judge<'a>(
+        &'a self,
+        wish: &Wish<'_>,
         compiled: &Compiled<'_>,
-        row: &Row,
-        into: &mut Gathered,
+        row: &'a Row,
+        into: &mut Gathered<'a>,
     ) {
+        let Wish { need, job, .. } = wish;
         let mut reasons = self.reasons(compiled, job, row);
         let model = self.model_of(row);
         for test in compiled.priced() {
@@ -275,7 +257,7 @@ impl Index {
             reasons.push(Reason::Budget);
         }
         if !reasons.is_empty() {
-            note(&mut into.refusals, row, &reasons);
+            into.refusals.note(row, &reasons);
             return;
         }
         if sizes & wanted != 0
@@ -284,19 +266,21 @@ impl Index {
             && let Some(total) = total(gpus)
         {
             if need.budget.is_none_or(|budget| total <= budget) {
-                into.whole.push((total, row.id, *row));
+                into.whole.insert((total, row.id), row);
+                if into.whole.len() > wish.proposals {
+                    into.whole.pop_last();
+                }
             } else {
-                note(&mut into.refusals, row, &[Reason::Budget]);
+                into.refusals.note(row, &[Reason::Budget]);
             }
         }
         if need.split {
             let group = into.groups.entry((row.provider, row.model, row.region)).or_default();
             let whole = sizes & wanted != 0;
             if group.machines.len() < MAX_MACHINES {
-                group.machines.push(Candidate { row: *row, sizes, whole });
+                group.machines.push(Candidate { row, sizes, whole });
             } else if !whole {
-                let (more, _) = group.beyond.get_or_insert((0, *row));
-                *more = more.saturating_add(1);
+                group.beyond.push(row);
             }
         }
     }
@@ -310,7 +294,7 @@ impl Index {
                 add(&mut reasons, Reason::Fact(test.field));
             }
         }
-        let ends = query.now.saturating_add(job.duration_s);
+        let ends = query.begins().saturating_add(job.duration_s);
         let heard = row.heard_at.saturating_add(self.offline_after) >= query.now;
         let discount = self.steps(row).iter().any(|step| step.min_duration_s <= job.duration_s);
         for (keeps_out, reason) in [
@@ -332,22 +316,19 @@ impl Index {
         reasons
     }
 
-    fn proposals(&self, need: &Need, job: &Job, gathered: &mut Gathered) -> Vec<Proposal> {
-        gathered.whole.sort_by_key(|(total, id, _)| (*total, *id));
-        let limit = need.proposals.min(MAX_PROPOSALS);
+    fn proposals(&self, wish: &Wish<'_>, gathered: &mut Gathered<'_>) -> Vec<Proposal> {
+        let Wish { need, job, proposals: limit, .. } = wish;
+        let Gathered { whole, groups, refusals, .. } = gathered;
         let gpus = u8::try_from(need.gpus).unwrap_or(u8::MAX);
-        let whole = gathered.whole.iter().take(limit);
         let mut proposals: Vec<Proposal> =
-            whole.filter_map(|(_, _, row)| self.proposal(job, &[(*row, gpus)])).collect();
+            whole.values().filter_map(|row| self.proposal(job, &[(*row, gpus)])).collect();
         let (several, single): (Vec<_>, Vec<_>) =
-            gathered.groups.values().partition(|group| group.machines.len() > 1);
+            groups.values().partition(|group| group.machines.len() > 1);
         for group in single {
-            note_group(&mut gathered.refusals, group, Reason::GpuCount);
+            note_group(refusals, group, Reason::GpuCount);
         }
-        let mut groups: Vec<(u64, &Group)> = several
-            .into_iter()
-            .map(|group| (self.least(need, job, &group.machines), group))
-            .collect();
+        let mut groups: Vec<(u64, &Group<'_>)> =
+            several.into_iter().map(|group| (wish.least_of(&group.machines), group)).collect();
         groups.sort_by_key(|(least, group)| (*least, group.machines.first().map(|one| one.row.id)));
         for (least, group) in groups {
             let worst = proposals.get(limit.saturating_sub(1)).map(|worst| worst.total);
@@ -357,38 +338,27 @@ impl Index {
             let chosen = match self.chosen(need, job, &group.machines, least) {
                 Ok(chosen) => chosen,
                 Err(reason) => {
-                    note_group(&mut gathered.refusals, group, reason);
+                    note_group(refusals, group, reason);
                     continue;
                 }
             };
-            let rows: Vec<(Row, u8)> = chosen
+            let rows: Vec<(&Row, u8)> = chosen
                 .iter()
                 .filter_map(|(which, gpus)| group.machines.get(*which).map(|one| (one.row, *gpus)))
                 .collect();
             let Some(proposal) = self.proposal(job, &rows) else { continue };
             if need.budget.is_some_and(|budget| proposal.total > budget) {
-                note_group(&mut gathered.refusals, group, Reason::Budget);
+                note_group(refusals, group, Reason::Budget);
                 continue;
             }
             // a single machine was proposed already
             if chosen.len() > 1 {
                 proposals.push(proposal);
                 proposals.sort_by_key(|one| (one.total, one.parts.len()));
-                proposals.truncate(limit);
+                proposals.truncate(*limit);
             }
         }
         proposals
-    }
-
-    /// What no combination of a group can be cheaper than: all GPUs at the cheapest one's price.
-    fn least(&self, need: &Need, job: &Job, group: &[Candidate]) -> u64 {
-        let discount = self.best_discount(job.duration_s);
-        let price = group.iter().map(|one| one.row.price).min().unwrap_or(0);
-        let all = total::least(price, discount, job, need.gpus.into());
-        // discounts of parts are rounded down one by one, which may take a millionth per hour more off
-        let slack = u128::from(job.duration_s / 3_600).saturating_add(1);
-        let all = all.saturating_sub(slack.saturating_mul(need.gpus.into()));
-        u64::try_from(all).unwrap_or(u64::MAX)
     }
 
     /// The cheapest way to what is needed with the machines of a group, by their places in it, or why there is none. It may
@@ -397,7 +367,7 @@ impl Index {
         &self,
         need: &Need,
         job: &Job,
-        group: &[Candidate],
+        group: &[Candidate<'_>],
         least: u64,
     ) -> Result<Vec<(usize, u8)>, Reason> {
         // what can be said without trying all ways
@@ -419,24 +389,24 @@ impl Index {
     }
 
     /// The cheapest way to so many GPUs with the machines of a group, by their places in it.
-    fn combined(&self, job: &Job, group: &[Candidate], gpus: u16) -> Option<Vec<(usize, u8)>> {
+    fn combined(&self, job: &Job, group: &[Candidate<'_>], gpus: u16) -> Option<Vec<(usize, u8)>> {
         let choices: Vec<Vec<Choice>> = group.iter().map(|one| self.choices(job, one)).collect();
         combine(&choices, gpus)
     }
 
-    fn choices(&self, job: &Job, one: &Candidate) -> Vec<Choice> {
+    fn choices(&self, job: &Job, one: &Candidate<'_>) -> Vec<Choice> {
         let sizes =
             (0_u8..64).filter(|bit| (one.sizes >> bit) & 1 == 1).map(|bit| bit.saturating_add(1));
         sizes
-            .filter(|gpus| disk_limit(&one.row, *gpus) >= job.disk_gb)
+            .filter(|gpus| disk_limit(one.row, *gpus) >= job.disk_gb)
             .filter_map(|gpus| {
-                let total = total::of_row(&one.row, self.steps(&one.row), job, gpus)?;
+                let total = total::of_row(one.row, self.steps(one.row), job, gpus)?;
                 Some(Choice { gpus, total: total.total.get() })
             })
             .collect()
     }
 
-    fn proposal(&self, job: &Job, rows: &[(Row, u8)]) -> Option<Proposal> {
+    fn proposal(&self, job: &Job, rows: &[(&Row, u8)]) -> Option<Proposal> {
         let mut sum = 0_u64;
         let mut parts = Vec::new();
         for (row, gpus) in rows {
@@ -454,35 +424,42 @@ fn add(reasons: &mut Vec<Reason>, reason: Reason) {
     }
 }
 
+impl Wish<'_> {
+    /// What so many GPUs at this price cannot be cheaper than, in a rental or in several.
+    fn least(&self, price: u32, gpus: u16) -> u64 {
+        let all = total::least(price, self.discount, &self.job, gpus.into());
+        // discounts of parts are rounded down one by one, which may take a millionth per hour more off
+        let slack = u128::from(self.job.duration_s / 3_600).saturating_add(1);
+        let all = all.saturating_sub(slack.saturating_mul(gpus.into()));
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// What no combination of a group can be cheaper than: all GPUs at the cheapest one's price.
+    fn least_of(&self, group: &[Candidate<'_>]) -> u64 {
+        let price = group.iter().map(|one| one.row.price).min().unwrap_or(0);
+        self.least(price, self.need.gpus)
+    }
+
+    /// Whether no offer at this price can be in a proposal: one GPU of it, with all others at the cheapest price, is dearer
+    /// than the last of enough proposals that are known, or than what may be spent.
+    fn is_too_dear(&self, cheapest: u32, price: u32, gathered: &Gathered<'_>) -> bool {
+        let is_full = gathered.whole.len() >= self.proposals;
+        let last =
+            gathered.whole.last_key_value().filter(|_| is_full).map(|((total, _), _)| *total);
+        let most = [last, self.need.budget].into_iter().flatten().min();
+        most.is_some_and(|most| {
+            let others = self.least(cheapest, self.need.gpus.saturating_sub(1));
+            others.saturating_add(self.least(price, 1)) > most
+        })
+    }
+}
+
 /// Why a group comes to nothing, for each of it that would have been a part.
-fn note_group(refusals: &mut HashMap<Reason, Refusal>, group: &Group, reason: Reason) {
+fn note_group<'a>(refusals: &mut Refusals<'a>, group: &Group<'a>, reason: Reason) {
     for one in group.machines.iter().filter(|one| !one.whole) {
-        note(refusals, &one.row, &[reason]);
+        refusals.note(one.row, &[reason]);
     }
-    if let Some((more, cheapest)) = &group.beyond {
-        note_all(refusals, cheapest, *more, &[Reason::GpuCount]);
-    }
-}
-
-fn note(refusals: &mut HashMap<Reason, Refusal>, row: &Row, reasons: &[Reason]) {
-    note_all(refusals, row, 1, reasons);
-}
-
-/// Notes so many offers that the same keeps out, and of which this is the cheapest.
-fn note_all(refusals: &mut HashMap<Reason, Refusal>, row: &Row, offers: u64, reasons: &[Reason]) {
-    for reason in reasons {
-        let refusal = refusals.entry(*reason).or_insert(Refusal {
-            reason: *reason,
-            offers: 0,
-            alone: 0,
-            nearest: None,
-        });
-        refusal.offers = refusal.offers.saturating_add(offers);
-        if reasons.len() == 1 {
-            refusal.alone = refusal.alone.saturating_add(offers);
-            if refusal.nearest.is_none_or(|(id, price)| row.key() < (price, id)) {
-                refusal.nearest = Some((row.id, row.price));
-            }
-        }
+    for row in group.beyond.iter().copied() {
+        refusals.note(row, &[Reason::GpuCount]);
     }
 }

@@ -154,7 +154,7 @@ pub struct Test {
 /// Names that are wanted, or not wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// The names; at most [`MAX_VALUES`].
+    /// The names. Of at most [`MAX_VALUES`] that somebody writes, each may stand for several.
     pub names: Vec<String>,
     /// True if none of them is wanted.
     pub not: bool,
@@ -176,6 +176,28 @@ pub struct Job {
     pub down_gb: u32,
 }
 
+/// Tokens per second that one GPU makes of what is to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speeds {
+    /// Whatever its model.
+    Every(u32),
+    /// By the slugs of models; what others make is not known.
+    Of(Vec<(String, u32)>),
+}
+
+impl Speeds {
+    /// A model's; the last that was said of it.
+    #[must_use]
+    pub fn of(&self, slug: &str) -> Option<u32> {
+        match self {
+            Self::Every(speed) => Some(*speed),
+            Self::Of(speeds) => {
+                speeds.iter().rev().find(|(model, _)| model == slug).map(|(_, speed)| *speed)
+            }
+        }
+    }
+}
+
 /// The order of the answer; equals are ordered by id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
@@ -184,8 +206,10 @@ pub enum Sort {
     Price,
     /// Cheapest for the job first; without a job as [`Sort::Price`].
     Total,
-    /// Most operations for the dollar first; models of unknown speed last.
+    /// Most operations in single precision for the dollar first; models of unknown speed last.
     PerfPerUsd,
+    /// Cheapest tokens first; models of unknown [`Speeds`] last.
+    PerToken,
     /// Most reliable first, unknown last.
     Reliability,
     /// Quickest to be ready first, unknown last.
@@ -226,6 +250,8 @@ pub struct Query {
     pub job: Option<Job>,
     /// The job's total at most, in micro-dollars; needs a job.
     pub total_most: Option<u64>,
+    /// What a GPU makes of the job.
+    pub speeds: Option<Speeds>,
     /// In which order.
     pub sort: Sort,
     /// After where.
@@ -234,4 +260,14 @@ pub struct Query {
     pub limit: usize,
     /// Seconds since 1970.
     pub now: u32,
+    /// Seconds from now within which what is booked begins: it must last from the latest of them.
+    pub start_window: u32,
+}
+
+impl Query {
+    /// The latest second at which a rental may begin that is quoted now.
+    #[must_use]
+    pub const fn begins(&self) -> u32 {
+        self.now.saturating_add(self.start_window)
+    }
 }

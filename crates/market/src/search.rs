@@ -10,8 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     block::Block,
-    catalog::GpuModel,
-    compiled::{Compiled, Plan},
+    compiled::{Compiled, Plan, speed},
     index::{Change, Index},
     listing::Listing,
     query::{Position, Query, Sort},
@@ -47,7 +46,7 @@ impl Index {
         let compiled = Compiled::new(self, query);
         let run = Run { index: self, compiled: &compiled };
         let found = match query.sort {
-            Sort::Price | Sort::PerfPerUsd => run.merged(),
+            Sort::Price | Sort::PerfPerUsd | Sort::PerToken => run.merged(),
             Sort::Total if query.job.is_none() => run.merged(),
             Sort::Total | Sort::Reliability | Sort::Ready | Sort::Newest => run.best(),
         };
@@ -81,8 +80,8 @@ impl Index {
 
     /// What a changed offer is like now, if it is listed.
     #[must_use]
-    pub fn changed(&self, change: &Change, now: u32) -> Option<crate::Offer<'_>> {
-        self.view(&change.after?, now)
+    pub fn changed(&self, change: &Change, query: &Query) -> Option<crate::Offer<'_>> {
+        self.view(&change.after?, query)
     }
 
     /// What a job comes to on `gpus` GPUs of a changed offer.
@@ -101,14 +100,14 @@ impl Index {
 }
 
 /// The place of a price in the order of a merge: rises with the price within a model.
-fn rank(sort: Sort, model: Option<&GpuModel>, price: u32) -> u128 {
+fn rank(sort: Sort, speed: Option<u32>, price: u32) -> u128 {
     let price = u128::from(price);
-    if sort != Sort::PerfPerUsd {
+    if !matches!(sort, Sort::PerfPerUsd | Sort::PerToken) {
         return price;
     }
     // Two fractions of 32-bit numbers that differ, differ by more than 2^-64: rounding down keeps their order.
-    let gflops = model.and_then(|model| model.gflops).map(u128::from);
-    gflops.and_then(|gflops| (price << 64).checked_div(gflops)).unwrap_or(price | (1 << 100))
+    let speed = speed.map(u128::from);
+    speed.and_then(|speed| (price << 64).checked_div(speed)).unwrap_or(price | (1 << 100))
 }
 
 struct Run<'a> {
@@ -120,7 +119,6 @@ struct Run<'a> {
 struct Cursor<'a> {
     plan: &'a Plan,
     segment: &'a Segment,
-    model: Option<&'a GpuModel>,
     block: usize,
     /// Rows of that block that are still to be looked at.
     rows: u64,
@@ -173,15 +171,14 @@ impl<'a> Run<'a> {
 
     fn cursor(&self, plan: &'a Plan) -> Option<Cursor<'a>> {
         let segment = self.index.segments.get(plan.model)?;
-        let model = self.index.models.get(plan.model);
         let least = self.compiled.prices.0;
         let after = self.compiled.query.after;
         let sort = self.compiled.query.sort;
         let block = segment.start(|(price, id)| {
-            let position = Position { key: rank(sort, model, *price), id: *id };
+            let position = Position { key: rank(sort, plan.speed, *price), id: *id };
             u64::from(*price) >= least && after.is_none_or(|after| position > after)
         });
-        Some(Cursor { plan, segment, model, block, rows: 0, begun: false, stride: 1 })
+        Some(Cursor { plan, segment, block, rows: 0, begun: false, stride: 1 })
     }
 
     /// Where a cursor that has nothing at hand goes on.
@@ -190,7 +187,7 @@ impl<'a> Run<'a> {
         if u64::from(price) > self.compiled.prices.1 {
             return None;
         }
-        let key = rank(self.compiled.query.sort, cursor.model, price);
+        let key = rank(self.compiled.query.sort, cursor.plan.speed, price);
         Some(Reverse((key, id.as_u128(), number, None)))
     }
 
@@ -213,7 +210,7 @@ impl<'a> Run<'a> {
                 if u64::from(row.price) > compiled.prices.1 {
                     return None;
                 }
-                let key = rank(compiled.query.sort, cursor.model, row.price);
+                let key = rank(compiled.query.sort, cursor.plan.speed, row.price);
                 let seen = |after| Position { key, id: row.id } <= after;
                 if compiled.query.after.is_some_and(seen) {
                     continue;
@@ -312,7 +309,10 @@ impl<'a> Run<'a> {
     fn key(&self, row: &Row, gpus: u8) -> Option<u128> {
         let query = self.compiled.query;
         Some(match query.sort {
-            Sort::Price | Sort::PerfPerUsd => rank(query.sort, self.index.model_of(row), row.price),
+            Sort::Price | Sort::PerfPerUsd | Sort::PerToken => {
+                let speed = self.index.model_of(row).and_then(|model| speed(query, model));
+                rank(query.sort, speed, row.price)
+            }
             Sort::Total => {
                 let job = query.job.as_ref()?;
                 total::of_row(row, self.index.steps(row), job, gpus)?.total.get().into()

@@ -6,6 +6,7 @@ use crate::{
     catalog::GpuModel,
     index::Index,
     listing::{Isolation, Step, Tier, Verification},
+    query::Query,
     row::{FOREVER, Row, UNKNOWN, UNKNOWN_BPS, flags},
     search::Found,
 };
@@ -50,7 +51,7 @@ pub struct Offer<'a> {
     pub ready_p95_ms: Option<u32>,
     /// Heard of lately.
     pub online: bool,
-    /// Some chunk of it can be rented now.
+    /// Some chunk of it can be rented now, for the shortest time at least.
     pub available: bool,
     pub created_at: u32,
     pub updated_at: u32,
@@ -85,12 +86,17 @@ impl<'a> Offer<'a> {
     }
 }
 
+/// Whether GPUs are free for a rental, and it is offered for long enough.
+fn is_rentable(row: &Row, query: &Query) -> bool {
+    row.chunks_now() != 0 && row.until >= query.begins().saturating_add(row.min_duration)
+}
+
 impl Index {
     /// The offer of a [`Found`] in little, as long as the index was not changed since.
     #[must_use]
-    pub fn brief(&self, found: &Found, now: u32) -> Option<Brief<'_>> {
+    pub fn brief(&self, found: &Found, query: &Query) -> Option<Brief<'_>> {
         let row = self.row(found)?;
-        let online = self.is_online(row, now);
+        let online = self.is_online(row, query.now);
         Some(Brief {
             id: row.id,
             model: self.model_of(row)?,
@@ -98,7 +104,7 @@ impl Index {
             reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),
             ready_p95_ms: (row.ready_ms != UNKNOWN).then_some(row.ready_ms),
             online,
-            available: online && row.chunks_now() != 0,
+            available: online && is_rentable(row, query),
         })
     }
 
@@ -108,13 +114,13 @@ impl Index {
 
     /// The offer of a [`Found`], as long as the index was not changed since.
     #[must_use]
-    pub fn offer(&self, found: &Found, now: u32) -> Option<Offer<'_>> {
-        self.view(self.row(found)?, now)
+    pub fn offer(&self, found: &Found, query: &Query) -> Option<Offer<'_>> {
+        self.view(self.row(found)?, query)
     }
 
-    pub(crate) fn view(&self, row: &Row, now: u32) -> Option<Offer<'_>> {
+    pub(crate) fn view(&self, row: &Row, query: &Query) -> Option<Offer<'_>> {
         let known = |value: u32| (value != UNKNOWN).then_some(value);
-        let online = self.is_online(row, now);
+        let online = self.is_online(row, query.now);
         Some(Offer {
             id: row.id,
             machine: row.machine,
@@ -150,7 +156,7 @@ impl Index {
             reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),
             ready_p95_ms: known(row.ready_ms),
             online,
-            available: online && row.chunks_now() != 0,
+            available: online && is_rentable(row, query),
             created_at: row.created_at,
             updated_at: row.updated_at,
         })

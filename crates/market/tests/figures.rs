@@ -26,8 +26,7 @@ fn model(slug: &str, vram_gb: u32, form: Form, gflops: u32) -> GpuModel {
         vendor: Vendor::Nvidia,
         form,
         compute_capability: Some(86),
-        gflops: Some(gflops),
-        fp32_gflops: None,
+        fp32_gflops: Some(gflops),
     }
 }
 

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use market::{
-    Field, Form, GpuModel, Index, Job, Listing, Names, Position, Query, Set, Sort, Test, Vendor,
-    generate::Generator, total,
+    Field, Form, GpuModel, Index, Job, Listing, Names, Position, Query, Set, Sort, Speeds, Test,
+    Vendor, generate::Generator, total,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -27,15 +27,14 @@ fn models() -> Vec<GpuModel> {
         vendor: if slug == "odd-one" { Vendor::Amd } else { Vendor::Nvidia },
         form,
         compute_capability,
-        gflops,
-        fp32_gflops: gflops.map(|gflops| gflops / 2),
+        fp32_gflops: gflops,
     };
     vec![
-        model("rtx-4090", 24, Form::Pcie, Some(89), Some(165_000)),
-        model("rtx-3090", 24, Form::Pcie, Some(86), Some(71_000)),
-        model("h100-sxm", 80, Form::Sxm, Some(90), Some(989_000)),
+        model("rtx-4090", 24, Form::Pcie, Some(89), Some(82_500)),
+        model("rtx-3090", 24, Form::Pcie, Some(86), Some(35_500)),
+        model("h100-sxm", 80, Form::Sxm, Some(90), Some(494_500)),
         model("t4", 16, Form::Pcie, Some(75), None),
-        model("odd-one", 12, Form::Nvl, None, Some(65_000)),
+        model("odd-one", 12, Form::Nvl, None, Some(32_500)),
     ]
 }
 
@@ -103,14 +102,16 @@ fn fits(listing: &Listing, query: &Query) -> Option<u16> {
     if !sized {
         sizes.reverse();
     }
+    // a rental may begin so late
+    let begins = query.now + query.start_window;
     let until = listing.available_until.unwrap_or(u32::MAX);
     let lasts = match &query.job {
         Some(job) => {
             listing.min_duration_s <= job.duration_s
                 && job.duration_s <= listing.max_duration_s
-                && until >= query.now.saturating_add(job.duration_s)
+                && until >= begins.saturating_add(job.duration_s)
         }
-        None => !query.available || until >= query.now + listing.min_duration_s,
+        None => !query.available || until >= begins + listing.min_duration_s,
     };
     let reserved = !query.reserved
         || match &query.job {
@@ -152,9 +153,21 @@ fn key(listing: &Listing, query: &Query, gpus: u16) -> (u128, u128) {
         }
         Sort::Price | Sort::Total => price,
         // dollars per operation, over a common denominator
-        Sort::PerfPerUsd => model.gflops.map_or(u128::MAX / 2 + price, |gflops| {
-            price * 165_000 * 71_000 * 989_000 * 65_000 / u128::from(gflops)
+        Sort::PerfPerUsd => model.fp32_gflops.map_or(u128::MAX / 2 + price, |gflops| {
+            price * 82_500 * 35_500 * 494_500 * 32_500 / u128::from(gflops)
         }),
+        // dollars per token, over one
+        Sort::PerToken => {
+            let speed = query.speeds.as_ref().and_then(|speeds| match speeds {
+                Speeds::Every(speed) => Some(*speed),
+                Speeds::Of(speeds) => {
+                    speeds.iter().find(|(slug, _)| *slug == model.slug).map(|(_, speed)| *speed)
+                }
+            });
+            speed.map_or(u128::MAX / 2 + price, |speed| {
+                price * 3_000 * 1_550 * 7 / u128::from(speed)
+            })
+        }
         Sort::Reliability => listing.reliability_bps.map_or(65_535, |bps| 10_000 - u128::from(bps)),
         Sort::Ready => listing.ready_p95_ms.unwrap_or(u32::MAX).into(),
         Sort::Newest => !listing.id.as_u128(),
@@ -241,8 +254,21 @@ fn priced() -> impl Strategy<Value = Test> {
 fn query() -> impl Strategy<Value = Query> {
     let test =
         (proptest::sample::select(Field::ALL), set()).prop_map(|(field, set)| Test { field, set });
-    let sorts =
-        [Sort::Price, Sort::Total, Sort::PerfPerUsd, Sort::Reliability, Sort::Ready, Sort::Newest];
+    let sorts = [
+        Sort::Price,
+        Sort::Total,
+        Sort::PerfPerUsd,
+        Sort::PerToken,
+        Sort::Reliability,
+        Sort::Ready,
+        Sort::Newest,
+    ];
+    let speeds = prop_oneof![
+        Just(Speeds::Every(7)),
+        Just(Speeds::Of(vec![("h100-sxm".to_owned(), 3_000), ("rtx-4090".to_owned(), 1_550)])),
+    ];
+    // some end days from now, so that days are what decides
+    let windows = proptest::sample::select(vec![0_u32, 600, 86_400 * 5]);
     let job = (60_u32..3_000_000, 0_u32..800, 0_u32..100, 0_u32..100).prop_map(
         |(duration_s, disk_gb, up_gb, down_gb)| Job { duration_s, disk_gb, up_gb, down_gb },
     );
@@ -254,10 +280,11 @@ fn query() -> impl Strategy<Value = Query> {
         any::<(bool, bool)>(),
         proptest::option::of(job),
         proptest::option::of(100_000_u64..50_000_000),
-        proptest::sample::select(sorts.to_vec()),
+        (proptest::sample::select(sorts.to_vec()), proptest::option::of(speeds), windows),
         1_usize..90,
     )
-        .prop_map(|(tests, models, places, (available, reserved), job, most, sort, limit)| {
+        .prop_map(|(tests, models, places, (available, reserved), job, most, order, limit)| {
+            let (sort, speeds, start_window) = order;
             Query {
                 tests,
                 models,
@@ -266,9 +293,11 @@ fn query() -> impl Strategy<Value = Query> {
                 reserved: reserved && available,
                 job,
                 total_most: most.filter(|_| job.is_some()),
+                speeds,
                 sort,
                 limit,
                 now: NOW,
+                start_window,
                 ..Query::default()
             }
         })

@@ -9,7 +9,7 @@
 use market::{
     Field, Form, GpuModel, Index, Isolation, Job, Listing, Query, Set, Test, Vendor, Verification,
     generate::Generator,
-    plan::{Match, Need, Reason},
+    plan::{MAX_JUDGED, Match, Need, Reason},
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -25,7 +25,6 @@ fn models() -> Vec<GpuModel> {
         vendor: Vendor::Nvidia,
         form: Form::Pcie,
         compute_capability: Some(89),
-        gflops: None,
         fp32_gflops: None,
     }]
 }
@@ -61,7 +60,8 @@ fn machine(number: u128, provider: u128, gpus: u16, chunks: &[u16], cents: u32) 
 fn need(gpus: u16, disk_gb: u32, cents: Option<u64>) -> Need {
     let job = Job { duration_s: 3_600, disk_gb, up_gb: 0, down_gb: 0 };
     let query = Query { job: Some(job), now: NOW, ..Query::default() };
-    Need { query, gpus, budget: cents.map(|cents| cents * 10_000), split: true, proposals: 20 }
+    let budget = cents.map(|cents| cents * 10_000);
+    Need { query, gpus, budget, split: true, proposals: 20, explain: 0, judged: MAX_JUDGED }
 }
 
 fn found(listings: &[Listing], need: &Need) -> Match {
@@ -190,6 +190,106 @@ fn machines_beyond_those_that_are_put_together_are_counted() {
     let whole: Vec<Listing> = (1_u128..=70).map(|n| machine(n, 1, 2, &[1, 2], 40)).collect();
     let dear = found(&whole, &need(2, 0, Some(60)));
     assert_eq!((dear.proposals.len(), said(&dear)), (0, vec![(Reason::Budget, 70, 70, Some(1))]));
+}
+
+#[test]
+fn what_is_dear_is_found_however_many_are_cheaper() {
+    // two hundred that have too little memory, then one that has enough, and one behind it that costs more
+    let ram = |listing: Listing, ram_gb| Listing { ram_gb, ..listing };
+    let cheap = (1..=200).map(|number| ram(machine(number, number, 1, &[1], 10), 16));
+    let rest = [
+        ram(machine(301, 301, 1, &[1], 40), 512),
+        ram(machine(302, 302, 1, &[1], 50), 512),
+        ram(machine(303, 303, 1, &[1], 60), 16),
+    ];
+    let listings: Vec<Listing> = cheap.chain(rest).collect();
+    let wanted = with_query(1, vec![Test { field: Field::Ram, set: Set::at_least(256) }]);
+    let few = found(&listings, &Need { judged: 10, ..wanted.clone() });
+    let proposed: Vec<u128> =
+        few.proposals.iter().map(|one| one.parts[0].listing.id.as_u128()).collect();
+    assert_eq!(proposed, [301, 302]);
+    assert_eq!((few.looked_at, few.cut), (12, true));
+    assert_eq!(said(&few), [(Reason::Fact(Field::Ram), 10, 10, Some(1))]);
+    let all = found(&listings, &wanted);
+    assert_eq!((all.proposals.len(), all.looked_at, all.cut), (2, 203, false));
+    assert_eq!(said(&all), [(Reason::Fact(Field::Ram), 201, 201, Some(1))]);
+}
+
+#[test]
+fn what_is_not_looked_at_would_not_have_been_proposed() {
+    let (mut fewer, mut proposed) = (0, 0);
+    for seed in 0..6 {
+        let listings: Vec<Listing> = Generator::new(&models(), seed, 600, NOW)
+            // few providers, so that their machines can be put together
+            .map(|made| Listing {
+                provider: Uuid::from_u128(made.provider.as_u128() % 5),
+                region: "de-fra".to_owned(),
+                ..made
+            })
+            .collect();
+        let index = Index::build(models(), 30, listings, NOW).0;
+        let tests = vec![Test { field: Field::Ram, set: Set::at_least(64 * (seed + 1)) }];
+        for (gpus, proposals, cents) in [
+            (1, 1, None),
+            (1, 20, None),
+            (2, 3, Some(150)),
+            (3, 5, Some(200)),
+            (8, 1, None),
+            (11, 2, Some(900)),
+        ] {
+            for split in [true, false] {
+                let budget = cents.map(|cents: u64| cents * 10_000);
+                let need = Need { proposals, budget, split, ..with_query(gpus, tests.clone()) };
+                let all = index.matching(&need);
+                let few = index.matching(&Need { judged: 0, ..need });
+                assert_eq!(few.proposals, all.proposals, "{seed}: {gpus} GPUs, {cents:?}");
+                assert_eq!((all.looked_at, all.cut), (600, false));
+                fewer += u32::from(few.cut && few.looked_at < 200);
+                proposed += all.proposals.len();
+            }
+        }
+    }
+    assert!(fewer > 10 && proposed > 50, "{fewer} looked at less, {proposed} proposals");
+}
+
+#[test]
+fn the_cheapest_that_are_refused_are_explained() {
+    let listings = [
+        Listing { open: false, ram_gb: 16, ..machine(1, 1, 1, &[1], 10) },
+        Listing { ram_gb: 16, ..machine(2, 2, 1, &[1], 20) },
+        Listing { ram_gb: 512, ..machine(3, 3, 1, &[1], 30) },
+        Listing { ram_gb: 512, gpus_free: 0, ..machine(4, 4, 1, &[1], 40) },
+    ];
+    let wanted = with_query(1, vec![Test { field: Field::Ram, set: Set::at_least(256) }]);
+    let explained = |explain| {
+        let found = found(&listings, &Need { explain, ..wanted.clone() });
+        assert_eq!(found.proposals.len(), 1);
+        let explained = found.explained.into_iter();
+        explained.map(|one| (one.listing.id.as_u128(), one.reasons)).collect::<Vec<_>>()
+    };
+    let ram = Reason::Fact(Field::Ram);
+    assert_eq!(explained(0), []);
+    assert_eq!(explained(1), [(1, vec![ram, Reason::Closed])]);
+    let all = [(1, vec![ram, Reason::Closed]), (2, vec![ram]), (4, vec![Reason::Taken])];
+    assert_eq!(explained(50), all);
+    // one that could not be put together with others
+    let alone = [machine(1, 1, 1, &[1], 10)];
+    let found = found(&alone, &Need { explain: 5, ..need(2, 0, None) });
+    assert_eq!(found.explained[0].reasons, [Reason::GpuCount]);
+}
+
+#[test]
+fn what_ends_before_a_late_begin_would_let_it_is_refused() {
+    let until = |number, after: u32| Listing {
+        available_until: Some(NOW + after),
+        ..machine(number, number, 1, &[1], 10)
+    };
+    let listings = [until(1, 4_199), until(2, 4_200)];
+    let need = need(1, 0, None);
+    let need = Need { query: Query { start_window: 600, ..need.query }, ..need };
+    let found = found(&listings, &need);
+    assert_eq!(found.proposals[0].parts[0].listing.id.as_u128(), 2);
+    assert_eq!(said(&found), [(Reason::EndsTooSoon, 1, 1, Some(1))]);
 }
 
 proptest! {

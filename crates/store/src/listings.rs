@@ -393,28 +393,30 @@ pub async fn back_from_maintenance(
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn models(connection: &mut Connection) -> Result<Vec<GpuModel>, StoreError> {
     let rows = sqlx::query!(
-        "SELECT slug, name, aliases, vram_gb, vendor, form, compute_capability, fp32_gflops, fp16_gflops
+        "SELECT slug, name, aliases, vram_gb, vendor, form, compute_capability, fp32_gflops
          FROM gpu_models ORDER BY slug"
     )
     .fetch_all(connection)
     .await?;
     let models = rows.into_iter().map(|row| {
+        let vendor = row.vendor.parse::<Vendor>().map_err(StoreError::corrupt)?;
+        // AMD's is HIP's number: its 9.4 is not more than CUDA's 9.0
+        let is_cuda = vendor == Vendor::Nvidia;
         Ok(GpuModel {
             slug: row.slug,
             name: row.name,
             aliases: row.aliases,
             vram_gb: number(row.vram_gb)?,
-            vendor: row.vendor.parse::<Vendor>().map_err(StoreError::corrupt)?,
+            vendor,
             form: row.form.parse::<Form>().map_err(StoreError::corrupt)?,
-            compute_capability: capability(&row.compute_capability),
-            gflops: known(row.fp16_gflops.or(row.fp32_gflops))?,
+            compute_capability: capability(&row.compute_capability).filter(|_| is_cuda),
             fp32_gflops: known(row.fp32_gflops)?,
         })
     });
     models.collect()
 }
 
-/// `8.6` as 86; what other vendors write has no order.
+/// `8.6` as 86.
 fn capability(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once('.')?;
     let minor = minor.parse::<u32>().ok().filter(|minor| *minor < 10)?;

@@ -2,6 +2,7 @@
 
 use domain::{
     id::{AccountId, MachineId, OfferId},
+    machine::Service,
     offer::{OfferState, OfferTerms},
     time::UnixSeconds,
 };
@@ -43,6 +44,10 @@ pub struct Offer {
     pub gpus_all: u32,
     /// When the machine's agent was last heard of.
     pub last_heartbeat_at: Option<UnixSeconds>,
+    /// Whether the machine takes new rentals at all.
+    pub open: bool,
+    /// When its next announced time without service begins, or the one that it is in began.
+    pub closed_from: Option<UnixSeconds>,
     /// When it was first made.
     pub created_at: UnixSeconds,
     /// When it was last changed.
@@ -148,6 +153,8 @@ pub(crate) struct Row {
     pub(crate) available_until: Option<time::OffsetDateTime>,
     pub(crate) region: String,
     pub(crate) last_heartbeat_at: Option<time::OffsetDateTime>,
+    pub(crate) service: String,
+    pub(crate) closed_from: Option<time::OffsetDateTime>,
     pub(crate) vram_gb: i32,
     pub(crate) gpus_free: i64,
     pub(crate) gpus_all: i64,
@@ -185,13 +192,16 @@ impl TryFrom<Row> for Offer {
             gpus_free: u32::try_from(row.gpus_free).map_err(StoreError::corrupt)?,
             gpus_all: u32::try_from(row.gpus_all).map_err(StoreError::corrupt)?,
             last_heartbeat_at: row.last_heartbeat_at.map(seconds).transpose()?,
+            open: row.service.parse::<Service>().map_err(StoreError::corrupt)? == Service::Open,
+            closed_from: row.closed_from.map(seconds).transpose()?,
             created_at: seconds(row.created_at)?,
             updated_at: seconds(row.updated_at)?,
         })
     }
 }
 
-/// One text for every read of offers; `$1` is the time at which GPUs count as free.
+/// One text for every read of offers; `$1` is the time at which GPUs count as free, and from which on times without service
+/// are to come.
 macro_rules! offers {
     ([$($tail:literal),+], $($argument:expr),+ $(,)?) => {
         sqlx::query_as!(
@@ -200,7 +210,10 @@ macro_rules! offers {
                       v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour, v.min_duration_s,
                       v.max_duration_s, v.reserved, v.disk_micros_per_gb_month, LEAST(v.disk_gb, m.sold_disk_gb) AS "disk_gb!",
                       v.up_micros_per_gb, v.down_micros_per_gb, v.notice_s, v.isolation,
-                      v.available_until, m.region, m.last_heartbeat_at, g.vram_gb,
+                      v.available_until, m.region, m.last_heartbeat_at, m.service, g.vram_gb,
+                      (SELECT min(lower(x.during)) FROM maintenance_windows x
+                       WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL
+                         AND x.during && tstzrange($1, NULL)) AS closed_from,
                       free.gpus AS "gpus_free!", free.of AS "gpus_all!"
                FROM offers o
                JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version

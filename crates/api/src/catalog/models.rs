@@ -2,6 +2,7 @@
 
 use axum::{http::HeaderMap, response::Response};
 use domain::catalog::{self, Form, GpuModel, Hint, ModelStatus, Unresolved};
+use market::language::NoModel;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -172,10 +173,39 @@ fn refused(why: &Unresolved, name: &str, pointer: &str) -> Problem {
 }
 
 fn unknown(why: &Unresolved, name: &str) -> String {
-    let short: String = name.chars().take(64).collect::<String>().to_ascii_lowercase();
+    match nearest(name) {
+        Some(slug) => format!("{why}; did you mean {slug}?"),
+        None => format!("{why}; see /v1/gpu-models"),
+    }
+}
+
+/// The slug with the fewest letters to change, if those are few.
+fn nearest(name: &str) -> Option<&'static str> {
+    let letter = |c: char| if matches!(c, ' ' | '_') { '-' } else { c.to_ascii_lowercase() };
+    let short: String = name.chars().take(64).map(letter).collect();
     let slugs = catalog::models().iter().map(|model| model.slug.as_str());
-    match slugs.min_by_key(|slug| distance(&short, slug)) {
-        Some(slug) if distance(&short, slug) <= 2 => format!("{why}; did you mean {slug}?"),
-        _ => format!("{why}; see /v1/gpu-models"),
+    let by_distance = slugs.map(|slug| (distance(&short, slug), slug));
+    let (distance, slug) = by_distance.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2).then_some(slug)
+}
+
+/// Why a name is no model's, and the one that may have been meant.
+pub(crate) fn no_model(name: &str) -> NoModel {
+    match catalog::resolve(name, Hint::default()) {
+        Ok(model) => NoModel {
+            reason: format!("this model is called {} here", model.slug),
+            nearest: Some(&model.slug),
+        },
+        Err(why @ Unresolved::Unknown { .. }) => {
+            NoModel { reason: unknown(&why, name), nearest: nearest(name) }
+        }
+        Err(why) => {
+            let nearest = match &why {
+                Unresolved::Ambiguous { candidates, .. }
+                | Unresolved::Contradicted { candidates, .. } => candidates.first().copied(),
+                Unresolved::Unknown { .. } => None,
+            };
+            NoModel { reason: why.to_string(), nearest }
+        }
     }
 }

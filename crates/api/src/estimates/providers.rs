@@ -81,18 +81,10 @@ fn ours(
     elapsed: Seconds,
     cheapest_elsewhere: Option<UsdMicros>,
 ) -> Result<Option<HereView>, Problem> {
-    let now = app.now();
     let duration = elapsed.max(Seconds::ONE);
-    // a quote's rental may begin so late, and must end in time
-    let start_by = now.saturating_plus(app.store.policy().start_window());
-    let ends = start_by.saturating_plus(duration).get();
     let job = market::Job { duration_s: duration.get(), ..market::Job::default() };
-    let test = |field, set| Test { field, set };
     let query = Query {
-        tests: vec![
-            test(Field::GpuCount, Set::OneOf(vec![gpus.into()])),
-            test(Field::Until, Set::at_least(ends)),
-        ],
+        tests: vec![Test { field: Field::GpuCount, set: Set::OneOf(vec![gpus.into()]) }],
         models: vec![Names {
             names: models.iter().map(|slug| (*slug).to_owned()).collect(),
             not: false,
@@ -101,7 +93,8 @@ fn ours(
         job: Some(job),
         sort: Sort::Total,
         limit: 1,
-        now: u32::try_from(now.get()).unwrap_or(u32::MAX),
+        now: u32::try_from(app.now().get()).unwrap_or(u32::MAX),
+        start_window: app.store.policy().start_window().get(),
         ..Query::default()
     };
     let found = app.market.read(|index| {

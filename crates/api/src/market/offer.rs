@@ -113,7 +113,9 @@ pub(crate) struct OfferView {
     available_until: Option<Time>,
     /// Whether the machine was heard of lately.
     online: bool,
-    /// Whether it can be booked now: listed, online, and enough GPUs free for the smallest chunk.
+    /// Whether a quote for its smallest chunk and its shortest time can be had now: it is listed, online and not draining,
+    /// enough GPUs are free, and neither its end nor an announced time without service comes before such a rental is over,
+    /// which may begin as late as a quote allows.
     available: bool,
     created_at: Time,
     updated_at: Time,
@@ -125,7 +127,10 @@ impl OfferView {
         let online = crate::provider::is_online(offer.last_heartbeat_at, &app.config, now);
         let terms = &offer.terms;
         let free = offer.gpus_free >= u32::from(terms.least_chunk());
-        let over = terms.available_until.is_some_and(|until| until <= now);
+        let begins = now.saturating_plus(app.store.policy().start_window());
+        let ends = begins.saturating_plus(terms.min_duration);
+        let mut limits = [terms.available_until, offer.closed_from].into_iter().flatten();
+        let lasts = limits.all(|until| ends <= until);
         Self {
             id: offer.id,
             version: offer.version,
@@ -153,7 +158,7 @@ impl OfferView {
             isolation: terms.isolation,
             available_until: terms.available_until.map(Time),
             online,
-            available: online && free && !over && offer.state == OfferState::Listed,
+            available: online && offer.open && free && lasts && offer.state == OfferState::Listed,
             created_at: Time(offer.created_at),
             updated_at: Time(offer.updated_at),
         }

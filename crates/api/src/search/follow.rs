@@ -10,12 +10,12 @@ use axum::{
     },
 };
 use futures_util::stream;
-use market::Change;
+use market::{Change, Query};
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{SearchParams, params::Asked, refused, text::Id, view::FoundOffer};
+use super::{SearchParams, refused, text::Id, view::FoundOffer};
 use crate::{
     AppState, Code, Problem,
     extract::Params,
@@ -69,7 +69,7 @@ async fn follow(
             return Err(refused(name, format!("a stream has no {name}")));
         }
     }
-    let asked = params.asked(&app)?;
+    let query = params.asked(&app)?;
     if !app.market.is_built() {
         return Err(super::index::not_ready());
     }
@@ -89,7 +89,7 @@ async fn follow(
     let mut follower = Follower {
         news: app.market.news(),
         app,
-        asked,
+        query,
         epoch: 0,
         seen: 0,
         waiting: VecDeque::new(),
@@ -121,7 +121,7 @@ fn position(text: &str) -> Result<(u64, u64), Problem> {
 struct Follower {
     app: AppState,
     news: watch::Receiver<u64>,
-    asked: Asked,
+    query: Query,
     epoch: u64,
     /// The number of the last change that was looked at.
     seen: u64,
@@ -211,7 +211,7 @@ impl Follower {
             self.again();
             return Ok(());
         };
-        self.asked.query.now = u32::try_from(self.app.now().get()).map_err(internal)?;
+        self.query.now = u32::try_from(self.app.now().get()).map_err(internal)?;
         let mut events = Vec::new();
         for (number, change) in (first..).zip(&changes) {
             events.extend(self.event(number, change)?);
@@ -224,7 +224,7 @@ impl Follower {
     }
 
     fn event(&self, number: u64, change: &Change) -> Result<Option<Event>, Problem> {
-        let Asked { query, tokens_per_s } = &self.asked;
+        let query = &self.query;
         let told = self.app.market.read(|index| {
             let (name, change_name, gpus) = match index.concerns(query, change) {
                 (None, None) => return None,
@@ -232,9 +232,9 @@ impl Follower {
                 (None, Some(gpus)) => ("offer", "appeared", gpus),
                 (Some(_), Some(gpus)) => ("offer", "changed", gpus),
             };
-            let offer = index.changed(change, query.now)?;
+            let offer = index.changed(change, query)?;
             let total = index.total_of_changed(query, change, gpus);
-            let view = FoundOffer::of(&offer, query, gpus, total, *tokens_per_s, 0);
+            let view = FoundOffer::of(&offer, query, gpus, total, 0);
             let view = serde_json::to_value(&view).map(|mut view| {
                 if let Some(members) = view.as_object_mut() {
                     members.remove("rank_reason");

@@ -2,7 +2,10 @@
 
 use axum::{Json, extract::State};
 use domain::{id::OfferId, money::UsdMicros};
-use market::plan::{MAX_GPUS, MAX_PROPOSALS, Match, Need, Part, Proposal, Refusal};
+use market::plan::{
+    Explained, MAX_EXPLAINED, MAX_GPUS, MAX_JUDGED, MAX_PROPOSALS, Match, Need, Part, Proposal,
+    Refusal,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -60,6 +63,9 @@ pub(super) struct MatchRequest {
     ready_p95_lte: Option<String>,
     /// Dollars in all.
     budget: Option<Usd>,
+    /// `on_demand` (the default), or `reserved`: only offers with a discount for this duration.
+    #[schema(example = "on_demand")]
+    kind: Option<String>,
     /// Further conditions in the language of the search.
     #[schema(example = "static_ip=true inet_up>=500")]
     q: Option<String>,
@@ -67,6 +73,9 @@ pub(super) struct MatchRequest {
     split: Option<bool>,
     /// How many proposals, 1 to 20; 5 if left out.
     limit: Option<u8>,
+    /// Of how many refused offers, the cheapest first, all reasons are told: 0 to 50; none if left out.
+    #[schema(example = 10)]
+    explain: Option<u8>,
 }
 
 /// What came of it.
@@ -74,13 +83,17 @@ pub(super) struct MatchRequest {
 pub(super) struct MatchView {
     /// The cheapest first; the others are alternatives. None if nothing satisfies everything.
     proposals: Vec<ProposalView>,
-    /// Offers of the right models that were looked at.
+    /// Offers of the right models that were looked at one by one.
     #[schema(example = 1234)]
     looked_at: u64,
-    /// True if there were more than are looked at; then the dearest were not.
+    /// True if there were more. Nothing is missing from the proposals; but of each model only the cheapest 100,000 are
+    /// looked at in any case, and of the others only those that may do, so `refusals` do not count all.
     cut: bool,
     /// Why offers were not taken, the most frequent reason first.
     refusals: Vec<RefusalView>,
+    /// The cheapest offers that were not taken, by price per GPU and hour, each with everything that stands against it; as
+    /// many as `explain` says, if there are.
+    explained: Vec<ExplainedView>,
 }
 
 /// All of these together: book every part, or none.
@@ -118,7 +131,7 @@ struct PartView {
 #[derive(Serialize, ToSchema)]
 struct RefusalView {
     /// The condition that was not met: the name of a fact, or `region`, `offline`, `draining`, `gpus_taken`,
-    /// `gpu_count`, `duration`, `available_until`, `disk_gb`, `budget`.
+    /// `gpu_count`, `duration`, `available_until`, `disk_gb`, `reserved`, `budget`.
     #[schema(example = "reliability")]
     reason: &'static str,
     /// Offers that do not meet it.
@@ -132,6 +145,22 @@ struct RefusalView {
     nearest: Option<NearestView>,
 }
 
+/// An offer that was not taken.
+#[derive(Serialize, ToSchema)]
+struct ExplainedView {
+    #[schema(value_type = String, example = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
+    offer_id: Id,
+    #[schema(example = "h100-sxm")]
+    gpu_model: String,
+    #[schema(example = "de-fra")]
+    region: String,
+    #[schema(value_type = Usd)]
+    price: Micros,
+    /// Everything that stands against it, in the words of `refusals`.
+    #[schema(value_type = Vec<String>, example = json!(["reliability", "duration"]))]
+    reasons: Vec<&'static str>,
+}
+
 /// An offer that one condition kept out.
 #[derive(Serialize, ToSchema)]
 struct NearestView {
@@ -142,8 +171,8 @@ struct NearestView {
 }
 
 /// Finds the cheapest ways to get so many GPUs for so long: one offer, or several machines of one provider in one region.
-/// Looks at the cheapest 100,000 offers of each model, and puts together from a provider's cheapest 64 machines in a region;
-/// those beyond are refused as `gpu_count` where the others do not do. Nothing is held: quote and book what you choose.
+/// Puts together from a provider's cheapest 64 machines in a region; those beyond are refused as `gpu_count` where the others
+/// do not do. Nothing is held: quote and book what you choose.
 #[utoipa::path(post, path = "/v1/match", tag = "market", request_body = MatchRequest,
     responses((status = 200, body = MatchView)))]
 async fn matching(
@@ -166,6 +195,11 @@ impl MatchRequest {
         if proposals == 0 || proposals > MAX_PROPOSALS {
             return Err(Problem::invalid("/limit", format!("limit must be 1 to {MAX_PROPOSALS}")));
         }
+        let explain = usize::from(self.explain.unwrap_or(0));
+        if explain > MAX_EXPLAINED {
+            let detail = format!("explain must be 0 to {MAX_EXPLAINED}");
+            return Err(Problem::invalid("/explain", detail));
+        }
         let joined = |names: Vec<String>| (!names.is_empty()).then(|| names.join(","));
         let params = SearchParams {
             hours: Some(self.hours),
@@ -178,16 +212,18 @@ impl MatchRequest {
             tier: joined(self.tiers),
             reliability_gte: self.reliability_gte,
             ready_p95_lte: self.ready_p95_lte,
+            kind: self.kind,
             q: self.q,
             ..SearchParams::default()
         };
-        let asked = params.asked(app).map_err(Problem::in_body)?;
         Ok(Need {
-            query: asked.query,
+            query: params.asked(app).map_err(Problem::in_body)?,
             gpus: self.gpus,
             budget: self.budget.map(|usd| UsdMicros::get(usd.amount)),
             split: self.split.unwrap_or(true),
             proposals,
+            explain,
+            judged: MAX_JUDGED,
         })
     }
 }
@@ -199,6 +235,7 @@ impl MatchView {
             looked_at: found.looked_at,
             cut: found.cut,
             refusals: found.refusals.into_iter().map(RefusalView::new).collect(),
+            explained: found.explained.into_iter().map(ExplainedView::new).collect(),
         }
     }
 }
@@ -223,6 +260,19 @@ impl PartView {
             gpus,
             price: Micros(listing.price_micros.into()),
             cost: TotalView::from(total),
+        }
+    }
+}
+
+impl ExplainedView {
+    fn new(explained: Explained) -> Self {
+        let Explained { listing, reasons } = explained;
+        Self {
+            offer_id: Id { prefix: "ofr", id: listing.id },
+            gpu_model: listing.model,
+            region: listing.region,
+            price: Micros(listing.price_micros.into()),
+            reasons: reasons.into_iter().map(|reason| reason.as_str()).collect(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The filters and orders of a search.
 
-use domain::{estimate::Hours, id::AccountId, money::UsdMicros, offer::GpuModelSlug};
+use domain::{estimate::Hours, id::AccountId, money::UsdMicros};
 use market::{
     Field, Form, Isolation, Job, Names, Query, Set, Sort, Test, Tier, Verification, language,
 };
@@ -8,9 +8,14 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{refused, seal, text::digits};
+use super::{
+    models, refused,
+    satisfiable::{self, Given},
+    seal,
+    text::digits,
+};
 use crate::{
-    AppState, Code, Problem, extract::Parameters, problem::internal, provider::is_region,
+    AppState, Problem, extract::Parameters, problem::internal, provider::is_region,
     views::page_limit,
 };
 
@@ -48,7 +53,8 @@ macro_rules! params {
 }
 
 params! {
-    /// One or more models by any of their names, separated by commas.
+    /// One or more models by any of their names, separated by commas. A name of several stands for all of them: `H100` for
+    /// every H100, `A100_80GB` for both forms of it.
     #[param(example = "rtx-4090")]
     gpu_model: String,
     /// A rental of exactly so many GPUs. Left out: as many as the offer has free.
@@ -60,7 +66,7 @@ params! {
     /// `pcie`, `sxm`, `nvl`, `oam` or `superchip`; several by commas.
     #[param(example = "sxm")]
     form: String,
-    /// At least this CUDA compute capability, such as `8.6`.
+    /// At least this CUDA compute capability, such as `8.6`: only NVIDIA's GPUs have one.
     #[param(example = "8.6")]
     compute_capability_gte: String,
     /// At least this CUDA version, such as `12.4`.
@@ -123,7 +129,7 @@ params! {
     min_duration_lte: u32,
     /// That can be rented for so many seconds.
     duration_s: u32,
-    /// That can be rented from now on for so many seconds, as far as the offer's end goes.
+    /// That can be quoted now for so many seconds, as far as the offer's end goes.
     available_for_s: u32,
     /// The job: so many hours, as a decimal. Then each offer has a `total`, and offers that do not allow so long are
     /// left out.
@@ -147,20 +153,16 @@ params! {
     /// Conditions as `field op value`, as Vast.ai's search takes them; all must hold beside the other filters.
     #[param(example = "gpu_name=RTX_4090 num_gpus>=2 dph<0.5 reliability>0.98 geolocation in [DE,SE]")]
     q: String,
-    /// Tokens per second that a GPU makes with your model: each offer then has `per_million_tokens`.
-    tokens_per_s: u32,
-    /// `price` (the default), `total` (for the job), `perf_per_usd`, `per_million_tokens`, `reliability`, `ready` or
-    /// `-created` (newest first).
+    /// Tokens per second that a GPU makes with your model, whichever it is, or by GPU model:
+    /// `h100-sxm:3000,rtx-4090:1550`. Each offer then has `per_million_tokens`: null where no speed is given for its model.
+    #[param(example = "1550")]
+    tokens_per_s: String,
+    /// `price` (the default), `total` (for the job), `perf_per_usd` (single precision, by the makers' data sheets),
+    /// `per_million_tokens`, `reliability`, `ready` or `-created` (newest first). What is not known comes last.
     #[param(example = "total")]
     sort: String,
     /// 1 to 200; 50 if left out.
     limit: u16,
-}
-
-/// A search and what it does not need itself.
-pub(super) struct Asked {
-    pub(super) query: Query,
-    pub(super) tokens_per_s: Option<u32>,
 }
 
 /// A decimal number times `scale`, exact.
@@ -188,7 +190,7 @@ fn decimal(name: &str, text: &str, scale: u64, form: &str) -> Result<u64, Proble
 }
 
 /// The names of a list.
-fn list<'t>(name: &str, text: &'t str) -> Result<Vec<&'t str>, Problem> {
+pub(super) fn list<'t>(name: &str, text: &'t str) -> Result<Vec<&'t str>, Problem> {
     let names: Vec<&str> = text.split(',').map(str::trim).collect();
     if names.len() > MAX_NAMES {
         return Err(refused(name, format!("{name} takes at most {MAX_NAMES} names")));
@@ -215,16 +217,23 @@ fn choices<T: std::str::FromStr + Copy>(
     list(name, text)?.into_iter().map(number).collect::<Result<_, _>>().map(Set::OneOf)
 }
 
-/// The conditions in the making.
-struct Tests(Vec<Test>);
+/// The conditions in the making, and the parameter that each is of.
+#[derive(Default)]
+struct Tests {
+    tests: Vec<Test>,
+    given: Vec<&'static str>,
+}
 
 impl Tests {
-    fn add(&mut self, field: Field, set: Option<Set>) {
-        self.0.extend(set.map(|set| Test { field, set }));
+    fn add(&mut self, name: &'static str, field: Field, set: Option<Set>) {
+        if let Some(set) = set {
+            self.tests.push(Test { field, set });
+            self.given.push(name);
+        }
     }
 
-    fn at_least(&mut self, field: Field, value: Option<u32>) {
-        self.add(field, value.map(|value| Set::at_least(value.into())));
+    fn at_least(&mut self, name: &'static str, field: Field, value: Option<u32>) {
+        self.add(name, field, value.map(|value| Set::at_least(value.into())));
     }
 }
 
@@ -255,26 +264,36 @@ impl SearchParams {
     /// The search in the index's words.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`]; [`Code::ValidationFailed`] for `q`, and for conditions that no offer can satisfy.
-    pub(super) fn asked(&self, app: &AppState) -> Result<Asked, Problem> {
+    /// [`crate::Code::InvalidRequest`]; [`crate::Code::ValidationFailed`] for `q`, for models that nobody knows, and for
+    /// conditions that no offer can satisfy.
+    pub(super) fn asked(&self, app: &AppState) -> Result<Query, Problem> {
         let now = u32::try_from(app.now().get()).map_err(internal)?;
+        let start_window = app.store.policy().start_window().get();
         let job = self.job()?;
+        let Tests { tests, given } = self.tests(now.saturating_add(start_window))?;
+        let speeds =
+            self.tokens_per_s.as_ref().map(|text| models::speeds(app, text)).transpose()?;
+        let named = self.gpu_model.as_ref().map(|text| models::names(app, text)).transpose()?;
+        let (places, placed) = self.places()?;
         let mut query = Query {
-            tests: self.tests(now)?,
-            models: self.models()?,
-            places: self.places()?,
+            tests,
+            models: named.into_iter().collect(),
+            places,
             providers: self.provider.map(AccountId::uuid).into_iter().collect(),
             available: self.available.unwrap_or(true),
             reserved: self.reserved()?,
             job,
             total_most: self.total_lte.map(UsdMicros::get),
+            speeds,
             sort: self.sort(job.is_some())?,
             limit: page_limit(self.limit)?.into(),
             now,
+            start_window,
             ..Query::default()
         };
         if let Some(text) = &self.q {
-            language::parse(text, &mut query).map_err(|error| {
+            let known = |name: &str| models::called(app, name);
+            language::parse(text, &mut query, &known).map_err(|error| {
                 let problem =
                     Problem::invalid("?q", error.to_string()).with("position", error.position);
                 match error.nearest {
@@ -283,8 +302,9 @@ impl SearchParams {
                 }
             })?;
         }
-        satisfiable(&query.tests)?;
-        Ok(Asked { query, tokens_per_s: self.tokens_per_s })
+        satisfiable::tests(&query.tests, Given(&given))?;
+        satisfiable::places(&query.places, Given(&placed))?;
+        Ok(query)
     }
 
     fn job(&self) -> Result<Option<Job>, Problem> {
@@ -320,11 +340,10 @@ impl SearchParams {
             "total" if !has_job => return Err(refused("sort", "sort=total needs hours")),
             "total" => Sort::Total,
             "perf_per_usd" => Sort::PerfPerUsd,
-            // at the same speed on every GPU the cheapest GPU makes the cheapest tokens
             "per_million_tokens" if self.tokens_per_s.is_none() => {
                 return Err(refused("sort", "sort=per_million_tokens needs tokens_per_s"));
             }
-            "per_million_tokens" => Sort::Price,
+            "per_million_tokens" => Sort::PerToken,
             "reliability" => Sort::Reliability,
             "ready" => Sort::Ready,
             "-created" => Sort::Newest,
@@ -345,19 +364,9 @@ impl SearchParams {
         }
     }
 
-    fn models(&self) -> Result<Vec<Names>, Problem> {
-        let Some(text) = &self.gpu_model else { return Ok(Vec::new()) };
-        let names = list("gpu_model", text)?;
-        for name in &names {
-            let letter = |c: char| if c == '_' || c == ' ' { '-' } else { c.to_ascii_lowercase() };
-            let slug: String = name.chars().map(letter).collect();
-            GpuModelSlug::new(slug).map_err(|error| refused("gpu_model", error.to_string()))?;
-        }
-        Ok(vec![Names { names: names.into_iter().map(str::to_owned).collect(), not: false }])
-    }
-
-    fn places(&self) -> Result<Vec<Names>, Problem> {
-        let mut places = Vec::new();
+    /// Places, and the parameter that each list is of.
+    fn places(&self) -> Result<(Vec<Names>, Vec<&'static str>), Problem> {
+        let (mut places, mut given) = (Vec::new(), Vec::new());
         for (name, text, not) in [
             ("region", &self.region, false),
             ("country", &self.country, false),
@@ -374,38 +383,44 @@ impl SearchParams {
                 return Err(refused(name, format!("{name} must be of the form {form}")));
             }
             places.push(Names { names, not });
+            given.push(name);
         }
-        Ok(places)
+        Ok((places, given))
     }
 
-    fn tests(&self, now: u32) -> Result<Vec<Test>, Problem> {
-        let mut tests = Tests(Vec::with_capacity(16));
+    fn tests(&self, begins: u32) -> Result<Tests, Problem> {
+        let mut tests = Tests { tests: Vec::with_capacity(16), given: Vec::with_capacity(16) };
         let exact = |value: Option<u16>| value.map(|value| Set::Span(value.into(), value.into()));
-        tests.add(Field::GpuCount, exact(self.gpu_count));
-        tests.at_least(Field::Vram, self.min_vram_gb);
-        tests.at_least(Field::TotalVram, self.min_total_vram_gb);
-        tests.at_least(Field::CpuCores, self.cpu_cores_gte);
-        tests.at_least(Field::Ram, self.ram_gb_gte);
-        tests.at_least(Field::Disk, self.disk_gb_gte);
-        tests.at_least(Field::DiskSpeed, self.disk_bw_gte);
-        tests.at_least(Field::Pcie, self.pcie_bw_gte);
-        tests.at_least(Field::Up, self.inet_up_gte);
-        tests.at_least(Field::Down, self.inet_down_gte);
-        tests.at_least(Field::Ports, self.ports_gte);
-        tests.at_least(Field::Notice, self.notice_s_gte);
-        let at_most = |value: Option<u64>| value.map(Set::at_most);
-        tests.add(Field::MinDuration, at_most(self.min_duration_lte.map(u64::from)));
-        tests.add(Field::Price, at_most(self.price_lte.map(UsdMicros::get)));
-        tests.add(Field::StaticIp, self.static_ip.map(|wanted| Set::OneOf(vec![wanted.into()])));
-        if let Some(seconds) = self.duration_s {
-            tests.add(Field::MinDuration, Some(Set::at_most(seconds.into())));
-            tests.add(Field::MaxDuration, Some(Set::at_least(seconds.into())));
+        tests.add("gpu_count", Field::GpuCount, exact(self.gpu_count));
+        for (name, field, value) in [
+            ("min_vram_gb", Field::Vram, self.min_vram_gb),
+            ("min_total_vram_gb", Field::TotalVram, self.min_total_vram_gb),
+            ("cpu_cores_gte", Field::CpuCores, self.cpu_cores_gte),
+            ("ram_gb_gte", Field::Ram, self.ram_gb_gte),
+            ("disk_gb_gte", Field::Disk, self.disk_gb_gte),
+            ("disk_bw_gte", Field::DiskSpeed, self.disk_bw_gte),
+            ("pcie_bw_gte", Field::Pcie, self.pcie_bw_gte),
+            ("inet_up_gte", Field::Up, self.inet_up_gte),
+            ("inet_down_gte", Field::Down, self.inet_down_gte),
+            ("ports_gte", Field::Ports, self.ports_gte),
+            ("notice_s_gte", Field::Notice, self.notice_s_gte),
+        ] {
+            tests.at_least(name, field, value);
         }
-        let until = self.available_for_s.map(|seconds| u64::from(now.saturating_add(seconds)));
-        tests.add(Field::Until, until.map(Set::at_least));
+        let at_most = |value: Option<u64>| value.map(Set::at_most);
+        let shortest = at_most(self.min_duration_lte.map(u64::from));
+        tests.add("min_duration_lte", Field::MinDuration, shortest);
+        tests.add("price_lte", Field::Price, at_most(self.price_lte.map(UsdMicros::get)));
+        let static_ip = self.static_ip.map(|wanted| Set::OneOf(vec![wanted.into()]));
+        tests.add("static_ip", Field::StaticIp, static_ip);
+        let duration = self.duration_s.map(u64::from);
+        tests.add("duration_s", Field::MinDuration, at_most(duration));
+        tests.add("duration_s", Field::MaxDuration, duration.map(Set::at_least));
+        let until = self.available_for_s.map(|seconds| u64::from(begins.saturating_add(seconds)));
+        tests.add("available_for_s", Field::Until, until.map(Set::at_least));
         self.decimals(&mut tests)?;
         self.names(&mut tests)?;
-        Ok(tests.0)
+        Ok(tests)
     }
 
     fn decimals(&self, tests: &mut Tests) -> Result<(), Problem> {
@@ -433,18 +448,18 @@ impl SearchParams {
             if least > most {
                 return Err(refused(name, format!("{name} must be {form}")));
             }
-            tests.add(field, Some(Set::at_least(least)));
+            tests.add(name, field, Some(Set::at_least(least)));
         }
         if let Some(text) = &self.ready_p95_lte {
             let most = decimal("ready_p95_lte", text, 1_000, "seconds such as 30")?;
-            tests.add(Field::Ready, Some(Set::at_most(most)));
+            tests.add("ready_p95_lte", Field::Ready, Some(Set::at_most(most)));
         }
         if let Some(text) = &self.updated_since {
             let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
                 refused("updated_since", "updated_since must be a time by RFC 3339")
             })?;
             let least = u64::try_from(at.unix_timestamp()).unwrap_or(0);
-            tests.add(Field::Updated, Some(Set::at_least(least)));
+            tests.add("updated_since", Field::Updated, Some(Set::at_least(least)));
         }
         Ok(())
     }
@@ -452,43 +467,24 @@ impl SearchParams {
     fn names(&self, tests: &mut Tests) -> Result<(), Problem> {
         if let Some(text) = &self.form {
             let set = choices("form", text, Form::ALL, |item| (item.as_str(), item.code()))?;
-            tests.add(Field::Form, Some(set));
+            tests.add("form", Field::Form, Some(set));
         }
         if let Some(text) = &self.tier {
             let set = choices("tier", text, Tier::ALL, |item| (item.as_str(), item.code()))?;
-            tests.add(Field::Tier, Some(set));
+            tests.add("tier", Field::Tier, Some(set));
         }
         if let Some(text) = &self.verification {
             let all = Verification::ALL;
             let set = choices("verification", text, all, |item| (item.as_str(), item.code()))?;
-            tests.add(Field::Verification, Some(set));
+            tests.add("verification", Field::Verification, Some(set));
         }
         if let Some(text) = &self.isolation {
             let set =
                 choices("isolation", text, Isolation::ALL, |item| (item.as_str(), item.code()))?;
-            tests.add(Field::Isolation, Some(set));
+            tests.add("isolation", Field::Isolation, Some(set));
         }
         Ok(())
     }
-}
-
-/// Refuses conditions that exclude each other: such a search could find nothing, whatever is listed.
-fn satisfiable(tests: &[Test]) -> Result<(), Problem> {
-    for test in tests {
-        let same = tests.iter().filter(|other| other.field == test.field);
-        let (least, most) = same.fold((0, u64::MAX), |(least, most), other| {
-            let (low, high) = other.set.bounds();
-            (least.max(low), most.min(high))
-        });
-        if least > most {
-            let name = test.field.as_str();
-            let detail = format!("no value of {name} satisfies all of its conditions");
-            return Err(
-                Problem::new(Code::ValidationFailed, detail.clone()).at(format!("?{name}"), detail)
-            );
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

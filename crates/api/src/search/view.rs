@@ -54,15 +54,15 @@ pub(super) struct ListedOffer<'a> {
     vram_gb: u32,
     #[schema(example = "pcie")]
     form: &'static str,
-    /// CUDA compute capability; null where the vendor has none.
+    /// CUDA compute capability; null where the GPU is not NVIDIA's.
     #[schema(value_type = Option<String>, example = "8.9")]
     compute_capability: Option<Tenths>,
     /// Per GPU and hour, gross: the renter pays this and nothing on top.
     #[schema(value_type = Usd)]
     price: Micros,
-    /// Billions of operations per second for a dollar per hour: dense half precision, or single precision where only that
-    /// is known; null where neither is.
-    #[schema(example = 412_500)]
+    /// Billions of operations per second for a dollar per hour, in single precision (fp32) by the maker's data sheet; null
+    /// where that is not known.
+    #[schema(example = 127_076)]
     gflops_per_usd: Option<u64>,
     /// Longer is cheaper; empty without discounts.
     #[schema(value_type = Vec<StepView>)]
@@ -129,18 +129,23 @@ pub(super) struct PlacedOffer {
     /// For the job of the search; left out without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<TotalView>,
-    /// A million tokens at `tokens_per_s` per GPU; left out where that was not given.
+    /// A million tokens at `tokens_per_s` per GPU; null where that has no speed for its model, left out where it was not
+    /// given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Usd>)]
-    per_million_tokens: Option<Micros>,
+    per_million_tokens: Option<Tokens>,
     /// Whether the machine was heard of lately.
     online: bool,
-    /// Whether it can be booked now.
+    /// Whether a quote for its smallest chunk and its shortest time can be had now.
     available: bool,
     /// Why it stands here.
     #[schema(value_type = String, example = "place 1 by total: 1.300000 for the job")]
     rank_reason: RankReason,
 }
+
+/// What a million tokens cost, where there is a speed for the model.
+#[derive(Clone, Copy, Serialize)]
+struct Tokens(Option<Micros>);
 
 /// What the job comes to at most, as a quote would reckon. The parts are rounded up one by one.
 #[derive(Clone, Copy, Serialize, ToSchema)]
@@ -232,6 +237,7 @@ enum By {
     Price,
     Total(u64),
     Speed(Option<u64>),
+    Tokens(Option<u64>),
     Reliability(Option<u16>),
     Ready(Option<u32>),
     Age,
@@ -253,9 +259,11 @@ impl RankReason {
             By::Price => return body.extend_from_slice(price),
             By::Total(micros) => ("total: ", Some((micros, 6)), " for the job"),
             By::Speed(Some(gflops)) => {
-                ("speed: ", Some((gflops, 0)), " GFLOPS for a dollar per hour")
+                ("speed: ", Some((gflops, 0)), " GFLOPS (fp32) for a dollar per hour")
             }
             By::Speed(None) => ("speed, which is not known", None, ""),
+            By::Tokens(Some(micros)) => ("tokens: ", Some((micros, 6)), " for a million"),
+            By::Tokens(None) => ("tokens, of which no speed is given", None, ""),
             By::Reliability(Some(bps)) => ("reliability: ", Some((bps.into(), 4)), " over 30 days"),
             By::Reliability(None) => ("reliability, which is not known", None, ""),
             By::Ready(Some(ms)) => {
@@ -288,17 +296,16 @@ impl<'a> FoundOffer<'a> {
         query: &Query,
         gpus: u16,
         total: Option<JobTotal>,
-        tokens_per_s: Option<u32>,
         place: u32,
     ) -> Self {
-        let placed = PlacedOffer::of(&offer.brief(), query, (gpus, total), tokens_per_s, place);
+        let placed = PlacedOffer::of(&offer.brief(), query, (gpus, total), place);
         Self { listed: ListedOffer::of(offer), placed }
     }
 }
 
-/// Billions of operations per second for a dollar per hour.
+/// Billions of operations in single precision per second for a dollar per hour.
 fn speed_of(offer: &Brief<'_>) -> Option<u64> {
-    let gflops = offer.model.gflops?;
+    let gflops = offer.model.fp32_gflops?;
     u64::from(gflops).checked_mul(1_000_000)?.checked_div(offer.price_micros.into())
 }
 
@@ -321,7 +328,10 @@ impl PlacedOffer {
         }
         if let Some(micros) = &self.per_million_tokens {
             body.extend_from_slice(br#","per_million_tokens":"#);
-            micros.write(body);
+            match micros.0 {
+                Some(micros) => micros.write(body),
+                None => body.extend_from_slice(b"null"),
+            }
         }
         body.extend_from_slice(match (self.online, self.available) {
             (true, true) => br#","online":true,"available":true,"rank_reason":""#,
@@ -337,24 +347,27 @@ impl PlacedOffer {
         offer: &Brief<'_>,
         query: &Query,
         (gpus, total): (u16, Option<JobTotal>),
-        tokens_per_s: Option<u32>,
         place: u32,
     ) -> Self {
         let price = u64::from(offer.price_micros);
+        let rate = UsdPerHour(UsdMicros::new(price));
+        let tokens = query.speeds.as_ref().map(|speeds| {
+            let speed = speeds.of(&offer.model.slug)?;
+            per_million_tokens(rate, 1, speed).ok().map(UsdMicros::get)
+        });
         let by = match (query.sort, &total) {
             (Sort::Total, Some(total)) => By::Total(total.total.get()),
             (Sort::Price | Sort::Total, _) => By::Price,
             (Sort::PerfPerUsd, _) => By::Speed(speed_of(offer)),
+            (Sort::PerToken, _) => By::Tokens(tokens.flatten()),
             (Sort::Reliability, _) => By::Reliability(offer.reliability_bps),
             (Sort::Ready, _) => By::Ready(offer.ready_p95_ms),
             (Sort::Newest, _) => By::Age,
         };
-        let rate = UsdPerHour(UsdMicros::new(price));
-        let tokens = tokens_per_s.and_then(|speed| per_million_tokens(rate, 1, speed).ok());
         Self {
             gpus,
             total: total.map(TotalView::from),
-            per_million_tokens: tokens.map(|usd| Micros(usd.get())),
+            per_million_tokens: tokens.map(|micros| Tokens(micros.map(Micros))),
             online: offer.online,
             available: offer.available,
             rank_reason: RankReason { place, by, price },

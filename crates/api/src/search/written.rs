@@ -83,19 +83,18 @@ impl Written {
         &mut self,
         (index, query): (&Index, &Query),
         found: &[Found],
-        tokens_per_s: Option<u32>,
         body: &mut Vec<u8>,
     ) -> serde_json::Result<()> {
         let mut place = 0_u32;
         for one in found {
-            let Some(offer) = index.brief(one, query.now) else { continue };
+            let Some(offer) = index.brief(one, query) else { continue };
             let next = place.saturating_add(1);
             let sized = (one.gpus, index.total_of(query, one));
-            let placed = PlacedOffer::of(&offer, query, sized, tokens_per_s, next);
+            let placed = PlacedOffer::of(&offer, query, sized, next);
             if let Some(text) = self.young.get(&offer.id) {
                 write(text, &placed, place > 0, body);
             } else {
-                let text = match (self.old.remove(&offer.id), index.offer(one, query.now)) {
+                let text = match (self.old.remove(&offer.id), index.offer(one, query)) {
                     (Some(text), _) => text,
                     (None, Some(offer)) => Text::of(&offer)?,
                     (None, None) => continue,
@@ -178,7 +177,7 @@ fn members_of(object: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use market::{Builder, Form, GpuModel, Job, Sort, Vendor, generate::Generator};
+    use market::{Builder, Form, GpuModel, Job, Sort, Speeds, Vendor, generate::Generator};
     use serde_json::Value;
 
     use super::{super::view::FoundOffer, *};
@@ -194,17 +193,16 @@ mod tests {
             vendor: Vendor::Nvidia,
             form,
             compute_capability: Some(89),
-            gflops: Some(165_000),
-            fp32_gflops: None,
+            fp32_gflops: Some(82_600),
         }
     }
 
     fn slow(index: &Index, query: &Query) -> Value {
         let found = index.search(query).found;
         let place = |(place, found): (u32, &Found)| {
-            let offer = index.offer(found, NOW).unwrap();
+            let offer = index.offer(found, query).unwrap();
             let total = index.total_of(query, found);
-            FoundOffer::of(&offer, query, found.gpus, total, Some(900), place)
+            FoundOffer::of(&offer, query, found.gpus, total, place)
         };
         let all: Vec<_> = (1..).zip(&found).map(place).collect();
         serde_json::to_value(all).unwrap()
@@ -213,7 +211,7 @@ mod tests {
     fn fast(written: &mut Written, index: &Index, query: &Query) -> Value {
         let found = index.search(query).found;
         let mut body = b"[".to_vec();
-        written.append((index, query), &found, Some(900), &mut body).unwrap();
+        written.append((index, query), &found, &mut body).unwrap();
         body.push(b']');
         serde_json::from_slice(&body).unwrap()
     }
@@ -248,12 +246,21 @@ mod tests {
         let (mut index, refused) = builder.finish();
         assert!(refused.is_empty());
         let mut written = Written::default();
-        let query = |sort| Query { sort, limit: 100, now: NOW, ..Query::default() };
+        let speeds = Some(Speeds::Of(vec![("rtx-4090".to_owned(), 900)]));
+        let query = |sort| Query {
+            sort,
+            speeds: speeds.clone(),
+            limit: 100,
+            now: NOW,
+            start_window: 600,
+            ..Query::default()
+        };
         let job = Job { duration_s: 7_200, disk_gb: 20, up_gb: 3, down_gb: 1 };
         for sort in [
             Sort::Price,
             Sort::Newest,
             Sort::PerfPerUsd,
+            Sort::PerToken,
             Sort::Reliability,
             Sort::Ready,
             Sort::Total,
@@ -264,11 +271,17 @@ mod tests {
                 let page = slow(&index, &query);
                 assert_eq!(page.as_array().unwrap().len(), 100);
                 assert_eq!(page[0].get("total").is_some(), job.is_some());
+                for offer in page.as_array().unwrap() {
+                    let has_speed = offer["gpu_model"] == "rtx-4090";
+                    assert_eq!(offer["per_million_tokens"].is_object(), has_speed);
+                    assert!(offer.get("per_million_tokens").is_some());
+                }
                 assert_eq!(fast(&mut written, &index, &query), page);
             }
         }
         let cheapest = index.search(&query(Sort::Price)).found[0];
-        let mut changed = index.get(index.offer(&cheapest, NOW).unwrap().id).unwrap();
+        let mut changed =
+            index.get(index.offer(&cheapest, &query(Sort::Price)).unwrap().id).unwrap();
         changed.notice_s += 60;
         index.upsert(&changed, NOW).unwrap();
         written.forget(changed.id);

@@ -1,8 +1,13 @@
-//! The search on the index: filters and orders beside a plain SQL answer, what changes, cursors, matching, bad input.
+//! The search on the index: filters and orders beside a plain SQL answer, names of models, what can be booked, what changes,
+//! cursors, matching, bad input.
 
+mod bookable;
 mod feed;
 mod image;
+mod named;
+mod orders;
 mod plain;
+mod refused;
 
 use serde_json::{Value, json};
 
@@ -243,6 +248,18 @@ async fn needs_are_matched_or_it_is_said_why_not() {
     let reasons: Vec<_> =
         found["refusals"].as_array().unwrap().iter().map(|r| &r["reason"]).collect();
     assert_eq!(reasons, ["region", "tier", "gpu_count"]);
+    assert_eq!(found["explained"], json!([]));
+    let asked =
+        json!({"gpus": 1, "hours": "2", "tiers": ["verified"], "kind": "reserved", "explain": 1});
+    let found = ask(asked).await.ok(200);
+    let cheapest = json!([{
+        "offer_id": single.offer, "gpu_model": "rtx-4090", "region": "de-fra", "reasons": ["tier", "reserved"],
+        "price": {"amount": "0.300000", "currency": "USD"},
+    }]);
+    assert_eq!(found["explained"], cheapest);
+    let reasons: Vec<_> =
+        found["refusals"].as_array().unwrap().iter().map(|r| &r["reason"]).collect();
+    assert_eq!(reasons, ["reserved", "tier", "gpu_count"]);
     world.pass(31);
     let found = ask(json!({"gpus": 1, "hours": "2"})).await.ok(200);
     assert_eq!(found["refusals"][0]["reason"], "offline");
@@ -251,6 +268,9 @@ async fn needs_are_matched_or_it_is_said_why_not() {
         (json!({"gpus": 0, "hours": "2"}), 422, "validation-failed", "/gpus"),
         (json!({"gpus": 513, "hours": "2"}), 422, "validation-failed", "/gpus"),
         (json!({"gpus": 1, "hours": "2", "limit": 21}), 422, "validation-failed", "/limit"),
+        (json!({"gpus": 1, "hours": "2", "explain": 51}), 422, "validation-failed", "/explain"),
+        (json!({"gpus": 1, "hours": "2", "kind": "spot"}), 400, "invalid-request", "/kind"),
+        (json!({"gpus": 1, "hours": "2", "q": "price<0"}), 422, "validation-failed", "/q"),
         (json!({"gpus": 1, "hours": "-2"}), 400, "invalid-request", "/hours"),
         (json!({"gpus": 1, "hours": 2}), 400, "invalid-request", "/hours"),
         (

@@ -123,6 +123,19 @@ pub fn candidates(name: &str) -> Vec<&'static GpuModel> {
     fitting.find(|models| !models.is_empty()).unwrap_or_default()
 }
 
+/// All models that a search for a name is for: every model of a family by the family's bare name, whatever else is called
+/// so, else the [`candidates`].
+#[must_use]
+pub fn sought(name: &str) -> Vec<&'static GpuModel> {
+    if let Some(model) = model_by_slug(name) {
+        return vec![model];
+    }
+    if name.len() > MAX_NAME {
+        return Vec::new();
+    }
+    INDEX.family.get(&squeezed(name)).cloned().unwrap_or_else(|| candidates(name))
+}
+
 /// What a name may mean, the closest reading first: models, and the memory and form that the name itself says.
 fn readings(name: &str) -> Vec<(Vec<&'static GpuModel>, Hint)> {
     if name.len() > MAX_NAME {

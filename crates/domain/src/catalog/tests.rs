@@ -184,6 +184,34 @@ fn candidates_are_all_that_a_name_leaves_open() {
     assert_eq!(slugs("RTX 3080"), ["rtx-3080"]);
 }
 
+#[test]
+fn a_search_for_a_family_is_for_all_of_it() {
+    let slugs = |name| sought(name).iter().map(|model| model.slug.as_str()).collect::<Vec<_>>();
+    for (name, found) in [
+        ("H100", &["h100-nvl", "h100-pcie", "h100-sxm"][..]),
+        ("H200", &["h200-nvl", "h200-sxm"]),
+        ("NVIDIA H200", &["h200-sxm"]),
+        ("A100", &["a100-40gb", "a100-40gb-pcie", "a100-80gb-pcie", "a100-80gb-sxm"]),
+        ("A100 SXM4", &["a100-40gb", "a100-80gb-sxm"]),
+        ("A100 PCIE", &["a100-40gb-pcie", "a100-80gb-pcie"]),
+        ("A100_SXM_80GB", &["a100-80gb-sxm"]),
+        ("H100_PCIE_80GB", &["h100-pcie"]),
+        ("V100", &["v100-16gb", "v100-16gb-pcie", "v100-32gb"]),
+        ("Tesla V100", &["v100-16gb", "v100-16gb-pcie", "v100-32gb"]),
+        ("RTX 4060 Ti", &["rtx-4060-ti-16gb", "rtx-4060-ti-8gb"]),
+        ("RTX_3080", &["rtx-3080", "rtx-3080-12gb"]),
+        ("T4_16GB", &["t4"]),
+        // a slug is never anything else
+        ("rtx-3080", &["rtx-3080"]),
+        ("a100-40gb", &["a100-40gb"]),
+        ("rtx-4091", &[]),
+        ("", &[]),
+        (&"H100 ".repeat(40), &[]),
+    ] {
+        assert_eq!(slugs(name), found, "{name}");
+    }
+}
+
 /// Each model can be named by what each of the others calls it, at least with memory and form beside.
 #[test]
 fn no_model_is_unreachable() {

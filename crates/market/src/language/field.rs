@@ -39,13 +39,6 @@ pub(super) struct Known {
     pub(super) kind: Kind,
 }
 
-impl Known {
-    /// A name as the query wants it: regions are written in lower case.
-    pub(super) fn name(&self, text: &str) -> String {
-        if self.kind == Kind::Region { text.to_ascii_lowercase() } else { text.to_owned() }
-    }
-}
-
 const fn number(field: Field, scale: u64) -> Kind {
     Kind::Number { field, scale, shift: 0 }
 }

@@ -3,14 +3,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::query::Field;
 
+/// Every name but one is a model's.
+fn models(name: &str) -> Result<Vec<String>, NoModel> {
+    let unknown = NoModel { reason: "no such model".to_owned(), nearest: Some("rtx-4090") };
+    if name == "RTX_4091" { Err(unknown) } else { Ok(vec![name.to_owned()]) }
+}
+
 fn parsed(text: &str) -> Query {
     let mut query = Query::default();
-    parse(text, &mut query).unwrap_or_else(|error| panic!("{text}: {error}"));
+    parse(text, &mut query, &models).unwrap_or_else(|error| panic!("{text}: {error}"));
     query
 }
 
 fn refused(text: &str) -> LanguageError {
-    parse(text, &mut Query::default()).unwrap_err()
+    parse(text, &mut Query::default(), &models).unwrap_err()
 }
 
 fn test(field: Field, set: Set) -> Test {
@@ -95,6 +101,8 @@ fn what_is_not_understood_is_named_with_its_place() {
         ("price<-1", 7, "is not a number", None),
         ("price<1234567890123", 7, "too many digits", None),
         ("gpu_name>RTX", 10, "use =, !=, in or notin", None),
+        ("gpu_name!=RTX_4091", 11, "no such model", Some("rtx-4090")),
+        ("price<1 gpu_name in [T4, RTX_4091]", 26, "no such model", Some("rtx-4090")),
         ("country in DE", 12, "expected a list", None),
         ("country in [DE", 15, "expected a comma or the list's end", None),
         ("country in []", 13, "expected a value", None),
@@ -124,7 +132,7 @@ proptest! {
     #[test]
     fn no_text_makes_it_fail_in_another_way(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let text = String::from_utf8_lossy(&bytes);
-        if let Err(error) = parse(&text, &mut Query::default()) {
+        if let Err(error) = parse(&text, &mut Query::default(), &models) {
             prop_assert!(error.position >= 1 && error.position <= text.chars().count().saturating_add(1));
         }
     }
@@ -137,7 +145,7 @@ proptest! {
             Just("tier"), Just("id"), Just("é"), Just("any"), Just("18446744073709551615"),
         ], 0..24)) {
         let text = words.concat();
-        if let Err(error) = parse(&text, &mut Query::default()) {
+        if let Err(error) = parse(&text, &mut Query::default(), &models) {
             prop_assert!(error.position >= 1 && error.position <= text.chars().count().saturating_add(1));
         }
     }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{MAX_PROPOSALS, Match, Need, Reason, combine::TRIED};
+use super::{MAX_JUDGED, MAX_PROPOSALS, Match, Need, Reason, combine::TRIED};
 use crate::{
     Form, GpuModel, Index, Isolation, Job, Listing, Query, Vendor, Verification,
     generate::Generator,
@@ -19,7 +19,6 @@ fn model() -> GpuModel {
         vendor: Vendor::Nvidia,
         form: Form::Pcie,
         compute_capability: Some(89),
-        gflops: None,
         fp32_gflops: None,
     }
 }
@@ -58,7 +57,8 @@ fn tried(gpus: u16, disk_gb: u32, cents: Option<u64>) -> (Match, u32) {
     let job = Job { duration_s: 3_600, disk_gb, up_gb: 0, down_gb: 0 };
     let query = Query { job: Some(job), now: NOW, ..Query::default() };
     let budget = cents.map(|cents| cents.saturating_mul(10_000));
-    let need = Need { query, gpus, budget, split: true, proposals: MAX_PROPOSALS };
+    let (proposals, judged) = (MAX_PROPOSALS, MAX_JUDGED);
+    let need = Need { query, gpus, budget, split: true, proposals, explain: 0, judged };
     let index = Index::build(vec![model()], 30, pairs(), NOW).0;
     TRIED.with(|tried| tried.set(0));
     let found = index.matching(&need);

@@ -88,7 +88,6 @@ pub async fn grounds(
     let offers: Vec<Uuid> = asked.iter().map(|one| one.offer.uuid()).collect();
     let mut symbols: Vec<&str> = asked.iter().map(|one| one.token).collect();
     symbols.resize(asked.len().max(TEN), "");
-    let ends: Result<Vec<_>, _> = asked.iter().map(|one| ts(one.to.max(now))).collect();
     let hash = |one: &Asking<'_>| one.caller.map(|hash| hash.to_vec());
     let hashes: Vec<Option<Vec<u8>>> = asked.iter().map(hash).collect();
     let rows = sqlx::query!(
@@ -105,8 +104,8 @@ pub async fn grounds(
                   t.permit_name, t.permit_version, f.max_age_s AS "max_age_s?", f.doubted_at,
                   s.id AS "session?", s.machine_id AS agent, s.account_id AS caller, s.expires_at AS "ends_at?",
                   s.last_used_at, c.address AS "wallet?", c.created_at AS "since?"
-           FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bytea[])
-                WITH ORDINALITY AS w (offer, symbol, until, token_hash, place)
+           FROM unnest($1::uuid[], $2::text[], $3::bytea[])
+                WITH ORDINALITY AS w (offer, symbol, token_hash, place)
            JOIN offers o ON o.id = w.offer
            JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
            JOIN machines m ON m.id = o.machine_id
@@ -115,22 +114,21 @@ pub async fn grounds(
            CROSS JOIN LATERAL (
                SELECT count(*) FILTER (WHERE NOT EXISTS (
                           SELECT FROM rental_gpus h
-                          WHERE h.gpu_id = u.id AND h.held_until > $5)) AS gpus,
+                          WHERE h.gpu_id = u.id AND h.held_until > $4)) AS gpus,
                       count(*) AS of
                FROM gpus u
                WHERE u.machine_id = o.machine_id AND u.model = v.model) AS free
            LEFT JOIN LATERAL (
                SELECT x.during, x.reason FROM maintenance_windows x
-               WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL AND x.during && tstzrange($5, w.until)
+               WHERE x.machine_id = o.machine_id AND x.cancelled_at IS NULL AND x.during && tstzrange($4, NULL)
                ORDER BY lower(x.during) LIMIT 1) x ON true
            LEFT JOIN tokens t ON t.listed AND t.symbol = w.symbol
            LEFT JOIN price_feeds f ON f.token = t.address
-           LEFT JOIN sessions s ON s.token_hash = w.token_hash AND s.revoked_at IS NULL AND s.expires_at > $5
-               AND (s.account_id IS NULL OR COALESCE(s.last_used_at, s.created_at) > $6)
+           LEFT JOIN sessions s ON s.token_hash = w.token_hash AND s.revoked_at IS NULL AND s.expires_at > $4
+               AND (s.account_id IS NULL OR COALESCE(s.last_used_at, s.created_at) > $5)
            LEFT JOIN accounts c ON c.id = s.account_id"#,
         &offers,
         &symbols as &[&str],
-        &ends?,
         &hashes as &[Option<Vec<u8>>],
         ts(now)?,
         ts(sessions::unused_since(now, idle))?,
@@ -141,7 +139,7 @@ pub async fn grounds(
     found.resize_with(asked.len(), || None);
     for row in rows {
         let place = usize::try_from(row.place.saturating_sub(1)).map_err(StoreError::corrupt)?;
-        let Some(found) = found.get_mut(place) else { continue };
+        let (Some(found), Some(one)) = (found.get_mut(place), asked.get(place)) else { continue };
         let read = || {
             let offer = offers::Row {
                 id: row.id,
@@ -167,11 +165,19 @@ pub async fn grounds(
                 available_until: row.available_until,
                 region: row.region,
                 last_heartbeat_at: row.last_heartbeat_at,
+                service: row.service.clone(),
+                closed_from: row.from_at,
                 vram_gb: row.vram_gb,
                 gpus_free: row.gpus_free,
                 gpus_all: row.gpus_all,
             };
-            let obstacle = Obstacle::first(&row.service, (row.from_at, row.to_at, row.reason))?;
+            let begins = row.from_at.map(seconds).transpose()?;
+            let window = if begins.is_some_and(|begins| begins < one.to.max(now)) {
+                (row.from_at, row.to_at, row.reason)
+            } else {
+                (None, None, None)
+            };
+            let obstacle = Obstacle::first(&row.service, window)?;
             let price = (row.usd_micros, row.price_source, row.priced_at, row.fixed);
             let token = match (row.token, row.symbol, row.decimals, price) {
                 (

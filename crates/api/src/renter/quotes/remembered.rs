@@ -176,6 +176,9 @@ fn offer(listing: Listing, vram_gb: u32) -> Option<Offer> {
         gpus_free: listing.gpus_free.into(),
         gpus_all: listing.gpus_in_machine.into(),
         last_heartbeat_at: Some(second(listing.heard_at)),
+        open: listing.open,
+        // a listing ends with whatever comes first
+        closed_from: None,
         created_at: second(listing.created_at),
         updated_at: second(listing.updated_at),
     })

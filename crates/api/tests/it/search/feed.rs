@@ -123,15 +123,19 @@ async fn a_machine_in_maintenance_is_not_found_and_comes_back_by_itself() {
          VALUES (gen_random_uuid(), $1, tstzrange(to_timestamp($2), to_timestamp($2 + 10)), 'fans', now())",
     )
     .bind(id.uuid())
-    .bind(i64::try_from(world.now().get()).unwrap() + 100)
+    .bind(i64::try_from(world.now().get()).unwrap() + 1_000)
     .execute(&mut *connection)
     .await
     .unwrap();
     drop(connection);
     assert_eq!(ids(&world, "").await.len(), 1);
-    assert_eq!(ids(&world, "hours=0.02").await.len(), 1);
-    assert_eq!(ids(&world, "hours=0.03").await, [""; 0], "it would run into it");
-    world.pass(100);
+    // what is quoted now may begin in 600 seconds
+    assert_eq!(ids(&world, "hours=0.1").await.len(), 1);
+    assert_eq!(ids(&world, "hours=0.12").await, [""; 0], "it would run into it");
+    world.pass(341);
+    world.heartbeat(&rig.agent, &[]).await;
+    assert_eq!(ids(&world, "").await, [""; 0], "so would its shortest rental");
+    world.pass(659);
     world.heartbeat(&rig.agent, &[]).await;
     assert_eq!(ids(&world, "").await, [""; 0]);
     world.pass(11);
@@ -212,6 +216,11 @@ async fn streams_tell_what_appears_changes_and_vanishes() {
     assert_eq!((&*seen.name, &seen.data["change"]), ("offer", &json!("changed")));
     assert_eq!((&seen.data["id"], &seen.data["version"]), (&json!(rig.offer), &json!(2)));
     assert_eq!(seen.data["total"]["total"]["amount"], "0.820000");
+    // for two hours from now it would last, but not for two that begin as late as a quote allows
+    patch(&world, &rig, json!({"available_until": "2027-01-15T10:09:59Z"})).await;
+    assert_eq!(cheap.next().await.name, "gone");
+    patch(&world, &rig, json!({"available_until": "2027-01-15T10:10:00Z"})).await;
+    assert_eq!(cheap.next().await.data["change"], "appeared");
     patch(&world, &rig, price("0.46")).await;
     let gone = cheap.next().await;
     assert_eq!((&*gone.name, &gone.data), ("gone", &json!({"id": rig.offer})));

@@ -49,8 +49,8 @@ const FILTERS: &[Filter] = &[
     filter("form", "l.form = '{}'", &["sxm", "pcie"]),
     filter(
         "compute_capability_gte",
-        "CASE WHEN l.compute_capability ~ '^[0-9]+[.][0-9]$' THEN l.compute_capability::numeric >= {} ELSE false END",
-        &["8.0", "8.9", "9.0"],
+        "l.vendor = 'nvidia' AND CASE WHEN l.compute_capability ~ '^[0-9]+[.][0-9]$' THEN l.compute_capability::numeric >= {} ELSE false END",
+        &["7.0", "8.9", "9.0", "9.4"],
     ),
     filter("cuda_gte", "l.cuda_version >= {} * 10", &["12.1", "12.4", "12.8"]),
     filter("cpu_cores_gte", "l.cpu_cores >= {}", &["8", "16", "33", "100"]),
@@ -80,8 +80,8 @@ const FILTERS: &[Filter] = &[
     ),
     filter(
         "available_for_s",
-        "(l.available_until IS NULL OR l.available_until >= l.now + interval '{} s')",
-        &["3600", "3000000"],
+        "(l.available_until IS NULL OR l.available_until >= l.begins + interval '{} s')",
+        &["300", "3600", "3000000"],
     ),
     filter(
         "updated_since",
@@ -97,14 +97,16 @@ const FILTERS: &[Filter] = &[
     ),
 ];
 
-/// Every offer with its facts, at `$1`.
+/// Every offer with its facts, at `$1`. What is quoted now may begin when the quote, its payment and the machine have each
+/// taken the longest that they may: 120 + 120 + 300 seconds, and 60 to spare. It runs for its whole time from then on.
 const LISTINGS: &str = "
     SELECT o.id, o.account_id, v.model, v.gpu_count, v.chunks, v.usd_micros_per_hour AS price, v.reserved,
            v.disk_micros_per_gb_month, v.disk_gb, v.up_micros_per_gb, v.down_micros_per_gb, v.min_duration_s,
            v.max_duration_s, v.notice_s, v.isolation, v.available_until, o.updated_at, m.region, m.cpu_cores, m.ram_gb,
            m.cuda_version, m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps, m.inet_down_mbps, m.ports, m.static_ip,
            m.verification, m.service = 'open' AS open, m.last_heartbeat_at, r.score_bps, r.ready_p95_ms,
-           g.vram_gb, g.form, g.compute_capability, COALESCE(g.fp16_gflops, g.fp32_gflops) AS gflops, $1::timestamptz AS now,
+           g.vram_gb, g.form, g.compute_capability, g.vendor, g.fp32_gflops AS gflops, $1::timestamptz AS now,
+           $1::timestamptz + interval '600 s' AS begins,
            CASE WHEN m.verification <> 'verified' THEN 'unverified' WHEN m.datacenter THEN 'datacenter' ELSE 'verified' END
                AS tier,
            (SELECT count(*) FROM gpus u WHERE u.machine_id = m.id AND u.model = v.model AND NOT EXISTS (
@@ -154,9 +156,14 @@ fn search(rng: &mut Rng) -> Search {
     } else {
         query.push("available=false".to_owned());
     }
+    let tokens = "CASE l.model WHEN 'rtx-4090' THEN l.price / 1550.0 WHEN 'h100-sxm' THEN l.price / 3000.0 END";
     let mut sorts = vec![
         ("price", "l.price".to_owned()),
         ("perf_per_usd", "l.price::numeric / l.gflops NULLS LAST, l.price".to_owned()),
+        (
+            "per_million_tokens&tokens_per_s=h100-sxm:3000,RTX_4090:1550",
+            format!("{tokens} NULLS LAST, CASE WHEN {tokens} IS NULL THEN l.price END"),
+        ),
         ("reliability", "l.score_bps DESC NULLS LAST".to_owned()),
         ("ready", "l.ready_p95_ms NULLS LAST".to_owned()),
     ];
@@ -167,7 +174,7 @@ fn search(rng: &mut Rng) -> Search {
         query.push(format!("hours={hours}&disk_gb={disk}&egress_gb={up}&ingress_gb={down}"));
         conditions.push(format!(
             "{duration} BETWEEN l.min_duration_s AND l.max_duration_s
-             AND (l.available_until IS NULL OR l.available_until >= l.now + interval '{duration} s')
+             AND (l.available_until IS NULL OR l.available_until >= l.begins + interval '{duration} s')
              AND floor(l.disk_gb::numeric * c / greatest(l.gpus, l.gpu_count)) >= {disk}"
         ));
         if rng.below(3) == 0 {
@@ -183,7 +190,7 @@ fn search(rng: &mut Rng) -> Search {
         }
         sorts.push(("total", total));
     } else if available {
-        let lasts = "l.available_until >= l.now + l.min_duration_s * interval '1 s'";
+        let lasts = "l.available_until >= l.begins + l.min_duration_s * interval '1 s'";
         conditions.push(format!("(l.available_until IS NULL OR {lasts})"));
     }
     let (sort, order) = sorts.swap_remove(rng.below(sorts.len()));
@@ -204,15 +211,18 @@ async fn generated() -> World {
     let clock = Arc::new(ManualClock::new(NOW.millis()));
     let store = Store::from_pool(db.pool, clock.clone(), policy());
     let mut connection = store.read().await.unwrap();
-    sqlx::query(
-        "UPDATE gpu_models SET fp16_gflops = vram_gb * 1000 + length(slug) WHERE slug <> 't4'",
-    )
-    .execute(&mut *connection)
-    .await
-    .unwrap();
+    sqlx::query("UPDATE gpu_models SET fp32_gflops = NULL WHERE slug = 't4'")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
     let models: Vec<GpuModel> = listings::models(&mut connection).await.unwrap();
     let now = u32::try_from(clock.now().seconds().get()).unwrap();
-    let made: Vec<_> = Generator::new(&models, 11, OFFERS, now).collect();
+    let mut made: Vec<_> = Generator::new(&models, 11, OFFERS, now).collect();
+    // some end so soon that it matters when a rental may begin
+    for (number, listing) in made.iter_mut().enumerate().filter(|(number, _)| number % 3 == 0) {
+        let left = [100, 659, 660, 900, 1_900, 2_400, 4_300, 7_300, 7_800][number / 3 % 9];
+        listing.available_until = Some(now + left);
+    }
     listings::fill(&mut connection, &made, NOW).await.unwrap();
     drop(connection);
     World::over(store, clock, &rpc::start().await, |_| {}).await

@@ -1,0 +1,129 @@
+//! Why offers are not taken: of how many each reason is told, and everything about the cheapest.
+
+use std::collections::{BTreeMap, HashMap};
+
+use uuid::Uuid;
+
+use crate::{listing::Listing, query::Field, row::Row};
+
+/// Why an offer was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A fact is not what was asked for, or not known.
+    Fact(Field),
+    /// It stands elsewhere.
+    Place,
+    /// It is not of the providers, machines or offers that were named.
+    NotNamed,
+    /// The machine was not heard of lately.
+    Offline,
+    /// The machine takes no new rentals.
+    Closed,
+    /// Its GPUs are rented, or too few are left.
+    Taken,
+    /// It is rented in other numbers of GPUs, and could not be put together with others; or it was not looked at with
+    /// others, as its provider has 64 cheaper ones there.
+    GpuCount,
+    /// It is rented for longer or shorter times only.
+    Duration,
+    /// It ends before the job would.
+    EndsTooSoon,
+    /// It has too little disk.
+    Disk,
+    /// It has no discount for this duration.
+    NotReserved,
+    /// It would cost more than the budget.
+    Budget,
+}
+
+impl Reason {
+    /// Its stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fact(field) => field.as_str(),
+            Self::Place => "region",
+            Self::NotNamed => "not_named",
+            Self::Offline => "offline",
+            Self::Closed => "draining",
+            Self::Taken => "gpus_taken",
+            Self::GpuCount => "gpu_count",
+            Self::Duration => "duration",
+            Self::EndsTooSoon => "available_until",
+            Self::Disk => "disk_gb",
+            Self::NotReserved => "reserved",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// How many offers a reason kept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: Reason,
+    /// Offers that it applies to.
+    pub offers: u64,
+    /// Offers that nothing else keeps out: what giving this wish up would bring.
+    pub alone: u64,
+    /// The cheapest of those by price per GPU and hour: the offer and its price in micro-dollars.
+    pub nearest: Option<(Uuid, u32)>,
+}
+
+/// An offer that was not taken, and everything that stands against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The offer.
+    pub listing: Listing,
+    /// At least one.
+    pub reasons: Vec<Reason>,
+}
+
+/// What is noted of refused offers.
+pub(super) struct Refusals<'a> {
+    by_reason: HashMap<Reason, Refusal>,
+    /// The cheapest, with all that stands against each.
+    cheapest: BTreeMap<(u32, Uuid), (&'a Row, Vec<Reason>)>,
+    /// How many of those.
+    explain: usize,
+}
+
+impl<'a> Refusals<'a> {
+    pub(super) fn new(explain: usize) -> Self {
+        Self { by_reason: HashMap::new(), cheapest: BTreeMap::new(), explain }
+    }
+
+    /// Notes everything that keeps an offer out.
+    pub(super) fn note(&mut self, row: &'a Row, reasons: &[Reason]) {
+        for reason in reasons {
+            let refusal = self.by_reason.entry(*reason).or_insert(Refusal {
+                reason: *reason,
+                offers: 0,
+                alone: 0,
+                nearest: None,
+            });
+            refusal.offers = refusal.offers.saturating_add(1);
+            if reasons.len() == 1 {
+                refusal.alone = refusal.alone.saturating_add(1);
+                if refusal.nearest.is_none_or(|(id, price)| row.key() < (price, id)) {
+                    refusal.nearest = Some((row.id, row.price));
+                }
+            }
+        }
+        let is_cheap = self.cheapest.len() < self.explain
+            || self.cheapest.last_key_value().is_some_and(|(dearest, _)| row.key() < *dearest);
+        if is_cheap {
+            self.cheapest.insert(row.key(), (row, reasons.to_vec()));
+            if self.cheapest.len() > self.explain {
+                self.cheapest.pop_last();
+            }
+        }
+    }
+
+    /// The reasons, most frequent first, and the cheapest offers.
+    pub(super) fn told(self) -> (Vec<Refusal>, Vec<(&'a Row, Vec<Reason>)>) {
+        let mut refusals: Vec<Refusal> = self.by_reason.into_values().collect();
+        refusals.sort_by_key(|refusal| (u64::MAX ^ refusal.offers, refusal.reason.as_str()));
+        (refusals, self.cheapest.into_values().collect())
+    }
+}
