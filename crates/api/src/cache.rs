@@ -1,7 +1,7 @@
 //! Answers that anybody may keep for a while: an entity tag over the body, and `304` to whoever has it already.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
@@ -23,7 +23,7 @@ pub(crate) fn json(
     body: &impl Serialize,
 ) -> Result<Response, Problem> {
     let bytes = serde_json::to_vec(body).map_err(internal)?;
-    bytes_of(request, max_age_s, "application/json", bytes)
+    bytes_of(request, max_age_s, "application/json", bytes.into())
 }
 
 /// A JSON answer for its reader alone, who asks each time whether it changed. Its tag begins with `part` and a dot.
@@ -48,7 +48,7 @@ pub(crate) fn bytes_of(
     request: &HeaderMap,
     max_age_s: u32,
     content_type: &'static str,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 ) -> Result<Response, Problem> {
     let tag = format!("\"{}\"", hash_of(&bytes));
     tagged(request, &tag, &format!("public, max-age={max_age_s}"), (content_type, bytes))
@@ -112,7 +112,12 @@ mod tests {
     #[test]
     fn the_same_body_has_the_same_tag_and_another_another() {
         let tag = |body: &str| {
-            let made = bytes_of(&HeaderMap::new(), 60, "text/plain", body.as_bytes().to_vec());
+            let made = bytes_of(
+                &HeaderMap::new(),
+                60,
+                "text/plain",
+                Bytes::copy_from_slice(body.as_bytes()),
+            );
             made.unwrap().headers()[header::ETAG].clone()
         };
         assert_eq!(tag("x"), tag("x"));

@@ -11,6 +11,7 @@ mod reference;
 mod regions;
 mod templates;
 
+pub(crate) use export::Export;
 pub(crate) use models::{model_called, models_called, no_model};
 pub(crate) use reference::{NOTICE, PriceSpanView, ReferencePriceView};
 

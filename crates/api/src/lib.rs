@@ -22,6 +22,7 @@ mod extract;
 mod feed;
 mod gasless;
 mod identity;
+mod kept;
 mod ledger;
 mod limits;
 mod market;

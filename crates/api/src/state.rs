@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Code, ConnectionConfig, Problem,
+    catalog::Export,
     feed::Feed,
     gasless::Gasless,
     limits::{LimitConfig, Limits},
@@ -155,6 +156,7 @@ pub struct Parts {
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
     pub(crate) figures: Figures,
+    pub(crate) export: Export,
     pub(crate) histories: Turns,
     pub(crate) seals: Seals,
     pub(crate) revoked: Revoked,
@@ -201,6 +203,7 @@ impl AppState {
             gasless,
             streams,
             figures,
+            export: Export::default(),
             histories: Turns::default(),
             seals: Seals::default(),
             revoked: Revoked::default(),

@@ -13,7 +13,7 @@ mod spot;
 pub use break_even::{BreakEven, BreakEvenPoint, break_even, power_ceil};
 pub use compare::{Change, Comparison, change, compare};
 pub use decimals::{Hours, PerHundredHours, Quantity};
-pub use providers::{AtProvider, Job, Span, across_providers};
+pub use providers::{AtProvider, Job, Span, across_providers, cheapest};
 pub use spot::{Spot, SpotEstimate, spot};
 
 use thiserror::Error;

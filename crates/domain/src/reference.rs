@@ -1,7 +1,8 @@
 //! What others ask for GPUs: prices that were published elsewhere, with their date and source. They are for comparing
 //! and are no offers; nothing here can be booked.
 //!
-//! The sources contradict themselves in places; the notes say where, and nothing is corrected.
+//! The sources contradict themselves in places; the notes say where, and nothing is corrected. What by its own note is the
+//! price of something else is marked so, and nothing is ranked by it.
 
 use std::sync::LazyLock;
 
@@ -69,6 +70,8 @@ pub struct ReferencePrice {
     pub source: String,
     /// Contradictions and circumstances.
     pub note: Option<String>,
+    /// The note says that this is the price of something else.
+    pub contradicted: bool,
 }
 
 /// How a platform does business, as its terms were described.
@@ -123,6 +126,7 @@ static PRICES: LazyLock<Vec<ReferencePrice>> = LazyLock::new(|| {
             observed_on: record.maybe("observed_on"),
             source: record.maybe("source")?,
             note: record.maybe("note"),
+            contradicted: record.text("contradicted") == "yes",
         })
     })
 });

@@ -1,7 +1,8 @@
 //! The assessor: computes what machines have shown, one after the other, at its leisure.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
+use alloy::primitives::Address;
 use domain::{
     id::MachineId,
     reliability::compute,
@@ -14,7 +15,7 @@ use store::{
 
 use crate::EngineError;
 
-/// Machines of one tick.
+/// Machines of one tick, each in a transaction of its own.
 const BATCH: i64 = 100;
 /// From the beginning of one round through all machines to that of the next, at least.
 const ROUND: Seconds = Seconds(600);
@@ -22,9 +23,19 @@ const ROUND: Seconds = Seconds(600);
 /// Where the round is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
-    after: Option<MachineId>,
+    /// The agent's key of the last machine that had its turn.
+    after: Address,
     begun: Option<UnixSeconds>,
     over: bool,
+    /// When the last round that is over was begun, or the first, if none is: no assessment of a machine is older, but where
+    /// it failed.
+    whole: Option<UnixSeconds>,
+}
+
+/// How long to wait after a tick in which machines were assessed: as long as that took. So a pass goes on while there is
+/// work, has one connection at a time, and that half of the time at most; where the database is slow, it waits longer.
+pub(crate) fn rest(assessed: usize, took: Duration) -> Option<Duration> {
+    (assessed > 0).then_some(took)
 }
 
 /// Computes reliabilities.
@@ -56,24 +67,32 @@ impl Assessor {
             // one that begins in the future was begun before the clock went back
             begun > now || now >= begun.saturating_plus(ROUND)
         });
+        let whole = *round.whole.get_or_insert(now);
+        *self.round() = round;
+        metrics::gauge!("weir_assessments_oldest_seconds").set(now.saturating_since(whole).get());
         if round.over && !due {
             return Ok(0);
         }
         if round.over || round.begun.is_none() {
-            round = Round { after: None, begun: Some(now), over: false };
+            round = Round { after: Address::ZERO, begun: Some(now), over: false, ..round };
         }
         let machines = {
             let mut connection = self.store.read().await?;
             reliability::machines_after(&mut connection, round.after, BATCH).await?
         };
-        for machine in &machines {
+        for (_, machine) in &machines {
             if let Err(error) = self.assess(*machine, now).await {
                 tracing::warn!(machine.id = %machine, %error, "a machine's reliability is not computed");
                 metrics::counter!("weir_assessments_failed_total").increment(1);
             }
         }
-        round.after = machines.last().copied();
+        round.after = machines.last().map_or(round.after, |(agent, _)| *agent);
         round.over = i64::try_from(machines.len()).is_ok_and(|read| read < BATCH);
+        if let Some(begun) = round.begun.filter(|_| round.over) {
+            let took = self.store.now().seconds().saturating_since(begun);
+            metrics::gauge!("weir_assessment_round_seconds").set(took.get());
+            round.whole = Some(begun);
+        }
         *self.round() = round;
         Ok(machines.len())
     }
@@ -108,5 +127,18 @@ impl Assessor {
             .await?;
         metrics::counter!("weir_assessments_total").increment(1);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rests_as_long_as_it_worked_and_until_the_next_round_if_nothing_was_there() {
+        let took = Duration::from_millis(700);
+        assert_eq!(rest(100, took), Some(took));
+        assert_eq!(rest(1, took), Some(took));
+        assert_eq!(rest(0, took), None);
     }
 }

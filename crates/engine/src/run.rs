@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Assessor, Conductor, EngineError, Lane, LaneSettings, Oracle, Reconciler, Site, Surveyor,
-    Watcher, pace::Pace,
+    Watcher, assess::rest, pace::Pace,
 };
 
 /// Pauses between ticks.
@@ -97,7 +97,8 @@ pub async fn run(engine: Engine, stop: CancellationToken) {
             surveyor.tick().await.map(|_| None)
         }),
         keep_going("assessor", FIGURES, (&stop, &never), || async {
-            assessor.tick().await.map(|_| None)
+            let began = Instant::now();
+            Ok(rest(assessor.tick().await?, began.elapsed()))
         }),
     );
 }

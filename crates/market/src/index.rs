@@ -33,6 +33,11 @@ fn split(slot: Slot) -> (usize, usize) {
 }
 
 impl Slab {
+    /// All rows, the free ones included.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.pieces.iter().flatten()
+    }
+
     pub(crate) fn get(&self, slot: Slot) -> Option<&Row> {
         let (piece, place) = split(slot);
         self.pieces.get(piece)?.get(place)
@@ -522,6 +527,7 @@ impl Index {
             cpu_cores: u16::try_from(listing.cpu_cores).unwrap_or(u16::MAX),
             ports: listing.ports,
             reliability: listing.reliability_bps.unwrap_or(UNKNOWN_BPS),
+            starts: listing.starts,
             gpu_count,
             gpus_free: u8::try_from(listing.gpus_free).unwrap_or(u8::MAX),
             gpus_in_machine: u8::try_from(listing.gpus_in_machine).unwrap_or(u8::MAX),
@@ -581,6 +587,7 @@ impl Index {
             verification: row.verification,
             datacenter: row.has(flags::DATACENTER),
             reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),
+            starts: row.starts,
             ready_p95_ms: known(row.ready_ms),
             open: row.has(flags::OPEN),
             heard_at: row.heard_at,

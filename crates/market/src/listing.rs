@@ -194,6 +194,8 @@ pub struct Listing {
     pub datacenter: bool,
     /// Reliability of the last 30 days, 0 to 10,000.
     pub reliability_bps: Option<u16>,
+    /// Starts that it saw, 65,535 for more.
+    pub starts: u16,
     /// Of the last 30 days.
     pub ready_p95_ms: Option<u32>,
     /// Whether new rentals may begin at all (the machine is not being drained).

@@ -58,6 +58,7 @@ pub(crate) struct Row {
     pub(crate) notice: u32,
     pub(crate) created_at: u32,
     pub(crate) updated_at: u32,
+    pub(crate) starts: u16,
 }
 
 /// Bits of [`Column::Flags`].

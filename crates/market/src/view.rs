@@ -48,6 +48,8 @@ pub struct Offer<'a> {
     pub verification: Verification,
     pub tier: Tier,
     pub reliability_bps: Option<u16>,
+    /// Where the reliability is known.
+    pub starts: Option<u16>,
     pub ready_p95_ms: Option<u32>,
     /// Heard of lately.
     pub online: bool,
@@ -108,7 +110,7 @@ impl Index {
         })
     }
 
-    const fn is_online(&self, row: &Row, now: u32) -> bool {
+    pub(crate) const fn is_online(&self, row: &Row, now: u32) -> bool {
         row.has(flags::ONLINE) && row.heard_at.saturating_add(self.offline_after) >= now
     }
 
@@ -154,6 +156,7 @@ impl Index {
             verification: row.verification,
             tier: Self::tier(row),
             reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),
+            starts: (row.reliability != UNKNOWN_BPS).then_some(row.starts),
             ready_p95_ms: known(row.ready_ms),
             online,
             available: online && is_rentable(row, query),

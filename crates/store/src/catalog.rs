@@ -43,7 +43,8 @@ pub struct Rentable {
 
 /// What a quote can be had for now, for the offer's shortest duration at least: listed, heard of since, with so many GPUs
 /// free, and neither at its end nor in maintenance before a rental that begins at `start_by` has lasted so long. Cheapest
-/// per GPU first, at most `limit`.
+/// per GPU first, at most `limit`: of each model as many as of another, and of these the cheapest in each number of GPUs and
+/// region first, then the second of each. So no model is left out for being dear.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -55,10 +56,13 @@ pub async fn rentable(
     limit: i64,
 ) -> Result<Vec<Rentable>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT o.id, o.version, v.model, chunk AS "gpus!", v.usd_micros_per_hour, m.region,
-                  GREATEST(m.sold_cpu_cores * chunk / free.all_gpus, 1) AS "cpu_cores!",
-                  GREATEST(m.sold_ram_gb * chunk / free.all_gpus, 1) AS "ram_gb!",
-                  GREATEST(m.sold_disk_gb * chunk / free.all_gpus, 1) AS "disk_gb!"
+        r#"WITH ways AS (
+           SELECT o.id, o.version, v.model, chunk AS gpus, v.usd_micros_per_hour, m.region,
+                  GREATEST(m.sold_cpu_cores * chunk / free.all_gpus, 1) AS cpu_cores,
+                  GREATEST(m.sold_ram_gb * chunk / free.all_gpus, 1) AS ram_gb,
+                  GREATEST(m.sold_disk_gb * chunk / free.all_gpus, 1) AS disk_gb,
+                  row_number() OVER (PARTITION BY v.model, chunk, m.region
+                                     ORDER BY v.usd_micros_per_hour, o.id) AS place
            FROM offers o
            JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
            JOIN machines m ON m.id = o.machine_id
@@ -75,8 +79,15 @@ pub async fn rentable(
              AND (v.available_until IS NULL OR v.available_until >= ends.at)
              AND NOT EXISTS (
                  SELECT FROM maintenance_windows w
-                 WHERE w.machine_id = o.machine_id AND w.cancelled_at IS NULL AND w.during && tstzrange($1, ends.at))
-           ORDER BY v.usd_micros_per_hour, v.offer_id, chunk LIMIT $3"#,
+                 WHERE w.machine_id = o.machine_id AND w.cancelled_at IS NULL AND w.during && tstzrange($1, ends.at))),
+           turns AS (
+               SELECT *, row_number() OVER (PARTITION BY model ORDER BY place, usd_micros_per_hour, id, gpus) AS turn
+               FROM ways),
+           told AS (SELECT * FROM turns ORDER BY turn, usd_micros_per_hour, id, gpus LIMIT $3)
+           SELECT id AS "id!", version AS "version!", model AS "model!", gpus AS "gpus!",
+                  usd_micros_per_hour AS "usd_micros_per_hour!", region AS "region!", cpu_cores AS "cpu_cores!",
+                  ram_gb AS "ram_gb!", disk_gb AS "disk_gb!"
+           FROM told ORDER BY usd_micros_per_hour, id, gpus"#,
         ts(now)?,
         ts(heard_since)?,
         limit,

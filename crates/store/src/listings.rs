@@ -11,7 +11,7 @@ use crate::{Connection, Store, StoreError, convert::ts};
 
 mod fill;
 
-pub use fill::{fill, is_filled};
+pub use fill::{Filled, fill, filled, renew};
 
 /// The most changes that are read one by one; more than that, and reading everything is cheaper.
 pub const MOST_CHANGES: usize = 50_000;
@@ -113,6 +113,7 @@ struct Row {
     service: String,
     last_heartbeat_at: Option<OffsetDateTime>,
     score_bps: Option<i32>,
+    starts: Option<i32>,
     ready_p95_ms: Option<i32>,
     gpus: i64,
     gpus_held: i64,
@@ -181,6 +182,7 @@ impl TryFrom<Row> for Listing {
             verification: row.verification.parse::<Verification>().map_err(StoreError::corrupt)?,
             datacenter: row.datacenter,
             reliability_bps: known(row.score_bps)?,
+            starts: row.starts.map_or(0, |starts| u16::try_from(starts).unwrap_or(u16::MAX)),
             ready_p95_ms: known(row.ready_p95_ms)?,
             open: row.service == "open",
             heard_at: row.last_heartbeat_at.map_or(0, second),
@@ -205,7 +207,7 @@ macro_rules! listings {
                       m.region, m.sold_cpu_cores AS "cpu_cores!", m.sold_ram_gb AS "ram_gb!", m.cuda_version,
                       m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps, m.inet_down_mbps, m.sold_ports AS "ports!",
                       m.static_ip, m.verification, m.datacenter, m.service,
-                      m.last_heartbeat_at, r.score_bps AS "score_bps?", r.ready_p95_ms AS "ready_p95_ms?",
+                      m.last_heartbeat_at, r.score_bps AS "score_bps?", r.starts AS "starts?", r.ready_p95_ms AS "ready_p95_ms?",
                       COALESCE(g.gpus, 0) AS "gpus!", COALESCE(held, 0) AS "gpus_held!"
                FROM offers o
                JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version

@@ -1,5 +1,6 @@
 //! What machines have shown: the rows that the formula looks at, and what it came to.
 
+use alloy_primitives::Address;
 use domain::{
     id::MachineId,
     metering::Interval,
@@ -9,7 +10,7 @@ use domain::{
 
 use crate::{
     Connection, Policy, StoreError,
-    convert::{seconds, ts},
+    convert::{address, seconds, ts},
 };
 
 mod coverage;
@@ -47,27 +48,28 @@ pub struct Shown {
     pub computed_at: UnixSeconds,
 }
 
-/// Up to `limit` machines that were ever heard of, after the one given, by id.
+/// Up to `limit` machines whose agent was ever heard of, by its key, after the one given. A machine without an agent has shown
+/// nothing, and what a generated one is said to have shown stays.
 ///
 /// # Errors
-/// The database's.
+/// The database's, or [`StoreError::Corrupt`].
 pub async fn machines_after(
     connection: &mut Connection,
-    after: Option<MachineId>,
+    after: Address,
     limit: i64,
-) -> Result<Vec<MachineId>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        "SELECT id FROM machines
-         WHERE last_heartbeat_at IS NOT NULL AND service <> 'retired' AND ($1::uuid IS NULL OR id > $1)
-         ORDER BY id LIMIT $2",
-        after.map(MachineId::uuid),
+) -> Result<Vec<(Address, MachineId)>, StoreError> {
+    sqlx::query!(
+        r#"SELECT agent_key AS "agent!", id FROM machines
+           WHERE agent_key > $1 AND last_heartbeat_at IS NOT NULL AND service <> 'retired'
+           ORDER BY agent_key LIMIT $2"#,
+        after.as_slice(),
         limit,
     )
     .fetch_all(connection)
     .await?
     .into_iter()
-    .map(MachineId::from_uuid)
-    .collect())
+    .map(|row| Ok((address(&row.agent)?, MachineId::from_uuid(row.id))))
+    .collect()
 }
 
 /// Takes away what a machine has shown: it has no score until the next is stored.

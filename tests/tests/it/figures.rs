@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::Address;
-use domain::time::{Clock as _, Seconds, UnixMillis, UnixSeconds};
+use alloy::primitives::{Address, keccak256};
+use domain::{
+    id::MachineId,
+    time::{Clock as _, Seconds, UnixMillis, UnixSeconds},
+};
 use engine::{Assessor, Surveyor};
 use store::{
     Store, TxError, machines,
@@ -14,16 +17,28 @@ use testkit::{ManualClock, TestDb};
 use tests::booking::{self, Booked, Order, POL, RATE, policy};
 
 /// On the bound of a day.
-const DAY: u64 = 1_800_057_600;
+pub const DAY: u64 = 1_800_057_600;
 
-struct Scene {
-    store: Store,
-    clock: Arc<ManualClock>,
-    booked: Booked,
+pub struct Scene {
+    pub store: Store,
+    pub clock: Arc<ManualClock>,
+    pub booked: Booked,
+}
+
+fn order(now: UnixSeconds) -> Order {
+    Order {
+        renter: Address::repeat_byte(1),
+        provider: Address::repeat_byte(2),
+        token: POL,
+        rate: RATE,
+        holdback: Seconds::ZERO,
+        now,
+        domain: escrow::domain(31_337, Address::repeat_byte(3)),
+    }
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let url = TestDb::new(Some(&store::MIGRATOR)).await.unwrap().url;
         let clock = Arc::new(ManualClock::new(UnixMillis(DAY * 1_000)));
         let mut policy = policy();
@@ -31,23 +46,33 @@ impl Scene {
         let store = Store::connect(&url, 8, clock.clone(), policy).await.unwrap();
         let now = clock.now().seconds();
         booking::list_tokens(&store, None, now).await;
-        let order = Order {
-            renter: Address::repeat_byte(1),
-            provider: Address::repeat_byte(2),
-            token: POL,
-            rate: RATE,
-            holdback: Seconds::ZERO,
-            now,
-            domain: escrow::domain(31_337, Address::repeat_byte(3)),
-        };
-        let booked = booking::book(&store, &order).await;
+        let booked = booking::book(&store, &order(now)).await;
+        let token = keccak256(booked.machine.uuid()).0;
+        store
+            .write::<(), (), _>("enroll", move |tx| {
+                let agent = Address::repeat_byte(4);
+                Box::pin(async move {
+                    Ok::<_, TxError<()>>(machines::enroll(tx, &token, agent, now).await.map(drop)?)
+                })
+            })
+            .await
+            .unwrap();
         let scene = Self { store, clock, booked };
         scene.beat().await;
         scene
     }
 
-    async fn beat(&self) {
-        let (id, now) = (self.booked.machine, self.clock.now().seconds());
+    /// Registers another machine, and books it.
+    pub async fn book(&self) -> Booked {
+        booking::book(&self.store, &order(self.clock.now().seconds())).await
+    }
+
+    pub async fn beat(&self) {
+        self.beat_of(self.booked.machine).await;
+    }
+
+    pub async fn beat_of(&self, id: MachineId) {
+        let now = self.clock.now().seconds();
         self.store
             .write::<(), (), _>("beat", move |tx| {
                 Box::pin(async move {
@@ -71,7 +96,11 @@ impl Scene {
     }
 
     async fn points(&self, step: u32) -> Vec<prices::Point> {
-        let series = Series { kind: "ask", model: "rtx-4090", tier: "", region: "", step };
+        self.points_of("ask", step).await
+    }
+
+    pub async fn points_of(&self, kind: &str, step: u32) -> Vec<prices::Point> {
+        let series = Series { kind, model: "rtx-4090", tier: "", region: "", step };
         let mut connection = self.store.read().await.unwrap();
         let (from, to) = (UnixSeconds(DAY - 86_400), UnixSeconds(DAY + 90 * 86_400));
         prices::points(&mut connection, &series, from, to, 1_000).await.unwrap()

@@ -34,6 +34,7 @@ mod fleet_patience;
 mod health;
 mod https;
 mod parity;
+mod price_history;
 mod quote_key;
 mod races;
 mod receipts;

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use axum::{extract::State, http::HeaderMap, response::Response};
+use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
 use domain::{
     catalog::{self, Form, GpuModel},
     money::UsdMicros,
+    time::{Seconds, UnixSeconds},
 };
 use serde::Deserialize;
 use store::catalog::Rentable;
@@ -14,13 +15,23 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     AppState, Problem, cache,
     extract::{Parameters, Params},
+    kept::Kept,
     problem::internal,
 };
 
-/// The most ways to rent that are looked at, cheapest first.
+/// The most ways to rent that are told.
 const MAX_ROWS: i64 = 20_000;
-/// How long the file may be kept.
-const KEEP_S: u32 = 30;
+/// How long the files may be kept, and are kept here.
+const KEEP: Seconds = Seconds(30);
+
+/// Both files, made together: the look at every offer is what they cost.
+pub(crate) struct Files {
+    skypilot: Bytes,
+    gpuhunt: Bytes,
+}
+
+/// The files as they were made last.
+pub(crate) type Export = Kept<Files>;
 
 /// Whose file.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -46,9 +57,11 @@ impl Parameters for ExportParams {
     const NAMES: &'static [&'static str] = &["format"];
 }
 
-/// What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU. Prices
-/// are without the discounts of long rentals; what ends, or goes into maintenance, before its shortest rental would is not
-/// in it.
+/// What can be rented now, in the file that SkyPilot or gpuhunt reads: up to 20,000 ways to rent. With more, as many of each
+/// model, and of a model the cheapest in each number of GPUs and region before the second cheapest: every model that is for
+/// rent is there, and what is left out is the dearer of what is alike. Prices are without the discounts of long rentals; what
+/// ends, or goes into maintenance, before its shortest rental would is not in it. At most 30 s old, a minute while it is made
+/// anew.
 #[utoipa::path(get, path = "/v1/catalog.csv", tag = "market", params(ExportParams),
     responses(
         (status = 200, body = String, content_type = "text/csv", example =
@@ -59,17 +72,26 @@ pub(super) async fn csv(
     headers: HeaderMap,
     Params(params): Params<ExportParams>,
 ) -> Result<Response, Problem> {
-    let now = app.now();
-    let since = now.saturating_minus(app.config.offline_after);
-    let mut connection = app.store.read().await?;
-    let start_by = now.saturating_plus(app.store.policy().start_window());
-    let found = store::catalog::rentable(&mut connection, since, now, start_by, MAX_ROWS).await?;
-    drop(connection);
+    let (now, own) = (app.now(), app.clone());
+    let files = app.export.get(KEEP, now, || files_at(own, now)).await?;
     let text = match params.format {
-        CatalogFormat::Skypilot => skypilot(&found)?,
-        CatalogFormat::Gpuhunt => gpuhunt(&found)?,
+        CatalogFormat::Skypilot => &files.skypilot,
+        CatalogFormat::Gpuhunt => &files.gpuhunt,
     };
-    cache::bytes_of(&headers, KEEP_S, "text/csv; charset=utf-8", text.into_bytes())
+    cache::bytes_of(&headers, KEEP.get(), "text/csv; charset=utf-8", text.clone())
+}
+
+async fn files_at(app: AppState, now: UnixSeconds) -> Result<Files, Problem> {
+    let since = now.saturating_minus(app.config.offline_after);
+    let start_by = now.saturating_plus(app.store.policy().start_window());
+    let looked = app.store.write::<_, Problem, _>("catalog.rentable", move |tx| {
+        Box::pin(async move {
+            store::prices::take_time(tx).await?;
+            Ok(store::catalog::rentable(tx, since, now, start_by, MAX_ROWS).await?)
+        })
+    });
+    let found = looked.await.map_err(Problem::from)?;
+    Ok(Files { skypilot: skypilot(&found)?.into(), gpuhunt: gpuhunt(&found)?.into() })
 }
 
 /// Each with its model; one of a newer program's is left out.

@@ -67,6 +67,9 @@ pub(crate) struct ReferencePriceView {
     source: &'static str,
     /// Circumstances, and where sources contradict each other.
     note: Option<&'static str>,
+    /// By the note this is the price of something else: nothing is ranked by it.
+    #[schema(example = false)]
+    contradicted: bool,
 }
 
 impl From<&'static ReferencePrice> for ReferencePriceView {
@@ -84,6 +87,7 @@ impl From<&'static ReferencePrice> for ReferencePriceView {
             observed_on: price.observed_on.as_deref(),
             source: &price.source,
             note: price.note.as_deref(),
+            contradicted: price.contradicted,
         }
     }
 }

@@ -155,6 +155,9 @@ pub(crate) struct BillingView {
 pub(crate) struct AtProviderView {
     /// The price.
     pub(super) reference: ReferencePriceView,
+    /// When it was seen; where the source has no date, when the tables were collected.
+    #[schema(example = "2026-02-11")]
+    pub(super) as_of: &'static str,
     /// GPUs, or instances, that must be rented.
     #[schema(example = 1)]
     pub(super) units: u32,
@@ -168,6 +171,10 @@ pub(crate) struct AtProviderView {
     pub(super) billed: Option<&'static str>,
     /// What it comes to in that way.
     pub(super) total: Option<PriceSpanView>,
+    /// What `here` comes to against the lowest of that, or of the total by the second where the way is not stated: negative
+    /// where it saves. Null with nothing here, and against a price that is contradicted.
+    #[schema(example = "-38.98%")]
+    pub(super) change: Option<String>,
     /// From asking to having, at best; null if not stated.
     #[schema(value_type = Option<u32>)]
     pub(super) setup_s_low: Option<Seconds>,
@@ -190,7 +197,7 @@ pub(crate) struct HereView {
     pub(super) total: Usd,
     /// The total in cents.
     pub(super) display: String,
-    /// Against the cheapest of the others, by the second.
+    /// Against the cheapest of the others whose price is not contradicted, by the second.
     #[schema(example = "-12.50%")]
     pub(super) change: Option<String>,
 }
@@ -213,7 +220,7 @@ pub(crate) struct ProvidersAnswer {
     pub(super) elapsed_s: Seconds,
     /// Here; null if nothing that fits is free now.
     pub(super) here: Option<HereView>,
-    /// Elsewhere: cheapest first, by the second.
+    /// Elsewhere: cheapest first, by the second; behind them those whose price is contradicted.
     pub(super) providers: Vec<AtProviderView>,
 }
 

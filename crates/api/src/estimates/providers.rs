@@ -2,9 +2,10 @@
 
 use domain::{
     catalog::{GpuModel, Hint},
-    estimate::{AtProvider, Job, Span, across_providers},
+    estimate::{AtProvider, Job, Span, across_providers, cheapest},
     id::OfferId,
     money::UsdMicros,
+    reference::COLLECTED_ON,
     time::Seconds,
 };
 use market::{Field, Names, Query, Set, Sort, Test};
@@ -40,9 +41,10 @@ pub(super) fn answer(
     forms.dedup();
     let job = Job { models, gpus, elapsed };
     let found = across_providers(&job).map_err(|error| at.out_of_range(error))?;
-    let cheapest = found.first().map(|at| at.by_second.low);
-    let here = ours(app, &gpu_models, gpus, elapsed, cheapest)?;
-    let providers = found.into_iter().map(AtProviderView::from).collect();
+    let least = cheapest(&found).map(|at| at.by_second.low);
+    let here = ours(app, &gpu_models, gpus, elapsed, least)?;
+    let total = here.as_ref().map(|here| here.total.amount);
+    let providers = found.into_iter().map(|at| elsewhere(at, total)).collect();
     let notice = NOTICE;
     Ok(ProvidersAnswer {
         notice,
@@ -121,28 +123,31 @@ impl From<Span> for PriceSpanView {
     }
 }
 
-impl From<AtProvider> for AtProviderView {
-    fn from(at: AtProvider) -> Self {
-        let step = at.terms.and_then(|terms| terms.minimum_billing).map(Seconds::get);
-        let (billed, total) = match step {
-            Some(1) => (Some("per_second"), Some(at.by_second)),
-            Some(60) => (Some("per_minute"), Some(at.by_minute)),
-            Some(3_600) => (Some("per_hour"), Some(at.by_hour)),
-            _ => (None, None),
-        };
-        Self {
-            reference: at.price.into(),
-            units: at.units,
-            gpus: at.gpus,
-            totals: BillingView {
-                per_second: at.by_second.into(),
-                per_minute: at.by_minute.into(),
-                per_hour: at.by_hour.into(),
-            },
-            billed,
-            total: total.map(PriceSpanView::from),
-            setup_s_low: at.terms.and_then(|terms| terms.setup_low),
-            setup_s_high: at.terms.and_then(|terms| terms.setup_high),
-        }
+/// A job elsewhere, beside what it comes to here.
+fn elsewhere(at: AtProvider, here: Option<UsdMicros>) -> AtProviderView {
+    let step = at.terms.and_then(|terms| terms.minimum_billing).map(Seconds::get);
+    let (billed, total) = match step {
+        Some(1) => (Some("per_second"), Some(at.by_second)),
+        Some(60) => (Some("per_minute"), Some(at.by_minute)),
+        Some(3_600) => (Some("per_hour"), Some(at.by_hour)),
+        _ => (None, None),
+    };
+    let compared = total.unwrap_or(at.by_second).low;
+    let here = here.filter(|_| !at.price.contradicted);
+    AtProviderView {
+        reference: at.price.into(),
+        as_of: at.price.observed_on.as_deref().unwrap_or(COLLECTED_ON),
+        units: at.units,
+        gpus: at.gpus,
+        totals: BillingView {
+            per_second: at.by_second.into(),
+            per_minute: at.by_minute.into(),
+            per_hour: at.by_hour.into(),
+        },
+        billed,
+        total: total.map(PriceSpanView::from),
+        change: here.and_then(|here| difference(compared, here)),
+        setup_s_low: at.terms.and_then(|terms| terms.setup_low),
+        setup_s_high: at.terms.and_then(|terms| terms.setup_high),
     }
 }

@@ -1,7 +1,5 @@
 //! The market in figures: supply, prices, and how prices went.
 
-use std::sync::Arc;
-
 use axum::{
     extract::{Path, State},
     http::HeaderMap,
@@ -17,7 +15,6 @@ use store::{
     gpu_models,
     prices::{self, Band, Point, STEPS, Series},
 };
-use tokio::sync::Mutex;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -25,11 +22,13 @@ use super::cacheable;
 use crate::{
     AppState, Code, Problem,
     extract::{Parameters, Params},
+    kept::Kept,
+    problem::internal,
     provider::time_of,
     views::{Time, Usd},
 };
 
-/// Figures are this old at most.
+/// Figures are told this old; twice as old, while new ones are made.
 const KEPT: Seconds = Seconds(10);
 /// A day, in seconds.
 const DAY: Seconds = Seconds(86_400);
@@ -40,20 +39,11 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(supply)).routes(routes!(current)).routes(routes!(course))
 }
 
-/// An answer and when it was made.
-type Kept<T> = Arc<Mutex<Option<(UnixSeconds, Arc<T>)>>>;
-
-/// Figures of the whole market, computed by one request at a time and kept for some seconds: they cost a look at every
-/// offer.
+/// Figures of the whole market, made by one at a time and kept for some seconds: they cost a look at every offer.
 #[derive(Clone, Default)]
 pub(crate) struct Figures {
     supply: Kept<SupplyView>,
     prices: Kept<PricesView>,
-}
-
-/// True if what was made at `made` is good at `now`, even where the clock went back.
-fn is_good(made: UnixSeconds, now: UnixSeconds) -> bool {
-    made <= now && now < made.saturating_plus(KEPT)
 }
 
 /// GPUs of a model, in a tier and a country.
@@ -62,7 +52,7 @@ pub(crate) struct SupplyRow {
     #[schema(example = "rtx-4090")]
     model: String,
     #[schema(example = "verified")]
-    tier: String,
+    tier: &'static str,
     #[schema(example = "de")]
     country: String,
     /// Offered.
@@ -80,34 +70,34 @@ pub(crate) struct SupplyView {
     data: Vec<SupplyRow>,
 }
 
-/// How many GPUs of each model are offered, online and rented, by tier and country.
+/// How many GPUs of each model are offered, online and rented, by tier and country: of what is listed on machines that take
+/// rentals, and neither at its end nor in maintenance.
 #[utoipa::path(get, path = "/v1/market/supply", tag = "market",
     params(("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = SupplyView, headers(("ETag", description = "for If-None-Match"))),
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn supply(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
-    let now = app.now();
-    let mut kept = app.figures.supply.lock().await;
-    if let Some((made, view)) = kept.as_ref().filter(|(made, _)| is_good(*made, now)) {
-        tracing::trace!(%made, "supply is told again");
-        return cacheable(view, KEPT.get(), &headers);
-    }
-    let mut connection = app.store.read().await?;
-    let online = app.config.offline_after;
-    let found = prices::supply(&mut connection, now, online).await?;
-    let data = found
-        .into_iter()
-        .map(|row| SupplyRow {
-            model: row.model,
-            tier: row.tier,
-            country: row.country,
-            listed: row.listed,
-            online: row.online,
-            rented: row.rented,
-        })
-        .collect();
-    let view = Arc::new(SupplyView { as_of: Time(now), data });
-    *kept = Some((now, view.clone()));
+    let (now, own) = (app.now(), app.clone());
+    let make = || async move {
+        let second = u32::try_from(now.get()).map_err(internal)?;
+        // with a million offers the count takes as long as many searches
+        let market = own.clone();
+        let count = move || market.market.read(|index| index.supply(second));
+        let found = tokio::task::spawn_blocking(count).await.map_err(internal)??;
+        let data = found
+            .into_iter()
+            .map(|row| SupplyRow {
+                model: row.model,
+                tier: row.tier.as_str(),
+                country: row.country,
+                listed: row.count.listed,
+                online: row.count.online,
+                rented: row.count.rented,
+            })
+            .collect();
+        Ok(SupplyView { as_of: Time(now), data })
+    };
+    let view = app.figures.supply.get(KEPT, now, make).await?;
     cacheable(&view, KEPT.get(), &headers)
 }
 
@@ -178,12 +168,12 @@ pub(crate) struct PricesView {
     responses((status = 200, body = PricesView, headers(("ETag", description = "for If-None-Match"))),
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn current(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
-    let now = app.now();
-    let mut kept = app.figures.prices.lock().await;
-    if let Some((made, view)) = kept.as_ref().filter(|(made, _)| is_good(*made, now)) {
-        tracing::trace!(%made, "prices are told again");
-        return cacheable(view, KEPT.get(), &headers);
-    }
+    let (now, own) = (app.now(), app.clone());
+    let view = app.figures.prices.get(KEPT, now, || prices_at(own, now)).await?;
+    cacheable(&view, KEPT.get(), &headers)
+}
+
+async fn prices_at(app: AppState, now: UnixSeconds) -> Result<PricesView, Problem> {
     let deals_from = now.saturating_minus(DAY);
     let mut connection = app.store.read().await?;
     let sampled = if prices::is_large(&mut connection).await? {
@@ -199,14 +189,7 @@ async fn current(State(app): State<AppState>, headers: HeaderMap) -> Result<Resp
         prices::deals(&mut connection, deals_from, now.saturating_plus(Seconds::ONE)).await?;
     let asks = asks.into_iter().map(|band| band_view("ask", band));
     let data = asks.chain(deals.into_iter().map(|band| band_view("deal", band))).collect();
-    let view = Arc::new(PricesView {
-        as_of: Time(now),
-        asks_at: Time(asks_at),
-        deals_from: Time(deals_from),
-        data,
-    });
-    *kept = Some((now, view.clone()));
-    cacheable(&view, KEPT.get(), &headers)
+    Ok(PricesView { as_of: Time(now), asks_at: Time(asks_at), deals_from: Time(deals_from), data })
 }
 
 /// Which course of prices.

@@ -1,6 +1,9 @@
 //! A found offer as it is shown.
 
-use domain::{estimate::per_million_tokens, money::UsdMicros, quote::JobTotal, rate::UsdPerHour};
+use domain::{
+    estimate::per_million_tokens, money::UsdMicros, quote::JobTotal, rate::UsdPerHour,
+    reliability::ENOUGH_STARTS,
+};
 use market::{Brief, Offer, Query, Sort};
 use serde::{
     Serialize, Serializer,
@@ -108,9 +111,15 @@ pub(super) struct ListedOffer<'a> {
     tier: &'static str,
     #[schema(example = "verified")]
     verification: &'static str,
-    /// Of the last 30 days, 0 to 1: the lower bound of what it has shown.
+    /// Of the last 30 days, 0 to 1: the lower bound of what it has shown, and so low by itself where that is little.
     #[schema(value_type = Option<String>, example = "0.9912")]
     reliability: Option<Share>,
+    /// Starts in those 30 days, 65,535 for more; null without a reliability.
+    #[schema(example = 41)]
+    starts: Option<u16>,
+    /// False with fewer than 20 starts: then the reliability says little.
+    #[schema(example = true)]
+    enough: Option<bool>,
     /// 95 of 100 rentals were ready within so many milliseconds.
     #[schema(example = 21000)]
     ready_p95_ms: Option<u32>,
@@ -420,6 +429,8 @@ impl<'a> ListedOffer<'a> {
             tier: offer.tier.as_str(),
             verification: offer.verification.as_str(),
             reliability: offer.reliability_bps.map(Share),
+            starts: offer.starts,
+            enough: offer.starts.map(|starts| u32::from(starts) >= ENOUGH_STARTS),
             ready_p95_ms: offer.ready_p95_ms,
             created_at: Second(offer.created_at),
             updated_at: Second(offer.updated_at),

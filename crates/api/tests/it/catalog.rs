@@ -1,8 +1,14 @@
 //! What anyone may read and keep: models, regions, templates, reference prices, the market as a file.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use domain::{id::OfferId, time::Seconds};
+use market::generate::Generator;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use store::{catalog::Rentable, listings};
+use testkit::Statements;
 
 use crate::fixture::{Rig, World};
 
@@ -251,6 +257,75 @@ async fn reference_prices_are_dated_sourced_and_no_offers() {
     world.get("/v1/reference-prices?unit=furlong").send().await.problem(400, "invalid-request");
 }
 
+/// What the files are made of.
+async fn rentable(world: &World, limit: i64) -> Vec<Rentable> {
+    let now = world.now();
+    let start_by = now.saturating_plus(world.store.policy().start_window());
+    let mut connection = world.store.read().await.unwrap();
+    let since = now.saturating_minus(Seconds(30));
+    store::catalog::rentable(&mut connection, since, now, start_by, limit).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_model_is_left_out_of_the_files_for_being_dear() {
+    let world = World::new().await;
+    let mut connection = world.store.read().await.unwrap();
+    let models = listings::models(&mut connection).await.unwrap();
+    let now = world.now();
+    let made: Vec<_> = Generator::new(&models, 2, 500, u32::try_from(now.get()).unwrap()).collect();
+    let until = now.saturating_plus(Seconds(3_600));
+    listings::fill(&mut connection, &made, until).await.unwrap();
+    drop(connection);
+    let all = rentable(&world, 100_000).await;
+    let of = |ways: &[Rentable]| {
+        let mut of: BTreeMap<String, usize> = BTreeMap::new();
+        ways.iter().for_each(|way| *of.entry(way.model.clone()).or_default() += 1);
+        of
+    };
+    let every = of(&all);
+    assert!(every.len() > 14 && every.values().max() > Some(&100), "{every:?}");
+    // enough for one of each model, and then for three
+    for each in [1, 3] {
+        let limit: usize = every.values().map(|n| (*n).min(each)).sum();
+        let some = rentable(&world, i64::try_from(limit).unwrap()).await;
+        let told = of(&some);
+        for (model, n) in &every {
+            assert_eq!(told[model], (*n).min(each), "{model}");
+        }
+        assert!(some.is_sorted_by_key(|way| way.price), "cheapest first");
+        // what is left out is dearer than what is told of its model, number of GPUs and region
+        for left in all.iter().filter(|way| !some.contains(way)) {
+            let alike = some.iter().filter(|told| {
+                (&told.model, told.gpus, &told.region) == (&left.model, left.gpus, &left.region)
+            });
+            assert!(alike.into_iter().all(|told| told.price <= left.price), "{left:?}");
+        }
+    }
+}
+
+// one thread, so that all statements are sent from it, and those of other tests are not
+#[tokio::test]
+async fn the_files_of_half_a_minute_are_one_look() {
+    let statements = Statements::default();
+    let _counting = tracing::subscriber::set_default(statements.clone());
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.50").await;
+    let looks = || Statements::mentioning(&statements.take(), &["turns AS"]);
+    let file = async |format: &str| {
+        let path = format!("/v1/catalog.csv?format={format}");
+        world.get(&path).send().await.ok(200).as_str().unwrap().to_owned()
+    };
+    looks();
+    assert!(file("gpuhunt").await.contains(&rig.offer));
+    world.pass(29);
+    futures_util::future::join_all([file("gpuhunt"), file("skypilot"), file("gpuhunt")]).await;
+    assert_eq!(looks(), 1, "both files, of all who ask");
+    world.pass(1);
+    world.heartbeat(&rig.agent, &[]).await;
+    futures_util::future::join_all([file("gpuhunt"), file("skypilot")]).await;
+    assert_eq!(looks(), 1, "it is made anew");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_market_is_a_file_that_other_tools_read() {
     let world = World::new().await;
@@ -281,8 +356,12 @@ async fn the_market_is_a_file_that_other_tools_read() {
     // nor what ends, or goes into maintenance, before the shortest rental would: a minute, which begins ten minutes from
     // now at the latest
     let renter = world.sign_in(9).await;
+    let told = async |rig: &Rig| {
+        let offer: OfferId = rig.offer.parse().unwrap();
+        rentable(&world, 100).await.iter().any(|way| way.offer == offer)
+    };
     let is_told = async |rig: &Rig, code: Option<&str>| {
-        assert_eq!(file("gpuhunt").await.contains(&rig.offer), code.is_none(), "{code:?}");
+        assert_eq!(told(rig).await, code.is_none(), "{code:?}");
         let body = json!({"offer_id": rig.offer, "duration_s": 60, "token": "USDC"});
         let quoted = world.post("/v1/quotes").auth(&renter.token).json(&body).send().await;
         match code {
@@ -317,7 +396,7 @@ async fn the_market_is_a_file_that_other_tools_read() {
     // what is taken or not heard of is not in it
     let quote = world.quote(&renter, &single).await;
     world.book(&renter, &quote, "x").await.ok(201);
-    assert!(!file("gpuhunt").await.contains(&single.offer));
+    assert!(!told(&single).await);
     world.pass(3_600);
     assert_eq!(file("gpuhunt").await.lines().count(), 1);
     world.get("/v1/catalog.csv").send().await.problem(400, "invalid-request");

@@ -53,10 +53,51 @@ async fn the_three_scenarios_are_compared_across_providers() {
     assert_eq!(totals(&month, "GPUFlow", "marketplace_average", "per_second"), ["468.000000"]);
     for said in [&two_hours, &eight_hours, &month] {
         assert!(said["notice"].as_str().unwrap().contains("no offers"), "{said}");
-        let lows: Vec<f64> = said["providers"].as_array().unwrap().iter().map(low).collect();
+        let rows = said["providers"].as_array().unwrap();
+        let ranked = rows.iter().take_while(|row| row["reference"]["contradicted"] == false);
+        let lows: Vec<f64> = ranked.map(low).collect();
         assert!(lows.is_sorted() && lows.len() > 4, "cheapest first: {lows:?}");
+        let told: Vec<_> = rows[lows.len()..].iter().map(|row| &row["reference"]).collect();
+        assert!(told.iter().all(|row| row["contradicted"] == true), "behind all others: {told:?}");
+        for row in rows {
+            let seen = &row["reference"]["observed_on"];
+            assert_eq!(
+                row["as_of"],
+                if seen.is_null() { "2026-02-11".into() } else { seen.clone() }
+            );
+        }
         assert_eq!(said["here"], Value::Null, "nothing is listed");
     }
+}
+
+/// What a source prices as something else stays in the answer, with its note, and no saving is reckoned against it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_that_is_contradicted_is_told_and_compared_with_nothing() {
+    let world = World::new().await;
+    world.rig(1, 1, "2.00").await;
+    let a100 = "ALTER TABLE offer_versions DISABLE TRIGGER USER; UPDATE offer_versions SET model = 'a100-80gb-sxm';
+                UPDATE gpus SET model = 'a100-80gb-sxm'; UPDATE machines SET region = 'de-ber'";
+    sqlx::raw_sql(a100).execute(world.store.pool()).await.unwrap();
+    let body = json!({"kind": "compare_providers", "gpu_model": "A100 80GB", "hours": "8"});
+    let said = ask(&world, &body).await;
+    assert_eq!(said["here"]["total"]["amount"], "16.000000");
+    assert_eq!(said["here"]["change"], "+138.10%", "the lowest of the others is 6.72");
+    let rows = said["providers"].as_array().unwrap();
+    let at =
+        |provider: &str| rows.iter().find(|row| row["reference"]["provider"] == provider).unwrap();
+    let gcp = at("GCP");
+    assert_eq!(gcp["totals"]["per_second"]["low"]["amount"], "23.440000");
+    assert_eq!((&gcp["reference"]["contradicted"], &gcp["change"]), (&json!(true), &Value::Null));
+    assert!(gcp["reference"]["note"].as_str().unwrap().contains("2.93 is the 40GB price"));
+    // 29.36 by the minute, as Azure bills
+    assert_eq!(
+        (&at("Azure")["change"], &at("Azure")["as_of"]),
+        (&json!("-45.50%"), &json!("2026-02-11"))
+    );
+    assert_eq!(
+        (&at("HuggingFace")["change"], &at("HuggingFace")["reference"]["observed_on"]),
+        (&json!("-69.23%"), &Value::Null)
+    );
 }
 
 fn low(row: &Value) -> f64 {

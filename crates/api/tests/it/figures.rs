@@ -11,7 +11,7 @@ use domain::{
     money::Amount,
     reliability::compute,
     rental::{CloseOutcome, RentalEvent},
-    time::Seconds,
+    time::{Seconds, UnixSeconds},
 };
 use serde_json::{Value, json};
 use store::{
@@ -19,6 +19,7 @@ use store::{
     reliability::{self, Shown, WINDOWS},
     rentals::MoneyDelta,
 };
+use testkit::Statements;
 
 use crate::{
     fixture::{Rig, World},
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// What the assessor does at its turn.
-async fn assess(world: &World, machine: &str) {
+pub async fn assess(world: &World, machine: &str) {
     let machine: MachineId = machine.parse().unwrap();
     let now = world.now();
     let as_of = reliability::settled_until(world.store.policy(), now);
@@ -175,7 +176,7 @@ async fn anybody_computes_the_same_reliability_from_public_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn interruptions_and_failed_starts_are_counted() {
+async fn an_outage_is_promised_time_and_an_interruption() {
     let world = World::new().await;
     let running = Running::new(&world).await;
     let last_good = world.now();
@@ -240,7 +241,7 @@ async fn only_a_renter_who_paid_reviews_and_only_once() {
 }
 
 /// Pays a fee out of what is locked.
-async fn fee(world: &World, rental: &str) {
+pub async fn fee(world: &World, rental: &str) {
     let id: RentalId = rental.parse().unwrap();
     sqlx::query(
         "UPDATE rentals SET paid_fee = 1, paid_refund = greatest(paid_refund - 1, 0) WHERE id = $1",
@@ -276,6 +277,7 @@ async fn supply_and_prices_are_those_of_the_offers_and_deals() {
     };
     let renter = world.sign_in(99).await;
     world.start(&renter, &rigs[1]).await;
+    world.state.catch_up_with_market().await.unwrap();
     let supply = world.get("/v1/market/supply").send().await;
     assert_eq!(supply.header("cache-control"), "public, max-age=10");
     let row = supply.ok(200)["data"][0].clone();
@@ -321,8 +323,32 @@ async fn supply_and_prices_are_those_of_the_offers_and_deals() {
     let asks = later["data"].as_array().unwrap().iter().find(|band| band["kind"] == "ask").unwrap();
     assert_eq!((&asks["n"], &asks["max"]["amount"]), (&json!(1), &json!("0.500000")));
     assert!(later["data"].as_array().unwrap().iter().all(|band| band["kind"] == "ask"));
+    world.state.catch_up_with_market().await.unwrap();
     let row = world.get("/v1/market/supply").send().await.ok(200)["data"][0].clone();
     assert_eq!((&row["listed"], &row["online"]), (&json!(8), &json!(2)));
+}
+
+// one thread, so that all statements are sent from it, and those of other tests are not
+#[tokio::test]
+async fn the_prices_of_ten_seconds_are_one_look_and_supply_is_none() {
+    let statements = Statements::default();
+    let _counting = tracing::subscriber::set_default(statements.clone());
+    let world = World::new().await;
+    world.rig(1, 1, "0.50").await;
+    world.state.catch_up_with_market().await.unwrap();
+    let looks =
+        || Statements::mentioning(&statements.take(), &["percentile_disc", "sum(v.gpu_count)"]);
+    let ask = async |path: &str| world.get(path).send().await.ok(200);
+    looks();
+    for wait in [0, 9] {
+        world.pass(wait);
+        let [prices, supply] = ["/v1/market/prices", "/v1/market/supply"];
+        futures_util::future::join_all([ask(prices), ask(prices), ask(supply)]).await;
+    }
+    assert_eq!(looks(), 2, "asks and deals, once");
+    world.pass(1);
+    ask("/v1/market/prices").await;
+    assert_eq!(looks(), 2, "they are made anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,6 +402,60 @@ async fn the_course_of_prices_is_kept_by_step() {
     assert_eq!((&hours["step"], hours["points"].as_array().unwrap().len()), (&json!(3_600), 1));
     let deals = world.get(&format!("{path}?kind=deal")).send().await.ok(200);
     assert_eq!(deals["points"], json!([]));
+    // what the surveyor has made of days and deals is told as it is
+    let band = |n: u64, kind: u64| prices::Band {
+        model: "rtx-4090".to_owned(),
+        tier: String::new(),
+        region: String::new(),
+        n,
+        minimum: kind + 100_000,
+        p10: kind + 200_000,
+        median: kind + 300_000,
+        p90: kind + 400_000,
+        maximum: kind + 500_000,
+        gpus: 8,
+        gpus_rented: 5,
+    };
+    let (hour, deal) = (band(7, 0), band(9, 1_000_000));
+    let day = UnixSeconds(start / 86_400 * 86_400);
+    let made = world.store.write::<_, (), _>("test.days", move |tx| {
+        let (hour, deal) = (hour.clone(), deal.clone());
+        Box::pin(async move {
+            // in an hour that nobody sampled
+            let night = day.saturating_plus(Seconds(3_600));
+            prices::note_asks(tx, night, &[hour]).await?;
+            let noon = day.saturating_plus(Seconds(43_200));
+            prices::roll_up(tx, 3_600, day, noon).await?;
+            prices::note_deals(tx, 86_400, day, &[deal]).await?;
+            let next = day.saturating_plus(Seconds(86_400));
+            Ok::<_, TxError<()>>(prices::roll_up(tx, 86_400, day, next).await?)
+        })
+    });
+    made.await.unwrap();
+    let told = async |query: &str| {
+        let said = world.get(&format!("{path}?{query}")).send().await;
+        assert_eq!(said.header("cache-control"), "public, max-age=60");
+        let tag = said.header("etag").to_owned();
+        let said = said.ok(200);
+        let again = world.get(&format!("{path}?{query}")).header("if-none-match", &tag);
+        again.send().await.ok(304);
+        assert_eq!(said["step"], 86_400);
+        said["points"].clone()
+    };
+    let usd = |amount: &str| json!({"amount": amount, "currency": "USD"});
+    // of two hours (n = 7 and 1, from 0.10 to 0.50 and 0.50): the lower of the medians, the extremes of the extremes
+    assert_eq!(
+        told("step=86400").await,
+        json!([{"t": "2027-01-15T00:00:00Z", "n": 1, "min": usd("0.100000"), "p10": usd("0.200000"),
+                "median": usd("0.300000"), "p90": usd("0.400000"), "max": usd("0.500000"),
+                "gpus": 1, "rented": 0, "available": 1}])
+    );
+    assert_eq!(
+        told("step=86400&kind=deal").await,
+        json!([{"t": "2027-01-15T00:00:00Z", "n": 9, "min": usd("1.100000"), "p10": usd("1.200000"),
+                "median": usd("1.300000"), "p90": usd("1.400000"), "max": usd("1.500000"),
+                "gpus": 8, "rented": 5, "available": 3}])
+    );
     world.get("/v1/market/prices/rtx-9999/history").send().await.problem(404, "not-found");
     for bad in [
         "step=60",
@@ -400,7 +480,7 @@ async fn the_course_of_prices_is_kept_by_step() {
     let dropped = world.store.write::<_, (), _>("test.drop", move |tx| {
         Box::pin(async move { Ok::<_, TxError<()>>(prices::drop_old(tx, now).await?) })
     });
-    assert_eq!(dropped.await.unwrap(), 8, "two buckets of four bands");
+    assert_eq!(dropped.await.unwrap(), 9, "two buckets of four bands, and one of one");
     let said =
         world.get(&format!("{path}?step=300&from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z"));
     assert_eq!(said.send().await.ok(200)["points"], json!([]));

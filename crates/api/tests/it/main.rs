@@ -58,6 +58,7 @@ mod seals;
 mod search;
 mod security;
 mod sessions;
+mod shown;
 mod ssh_keys;
 mod together;
 mod tools;

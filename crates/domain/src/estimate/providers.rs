@@ -46,7 +46,8 @@ pub struct AtProvider {
 }
 
 /// What the job comes to at every published price that fits, cheapest by the second first, in the table's order
-/// between equals. A price that leaves open which form is meant fits; one that leaves the memory open does not.
+/// between equals; behind all of them, in the same order, those that are the price of something else by their own note. A
+/// price that leaves open which form is meant fits; one that leaves the memory open does not.
 ///
 /// # Errors
 /// [`MoneyError::Overflow`] out of range.
@@ -57,8 +58,14 @@ pub fn across_providers(job: &Job) -> Result<Vec<AtProvider>, MoneyError> {
             found.push(at);
         }
     }
-    found.sort_by_key(|at| (at.by_second.low, at.by_second.high));
+    found.sort_by_key(|at| (at.price.contradicted, at.by_second.low, at.by_second.high));
     Ok(found)
+}
+
+/// The cheapest of those that are not contradicted.
+#[must_use]
+pub fn cheapest(found: &[AtProvider]) -> Option<&AtProvider> {
+    found.iter().find(|at| !at.price.contradicted)
 }
 
 fn fits(price: &ReferencePrice, job: &Job) -> bool {

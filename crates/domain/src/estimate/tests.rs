@@ -203,6 +203,26 @@ fn the_three_scenarios_come_out_of_the_reference_prices() {
 }
 
 #[test]
+fn what_is_contradicted_is_told_and_not_ranked() {
+    let eight_hours = job("A100 80GB", 1, 28_800);
+    let ranked = eight_hours.iter().take_while(|at| !at.price.contradicted).count();
+    let (ranked, told) = eight_hours.split_at(ranked);
+    assert!(ranked.is_sorted_by_key(|at| (at.by_second.low, at.by_second.high)));
+    let named: Vec<_> = told.iter().map(|at| at.price.provider.as_str()).collect();
+    assert_eq!(named, ["GCP", "AWS"], "behind all others");
+    let clouds: Vec<AtProvider> = eight_hours
+        .into_iter()
+        .filter(|at| ["AWS", "Azure", "GCP"].contains(&at.price.provider.as_str()))
+        .collect();
+    let least = cheapest(&clouds).unwrap();
+    assert_eq!(
+        (least.price.provider.as_str(), least.by_second.low.cents_half_up().as_str()),
+        ("Azure", "29.36")
+    );
+    assert!(cheapest(&[]).is_none());
+}
+
+#[test]
 fn coarser_rounding_costs_more_and_whole_instances_are_whole() {
     for at in job("A100 80GB", 3, 3_601) {
         assert!(at.by_second.low <= at.by_minute.low && at.by_minute.low <= at.by_hour.low);

@@ -19,6 +19,26 @@ fn every_line_of_the_tables_is_read() {
 }
 
 #[test]
+fn what_is_contradicted_says_by_what() {
+    let marks = PRICE_TABLE.lines().skip(1).map(|line| line.rsplit_once(',').unwrap().1);
+    assert!(marks.clone().all(|mark| ["", "yes"].contains(&mark)));
+    let marked: Vec<_> = prices().iter().filter(|price| price.contradicted).collect();
+    assert_eq!(marked.len(), marks.filter(|mark| *mark == "yes").count());
+    let named = marked.iter().map(|price| (price.provider.as_str(), price.gpu.as_deref()));
+    let expected = [("AWS", Some("A100_80GB")), ("GCP", Some("A100_80GB"))];
+    assert!(named.eq(expected), "{marked:?}");
+    for price in marked {
+        assert!(price.note.as_deref().unwrap().contains("contradiction: "), "{price:?}");
+        // the same provider asks exactly that for the 40 GB card
+        let same = prices().iter().any(|other| {
+            (&other.provider, other.gpu.as_deref(), other.low)
+                == (&price.provider, Some("A100_40GB"), price.low)
+        });
+        assert!(same, "{price:?}");
+    }
+}
+
+#[test]
 fn every_gpu_that_a_source_names_is_in_the_catalog() {
     for price in prices().iter().filter(|price| price.gpu.is_some()) {
         assert!(!price.models.is_empty(), "{:?}", price.gpu);

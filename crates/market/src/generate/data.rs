@@ -1,5 +1,6 @@
 //! What the market looks like. Prices are the lowest and the highest that marketplaces asked for per GPU and hour in
-//! February 2026 (`reference-prices.csv`: Vast.ai, RunPod, GPUFlow); how common a model is, is an estimate.
+//! February 2026 (`reference-prices.csv`: Vast.ai, RunPod, GPUFlow), or where none names the model, that anybody asked for
+//! one GPU; how common a model is, is an estimate.
 
 /// Something, and how common it is.
 pub(super) type Weighted<T> = (u32, T);
@@ -27,7 +28,7 @@ pub(super) const BANDS: &[Band] = &[
     band("a100-40gb", 40, 800_000, 1_500_000),
     band("h100-pcie", 30, 1_470_000, 2_940_000),
     band("h200-sxm", 20, 2_070_000, 5_070_000),
-    band("l4", 30, 350_000, 560_000),
+    band("l4", 30, 350_000, 500_000),
     band("a10g", 20, 1_010_000, 1_300_000),
     band("t4", 20, 350_000, 600_000),
     band("v100-16gb", 10, 700_000, 1_100_000),

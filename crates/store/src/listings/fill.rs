@@ -4,7 +4,10 @@ use domain::time::UnixSeconds;
 use market::Listing;
 use uuid::Uuid;
 
-use crate::{Connection, StoreError, convert::ts};
+use crate::{
+    Connection, StoreError,
+    convert::{seconds, ts},
+};
 
 /// Stores generated listings with accounts, machines, GPUs and reliability: rows as providers would have made them, but
 /// without agents. Their machines count as heard of until `heard_until`.
@@ -39,16 +42,57 @@ async fn know_sizes(tx: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether [`fill`] was here before.
+/// What [`fill`] has stored so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// How many offers, each of a machine of its own.
+    pub offers: u32,
+    /// The second that the first of them were made as of.
+    pub as_of: Option<UnixSeconds>,
+}
+
+/// What [`fill`] has stored so far. A machine that somebody has registered under the same name was never heard of.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn filled(connection: &mut Connection) -> Result<Filled, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT count(*) AS "offers!", min(contact_since) FILTER (WHERE last_heartbeat_at > contact_since) AS as_of
+           FROM machines WHERE name = 'generated' AND agent_key IS NULL AND last_heartbeat_at IS NOT NULL"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Filled {
+        offers: u32::try_from(row.offers).map_err(StoreError::corrupt)?,
+        as_of: row.as_of.map(seconds).transpose()?,
+    })
+}
+
+/// Has up to `limit` machines that [`fill`] made online heard of until `heard_until`, after the one given, by id; those that
+/// it made offline stay so. Returns the last, or `None` if there is none left.
 ///
 /// # Errors
 /// The database's.
-pub async fn is_filled(connection: &mut Connection) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM machines WHERE name = 'generated' AND agent_key IS NULL) AS "is!""#
+pub async fn renew(
+    tx: &mut Connection,
+    after: Option<Uuid>,
+    heard_until: UnixSeconds,
+    limit: i64,
+) -> Result<Option<Uuid>, StoreError> {
+    let renewed = sqlx::query_scalar!(
+        "WITH due AS (
+             SELECT id FROM machines
+             WHERE ($1::uuid IS NULL OR id > $1) AND name = 'generated' AND agent_key IS NULL
+               AND last_heartbeat_at > contact_since AND last_heartbeat_at < $2
+             ORDER BY id LIMIT $3)
+         UPDATE machines m SET last_heartbeat_at = $2 FROM due WHERE m.id = due.id RETURNING m.id",
+        after,
+        ts(heard_until)?,
+        limit,
     )
-    .fetch_one(connection)
-    .await?)
+    .fetch_all(tx)
+    .await?;
+    Ok(renewed.into_iter().max())
 }
 
 fn column<T>(listings: &[Listing], of: impl Fn(&Listing) -> T) -> Vec<T> {
@@ -218,14 +262,16 @@ async fn reliability(tx: &mut Connection, listings: &[Listing]) -> Result<(), St
         "INSERT INTO machine_reliability (machine_id, window_days, promised_s, good_s, idle_s, idle_good_s, rented_s,
                                           rented_good_s, starts, starts_ok, ready_p50_ms, ready_p95_ms, interruptions,
                                           disputes_lost, score_bps, as_of, computed_at)
-         SELECT machine, 30, 2592000, 259 * score, 2592000, 259 * score, 0, 0, 20, 20, ready, ready, 0, 0, score,
+         SELECT machine, 30, 2592000, 259 * score, 2592000, 259 * score, 0, 0, starts, starts, ready, ready, 0, 0, score,
                 to_timestamp(updated), to_timestamp(updated)
-         FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[]) AS t (machine, score, ready, updated)
+         FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::int[])
+              AS t (machine, score, ready, updated, starts)
          WHERE score IS NOT NULL",
         &column(listings, |listing| listing.machine),
         &score as _,
         &ready as _,
         &column(listings, |listing| i64::from(listing.updated_at)),
+        &column(listings, |listing| i32::from(listing.starts)),
     )
     .execute(tx)
     .await?;

@@ -50,6 +50,7 @@ pub(crate) const ALERTS: &[Alert] = &[
     ticket("WeirTimerFailures", "5m", "increase(weir_timer_failures_total[15m]) > 10", "timers fail and are put off again and again"),
     ticket("WeirPricesStale", "5m", "increase(weir_price_surveys_total[20m]) == 0", "no prices were sampled for twenty minutes; the history has a hole that stays"),
     ticket("WeirAssessmentsFail", "30m", "increase(weir_assessments_failed_total[30m]) > 0", "machines' reliability cannot be computed; what is shown of them grows old"),
+    ticket("WeirAssessmentsOld", "10m", "max(weir_assessments_oldest_seconds) > 7200", "a round through all machines takes more than two hours; the reliability that is shown is as old"),
     page("WeirApiErrors", "5m", "sum(rate(weir_http_requests_total{status=~\"5..\"}[5m])) > 0.01 * sum(rate(weir_http_requests_total[5m]))", "more than one request in a hundred is answered with 5xx"),
     ticket("WeirApiSlow", "10m", "histogram_quantile(0.99, sum by (le) (rate(weir_http_request_seconds_bucket[5m]))) > 1", "one request in a hundred takes more than a second"),
     ticket("WeirWebhooksLate", "5m", "max(weir_webhook_oldest_due_seconds) > 300", "webhooks whose endpoints are well are told five minutes late"),

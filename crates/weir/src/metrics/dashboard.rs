@@ -37,7 +37,7 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Offers in the index", unit: "short", lines: &[("weir_market_offers", "{{instance}}"), ("sum(increase(weir_market_changes_total[5m]))", "changes"), ("sum(increase(weir_market_rebuilds_total[5m]))", "read anew")] },
     Panel { title: "Database connections", unit: "short", lines: &[("weir_db_connections", "{{instance}} {{state}}")] },
     Panel { title: "Database transactions tried again", unit: "short", lines: &[("sum by (unit) (increase(weir_store_retries_total[5m]))", "{{unit}}")] },
-    Panel { title: "Market figures", unit: "short", lines: &[("sum(increase(weir_price_surveys_total[15m]))", "price surveys"), ("sum(increase(weir_assessments_total[15m]))", "machines assessed"), ("sum(increase(weir_assessments_failed_total[15m]))", "machines not assessed")] },
+    Panel { title: "Market figures", unit: "short", lines: &[("sum(increase(weir_price_surveys_total[15m]))", "price surveys"), ("sum(increase(weir_assessments_total[15m]))", "machines assessed"), ("sum(increase(weir_assessments_failed_total[15m]))", "machines not assessed"), ("max(weir_assessments_oldest_seconds)", "oldest assessment, s"), ("max(weir_assessment_round_seconds)", "last round of them, s")] },
     Panel { title: "Webhooks", unit: "short", lines: &[("sum by (outcome) (increase(weir_webhook_tries_total[5m]))", "{{outcome}}"), ("max(weir_webhook_due)", "due"), ("max(weir_webhook_oldest_due_seconds)", "oldest, s"), ("histogram_quantile(0.99, sum by (le) (rate(weir_webhook_seconds_bucket[15m])))", "call p99, s")] },
     Panel { title: "Versions and who serves", unit: "short", lines: &[("count by (version) (weir_build_info)", "{{version}}"), ("sum(weir_serving)", "serving")] },
 ];
