@@ -42,8 +42,8 @@ bench: ## Measure, and say which goals are met (ONLY=start: scenarios whose name
 chaos: ## Kill, freeze, lie and reorganise under load, then count every unit (KILLS= RENTALS= ONLY= SEED= WRITE=1)
 	@KILLS=$(KILLS) RENTALS=$(RENTALS) IN_FLIGHT=$(IN_FLIGHT) ONLY=$(ONLY) SEED=$(SEED) WRITE=$(WRITE) scripts/chaos
 
-fuzz: ## A hundred thousand requests made from the API's own description (EXAMPLES= SEED=)
-	@EXAMPLES=$(EXAMPLES) SEED=$(SEED) scripts/fuzz
+fuzz: ## A hundred thousand requests made from the API's own description (EXAMPLES= MIN_REQUESTS= SEED=)
+	@EXAMPLES=$(EXAMPLES) MIN_REQUESTS=$(MIN_REQUESTS) SEED=$(SEED) scripts/fuzz
 
 r2: ## Ten thousand requests over connections that are cut, each repeated once at most (REQUESTS= SEED=)
 	@REQUESTS=$(REQUESTS) SEED=$(SEED) scripts/cut

@@ -6,21 +6,18 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use alloy::signers::local::PrivateKeySigner;
-use serde_json::json;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    chaos::{
-        client::{Client, text},
-        load::Load,
-        machine::Machine,
-        site,
-        world::{Plan, World},
-    },
-    random::Random,
+use crate::chaos::{
+    load::Load,
+    world::{Plan, World},
 };
+use cast::Known;
+pub use tally::Tally;
+
+mod cast;
+mod tally;
 
 /// How much is asked.
 #[derive(Clone, Copy, Debug)]
@@ -28,101 +25,160 @@ pub struct Size {
     pub seed: u64,
     /// The most requests of a kind for each operation.
     pub examples: u64,
+    /// Every pass asks in every way; else those that ask again what another did ask at random only.
+    pub whole: bool,
 }
 
+const EVERY_WAY: &str = "examples,coverage,fuzzing,stateful";
+const AT_RANDOM: &str = "fuzzing";
 /// What is not asked by the one session that all requests share: it would be over.
 const ENDS_THE_SESSION: &str = "/v1/auth/logout";
 /// A stream that begins for whoever signed in and goes on for an hour; each look at it would last as long as a request may.
 const GOES_ON: &str = "/v1/events";
+/// The same of a rental that runs.
+const GOES_ON_WHILE_IT_RUNS: &str = "GET /v1/rentals/{id}/events";
 const AGENT: &str = "^/v1/agent/";
+const OF_A_RENTAL: &str = r"^/v1/rentals/\{id\}";
+const AN_END: &str = r"^/v1/rentals/\{id\}/end$";
+const OF_SOMETHING: &str = r"^(?!/v1/agent/).*\{";
+/// What ends the thing that it is asked about: asked last of all.
+const ENDS: &[&str] = &[
+    "DELETE /v1/api-keys/{id}",
+    "DELETE /v1/machines/{id}/maintenance/{window}",
+    "DELETE /v1/offers/{id}",
+    "DELETE /v1/rentals/{id}/tokens",
+    "DELETE /v1/sessions",
+    "DELETE /v1/sessions/{id}",
+    "DELETE /v1/ssh-keys/{id}",
+    "DELETE /v1/webhooks/{id}",
+    "POST /v1/disputes/{id}/withdraw",
+    "POST /v1/machines/{id}/retire",
+    "POST /v1/rentals/{id}/stop",
+];
 const CONFIGURATION: &str = include_str!("../fuzz/schemathesis.toml");
 
 /// Who asks for what.
 struct Pass {
     name: &'static str,
-    token: String,
-    /// `--include-path-regex` or `--exclude-path-regex`, and its expression.
-    paths: (&'static str, &'static str),
-    /// Ids of what is there, by the beginnings of the paths that name them.
-    known: Vec<(&'static str, String)>,
+    token: Option<String>,
+    /// What schemathesis includes or excludes: options and their values.
+    which: Vec<(&'static str, &'static str)>,
+    /// What is there.
+    known: Vec<Known>,
+    /// What is left out of what is included.
+    without: Vec<&'static str>,
+    /// It asks what another pass asks too, as somebody else.
+    again: bool,
 }
 
-/// Runs everything; how many requests there were.
-///
-/// # Errors
-/// What schemathesis found.
-pub async fn run(weir: &Path, st: &Path, size: Size) -> Result<usize, String> {
+impl Pass {
+    fn new(name: &'static str, token: &str, paths: (&'static str, &'static str)) -> Self {
+        let token = (!token.is_empty()).then(|| token.to_owned());
+        let (known, without) = (Vec::new(), Vec::new());
+        Self { name, token, which: vec![paths], known, without, again: false }
+    }
+
+    fn about(self, known: &[Known]) -> Self {
+        Self { known: known.to_vec(), ..self }
+    }
+
+    /// What is asked about stays as it is.
+    fn sparing(self) -> Self {
+        let without = ENDS.iter().copied().chain([GOES_ON_WHILE_IT_RUNS]).collect();
+        Self { without, ..self }
+    }
+
+    fn again(self) -> Self {
+        Self { again: true, ..self }
+    }
+}
+
+/// Runs everything: what was asked, and what was found.
+pub async fn run(weir: &Path, st: &Path, size: Size) -> (Tally, Vec<String>) {
     let plan = Plan { seed: size.seed, machines: 4, renters: 3, ..Plan::default() };
     let world = World::start(weir, plan).await;
     let mut load = Load::start(&world, 6).await;
     let stop = CancellationToken::new();
-    let mut asked = 0;
-    for pass in passes(&world, &load, size.seed, &stop).await {
-        asked += fuzz(&world, st, size, &pass).await?;
+    let (mut tally, mut found) = (Tally::default(), Vec::new());
+    let stage = cast::Stage::new(&world, &load.record, size.seed, &stop);
+    let busy = stage.busy().await;
+    // its rentals come to where they have to be while the first pass asks
+    let holder = {
+        let stage = stage.clone();
+        tokio::spawn(async move { stage.holder().await })
+    };
+    let mut ask = async |pass: Pass| {
+        if let Err(reason) = fuzz(&world, st, size, &pass, &mut tally).await {
+            found.push(reason);
+        }
+    };
+    ask(Pass::new("a wallet", &busy, ("--exclude-path-regex", AGENT))).await;
+    let holder = holder.await.expect("the rentals to be asked about");
+    for pass in passes(&holder) {
+        ask(pass).await;
     }
+    let known = stage.ending(&holder).await;
+    let paths = ("--include-path-regex", AN_END);
+    ask(Pass::new("a rental that ends", &holder.token, paths).about(&known)).await;
+    let (agent, known) = stage.agent().await;
+    ask(Pass::new("an agent", &agent, ("--include-path-regex", AGENT)).about(&known)).await;
+    let which = ENDS.iter().map(|operation| ("--include-name", *operation)).collect();
+    let ends = Pass::new("a wallet that ends what it has", &holder.token, ("", ""));
+    ask(Pass { which, ..ends }.about(&holder.known)).await;
     stop.cancel();
     if world.ended.load(Ordering::SeqCst) > 0 {
-        return Err("a process ended".to_owned());
+        found.push("a process ended".to_owned());
     }
-    load.finish().await?;
-    Ok(asked)
+    if let Err(reason) = load.finish().await {
+        found.push(reason);
+    }
+    (tally, found)
 }
 
-/// A wallet that owns a machine and has booked another, asked about whatever comes up and about what it has; and the
-/// machine's agent.
-async fn passes(world: &Arc<World>, load: &Load, seed: u64, stop: &CancellationToken) -> Vec<Pass> {
-    let mut random = Random(!seed);
-    let mut key = || PrivateKeySigner::from_bytes(&random.bytes::<32>().into()).unwrap();
-    let (owner, agent, other, its_agent) = (key(), key(), key(), key());
-    site::give_coins(&world.rpc, &[owner.clone(), other.clone()]).await;
-    let own = Machine::list(world, &load.record, &owner, agent.clone(), 98).await;
-    let rented = Machine::list(world, &load.record, &other, its_agent, 99).await;
-    let wallet = Client::new(world, &load.record);
-    wallet.sign_in(&owner).await;
-    let of_agent = Client::new(world, &load.record);
-    assert!(of_agent.sign_in_agent(&own.id, &agent).await);
-    let order = json!({ "offer_id": rented.offer, "duration_s": 600, "token": "USDC" });
-    let (_, quote) = wallet.post("/v1/quotes", &order).await;
-    let quote = text(&quote, "/id");
-    let (_, booked) = wallet.keyed("/v1/rentals", &json!({ "quote_id": quote }), "fuzz").await;
-    let rental = text(&booked, "/rental/id");
-    let known = [("machines", &own.id), ("offers", &own.offer), ("quotes", &quote)];
-    let mut known = known.map(|(path, id)| (path, id.clone())).to_vec();
-    known.push(("rentals", rental));
-    tokio::spawn(rented.run(stop.clone()));
-    tokio::spawn(own.run(stop.clone()));
-    let (with_wallet, with_agent) = (wallet.token().await, of_agent.token().await);
-    let pass =
-        |name, token: &String, paths, known| Pass { name, token: token.clone(), paths, known };
+/// What is asked about a wallet's things: by itself, by its rental's and its program's tokens, by nobody.
+fn passes(holder: &cast::Holder) -> Vec<Pass> {
+    let paths = ("--include-path-regex", OF_A_RENTAL);
+    let (token, known) = (&holder.token, &holder.known);
     vec![
-        pass("a wallet", &with_wallet, ("--exclude-path-regex", AGENT), Vec::new()),
-        pass("what it has", &with_wallet, ("--include-path-regex", r"\{id\}"), known),
-        pass("an agent", &with_agent, ("--include-path-regex", AGENT), Vec::new()),
+        Pass::new("what a wallet has", token, ("--include-path-regex", OF_SOMETHING))
+            .about(known)
+            .sparing(),
+        Pass::new("a rental that is over", token, paths).about(&holder.settled),
+        Pass::new("a rental's token", &holder.rental_token, paths).about(known).sparing().again(),
+        Pass::new("a key with two scopes", &holder.key, ("--exclude-path-regex", AGENT))
+            .about(known)
+            .sparing()
+            .again(),
+        Pass::new("nobody", "", ("--include-path-regex", "^/")).about(known).again(),
     ]
 }
 
-async fn fuzz(world: &Arc<World>, st: &Path, size: Size, pass: &Pass) -> Result<usize, String> {
+async fn fuzz(
+    world: &Arc<World>,
+    st: &Path,
+    size: Size,
+    pass: &Pass,
+    tally: &mut Tally,
+) -> Result<(), String> {
     let url = &world.url;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let (log, configuration) = (folder.path().join("asked"), folder.path().join("st.toml"));
-    let mut told = CONFIGURATION.to_owned();
-    for (path, id) in &pass.known {
-        told += &format!(
-            "\n[[operations]]\ninclude-path-regex = '^/v1/{path}/\\{{id\\}}'\nparameters = {{ 'path.id' = '{id}' }}\n"
-        );
-    }
-    std::fs::write(&configuration, told).map_err(|error| error.to_string())?;
+    std::fs::write(&configuration, told(pass)).map_err(|error| error.to_string())?;
     eprintln!("fuzz: {} ...", pass.name);
-    let (which, expression) = pass.paths;
-    let ended = Command::new(st)
-        .arg("--config-file")
-        .arg(&configuration)
-        .args(["run", &format!("{url}/openapi.json"), "--url", url])
-        .args(["--header", &format!("Authorization: Bearer {}", pass.token)])
-        .args([which, expression, "--exclude-path", ENDS_THE_SESSION])
-        .args(["--exclude-path", GOES_ON])
+    let phases = if pass.again && !size.whole { AT_RANDOM } else { EVERY_WAY };
+    let mut command = Command::new(st);
+    command.arg("--config-file").arg(&configuration);
+    command.args(["run", &format!("{url}/openapi.json"), "--url", url]);
+    if let Some(token) = &pass.token {
+        command.args(["--header", &format!("Authorization: Bearer {token}")]);
+    }
+    for (which, value) in &pass.which {
+        command.args([which, value]);
+    }
+    let ended = command
+        .args(["--exclude-path", ENDS_THE_SESSION, "--exclude-path", GOES_ON])
         .args(["--max-examples", &size.examples.to_string(), "--seed", &size.seed.to_string()])
-        .args(["--phases", "examples,coverage,fuzzing,stateful", "--workers", "2", "--no-color"])
+        .args(["--phases", phases, "--workers", "2", "--no-color"])
         .args(["--warnings", "off", "--report-ndjson-path"])
         .arg(&log)
         .current_dir(folder.path())
@@ -130,10 +186,23 @@ async fn fuzz(world: &Arc<World>, st: &Path, size: Size, pass: &Pass) -> Result<
         .status()
         .await
         .map_err(|error| format!("{}: {error}", st.display()))?;
-    let asked = std::fs::read_to_string(&log).unwrap_or_default();
-    let asked = asked.matches("\"status_code\"").count();
+    tally.count(&log).map_err(|error| format!("{}: its record: {error}", pass.name))?;
     if ended.success() {
-        return Ok(asked);
+        return Ok(());
     }
     Err(format!("{}: schemathesis found something, see above", pass.name))
+}
+
+/// The configuration of a pass.
+fn told(pass: &Pass) -> String {
+    let mut told = CONFIGURATION.to_owned();
+    for Known { path, parameter, value } in &pass.known {
+        told += &format!(
+            "\n[[operations]]\ninclude-path-regex = '{path}'\nparameters = {{ 'path.{parameter}' = '{value}' }}\n"
+        );
+    }
+    for operation in &pass.without {
+        told += &format!("\n[[operations]]\ninclude-name = '{operation}'\nenabled = false\n");
+    }
+    told
 }

@@ -16,7 +16,7 @@ use domain::{
 };
 use store::{Connection, api_keys::ApiKey, disputes, offers, quotes, rentals};
 
-use crate::{AppState, Code, Problem};
+use crate::{AppState, Code, Problem, security};
 
 /// Method, path and the scope that a key needs for them.
 pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
@@ -225,9 +225,10 @@ pub(crate) fn outside(what: &str) -> Problem {
     refused("limited", Problem::new(Code::Forbidden, detail))
 }
 
-/// Counts a refusal, and passes it on.
+/// Counts and logs a refusal, and passes it on.
 pub(crate) fn refused(reason: &'static str, problem: Problem) -> Problem {
     metrics::counter!("weir_access_refusals_total", "reason" => reason).increment(1);
+    security::refused(reason, &problem);
     problem
 }
 

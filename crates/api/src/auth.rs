@@ -22,6 +22,7 @@ use crate::{
     extract::Body,
     identity::{self, Secret, Wallet},
     problem::refuse,
+    security,
     siwe::{self, STATEMENT},
     views::Time,
     wallets,
@@ -136,20 +137,36 @@ async fn verify(
     headers: HeaderMap,
     Body(request): Body<VerifyRequest>,
 ) -> Result<(StatusCode, Json<SessionAnswer>), Problem> {
+    let claim = siwe::check(&request.message, &app.config, app.now());
+    let wallet = claim.as_ref().ok().map(|claim| claim.wallet);
+    let done = match claim {
+        Ok(claim) => open(&app, &headers, claim, request).await,
+        Err(problem) => Err(problem),
+    };
+    security::signed_in("wallet", wallet, &done);
+    Ok((StatusCode::CREATED, Json(done?)))
+}
+
+/// Opens a session for whoever signed the message.
+async fn open(
+    app: &AppState,
+    headers: &HeaderMap,
+    claim: siwe::Claim,
+    request: VerifyRequest,
+) -> Result<SessionAnswer, Problem> {
     let now = app.now();
-    let claim = siwe::check(&request.message, &app.config, now)?;
     let signature = hex::decode(&request.signature)
         .ok()
         .filter(|bytes| bytes.len() <= MAX_SIGNATURE)
         .ok_or_else(|| invalid("the signature is not hex").at("/signature", "expected hex"))?;
     if !siwe::is_by_key(&claim, &request.message, &signature) {
         let hash = eip191_hash_message(request.message.as_bytes());
-        check_contract(&app, &claim, hash, &signature).await?;
+        check_contract(app, &claim, hash, &signature).await?;
     }
     let secret = Secret::new()?;
     let expires_at = now.saturating_plus(app.config.session_ttl);
     let (token_hash, wallet, nonce) = (secret.hash, claim.wallet, claim.nonce);
-    let user_agent = program(&headers);
+    let user_agent = program(headers);
     let account = app
         .store
         .write("auth.verify", move |tx| {
@@ -167,9 +184,7 @@ async fn verify(
         })
         .await
         .map_err(Problem::from)?;
-    let answer =
-        SessionAnswer { token: secret.text, expires_at: Time(expires_at), account: account.into() };
-    Ok((StatusCode::CREATED, Json(answer)))
+    Ok(SessionAnswer { token: secret.text, expires_at: Time(expires_at), account: account.into() })
 }
 
 fn invalid(detail: &str) -> Problem {
@@ -227,6 +242,7 @@ async fn logout(State(app): State<AppState>, wallet: Wallet) -> Result<StatusCod
         })
         .await
         .map_err(Problem::from)?;
+    security::credential("session_ended", wallet.account.id, session);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -31,7 +31,7 @@ use tower_http::compression::{
     CompressionLayer,
     predicate::{NotForContentType, Predicate, SizeAbove},
 };
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 pub(crate) use self::retired::{RETIRED, Retired, find as find_retired};
 use self::trace::Trace;
@@ -166,9 +166,12 @@ where
         trace.parent = trace.parent,
         http.method = method_label(&method),
         http.route = %route,
+        client.address = Empty,
+        account.id = Empty,
+        machine.id = Empty,
     );
     let limit = patience(app, &request, &route);
-    let mut judged = app.limits.judge(&request, started);
+    let mut judged = span.in_scope(|| app.limits.judge(&request, started));
     let answer = match judged.refusal() {
         Some(refusal) => Err(refusal),
         None => {

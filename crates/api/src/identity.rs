@@ -24,6 +24,7 @@ use crate::{
     limits::Whose,
     problem::internal,
     renter::{self, Ahead},
+    security,
     state::AppState,
 };
 
@@ -280,7 +281,9 @@ pub(crate) fn vouched<T>(
 ) -> Result<T, Problem> {
     match found {
         Some(found) => {
-            app.limits.vouch(hash, whose(&found));
+            let whose = whose(&found);
+            app.limits.vouch(hash, whose);
+            security::asked_by(whose);
             Ok(found)
         }
         None => {

@@ -34,6 +34,7 @@ mod public;
 mod renter;
 mod revoked;
 mod search;
+mod security;
 mod serve;
 mod siwe;
 mod state;

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use self::bucket::{Buckets, Key, Standing, Vouched};
 pub use self::caller::Net;
 pub(crate) use self::caller::network_of;
-use crate::{Code, Problem, identity, search::digits};
+use crate::{Code, Problem, identity, search::digits, security};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -182,6 +182,7 @@ impl Limits {
         let allowed = policy.buckets.take(Key::EVERYBODY, self.since.elapsed()).allowed;
         if !allowed {
             metrics::counter!("weir_http_limited_total", "policy" => policy.name).increment(1);
+            security::limited(policy.name);
         }
         allowed
     }
@@ -215,6 +216,7 @@ impl Limits {
             return Judged::default();
         }
         let address = self.caller(request);
+        security::comes_from(address);
         let known = bearer(request.headers()).map(|token| Key::secret(&identity::hash_of(token)));
         let known = known.and_then(|key| self.vouched.owner(key));
         let (who, first) = if signs_in(method, path) {
@@ -294,6 +296,7 @@ impl Judged {
         }
         let quota = policy.buckets.quota();
         metrics::counter!("weir_http_limited_total", "policy" => policy.name).increment(1);
+        security::limited(policy.name);
         let Quota { requests, window_s } = quota;
         let wait = standing.more_in_s;
         let detail = format!(

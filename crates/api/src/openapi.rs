@@ -32,6 +32,10 @@ const SCHEMES: &[(&str, &str)] = &[
     ("bearer", "The session of a wallet that signed in at /v1/auth/siwe."),
     ("api_key", "A key of /v1/api-keys (`weir_sk_...`) that has the scope named."),
     ("agent", "The session of a machine's agent, of /v1/agent/session."),
+    (
+        "rental_token",
+        "What came with the payment of a rental (x402), `access.token`: good for this rental alone.",
+    ),
 ];
 
 /// Adds to every operation what all of them share: the answer in case of an error.
@@ -87,13 +91,20 @@ fn tag(name: &str, about: &str) -> Tag {
     TagBuilder::new().name(name).description(Some(about)).build()
 }
 
-/// Who may call it, by the table of scopes: a wallet's session, an API key with a scope, or a machine's agent.
+/// Who may call it, by the table of scopes: a wallet's session, an API key with a scope, a rental's token, whoever pays, or
+/// a machine's agent.
 fn secure(method: &str, path: &str, operation: &mut Operation) {
     let Some(security) = &mut operation.security else { return };
     if path.starts_with("/v1/agent/") {
         *security = vec![SecurityRequirement::new::<_, [&str; 0], _>("agent", [])];
     } else if let Some(scope) = access::scope_of(&method.to_uppercase(), path) {
         security.push(SecurityRequirement::new("api_key", [scope.as_str()]));
+    }
+    if path.starts_with("/v1/rentals/{id}") {
+        security.push(SecurityRequirement::new::<_, [&str; 0], _>("rental_token", []));
+    } else if path == "/v1/rentals" && method == "post" {
+        // by whoever pays for an offer at once
+        security.push(SecurityRequirement::default());
     }
 }
 

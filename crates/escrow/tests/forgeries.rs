@@ -1,4 +1,5 @@
-//! A hundred thousand readings and ends that were changed, or signed with something that was: none is its agent's.
+//! Whatever is signed here, changed or signed by somebody else: a hundred thousand readings and ends, and as many
+//! authorizations, agreed ends and quotes each. None is its signer's.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,18 +10,23 @@
 use alloy::{
     primitives::{Address, B256, U256},
     signers::local::PrivateKeySigner,
-    sol_types::Eip712Domain,
+    sol_types::{Eip712Domain, SolStruct},
 };
 use domain::time::{Seconds, UnixSeconds};
 use escrow::{
     domain,
     reading::{self, Reading},
-    signed::{self, End},
+    signed::{self, AgreedEnd, End, ReceiveWithAuthorization},
 };
+
+#[path = "forgeries/quotes.rs"]
+mod quotes;
 
 const SEED: u64 = 6_492;
 /// Of each kind, and of each half of them.
 const TRIES: u64 = 25_000;
+/// The same of authorizations, agreed ends and quotes.
+const HALF: u64 = 50_000;
 /// What somebody else signed; each is offered often, as signing takes its time.
 const BY_OTHERS: usize = 64;
 
@@ -145,33 +151,116 @@ fn try_readings(seed: u64) {
     }
 }
 
-fn try_ends(seed: u64) {
+/// Offers a message with other signatures, its signature with other messages and places, and what somebody else or the
+/// same key signed as something else: `takes` never takes it as the key's.
+fn try_all<T: SolStruct + Clone>(
+    (seed, tries): (u64, u64),
+    good: &T,
+    place: &Eip712Domain,
+    elsewhere: impl Fn(&mut Random) -> Eip712Domain,
+    change: impl Fn(&mut Random) -> T,
+    takes: impl Fn(&T, &[u8], &Eip712Domain, Address) -> bool,
+) {
     let mut random = Random(seed);
     let (key, other) = (PrivateKeySigner::random(), PrivateKeySigner::random());
-    let place = domain(31_337, Address::repeat_byte(1));
-    let id = B256::repeat_byte(7);
-    let good = signed::end(id, UnixSeconds(1_800_000_000), Seconds(60));
-    let signature = signed::sign(&good, &key, &place).unwrap();
-    assert_eq!(signed::recover(&good, &signature, &place), Ok(key.address()));
+    let signature = signed::sign(good, &key, place).unwrap();
+    let taken = |message: &T, signature: &[u8], place: &Eip712Domain| {
+        takes(message, signature, place, key.address())
+    };
+    assert!(taken(good, &signature, place));
     let by_others: Vec<_> = (0..BY_OTHERS)
-        .map(|_| {
-            let end = other_end(id, &mut random);
-            let signature = signed::sign(&end, &other, &place).unwrap();
-            (end, signature)
+        .map(|n| {
+            let message = if n == 0 { good.clone() } else { change(&mut random) };
+            let signature = signed::sign(&message, &other, place).unwrap();
+            (message, signature)
         })
         .collect();
-    for n in 0..TRIES {
-        let who = match random.below(4) {
-            0 => signed::recover(&good, &changed(&signature, &mut random), &place),
-            1 => signed::recover(&other_end(id, &mut random), &signature, &place),
-            2 => signed::recover(&good, &signature, &other_domain(&mut random)),
+    // by the right key, under another kind of message in the same domain
+    let kinds: Vec<_> = (0..BY_OTHERS)
+        .map(|_| signed::sign(&other_end(random.word(), &mut random), &key, place).unwrap())
+        .collect();
+    for n in 0..tries {
+        let taken = match random.below(5) {
+            0 => taken(good, &changed(&signature, &mut random), place),
+            1 => taken(&change(&mut random), &signature, place),
+            2 => taken(good, &signature, &elsewhere(&mut random)),
+            3 => taken(good, &kinds[random.below(BY_OTHERS as u64) as usize], place),
             _ => {
-                let (end, by_other) = &by_others[random.below(BY_OTHERS as u64) as usize];
-                signed::recover(end, by_other, &place)
+                let (message, by_other) = &by_others[random.below(BY_OTHERS as u64) as usize];
+                taken(message, by_other, place)
             }
         };
-        assert_ne!(who, Ok(key.address()), "try {n} of seed {seed}");
+        assert!(!taken, "try {n} of seed {seed}");
     }
+}
+
+/// Whether that key signed it.
+fn is_by<T: SolStruct>(message: &T, signature: &[u8], place: &Eip712Domain, by: Address) -> bool {
+    signed::recover(message, signature, place) == Ok(by)
+}
+
+fn try_ends(seed: u64) {
+    let id = B256::repeat_byte(7);
+    let good = signed::end(id, UnixSeconds(1_800_000_000), Seconds(60));
+    let place = domain(31_337, Address::repeat_byte(1));
+    let change = |random: &mut Random| other_end(id, random);
+    try_all((seed, TRIES), &good, &place, other_domain, change, is_by);
+}
+
+fn try_agreed_ends(seed: u64) {
+    let (id, billed, until) = (B256::repeat_byte(7), 600, 1_800_000_000);
+    let good = signed::agreed_end(id, Seconds(billed), UnixSeconds(until));
+    let place = domain(31_337, Address::repeat_byte(1));
+    let change = |random: &mut Random| -> AgreedEnd {
+        match random.below(3) {
+            0 => signed::agreed_end(random.word(), Seconds(billed), UnixSeconds(until)),
+            1 => {
+                let billed = Seconds(billed + 1 + random.below(1_000_000) as u32);
+                signed::agreed_end(id, billed, UnixSeconds(until))
+            }
+            _ => {
+                let until = UnixSeconds(until + 1 + random.below(1_000_000));
+                signed::agreed_end(id, Seconds(billed), until)
+            }
+        }
+    };
+    try_all((seed, HALF), &good, &place, other_domain, change, is_by);
+}
+
+fn try_authorizations(seed: u64) {
+    let token = Address::repeat_byte(0xc0);
+    let good = ReceiveWithAuthorization {
+        from: Address::repeat_byte(1),
+        to: Address::repeat_byte(0xe5),
+        value: U256::from(650_000),
+        validAfter: U256::ZERO,
+        validBefore: U256::from(1_800_000_300),
+        nonce: B256::repeat_byte(7),
+    };
+    let elsewhere = |random: &mut Random| {
+        let (name, version) = ("USD Coin", "2");
+        match random.below(4) {
+            0 => signed::token_domain("USDC", version, 137, token),
+            1 => signed::token_domain(name, &random.below(2).to_string(), 137, token),
+            2 => signed::token_domain(name, version, 138 + random.below(10_000), token),
+            _ => signed::token_domain(name, version, 137, Address::from_word(random.word())),
+        }
+    };
+    let change = |random: &mut Random| {
+        let more = U256::from(1 + random.below(1_000_000));
+        let mut told = good.clone();
+        match random.below(6) {
+            0 => told.from = Address::from_word(random.word()),
+            1 => told.to = Address::from_word(random.word()),
+            2 => told.value += more,
+            3 => told.validAfter += more,
+            4 => told.validBefore += more,
+            _ => told.nonce = random.word(),
+        }
+        told
+    };
+    let place = signed::token_domain("USD Coin", "2", 137, token);
+    try_all((seed, HALF), &good, &place, elsewhere, change, is_by);
 }
 
 // in halves, so that a busy machine runs them side by side
@@ -193,4 +282,24 @@ fn no_changed_end_is_its_partys() {
 #[test]
 fn nor_is_any_end_of_the_other_half() {
     try_ends(SEED + 3);
+}
+
+#[test]
+fn no_changed_agreement_is_its_partys() {
+    try_agreed_ends(SEED + 4);
+}
+
+#[test]
+fn nor_is_any_agreement_of_the_other_half() {
+    try_agreed_ends(SEED + 5);
+}
+
+#[test]
+fn no_changed_authorization_is_its_payers() {
+    try_authorizations(SEED + 6);
+}
+
+#[test]
+fn nor_is_any_authorization_of_the_other_half() {
+    try_authorizations(SEED + 7);
 }

@@ -1,6 +1,7 @@
 //! Checks a receipt without trusting anybody: offline by its own signatures and arithmetic, and against the chain.
 
 mod against;
+mod apart;
 
 use std::{
     io::{Read as _, stdin},
@@ -10,7 +11,7 @@ use std::{
 use alloy::primitives::Address;
 use chain::ReadClient;
 use clap::Args as ClapArgs;
-use escrow::receipt::{self, Fault, Item, Proven, Receipt};
+use escrow::receipt::{self, Fault, Proven, Receipt};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -27,10 +28,10 @@ pub(crate) struct Args {
     /// Hold it against the chain too, through this JSON-RPC endpoint (or several, separated by commas)
     #[arg(long, value_name = "URL")]
     rpc: Option<String>,
-    /// Its readings, one as JSON per line, where the receipt does not hold them
+    /// Its readings, one as JSON per line and as they came, where the receipt does not hold them
     #[arg(long, value_name = "FILE")]
     readings: Option<PathBuf>,
-    /// A key that signs for the platform; without one, any key is believed that signed quote and receipt
+    /// A key that signs for the platform; without one, any key is believed that signed quote and receipt, with a warning
     #[arg(long, value_name = "ADDRESS")]
     platform: Vec<Address>,
     /// The key of the machine's agent; without it, any key is believed that signed all of the readings
@@ -56,12 +57,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         };
     }
     if args.json {
-        println!("{}", as_json(&found, args.rpc.is_some()));
+        println!("{}", as_json(&found, &args));
     }
     match found {
         Ok((receipt, proven)) => {
             if !args.json {
-                print(&receipt, &proven, args.rpc.is_some());
+                print(&receipt, &proven, &args);
             }
             Ok(())
         }
@@ -78,7 +79,7 @@ type Found = Result<(Receipt, Proven), Vec<Fault>>;
 /// If the chain does not answer. What is not true is in the answer.
 pub(crate) async fn check(
     bytes: &[u8],
-    apart: Option<&[Item]>,
+    apart: Option<&str>,
     platform: &[Address],
     rpc: Option<&str>,
 ) -> Result<Found, Failure> {
@@ -86,8 +87,12 @@ pub(crate) async fn check(
         Ok(receipt) => receipt,
         Err(fault) => return Ok(Err(vec![fault])),
     };
+    let apart = match apart.map(|text| apart::read(text, &receipt)).transpose() {
+        Ok(apart) => apart,
+        Err(fault) => return Ok(Err(vec![fault])),
+    };
     let mut faults = Vec::new();
-    let proven = match receipt::verify(&receipt, apart, platform) {
+    let proven = match receipt::verify(&receipt, apart.as_deref(), platform) {
         Ok(proven) => Some(proven),
         Err(found) => {
             faults = found;
@@ -130,30 +135,15 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn readings_of(path: &Path) -> Result<Vec<Item>, Failure> {
+fn readings_of(path: &Path) -> Result<String, Failure> {
     let name = path.display().to_string();
     let file = std::fs::File::open(path).map_err(Failure::during(&name))?;
     let mut text = String::new();
     file.take(MOST_READINGS).read_to_string(&mut text).map_err(Failure::during(&name))?;
-    let parse = |(index, line): (usize, &str)| {
-        let mut value: serde_json::Value = serde_json::from_str(line)?;
-        if let Some(fields) = value.as_object_mut() {
-            // the API shows it, and it is computed here
-            fields.remove("hash");
-        }
-        serde_json::from_value::<Item>(value).map_err(|error| {
-            serde::de::Error::custom(format!("line {}: {error}", index.saturating_add(1)))
-        })
-    };
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(parse)
-        .collect::<Result<_, serde_json::Error>>()
-        .map_err(Failure::during(&name))
+    Ok(text)
 }
 
-fn print(receipt: &Receipt, proven: &Proven, with_chain: bool) {
+fn print(receipt: &Receipt, proven: &Proven, args: &Args) {
     let totals = proven.totals;
     let signers: Vec<String> = proven.platform.iter().map(ToString::to_string).collect();
     println!("verified  {}", receipt.rental);
@@ -168,14 +158,22 @@ fn print(receipt: &Receipt, proven: &Proven, with_chain: bool) {
         "  split          {} provider + {} fee + {} refund = {} deposit",
         totals.provider, totals.fee, totals.refund, totals.deposit
     );
-    if with_chain {
+    if args.rpc.is_some() {
         println!("  the chain      says the same, in final blocks");
     } else {
         println!("  the chain      was not asked (--rpc URL)");
     }
+    if args.platform.is_empty() {
+        let signers = signers.join(" and ");
+        println!(
+            "  WARNING        {signers} may be anybody's key: name the platform's own (--platform ADDRESS, from a copy of \
+             /v1/deployment)"
+        );
+    }
 }
 
-fn as_json(found: &Found, with_chain: bool) -> String {
+fn as_json(found: &Found, args: &Args) -> String {
+    let with_chain = args.rpc.is_some();
     let answer = match found {
         Ok((receipt, proven)) => json!({
             "verified": true,
@@ -185,6 +183,8 @@ fn as_json(found: &Found, with_chain: bool) -> String {
             "chain_id": receipt.chain_id,
             "escrow": receipt.escrow,
             "platform": proven.platform,
+            // keys that nobody vouched for
+            "unproven": if args.platform.is_empty() { proven.platform.as_slice() } else { &[] },
             "readings": proven.readings,
             "agent": receipt.readings.agent,
             "totals": proven.totals,

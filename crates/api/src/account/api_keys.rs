@@ -29,6 +29,7 @@ use crate::{
     extract::{Body, Id},
     identity::Wallet,
     problem::refuse,
+    security,
     views::{Time, Usd},
 };
 
@@ -192,7 +193,7 @@ async fn create(
         })
         .await
         .map_err(Problem::from)?;
-    tracing::info!(account.id = %account, key.id = %key.id, "an API key was made");
+    security::credential("api_key_made", account, key.id);
     let nothing = Booked { total: UsdMicros::ZERO, day: UsdMicros::ZERO };
     let answer = KeyCreated { token: secret.text, key: KeyView::new(key, nothing) };
     Ok((StatusCode::CREATED, Json(answer)))
@@ -320,6 +321,6 @@ async fn revoke(
         })
         .await
         .map_err(Problem::from)?;
-    tracing::info!(account.id = %account, key.id = %id, "an API key was revoked");
+    security::credential("api_key_revoked", account, id);
     Ok(StatusCode::NO_CONTENT)
 }

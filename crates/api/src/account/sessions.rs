@@ -17,6 +17,7 @@ use crate::{
     identity::Wallet,
     problem::refuse,
     provider::PageParams,
+    security,
     views::{Time, page_limit},
 };
 
@@ -126,6 +127,7 @@ async fn end(
         })
         .await
         .map_err(Problem::from)?;
+    security::credential("session_ended", account, id);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -148,5 +150,6 @@ async fn end_others(State(app): State<AppState>, wallet: Wallet) -> Result<Json<
             Box::pin(async move { Ok(sessions::revoke_others(tx, account, current, now).await?) })
         })
         .await?;
+    security::credential("other_sessions_ended", account, current);
     Ok(Json(Ended { ended }))
 }

@@ -21,6 +21,7 @@ use crate::{
     extract::Body,
     identity::{self, Secret, hash_of, is_nonce, signer_of},
     problem::refuse,
+    security,
     views::Time,
 };
 
@@ -59,14 +60,20 @@ async fn enroll(
     State(app): State<AppState>,
     Body(request): Body<EnrollRequest>,
 ) -> Result<(StatusCode, Json<EnrollAnswer>), Problem> {
+    let agent = request.agent_address;
+    let done = bind(&app, request).await;
+    security::signed_in("enrolment", Some(agent), &done);
+    Ok((StatusCode::CREATED, Json(EnrollAnswer { machine_id: done? })))
+}
+
+async fn bind(app: &AppState, request: EnrollRequest) -> Result<MachineId, Problem> {
     let text = format!("weir-enroll:{}:{}", app.config.chain_id, request.enroll_token);
     if signer_of(&text, &request.signature) != Some(request.agent_address) {
         let detail = "the signature is not by agent_address over weir-enroll:<chain_id>:<token>";
         return Err(Problem::new(Code::EnrollInvalid, detail).at("/signature", detail));
     }
     let (hash, agent, now) = (hash_of(&request.enroll_token), request.agent_address, app.now());
-    let machine_id = app
-        .store
+    app.store
         .write("agent.enroll", move |tx| {
             Box::pin(async move {
                 match machines::enroll(tx, &hash, agent, now).await {
@@ -93,8 +100,7 @@ async fn enroll(
             })
         })
         .await
-        .map_err(Problem::from)?;
-    Ok((StatusCode::CREATED, Json(EnrollAnswer { machine_id })))
+        .map_err(Problem::from)
 }
 
 /// What an agent signs to sign in.
@@ -147,6 +153,13 @@ async fn session(
     Body(request): Body<SessionRequest>,
 ) -> Result<(StatusCode, Json<AgentSession>), Problem> {
     let machine = request.machine_id;
+    let done = open(&app, request).await;
+    security::signed_in("agent", Some(machine), &done);
+    Ok((StatusCode::CREATED, Json(done?)))
+}
+
+async fn open(app: &AppState, request: SessionRequest) -> Result<AgentSession, Problem> {
+    let machine = request.machine_id;
     if !is_nonce(&request.nonce) {
         return Err(Problem::invalid("/nonce", "8 to 64 letters and digits"));
     }
@@ -183,6 +196,5 @@ async fn session(
         })
         .await
         .map_err(Problem::from)?;
-    let answer = AgentSession { token: secret.text, expires_at: Time(expires_at) };
-    Ok((StatusCode::CREATED, Json(answer)))
+    Ok(AgentSession { token: secret.text, expires_at: Time(expires_at) })
 }

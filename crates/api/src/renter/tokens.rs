@@ -11,6 +11,7 @@ use crate::{
     extract::Id,
     identity::{By, Wallet},
     problem::refuse,
+    security,
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -47,5 +48,6 @@ async fn end(
         })
         .await
         .map_err(Problem::from)?;
+    security::credential("rental_tokens_ended", account, id);
     Ok(StatusCode::NO_CONTENT)
 }

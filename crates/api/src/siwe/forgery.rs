@@ -53,13 +53,13 @@ pub fn forged(good: &Signed, other: &Signed, random: &mut Random) -> Signed {
     }
 }
 
-fn noise(random: &mut Random) -> Vec<u8> {
+pub fn noise(random: &mut Random) -> Vec<u8> {
     let length = if random.below(4) == 0 { random.below(200) } else { 65 };
     (0..length).map(|_| random.byte()).collect()
 }
 
 /// Another signature, often close to the one given.
-fn other_signature(signature: &[u8], random: &mut Random) -> Vec<u8> {
+pub fn other_signature(signature: &[u8], random: &mut Random) -> Vec<u8> {
     let order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
     let order = U256::from_str_radix(order, 16).unwrap();
     let mut bytes = signature.to_vec();

@@ -51,7 +51,7 @@ async fn name_agent(world: &World, running: &Running) {
 }
 
 /// Runs for 40 seconds with a gap of 10, and stops.
-async fn ended(world: &World, running: &mut Running) {
+pub async fn ended(world: &World, running: &mut Running) {
     world.advance(&running.id, RentalEvent::StartFinal { started_at: UnixSeconds(START) }).await;
     running.pass(world, 20).await;
     running.append(world, 0, 20).await;

@@ -8,11 +8,14 @@ use alloy::{
 use crate::fixture::World;
 
 #[path = "../../src/siwe/forgery.rs"]
-mod forgery;
+pub mod forgery;
 use forgery::{Random, Signed, forged};
 
 const SEED: u64 = 1_271;
 const TRIES: usize = 400;
+/// Sign-ins that are sent again, each so often.
+const USED: usize = 100;
+const REPLAYS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_forged_sign_in_opens_a_session() {
@@ -41,4 +44,26 @@ async fn no_forged_sign_in_opens_a_session() {
         world.verify(&good.message, &signature).await.ok(201);
         world.verify(&good.message, &signature).await.problem(401, "siwe-invalid");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_was_used_opens_nothing_however_often_it_is_sent_again() {
+    let world = World::new().await;
+    let mut used = Vec::new();
+    for _ in 0..USED {
+        let key = PrivateKeySigner::random();
+        let message = world.message(key.address()).await;
+        let signature = key.sign_message_sync(message.as_bytes()).unwrap().to_string();
+        world.verify(&message, &signature).await.ok(201);
+        used.push((message, signature));
+    }
+    for _ in 0..REPLAYS {
+        for (message, signature) in &used {
+            world.verify(message, signature).await.problem(401, "siwe-invalid");
+        }
+        world.pass(60);
+    }
+    let sessions = "SELECT count(*) FROM sessions";
+    let opened: i64 = sqlx::query_scalar(sessions).fetch_one(world.store.pool()).await.unwrap();
+    assert_eq!(opened, i64::try_from(USED).unwrap());
 }

@@ -35,6 +35,7 @@ mod fixture;
 mod forgeries;
 mod funding;
 mod habits;
+mod hardening;
 mod held;
 mod http;
 mod labels;

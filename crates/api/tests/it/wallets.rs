@@ -9,10 +9,13 @@ use alloy::{
     sol_types::{SolCall as _, SolConstructor as _, SolValue as _},
 };
 use serde_json::{Value, json};
-use store::Store;
+use store::{Policy, Store};
 use testkit::{DEV_ADDRESSES, ManualClock, RpcProxy, TestChain, TestDb};
 
 use crate::fixture::{CHAIN_ID, NOW, World, key, policy, sign};
+
+mod forged;
+mod money;
 
 mod contracts {
     alloy::sol!(SigningWallet, "../escrow/abi/SigningWallet.json");
@@ -49,10 +52,14 @@ struct Town {
 
 impl Town {
     async fn new() -> Self {
+        Self::with(policy()).await
+    }
+
+    async fn with(policy: Policy) -> Self {
         let chain = TestChain::start().await.unwrap();
         let db = TestDb::new(Some(&store::MIGRATOR)).await.unwrap();
         let clock = Arc::new(ManualClock::new(NOW.millis()));
-        let store = Store::from_pool(db.pool, clock.clone(), policy());
+        let store = Store::from_pool(db.pool, clock.clone(), policy);
         let first = RpcProxy::before(chain.url(), 1).await.unwrap();
         let urls = format!("{},{}", first.url(), chain.url());
         let world = World::over(store, clock, &urls, |_| {}).await;
@@ -123,6 +130,19 @@ impl Town {
 
     async fn refuses(&self, message: &str, signature: &str) {
         self.world.verify(message, signature).await.problem(401, "siwe-invalid");
+    }
+
+    /// From now on a key's account answers as this owner's wallet does (EIP-7702).
+    async fn delegate(&self, account: &PrivateKeySigner, owner: Address) {
+        let code = self.wallet(owner).await;
+        let authorization =
+            Authorization { chain_id: U256::from(CHAIN_ID), address: code, nonce: 0 };
+        let signature = account.sign_hash_sync(&authorization.signature_hash()).unwrap();
+        let signed = authorization.into_signed(signature);
+        self.send(json!({"from": DEV_ADDRESSES[0], "to": account.address(), "type": "0x4",
+                         "authorizationList": [signed]}))
+            .await;
+        assert!(self.has_code(account.address()).await);
     }
 
     async fn has_code(&self, account: Address) -> bool {
@@ -232,16 +252,8 @@ async fn a_factory_cannot_speak_for_an_account_that_it_does_not_make() {
 async fn an_account_with_delegated_code_signs_by_its_key_or_its_code() {
     let town = Town::new().await;
     let (account, device) = (key(1), key(2));
-    let code = town.wallet(device.address()).await;
-    let authorization = Authorization { chain_id: U256::from(CHAIN_ID), address: code, nonce: 0 };
-    let signature = account.sign_hash_sync(&authorization.signature_hash()).unwrap();
-    let signed = authorization.into_signed(signature);
     let to = account.address();
-    town.send(
-        json!({"from": DEV_ADDRESSES[0], "to": to, "type": "0x4", "authorizationList": [signed]}),
-    )
-    .await;
-    assert!(town.has_code(to).await);
+    town.delegate(&account, device.address()).await;
     let message = town.world.message(to).await;
     town.refuses(&message, &sign(&key(3), &message)).await;
     town.signs_in(to, &message, &sign(&account, &message)).await;

@@ -88,7 +88,7 @@ use Process::{Both, Serve, Work};
 /// All of them, by name.
 #[rustfmt::skip] // a table: one line each
 pub(crate) const METRICS: &[Metric] = &[
-    metric("weir_access_refusals_total", Counter, Serve, &["reason"], "requests", "requests refused for who asked: `unauthenticated`, `agent`, `wallet-only`, `scope-missing`, `limited` or `spend-cap`"),
+    metric("weir_access_refusals_total", Counter, Serve, &["reason"], "requests", "requests refused for who asked: `unauthenticated`, `agent`, `wallet-only`, `scope-missing`, `limited`, `rental-token` or `spend-cap`"),
     metric("weir_assessment_round_seconds", Gauge, Work, &[], "seconds", "that the last round through all machines took, from the first assessment to the last"),
     metric("weir_assessments_failed_total", Counter, Work, &[], "machines", "machines whose reliability could not be computed when it was their turn"),
     metric("weir_assessments_oldest_seconds", Gauge, Work, &[], "seconds", "since the last round that is over was begun: the oldest assessment is no older, but where it failed; after a start, since then"),

@@ -3,6 +3,7 @@
 mod adopt;
 mod browsers;
 mod doctor;
+mod logs;
 mod market;
 mod metrics;
 mod process;

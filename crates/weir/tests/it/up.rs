@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alloy::signers::local::PrivateKeySigner;
+use escrow::receipt;
+
 /// Nothing here takes longer on a machine that is not stuck.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -130,8 +133,12 @@ fn an_outage_of_twenty_seconds_is_not_billed() {
 
 /// What `weir verify` makes of a file.
 fn verify(file: &Path) -> (Option<i32>, String) {
+    verify_with(file, &[])
+}
+
+fn verify_with(file: &Path, more: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let output = command.arg("verify").arg(file).output().unwrap();
+    let output = command.arg("verify").arg(file).args(more).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
@@ -159,6 +166,74 @@ fn assert_kept_receipt(market: &Market, output: &str) {
     wrong(&[&good[..], b"\n"].concat(), "a byte more");
     wrong(b"{}", "nothing");
     assert_eq!(verify(&market.path().join("none.json")).0, Some(1), "no such file");
+    assert_says_whose_key_is_not_known(Path::new(file), &good);
+    assert_every_byte_of_readings_counts(market, &good);
+}
+
+/// Anybody can make a receipt with a key of their own: who does not name the platform's is told.
+fn assert_says_whose_key_is_not_known(file: &Path, good: &[u8]) {
+    let signer = receipt::read(good).unwrap().quote.signer.to_string();
+    let (_, text) = verify(file);
+    let warning = text.lines().find(|line| line.contains("WARNING")).expect("a warning");
+    assert!(warning.contains(&signer), "{warning}");
+    let (code, text) = verify_with(file, &["--platform", &signer]);
+    assert!(code == Some(0) && !text.contains("WARNING"), "{text}");
+    let unproven = |more: &[&str]| {
+        let (_, text) = verify_with(file, &[&["--json"], more].concat());
+        let mut said: serde_json::Value = serde_json::from_str(&text).unwrap();
+        said["unproven"].take()
+    };
+    assert_eq!(unproven(&[]), serde_json::json!([signer.to_lowercase()]));
+    assert_eq!(unproven(&["--platform", &signer]), serde_json::json!([]));
+}
+
+/// The same receipt with its readings in a file of their own, as the API lists them.
+fn assert_every_byte_of_readings_counts(market: &Market, good: &[u8]) {
+    let mut receipt = receipt::read(good).unwrap();
+    let quoted_by = receipt.quote.signer.to_string();
+    let items = std::mem::take(&mut receipt.readings.items);
+    let notary = PrivateKeySigner::random();
+    receipt.seal(&notary).unwrap();
+    let (apart, list) = (market.path().join("apart.json"), market.path().join("readings.jsonl"));
+    std::fs::write(&apart, receipt.text()).unwrap();
+    let lines: String = items
+        .iter()
+        .map(|item| {
+            let hash = receipt::hash_of(item, receipt.id(), receipt.chain_id, receipt.escrow);
+            let (detail, from, to) = (&item.detail, item.from.get(), item.to.get());
+            format!(
+                r#"{{"seq":{},"from":{from},"to":{to},"detail":{detail},"prev_hash":"{}","hash":"{hash}","signature":"{}"}}{}"#,
+                item.seq, item.prev_hash, item.signature, "\n"
+            )
+        })
+        .collect();
+    let notary = notary.address().to_string();
+    let named =
+        ["--platform", &quoted_by, "--platform", &notary, "--readings", list.to_str().unwrap()];
+    let found = |lines: &[u8]| {
+        std::fs::write(&list, lines).unwrap();
+        verify_with(&apart, &named)
+    };
+    let (code, text) = found(lines.as_bytes());
+    assert_eq!(code, Some(0), "{text}");
+    let hash = lines.find(r#""hash":"0x"#).unwrap() + 12;
+    let mut places: Vec<usize> = (0..lines.len()).step_by(lines.len() / 23).collect();
+    places.extend([hash, hash + 63]);
+    for place in places {
+        let mut other = lines.clone().into_bytes();
+        other[place] ^= 1;
+        let (code, text) = found(&other);
+        assert_eq!(code, Some(8), "byte {place}: {text}");
+    }
+    for other in [
+        lines.replacen("\"seq\":1", "\"seq\": 1", 1),
+        lines.replacen(r#""seq":1,"#, r#""seq":1,"seq":1,"#, 1),
+        format!("{lines}\n"),
+        lines.replacen('\n', "\r\n", 1),
+    ] {
+        let (code, text) = found(other.as_bytes());
+        assert_eq!(code, Some(8), "{text}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use axum::http::{header, request::Parts};
 use store::payments;
 
 use crate::{
-    AppState, Code, Problem,
+    AppState, Code, Problem, access,
     identity::{By, Secret, Wallet, hash_of, vouched},
     limits::Whose,
 };
@@ -47,7 +47,7 @@ pub(crate) async fn holder(parts: &Parts, app: &AppState) -> Result<Option<Walle
         let detail = format!(
             "this token is good for {place} and cases about it only; sign in for anything else"
         );
-        return Err(Problem::new(Code::Forbidden, detail));
+        return Err(access::refused("rental-token", Problem::new(Code::Forbidden, detail)));
     }
     let expires_at = Some(token.expires_at);
     Ok(Some(Wallet { by: By::Rental(rental), account: token.account, expires_at }))

@@ -6,12 +6,20 @@ use domain::{
     id::DisputeId,
     machine::{Measured, Requirement, answer},
     scope::Scope,
+    time::Seconds,
 };
 use escrow::reading::{self, Reading};
 use serde_json::{Value, json};
-use store::disputes::{self, Case};
+use sha2::{Digest as _, Sha256};
+use store::{
+    disputes::{self, Case},
+    payments, rentals,
+};
 
-use super::table::{Row, Whose};
+use super::{
+    role::Role,
+    table::{Row, UNLIMITED, Whose},
+};
 use crate::{
     api_keys::make,
     fixture::{CHAIN_ID, ESCROW, Person, Reply, Rig, World, sign},
@@ -44,38 +52,23 @@ async fn dispute_about(world: &World, rental: &str) -> String {
     id
 }
 
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// No token at all.
-    Nobody,
-    /// Somebody who signed in and has nothing to do with it.
-    Other,
-    /// A key of theirs, with every scope.
-    OthersKey,
-    /// A key of the owner's, with every scope but the one that is needed.
-    OwnersKeyWithoutScope,
-    /// The agent of another machine.
-    OtherAgent,
-    /// The agent of the machine that the rental runs on.
-    Agent,
-    /// The rental's renter.
-    Renter,
-    /// The machine's owner.
-    Provider,
-}
-
-impl Role {
-    pub const ALL: &[Self] = &[
-        Self::Nobody,
-        Self::Other,
-        Self::OthersKey,
-        Self::OwnersKeyWithoutScope,
-        Self::OtherAgent,
-        Self::Agent,
-        Self::Renter,
-        Self::Provider,
-    ];
+/// The token of a rental, as it comes with a payment.
+async fn token_of(world: &World, rental: &str) -> String {
+    let (id, now) = (rental.parse().unwrap(), world.now());
+    let token = format!("weir_rt_{}", "t".repeat(43));
+    let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    world
+        .store
+        .write::<(), (), _>("test.token", move |tx| {
+            Box::pin(async move {
+                let rental = rentals::get(tx, id).await?.unwrap();
+                let until = now.saturating_plus(Seconds(1_000_000));
+                Ok(payments::give_token(tx, &hash, id, rental.renter, now, until).await?)
+            })
+        })
+        .await
+        .unwrap();
+    token
 }
 
 /// A rental that runs, everything about it, and strangers.
@@ -88,13 +81,17 @@ pub struct Cast {
     others_key: String,
     /// Keys of the renter and of the provider, by the scope that they lack.
     without: Vec<(Option<&'static str>, [String; 2])>,
+    /// Keys of both that are limited to a machine of nobody's here.
+    limited: [String; 2],
+    /// The token of the rental.
+    token: String,
     window: String,
     order: String,
     test: String,
-    session: String,
-    api_key: String,
+    pub session: String,
+    pub api_key: String,
     dispute: String,
-    webhook: String,
+    pub webhook: String,
     webhook_etag: String,
     delivery: String,
     machine_etag: String,
@@ -148,6 +145,14 @@ impl Cast {
             ];
             without.push((lacking, keys));
         }
+        let scopes: Vec<&str> =
+            all.iter().copied().filter(|scope| !UNLIMITED.contains(scope)).collect();
+        let elsewhere = json!({"machines": ["mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"]});
+        let limited = [
+            make(world, &renter, &scopes, elsewhere.clone()).await.person.token,
+            make(world, &provider, &scopes, elsewhere).await.person.token,
+        ];
+        let token = token_of(world, &running.id).await;
         Self {
             other,
             other_rig,
@@ -155,6 +160,8 @@ impl Cast {
             ssh_key,
             others_key,
             without,
+            limited,
+            token,
             window,
             order,
             test,
@@ -195,15 +202,23 @@ impl Cast {
             Role::OthersKey => self.others_key.clone(),
             Role::OwnersKeyWithoutScope => {
                 let keys = self.without.iter().find(|(lacking, _)| *lacking == scope);
-                let [renters, providers] = &keys.unwrap().1;
-                let of_provider = matches!(row.whose, Whose::Providers | Whose::Machines);
-                if of_provider { providers.clone() } else { renters.clone() }
+                Self::owners(row, &keys.unwrap().1)
             }
+            Role::LimitedKey => Self::owners(row, &self.limited),
+            Role::Token => self.token.clone(),
             Role::OtherAgent => self.other_rig.agent.token.clone(),
             Role::Agent => self.running.rig.agent.token.clone(),
             Role::Renter => self.running.renter.token.clone(),
             Role::Provider => self.running.rig.provider.token.clone(),
         })
+    }
+
+    /// The owner's of two keys, of the renter and of the provider.
+    fn owners(row: &Row, [renters, providers]: &[String; 2]) -> String {
+        let theirs = ["/v1/machines", "/v1/offers", "/v1/provider"];
+        let of_provider = matches!(row.whose, Whose::Providers | Whose::Machines)
+            || theirs.iter().any(|path| row.path.starts_with(path));
+        if of_provider { providers.clone() } else { renters.clone() }
     }
 
     fn path(&self, row: &Row) -> String {
@@ -240,6 +255,9 @@ impl Cast {
                 json!({"from": "2027-03-01T00:00:00Z", "to": "2027-03-01T01:00:00Z", "reason": "x"})
             }
             ("PATCH", "/v1/rentals/{id}") => json!({"label": "theirs"}),
+            ("POST", "/v1/rentals") if role == Role::Nobody => {
+                json!({"offer_id": self.other_rig.offer, "duration_s": 3_600, "token": "USDC"})
+            }
             ("POST", "/v1/rentals/{id}/authorization") => {
                 json!({"valid_after": 0, "valid_before": START + 100, "signature": format!("0x{}", "11".repeat(65))})
             }
@@ -303,7 +321,8 @@ impl Cast {
 
     /// Asserts that an answer says nothing of the cast's things but what the request named itself.
     pub fn tells_nothing(&self, reply: &Reply, what: &str) {
-        if what.ends_with("by Renter") || what.ends_with("by Provider") {
+        let of_owner = ["by Renter", "by Provider", "by Token"];
+        if of_owner.iter().any(|by| what.ends_with(by)) {
             return;
         }
         let mut said = reply.body.clone();
@@ -312,6 +331,13 @@ impl Cast {
         }
         let said = said.to_string().to_lowercase();
         let renter = &self.running.renter;
+        if what.ends_with("by LimitedKey") {
+            // what else its owner has is no secret to it
+            for secret in [&self.running.id, &self.running.rig.machine, &self.quote] {
+                assert!(!said.contains(secret), "{what} tells {secret}: {said}");
+            }
+            return;
+        }
         let secrets = [
             self.running.id.clone(),
             self.running.rig.machine.clone(),
@@ -330,59 +356,5 @@ impl Cast {
         for secret in secrets {
             assert!(!said.contains(&secret), "{what} tells {secret}: {said}");
         }
-    }
-
-    /// Everything that could have been changed, as the database has it.
-    pub async fn belongings(&self, world: &World) -> Vec<(String, String)> {
-        let mut all = Vec::new();
-        for (table, columns) in [
-            ("accounts", "t.*"),
-            ("agent_commands", "t.*"),
-            ("api_key_spends", "t.*"),
-            ("api_keys", "t.id, t.label, t.scopes, t.revoked_at"),
-            ("chain_intents", "t.*"),
-            ("deliveries", "t.*"),
-            ("dispute_evidence", "t.*"),
-            ("dispute_proposals", "t.*"),
-            ("disputes", "t.*"),
-            ("end_signatures", "t.*"),
-            ("ended_agent_keys", "t.*"),
-            ("jobs", "t.*"),
-            (
-                "machines",
-                "t.id, t.name, t.service, t.verification, t.agent_key, t.enroll_token_hash, t.measured",
-            ),
-            ("maintenance_windows", "t.*"),
-            ("offer_versions", "t.*"),
-            ("offers", "t.*"),
-            ("readings", "t.*"),
-            ("rental_access", "t.*"),
-            ("rental_events", "t.*"),
-            ("rental_gpus", "t.*"),
-            ("rental_ssh_keys", "t.*"),
-            ("rental_tokens", "t.*"),
-            ("rentals", "t.*"),
-            ("reviews", "t.*"),
-            ("sessions", "t.id, t.account_id, t.revoked_at"),
-            ("ssh_keys", "t.*"),
-            ("webhooks", "t.*"),
-        ] {
-            let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-                .bind(table)
-                .fetch_one(world.store.pool())
-                .await
-                .unwrap();
-            assert!(exists, "there is no table {table}");
-            let query = format!(
-                "SELECT COALESCE(string_agg(r::text, E'\\n' ORDER BY r::text), '')
-                 FROM (SELECT {columns} FROM {table} t) r"
-            );
-            let rows: String = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
-                .fetch_one(world.store.pool())
-                .await
-                .unwrap();
-            all.push((table.to_owned(), rows));
-        }
-        all
     }
 }

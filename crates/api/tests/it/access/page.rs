@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    cast::Role,
-    operations, row_of, scope_in,
+    operations,
+    role::Role,
+    row_of, scope_in,
     table::{Cell, Row},
 };
 
@@ -15,13 +16,15 @@ A number is the status of the refusal. `own` is an answer about the caller's own
 `all` an answer for everybody. What is not the caller's is not found (404): nobody is told that it exists.
 
 A key with every scope does what its wallet does where a scope is named; where none is, only somebody who signed in may.
-`proof` operations take no token: the body holds a secret or a signature that says who asks.
+`proof` operations take no token: the body holds a secret or a signature that says who asks. The limited key is the owner's,
+for another machine, with every scope that such a key can have. The rental's token came with its payment (x402); `POST
+/v1/rentals` by nobody, for an offer, is answered with the price (402), and the same with a payment books it.
 
 This page is made by `crates/api/tests/it/access.rs`, which asks for every refusal in it and then looks whether anything
 was changed: `UPDATE_DOCS=1 cargo test -p api --test it access` rewrites it.
 
-| operation | scope of a key | nobody | another wallet | its key | own key without the scope | another agent | the machine's agent | renter | provider |
-|---|---|---|---|---|---|---|---|---|---|
+| operation | scope of a key | nobody | another wallet | its key | own key without the scope | own key for another machine | the rental's token | another agent | the machine's agent | renter | provider |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 fn text(cell: Cell) -> String {

@@ -1,6 +1,6 @@
 //! Whose thing each operation is about. What follows for each role is in [`Row::cell`].
 
-use super::cast::Role;
+use super::role::Role;
 
 /// Whose thing an operation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Whose {
     Proof,
     /// The caller's own, whoever that is: a list of what is theirs, or something new.
     Own,
+    /// The caller's own, and whoever has no account gets the price of one and pays it (x402).
+    Paid,
     /// Of the account that made it: the renter's session, key or quote.
     Renters,
     /// Of both sides of a rental.
@@ -34,6 +36,7 @@ impl Whose {
             Self::Public | Self::Proof => "anybody",
             Self::Machines | Self::AnyAgents => "agent",
             Self::Own
+            | Self::Paid
             | Self::Renters
             | Self::Parties
             | Self::RentersPart
@@ -67,13 +70,19 @@ impl Row {
     /// What becomes of this operation on the cast's things, where keys need this scope.
     pub fn cell(&self, role: Role, scope: Option<&str>) -> Cell {
         use Whose::{
-            AnyAgents, Machines, Own, Parties, Proof, Providers, Public, Renters, RentersAlone,
-            RentersPart,
+            AnyAgents, Machines, Own, Paid, Parties, Proof, Providers, Public, Renters,
+            RentersAlone, RentersPart,
         };
 
         match (self.whose, role) {
             (Public | Proof, _) => return Cell::Anybody,
+            (Paid, Role::Nobody) => return Cell::Refused(402),
             (_, Role::Nobody) => return Cell::Refused(401),
+            // it is no session, and no key
+            (AnyAgents | Machines, Role::Token) => return Cell::Refused(401),
+            (_, Role::Token) if !self.path.starts_with("/v1/rentals/{id}") => {
+                return Cell::Refused(403);
+            }
             (AnyAgents, Role::OtherAgent) => return Cell::OfTheirOwn,
             (Machines, Role::OtherAgent) => return Cell::Refused(404),
             (AnyAgents | Machines, Role::Agent) => return Cell::Yes,
@@ -82,18 +91,31 @@ impl Row {
             }
             (_, Role::OwnersKeyWithoutScope) => return Cell::Refused(403),
             (_, Role::OthersKey) if scope.is_none() => return Cell::Refused(403),
+            (_, Role::LimitedKey) if !self.is_limited_to_others(scope) => return Cell::OfTheirOwn,
+            (_, Role::LimitedKey) => return Cell::Refused(403),
             _ => {}
         }
         match (self.whose, role) {
-            (Own, _) => Cell::OfTheirOwn,
-            (Parties, Role::Renter | Role::Provider)
-            | (Renters | RentersPart | RentersAlone, Role::Renter)
+            (Own | Paid, _) => Cell::OfTheirOwn,
+            (Parties, Role::Renter | Role::Token | Role::Provider)
+            | (Renters | RentersPart | RentersAlone, Role::Renter | Role::Token)
             | (Providers, Role::Provider) => Cell::Yes,
             (RentersPart, Role::Provider) => Cell::Refused(403),
             _ => Cell::Refused(404),
         }
     }
+
+    /// Whether a key that is limited to another machine is kept from this: one that a thing is named for, one that tells
+    /// of everything, or one whose scope it cannot have.
+    fn is_limited_to_others(&self, scope: Option<&str>) -> bool {
+        let whole = ["/v1/events", "/v1/webhooks"];
+        let unlimited = scope.is_none_or(|scope| UNLIMITED.contains(&scope));
+        unlimited || self.path.contains("{id}") || whole.contains(&self.path)
+    }
 }
+
+/// Scopes that no limited key has.
+pub const UNLIMITED: &[&str] = &["billing:read", "templates:write"];
 
 const fn row(method: &'static str, path: &'static str, whose: Whose) -> Row {
     Row { method, path, whose }
@@ -130,7 +152,7 @@ pub const ROWS: &[Row] = &[
     row("POST", "/v1/disputes/{id}/accept", Whose::Parties),
     row("POST", "/v1/disputes/{id}/evidence", Whose::Parties),
     row("POST", "/v1/disputes/{id}/propose", Whose::Parties),
-    row("POST", "/v1/disputes/{id}/withdraw", Whose::Parties),
+    row("POST", "/v1/disputes/{id}/withdraw", Whose::RentersPart),
     row("POST", "/v1/estimates", Whose::Public),
     row("GET", "/v1/events", Whose::Own),
     row("GET", "/v1/gpu-models", Whose::Public),
@@ -173,7 +195,7 @@ pub const ROWS: &[Row] = &[
     row("GET", "/v1/reference-prices", Whose::Public),
     row("GET", "/v1/regions", Whose::Public),
     row("GET", "/v1/rentals", Whose::Own),
-    row("POST", "/v1/rentals", Whose::Own),
+    row("POST", "/v1/rentals", Whose::Paid),
     row("GET", "/v1/rentals/{id}", Whose::Parties),
     row("PATCH", "/v1/rentals/{id}", Whose::RentersPart),
     row("POST", "/v1/rentals/{id}/authorization", Whose::RentersPart),

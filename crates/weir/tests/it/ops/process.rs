@@ -85,10 +85,15 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it is ready.
     pub async fn start(environment: &[(&str, &str)]) -> Self {
+        Self::logging_to(environment, Stdio::inherit()).await
+    }
+
+    /// The same, with its standard error going elsewhere.
+    pub async fn logging_to(environment: &[(&str, &str)], log: Stdio) -> Self {
         let port = testkit::free_port().unwrap();
         let listen = format!("127.0.0.1:{port}");
         let mut command = weir(&["serve"], environment);
-        let running = Running::start(command.env("WEIR_LISTEN", &listen));
+        let running = Running::start(command.env("WEIR_LISTEN", &listen).stderr(log));
         let mut server = Self { running, url: format!("http://{listen}"), port };
         let (client, ready) = (http(), format!("{}/readyz", server.url));
         eventually("the API is ready", async || {
