@@ -27,7 +27,7 @@ pub(crate) struct Context {
     pub(crate) reading_interval: Duration,
     pub(crate) stop_workloads_on_exit: bool,
     pub(crate) book: CommandBook,
-    /// Wakes the heartbeat early, for a rental that must learn where its readings stand.
+    /// Wakes the heartbeat early: for a rental that must learn where its readings stand, or for an order.
     pub(crate) hurry: Notify,
     pub(crate) shutdown: CancellationToken,
 }
@@ -46,6 +46,22 @@ impl Context {
             biased;
             () = self.shutdown.cancelled() => Err(CallError::Stopping),
             answer = self.server.post(path, body) => answer,
+        }
+    }
+
+    /// Lets the service wait for something to tell for so long, unless the agent stops meanwhile.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn wait<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(CallError::Stopping),
+            answer = self.server.wait(path, wait) => answer,
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     backoff::Backoff,
+    bell,
     command::{Delivery, Taken},
     condition::Condition,
     context::Context,
@@ -39,6 +40,7 @@ pub(crate) async fn run(context: Arc<Context>, records: Vec<Record>) {
     let shutdown = context.shutdown.clone();
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
     let mut condition = Condition::new("the connection to the service");
+    let listening = tokio::spawn(bell::listen(Arc::clone(&context)));
     let mut desk = Desk::new(context);
     for record in records {
         desk.resume(record);
@@ -65,6 +67,9 @@ pub(crate) async fn run(context: Arc<Context>, records: Vec<Record>) {
         }
     }
     desk.close().await;
+    if let Err(error) = listening.await {
+        tracing::error!(%error, "the waiting for orders failed");
+    }
 }
 
 /// A rental's task as seen from here.

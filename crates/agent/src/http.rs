@@ -2,9 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use reqwest::{Client, Method, Response, StatusCode, Url, header, redirect};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 use thiserror::Error;
 
 use crate::{AgentError, wire::Problem};
@@ -82,7 +81,22 @@ impl Http {
     /// # Errors
     /// [`CallError`].
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        self.call(Method::GET, path, None, None).await
+        self.call(self.request(Method::GET, path, None)?).await
+    }
+
+    /// Asks for `path` with a session's token, and lets the service wait for something to tell for so long.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn wait<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        token: &str,
+        wait: Duration,
+    ) -> Result<T, CallError> {
+        let request = self.request(Method::GET, path, Some(token))?;
+        let prefer = format!("wait={}", wait.as_secs());
+        self.call(request.header("prefer", prefer).timeout(TIMEOUT.saturating_add(wait))).await
     }
 
     /// Posts JSON to `path`, with a session's token if there is one.
@@ -96,24 +110,24 @@ impl Http {
         body: &impl Serialize,
     ) -> Result<T, CallError> {
         let body = serde_json::to_value(body).map_err(malformed)?;
-        self.call(Method::POST, path, token, Some(&body)).await
+        self.call(self.request(Method::POST, path, token)?.json(&body)).await
     }
 
-    async fn call<T: DeserializeOwned>(
+    fn request(
         &self,
         method: Method,
         path: &str,
         token: Option<&str>,
-        body: Option<&Value>,
-    ) -> Result<T, CallError> {
+    ) -> Result<RequestBuilder, CallError> {
         let url = self.base.join(path).map_err(malformed)?;
-        let mut request = self.client.request(method, url);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
+        let request = self.client.request(method, url);
+        Ok(match token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        })
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CallError> {
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let bytes = read(response).await?;

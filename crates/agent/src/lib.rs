@@ -17,6 +17,11 @@
 //! and nothing is held. The agent signs no end that bills less than its own readings covered. For that the provider's
 //! wallet names the machine's key on the chain once (the contract's `setAgent`); the key can never take money.
 //!
+//! # Hearing of orders
+//! Orders come with heartbeats. Beside them the agent waits for orders at the service, which tells it at once that there
+//! is one: then it sends its heartbeat at once. A service that cannot be waited at, or is not reached, costs nothing but
+//! the time until the next heartbeat.
+//!
 //! # Self-tests
 //! What it finds of its machine (GPUs by `nvidia-smi`, cores, memory, disk, ports) goes to the service with the first
 //! heartbeat and every ten minutes. Asked to, it measures more (it writes 64 MiB to its disk, and uses the network if a
@@ -48,6 +53,7 @@
 
 mod access;
 mod backoff;
+mod bell;
 mod command;
 mod condition;
 mod config;

@@ -1,8 +1,11 @@
 //! The service as the signed-in agent sees it: authenticated calls, its clock, its contract.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use alloy::{
@@ -80,6 +83,26 @@ impl Server {
             Err(CallError::Refused(problem)) if problem.status == 401 => {
                 let token = self.token(Some(&token)).await?;
                 self.http.post(path, Some(&token), body).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Asks as the signed-in machine, and lets the service wait for something to tell for so long. A session that has ended
+    /// is renewed once.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn wait<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, CallError> {
+        let token = self.token(None).await?;
+        match self.http.wait(path, &token, wait).await {
+            Err(CallError::Refused(problem)) if problem.status == 401 => {
+                let token = self.token(Some(&token)).await?;
+                self.http.wait(path, &token, wait).await
             }
             answer => answer,
         }

@@ -85,6 +85,18 @@ pub(crate) struct Orders {
     pub(crate) self_test: Option<SelfTest>,
 }
 
+/// The answer of `GET /v1/agent/commands`: which orders there are. What they say comes with the heartbeat.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Waited {
+    pub(crate) commands: Vec<Rung>,
+}
+
+/// An order that there is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Rung {
+    pub(crate) id: CommandId,
+}
+
 /// What the machine is to show.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct SelfTest {

@@ -2,6 +2,7 @@
 
 mod commands;
 mod enroll;
+mod orders;
 pub(crate) mod reach;
 mod readings;
 mod self_test;
@@ -14,6 +15,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(enroll::routes())
         .merge(commands::routes())
+        .merge(orders::routes())
         .merge(reach::routes())
         .merge(readings::routes())
         .merge(self_test::routes())

@@ -257,7 +257,7 @@ fn compressible(status: StatusCode, _: Version, _: &HeaderMap, extensions: &Exte
 /// How long a request may take: what is set, and on top what the caller wants to wait for where that is done.
 fn patience(app: &AppState, request: &Request, route: &str) -> Duration {
     let limit = app.config.request_timeout;
-    let waits = *request.method() == Method::POST && prefer::ROUTES.contains(&route);
+    let waits = prefer::is_waited(request.method(), route);
     let wait = Wait::of(request.headers()).0.filter(|_| waits);
     limit.saturating_add(wait.unwrap_or_default())
 }

@@ -2,7 +2,9 @@
 //! new entries on one listening connection, reads them, and shows them to everybody in the room. Streams themselves ask
 //! the database only for what lies before their room: when they are opened, and when they have fallen behind. Nobody's
 //! silence costs a statement, but for a look at all rooms together now and then, should something not have been heard.
+//! On the same connection it hears of orders to machines, and rings for agents that wait for them ([`Bells`]).
 
+mod bells;
 mod room;
 
 use std::{
@@ -20,7 +22,10 @@ use store::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use self::room::{Room, Snapshot, Told};
+pub(crate) use self::{
+    bells::Bells,
+    room::{Room, Snapshot, Told},
+};
 use crate::Problem;
 
 /// After a failure of the listening connection, or of a read.
@@ -48,6 +53,7 @@ pub(crate) struct Hub {
     rooms: Mutex<HashMap<RentalId, Weak<Room>>>,
     /// Rentals that have news.
     news: Mutex<HashSet<RentalId>>,
+    bells: Bells,
     /// Anything may have been missed.
     gap: Mutex<bool>,
     woken: Notify,
@@ -61,6 +67,7 @@ impl Feed {
             chain_id,
             rooms: Mutex::default(),
             news: Mutex::default(),
+            bells: Bells::default(),
             gap: Mutex::default(),
             woken: Notify::new(),
         });
@@ -73,6 +80,11 @@ impl Feed {
             keeping.keep().await;
         }));
         Self { hub, _listening: Arc::new(stop.drop_guard()) }
+    }
+
+    /// Where agents wait for orders.
+    pub(crate) fn bells(&self) -> &Bells {
+        &self.hub.bells
     }
 
     /// The room of a rental, whose entries up to now are in the database and whose later ones it shows.
@@ -137,7 +149,14 @@ impl Hub {
 
     fn note(&self, heard: Heard) {
         match heard {
-            Heard::Gap => *held(&self.gap) = true,
+            Heard::Gap => {
+                *held(&self.gap) = true;
+                self.bells.ring_all();
+            }
+            Heard::Machine(id) => {
+                self.bells.ring(id);
+                return;
+            }
             // nobody listens to most of them
             Heard::Rental(id) if self.find(id).is_none() => return,
             Heard::Rental(id) => {

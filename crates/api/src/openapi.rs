@@ -60,6 +60,7 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
     }
     components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    let shown = shared::Shown::read();
     shapes::join_kinds(components);
     shared::name_codes(components);
     for (path, item) in &mut api.paths.paths {
@@ -69,7 +70,7 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
             shapes::leave_out_streams(operation);
             secure(method, path, operation);
             shared::name_conditions(operation);
-            shared::show(method, path, operation);
+            shown.show(method, path, operation);
             shared::retire(method, path, operation);
             let mut problem = ResponseBuilder::new()
                 .description("An error; `code` says which of those at /errors.")

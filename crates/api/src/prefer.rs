@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts},
 };
 
 use crate::state::AppState;
@@ -12,8 +12,12 @@ use crate::state::AppState;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Tells which preference was followed.
 pub(crate) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// Where it is waited, each with POST.
-pub(crate) const ROUTES: [&str; 2] = ["/v1/rentals", "/v1/rentals/{id}/authorization"];
+/// Where it is waited.
+const ROUTES: [(&str, &str); 3] = [
+    ("GET", "/v1/agent/commands"),
+    ("POST", "/v1/rentals"),
+    ("POST", "/v1/rentals/{id}/authorization"),
+];
 /// Nobody is waited for longer, whatever they ask for.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -33,6 +37,11 @@ impl Wait {
         let seconds = wait.and_then(|text| text.parse::<u64>().ok());
         Self(seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT)))
     }
+}
+
+/// Whether it is waited there.
+pub(crate) fn is_waited(method: &Method, route: &str) -> bool {
+    ROUTES.contains(&(method.as_str(), route))
 }
 
 /// What an answer says that followed the wish.
@@ -60,12 +69,12 @@ mod tests {
             for (method, operation) in item.as_object().unwrap() {
                 let parameters = operation["parameters"].as_array();
                 if parameters.into_iter().flatten().any(|one| one["name"] == "Prefer") {
-                    assert_eq!(method, "post", "{path}");
-                    waiting.push(path.as_str());
+                    waiting.push((method.to_uppercase(), path.clone()));
                 }
             }
         }
-        assert_eq!(waiting, ROUTES);
+        let said = ROUTES.map(|(method, path)| (method.to_owned(), path.to_owned()));
+        assert_eq!(waiting, said);
     }
 
     fn of(lines: &[&'static str]) -> Option<u64> {

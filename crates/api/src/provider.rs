@@ -3,6 +3,8 @@
 mod earnings;
 mod machines;
 mod offers;
+mod payouts;
+mod reliability;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -15,5 +17,10 @@ pub(crate) use machines::{
 };
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(machines::routes()).merge(offers::routes()).merge(earnings::routes())
+    OpenApiRouter::new()
+        .merge(machines::routes())
+        .merge(offers::routes())
+        .merge(earnings::routes())
+        .merge(payouts::routes())
+        .merge(reliability::routes())
 }

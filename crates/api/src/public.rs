@@ -1,5 +1,6 @@
 //! What anyone may look up without signing in: machines and what they have shown, prices, supply.
 
+mod book;
 mod figures;
 mod history;
 mod machines;
@@ -12,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{AppState, Problem, cache};
 
 pub(crate) use figures::Figures;
-pub(crate) use history::Turns;
+pub(crate) use history::{Turns, WindowView, shown_view};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -20,6 +21,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(history::routes())
         .merge(reviews::routes())
         .merge(figures::routes())
+        .merge(book::routes())
 }
 
 /// An answer that caches may keep for `max_age` seconds, with a tag of its content; nothing if the reader has it.

@@ -9,8 +9,10 @@ mod cost;
 mod course;
 mod disputes;
 mod end;
+mod escrow;
 mod events;
 mod held;
+mod invoice;
 mod label;
 mod payment;
 mod quotes;
@@ -30,6 +32,7 @@ pub(crate) use cost::{billed_by, billed_known, cost_at};
 pub(crate) use end::hasten_if_signed;
 pub(crate) use payment::{holder, may_pay, pay};
 pub(crate) use quotes::{Quoting, unit_of};
+pub(crate) use rentals::Role;
 pub(crate) use sealed::Seals;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -43,11 +46,13 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(rentals::routes())
         .merge(label::routes())
         .merge(course::routes())
+        .merge(escrow::routes())
         .merge(stop::routes())
         .merge(tokens::routes())
         .merge(end::routes())
         .merge(disputes::routes())
         .merge(receipt::routes())
+        .merge(invoice::routes())
         .merge(sealed::routes())
         .merge(readings::routes())
         .merge(events::routes())

@@ -15,7 +15,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     AppState, account, agent, auth, catalog, connections, edge, estimates, ledger, market,
-    openapi as description, provider, public, renter, search, system, webhooks,
+    openapi as description, provider, public, renter, search, settlements, status, system,
+    webhooks,
 };
 
 /// How long a browser may remember what it may send.
@@ -34,8 +35,10 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(provider::routes())
         .merge(agent::routes())
         .merge(ledger::routes())
+        .merge(settlements::routes())
         .merge(webhooks::routes())
         .merge(system::routes())
+        .merge(status::routes())
 }
 
 /// The API's description.

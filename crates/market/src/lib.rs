@@ -5,6 +5,7 @@
 //! integer micro-dollars.
 
 mod block;
+mod book;
 mod catalog;
 mod code;
 mod compiled;
@@ -24,6 +25,7 @@ pub mod image;
 pub mod language;
 pub mod plan;
 
+pub use book::{Book, Depth, Level};
 pub use catalog::{GpuModel, normal};
 pub use index::{Builder, Change, Index, Memory};
 pub use listing::{Form, Isolation, Listing, Step, Tier, Unlistable, Vendor, Verification};

@@ -11,8 +11,10 @@ use crate::{
 };
 
 mod applying;
+mod escrows;
 mod ours;
 pub use applying::{Waiting, mark_applied, mark_failed, pending, unapplied, waiting};
+pub use escrows::{Paid, newest_named, paid};
 pub use ours::open_attempts;
 
 /// A block that we follow.

@@ -1,4 +1,5 @@
-//! Orders for a provider's machine: delivered with every heartbeat until the agent acknowledges them.
+//! Orders for a provider's machine: delivered with every heartbeat until the agent acknowledges them, and announced for
+//! agents that wait for them.
 
 use alloy_primitives::B256;
 use domain::{
@@ -11,6 +12,9 @@ use crate::{
     Connection, StoreError,
     convert::{hash, seconds, ts},
 };
+
+/// The channel on which it is announced that a machine may have a new order; the payload is the machine's id in hex.
+pub const CHANNEL: &str = "machine_orders";
 
 /// What the machine is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +136,8 @@ pub async fn drop_access(
     Ok(())
 }
 
-/// Gives an order. It overtakes the rental's open order to the contrary, and an order that is still open is
-/// not given twice.
+/// Gives an order, and announces it when the transaction commits. It overtakes the rental's open order to the contrary,
+/// and an order that is still open is not given twice.
 ///
 /// # Errors
 /// The database's.
@@ -149,16 +153,20 @@ pub async fn push(tx: &mut Connection, command: &NewCommand) -> Result<(), Store
     .execute(&mut *tx)
     .await?;
     sqlx::query!(
-        "INSERT INTO agent_commands (id, machine_id, rental_id, kind, payload, created_at)
-         SELECT $1, $2, $3, $4, $5, $6
-         WHERE NOT EXISTS (SELECT FROM agent_commands
-                           WHERE rental_id = $3 AND kind = $4 AND acked_at IS NULL)",
+        "WITH given AS (
+             INSERT INTO agent_commands (id, machine_id, rental_id, kind, payload, created_at)
+             SELECT $1, $2, $3, $4, $5, $6
+             WHERE NOT EXISTS (SELECT FROM agent_commands
+                               WHERE rental_id = $3 AND kind = $4 AND acked_at IS NULL)
+             RETURNING machine_id)
+         SELECT pg_notify($7, replace(machine_id::text, '-', '')) FROM given",
         command.id.uuid(),
         command.machine.uuid(),
         command.rental.uuid(),
         command.kind.as_str(),
         command.payload,
         now,
+        CHANNEL,
     )
     .execute(tx)
     .await?;
@@ -193,21 +201,23 @@ impl TryFrom<Row> for Command {
     }
 }
 
-/// A machine's open orders, oldest first. A `Provision` waits until the machine has said that the GPUs'
-/// last renter is off them, an `Access` until there is something to let anybody into.
+/// A machine's open orders but for those that it says it knows, oldest first. A `Provision` waits until the machine has
+/// said that the GPUs' last renter is off them, an `Access` until there is something to let anybody into.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn open(
     connection: &mut Connection,
     machine: MachineId,
+    known: &[CommandId],
     limit: i64,
 ) -> Result<Vec<Command>, StoreError> {
+    let known: Vec<_> = known.iter().map(|id| id.uuid()).collect();
     sqlx::query_as!(
         Row,
         "SELECT c.id, c.machine_id, c.rental_id, r.escrow_id, c.kind, c.payload, c.created_at, c.acked_at
          FROM agent_commands c JOIN rentals r ON r.id = c.rental_id
-         WHERE c.machine_id = $1 AND c.acked_at IS NULL
+         WHERE c.machine_id = $1 AND c.acked_at IS NULL AND c.id <> ALL($3)
            AND NOT (c.kind = 'provision' AND EXISTS (
                SELECT FROM agent_commands d
                JOIN rental_gpus theirs ON theirs.rental_id = d.rental_id
@@ -220,6 +230,7 @@ pub async fn open(
          ORDER BY c.id LIMIT $2",
         machine.uuid(),
         limit,
+        &known,
     )
     .fetch_all(connection)
     .await?
@@ -251,15 +262,18 @@ pub async fn find(
     .transpose()
 }
 
-/// Closes an order; one that is closed stays as it is.
+/// Closes an order; one that is closed stays as it is. It is announced as a new one is: others may have waited for it.
 ///
 /// # Errors
 /// The database's.
 pub async fn ack(tx: &mut Connection, id: CommandId, now: UnixSeconds) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE agent_commands SET acked_at = $2 WHERE id = $1 AND acked_at IS NULL",
+        "WITH closed AS (UPDATE agent_commands SET acked_at = $2 WHERE id = $1 AND acked_at IS NULL
+                         RETURNING machine_id)
+         SELECT pg_notify($3, replace(machine_id::text, '-', '')) FROM closed",
         id.uuid(),
         ts(now)?,
+        CHANNEL,
     )
     .execute(tx)
     .await?;

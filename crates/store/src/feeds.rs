@@ -11,6 +11,7 @@ use sqlx::types::BigDecimal;
 use crate::{
     Connection, StoreError,
     convert::{address, seconds, ts},
+    quotes::Bounds,
 };
 
 /// The oracle of a token.
@@ -166,4 +167,44 @@ async fn reprice(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// A listed token, and how far its price can be gone by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Priced {
+    /// The token; zero is the native coin.
+    pub token: Address,
+    /// Its symbol.
+    pub symbol: String,
+    /// Since when it has its price.
+    pub at: UnixSeconds,
+    /// What makes its oracle's price none, if it has an oracle.
+    pub bounds: Option<Bounds>,
+}
+
+/// All listed tokens with the age of their prices, by symbol.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn priced(connection: &mut Connection) -> Result<Vec<Priced>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT t.address, t.symbol, t.priced_at, f.max_age_s AS "max_age_s?", f.doubted_at
+           FROM tokens t LEFT JOIN price_feeds f ON f.token = t.address
+           WHERE t.listed ORDER BY t.symbol"#
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let doubted_since = row.doubted_at.map(seconds).transpose()?;
+            let max_age = row.max_age_s.map(u32::try_from).transpose();
+            let max_age = max_age.map_err(StoreError::corrupt)?.map(Seconds);
+            Ok(Priced {
+                token: address(&row.address)?,
+                symbol: row.symbol,
+                at: seconds(row.priced_at)?,
+                bounds: max_age.map(|max_age| Bounds { max_age, doubted_since }),
+            })
+        })
+        .collect()
 }

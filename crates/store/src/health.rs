@@ -87,6 +87,15 @@ pub async fn queues(connection: &mut Connection, now: UnixMillis) -> Result<Queu
     })
 }
 
+/// When a worker last said that it sends for a key; `None` if none ever did.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn worker_seen(connection: &mut Connection) -> Result<Option<UnixSeconds>, StoreError> {
+    let seen = sqlx::query_scalar!("SELECT max(seen_at) FROM chain_signers").fetch_one(connection);
+    seen.await?.map(seconds).transpose()
+}
+
 /// How many connections may be opened, by everybody, and how many are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {

@@ -98,11 +98,13 @@ pub struct ChainStep {
 
 mod carry;
 mod claim;
+mod operations;
 
 pub use carry::{
     Carried, ask_later, carried, count_failed, refuse_sent, sent, settle, take_anew, to_ask_anew,
 };
 pub use claim::{Claimed, claim, unclaim};
+pub use operations::{Operation, operations};
 
 /// The longest wait before another try of a call that came to nothing; below the ten minutes in which the
 /// contract takes a measured second.

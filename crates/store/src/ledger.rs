@@ -19,10 +19,12 @@ use crate::{
 
 mod deposits;
 mod gas;
+mod payouts;
 mod statement;
 mod totals;
 pub use deposits::{OpenDeposit, deposits_of, figures_of_rentals, open_deposits, overdrawn_tokens};
 pub use gas::post_gas;
+pub use payouts::{Payout, PayoutEvent, payouts};
 pub use statement::{Entry, Holder, Part, Place, Statement, statement};
 pub use totals::{
     Audited, TokenTotals, audit, fold, misfolded_tokens, raise_surplus, surpluses, totals,

@@ -1,5 +1,7 @@
 //! What machines have shown: the rows that the formula looks at, and what it came to.
 
+use std::collections::HashMap;
+
 use alloy_primitives::Address;
 use domain::{
     id::MachineId,
@@ -14,8 +16,10 @@ use crate::{
 };
 
 mod coverage;
+mod fleet;
 mod history;
 pub use coverage::draw_together;
+pub use fleet::{Fleet, by_machine, of_account};
 pub use history::{MAX_ROWS, history};
 
 /// The windows, in days.
@@ -137,19 +141,29 @@ pub async fn store(
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn of(connection: &mut Connection, machine: MachineId) -> Result<Vec<Shown>, StoreError> {
-    sqlx::query!(
-        "SELECT window_days, promised_s, good_s, idle_s, idle_good_s, rented_s, rented_good_s, starts, starts_ok,
-                ready_p50_ms, ready_p95_ms, interruptions, disputes_lost, score_bps, as_of, computed_at
-         FROM machine_reliability WHERE machine_id = $1 ORDER BY window_days",
-        machine.uuid()
+    let mut shown = of_many(connection, &[machine]).await?;
+    Ok(shown.remove(&machine).unwrap_or_default())
+}
+
+/// What each of these machines has shown, by window; nothing of those that have no figures.
+async fn of_many(
+    connection: &mut Connection,
+    machines: &[MachineId],
+) -> Result<HashMap<MachineId, Vec<Shown>>, StoreError> {
+    let ids: Vec<_> = machines.iter().map(|machine| machine.uuid()).collect();
+    let rows = sqlx::query!(
+        "SELECT machine_id, window_days, promised_s, good_s, idle_s, idle_good_s, rented_s, rented_good_s, starts,
+                starts_ok, ready_p50_ms, ready_p95_ms, interruptions, disputes_lost, score_bps, as_of, computed_at
+         FROM machine_reliability WHERE machine_id = ANY($1) ORDER BY window_days",
+        &ids
     )
     .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| {
+    .await?;
+    let mut all: HashMap<MachineId, Vec<Shown>> = HashMap::new();
+    for row in rows {
         let long = |value: i64| u64::try_from(value).map_err(StoreError::corrupt);
         let short = |value: i32| u32::try_from(value).map_err(StoreError::corrupt);
-        Ok(Shown {
+        all.entry(MachineId::from_uuid(row.machine_id)).or_default().push(Shown {
             days: u16::try_from(row.window_days).map_err(StoreError::corrupt)?,
             as_of: seconds(row.as_of)?,
             figures: Reliability {
@@ -168,7 +182,7 @@ pub async fn of(connection: &mut Connection, machine: MachineId) -> Result<Vec<S
                 score_bps: short(row.score_bps)?,
             },
             computed_at: seconds(row.computed_at)?,
-        })
-    })
-    .collect()
+        });
+    }
+    Ok(all)
 }

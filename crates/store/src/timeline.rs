@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use domain::{id::RentalId, time::UnixSeconds};
+use domain::{
+    id::{MachineId, RentalId},
+    time::UnixSeconds,
+};
 use serde_json::Value;
 
 use crate::{
-    Connection, StoreError,
+    Connection, StoreError, commands,
     convert::{seconds, ts},
 };
 
@@ -89,7 +92,7 @@ pub async fn newest(
     Ok(rows.into_iter().map(|row| (RentalId::from_uuid(row.rental), row.newest)).collect())
 }
 
-/// Hears of new entries, in whichever process they are written.
+/// Hears of new entries and of orders, in whichever process they are written.
 #[derive(Debug)]
 pub struct Listener {
     inner: sqlx::postgres::PgListener,
@@ -100,6 +103,8 @@ pub struct Listener {
 pub enum Heard {
     /// This rental has a new entry.
     Rental(RentalId),
+    /// This machine may have a new order.
+    Machine(MachineId),
     /// The connection was lost and made anew: anything may have been missed in between.
     Gap,
 }
@@ -111,7 +116,7 @@ impl Listener {
     /// The database's.
     pub async fn start(store: &crate::Store) -> Result<Self, StoreError> {
         let mut inner = sqlx::postgres::PgListener::connect_with(store.pool()).await?;
-        inner.listen(CHANNEL).await?;
+        inner.listen_all([CHANNEL, commands::CHANNEL]).await?;
         Ok(Self { inner })
     }
 
@@ -125,9 +130,12 @@ impl Listener {
                 return Ok(Heard::Gap);
             };
             if let Ok(id) = notification.payload().parse() {
-                return Ok(Heard::Rental(RentalId::from_uuid(id)));
+                return Ok(match notification.channel() {
+                    commands::CHANNEL => Heard::Machine(MachineId::from_uuid(id)),
+                    _ => Heard::Rental(RentalId::from_uuid(id)),
+                });
             }
-            tracing::warn!(payload = notification.payload(), "a notification that is no rental id");
+            tracing::warn!(payload = notification.payload(), "a notification that is no id");
         }
     }
 }

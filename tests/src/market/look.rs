@@ -46,7 +46,7 @@ impl Market {
     /// True if the machine's newest order for the rental is to provision.
     pub async fn provisioned(&self, rental: &Booked) -> bool {
         let mut connection = self.store.read().await.unwrap();
-        let open = commands::open(&mut connection, rental.machine, 10).await.unwrap();
+        let open = commands::open(&mut connection, rental.machine, &[], 10).await.unwrap();
         open.last().is_some_and(|order| order.kind == commands::CommandKind::Provision)
     }
 

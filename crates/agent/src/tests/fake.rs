@@ -87,6 +87,12 @@ pub(super) struct World {
     /// Readings are accepted, but the answer is a fault.
     pub(super) lose_readings: u32,
     pub(super) refusals: Vec<&'static str>,
+    /// Orders can be waited for; an older service does not know that.
+    pub(super) rings: bool,
+    /// How often that was asked.
+    pub(super) waits: u32,
+    /// When the next heartbeat is wanted, in seconds; 1 if left out.
+    pub(super) next_in_s: Option<u32>,
     /// The running lists of the heartbeats.
     pub(super) running: Vec<Vec<RentalId>>,
     /// What the agent said of its machine, in order.

@@ -15,6 +15,7 @@ use super::{
 use crate::{AgentConfig, AgentError, WorkloadCommand, process::Process};
 
 mod access;
+mod bell;
 mod docker;
 mod faults;
 mod neighbours;

@@ -36,8 +36,8 @@ use crate::{
 
 /// The most rentals that one machine can run: one per GPU.
 const MAX_RUNNING: usize = 64;
-/// Orders that one heartbeat brings.
-const MAX_COMMANDS: i64 = 64;
+/// Orders that one answer brings.
+pub(super) const MAX_COMMANDS: i64 = 64;
 /// The most bytes of their payloads, but for one order: agents read no answer beyond 1 MiB. What has no room comes later.
 const MAX_PAYLOADS: usize = 512 * 1024;
 
@@ -150,22 +150,13 @@ async fn heartbeat(
         })
         .await?;
     let mut connection = app.store.read().await?;
-    let orders = commands::open(&mut connection, machine, MAX_COMMANDS).await?;
+    let orders = commands::open(&mut connection, machine, &[], MAX_COMMANDS).await?;
     let mut evidence = Vec::new();
     for id in request.running {
         evidence.extend(head(&mut connection, machine, id).await?);
     }
-    let orders = with_room(orders)
-        .map(|order| CommandView {
-            id: order.id,
-            kind: order.kind.as_str(),
-            rental_id: order.rental,
-            escrow_id: order.escrow_id,
-            payload: order.payload,
-        })
-        .collect();
     Ok(Json(HeartbeatAnswer {
-        commands: orders,
+        commands: views(orders),
         now: Time(now),
         now_unix: now.get(),
         next_in_s: app.config.heartbeat_interval.get(),
@@ -173,6 +164,18 @@ async fn heartbeat(
         templates,
         self_test: open_view(&mut connection, machine).await?,
     }))
+}
+
+/// Orders as they are told: as many as an agent can read.
+pub(super) fn views(orders: Vec<Command>) -> Vec<CommandView> {
+    let told = with_room(orders).map(|order| CommandView {
+        id: order.id,
+        kind: order.kind.as_str(),
+        rental_id: order.rental,
+        escrow_id: order.escrow_id,
+        payload: order.payload,
+    });
+    told.collect()
 }
 
 /// The orders whose payloads an agent can read in one answer. A large one lets smaller ones pass, so that nothing hinders

@@ -1,8 +1,11 @@
 //! What many operations share, and their handlers do not repeat.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use utoipa::openapi::{
     Components, Deprecated, Header, Object, RefOr, Required, Response, Schema,
+    example::ExampleBuilder,
     header::HeaderBuilder,
     path::{Operation, Parameter, ParameterBuilder, ParameterIn},
     schema::{SchemaType, Type},
@@ -20,6 +23,11 @@ const HEADERS: &[(&str, &str)] = &[
     ("RateLimit-Policy", "under /v1: how many there are in which time"),
     ("Retry-After", "with 429, 503 and `idempotency-in-flight`: seconds to wait"),
 ];
+
+/// Bodies that are sent, whole, by operation and by what each is for. Others show one in their schema.
+const REQUESTS: &str = include_str!("requests.json");
+/// Answers as the service gave them: `UPDATE_DOCS=1 cargo test -p api --test it docs` has the tests write them.
+const ANSWERS: &str = include_str!("answers.json");
 
 /// Answers of which an example says more than their schema.
 const EXAMPLES: &[(&str, &str, &str)] = &[
@@ -84,15 +92,54 @@ pub(super) fn name_conditions(operation: &mut Operation) {
     }
 }
 
-/// Shows an answer where there is one to show.
-pub(super) fn show(method: &str, path: &str, operation: &mut Operation) {
-    let example = EXAMPLES.iter().find(|(of, at, _)| (*of, *at) == (method, path));
-    let shown = example.and_then(|(_, _, text)| serde_json::from_str(text).ok());
-    let found = operation.responses.responses.get_mut("200");
-    if let (Some(shown), Some(RefOr::T(found))) = (shown, found)
-        && let Some(RefOr::T(content)) = found.content.get_mut("application/json")
-    {
-        content.example = Some(shown);
+/// What the operations' bodies look like.
+pub(super) struct Shown {
+    requests: BTreeMap<String, BTreeMap<String, Value>>,
+    answers: BTreeMap<String, Value>,
+}
+
+impl Shown {
+    /// Reads them. They are part of the program: a test sees to it that they can be read.
+    pub(super) fn read() -> Self {
+        let mut answers: BTreeMap<String, Value> =
+            serde_json::from_str(ANSWERS).unwrap_or_default();
+        for (method, path, text) in EXAMPLES {
+            if let Ok(shown) = serde_json::from_str(text) {
+                answers.insert(format!("{method} {path}"), shown);
+            }
+        }
+        Self { requests: serde_json::from_str(REQUESTS).unwrap_or_default(), answers }
+    }
+
+    /// Shows what is sent and what is answered, where there is something to show.
+    pub(super) fn show(&self, method: &str, path: &str, operation: &mut Operation) {
+        let name = format!("{method} {path}");
+        let sent = match &mut operation.request_body {
+            Some(RefOr::T(body)) => body.content.get_mut("application/json"),
+            Some(RefOr::Ref(_)) | None => None,
+        };
+        if let (Some(RefOr::T(content)), Some(shown)) = (sent, self.requests.get(&name)) {
+            if shown.len() == 1 {
+                content.example = shown.values().next().cloned();
+            } else {
+                let named = shown.iter().map(|(about, value)| {
+                    let example = ExampleBuilder::new().value(Some(value.clone())).build();
+                    (about.clone(), RefOr::T(example))
+                });
+                content.examples = named.collect();
+            }
+        }
+        let Some(shown) = self.answers.get(&name) else { return };
+        let responses = &mut operation.responses.responses;
+        let Some(status) = ["200", "201", "202"].into_iter().find(|it| responses.contains_key(*it))
+        else {
+            return;
+        };
+        if let Some(RefOr::T(found)) = responses.get_mut(status)
+            && let Some(RefOr::T(content)) = found.content.get_mut("application/json")
+        {
+            content.example = Some(shown.clone());
+        }
     }
 }
 
@@ -135,6 +182,15 @@ mod tests {
     fn examples_are_json() {
         for (_, path, text) in EXAMPLES {
             assert!(serde_json::from_str::<Value>(text).is_ok_and(|it| it.is_object()), "{path}");
+        }
+        let requests: BTreeMap<String, BTreeMap<String, Value>> =
+            serde_json::from_str(REQUESTS).unwrap();
+        let answers: BTreeMap<String, Value> = serde_json::from_str(ANSWERS).unwrap();
+        assert!(requests.len() > 20 && answers.len() > 10);
+        let api = serde_json::to_value(crate::openapi()).unwrap();
+        for name in requests.keys().chain(answers.keys()) {
+            let (method, path) = name.split_once(' ').unwrap();
+            assert!(api["paths"][path][method].is_object(), "{name} is gone");
         }
     }
 }

@@ -95,7 +95,7 @@ pub(crate) struct WindowView {
     computed_at: Time,
 }
 
-pub(super) fn shown_view(shown: Shown) -> WindowView {
+pub(crate) fn shown_view(shown: Shown) -> WindowView {
     let f = shown.figures;
     let window = reliability::window(shown.days, shown.as_of);
     WindowView {

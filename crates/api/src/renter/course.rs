@@ -1,7 +1,6 @@
-//! A rental's course: what it has cost, what happened, how to go on for longer, and the ways out of the contract that
-//! need nobody's word.
+//! A rental's course: what it has cost, what happened, and how to go on for longer.
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{Address, Bytes};
 use axum::{Json, extract::State};
 use domain::{
     billing::{auto_stop_second, deposit_ceil},
@@ -10,7 +9,7 @@ use domain::{
     rental::RentalState,
     time::Seconds,
 };
-use escrow::{calldata, typed_data};
+use escrow::calldata;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{
@@ -38,7 +37,6 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(read_cost))
         .routes(routes!(read_timeline))
-        .routes(routes!(read_escrow))
         .routes(routes!(top_up))
 }
 
@@ -134,90 +132,6 @@ async fn read_timeline(
 
 fn entry_view(entry: TimelineEntry) -> TimelineEntryView {
     TimelineEntryView { id: entry.id, at: Time(entry.at), kind: entry.kind, detail: entry.detail }
-}
-
-/// A call of the contract that needs nobody's word.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct WayOut {
-    #[schema(example = "stop")]
-    name: &'static str,
-    /// Who may send it: `renter`, `provider`, `either` or `anyone`.
-    #[schema(example = "renter")]
-    who: &'static str,
-    /// When the contract takes it, and what it does.
-    when: &'static str,
-    call: CallView,
-}
-
-/// A rental in the contract.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EscrowView {
-    /// Its id on the chain: the hash of its terms.
-    #[schema(value_type = String)]
-    escrow_id: B256,
-    #[schema(value_type = String)]
-    contract: Address,
-    #[schema(example = 31337)]
-    chain_id: u64,
-    /// The terms as typed data: all that the contract goes by. Keep them; they are in the `Locked` event as well.
-    #[schema(value_type = Value)]
-    terms: escrow::typed_data::TypedData,
-    /// The calls that work without the platform, should it be gone or say no.
-    ways_out: Vec<WayOut>,
-}
-
-/// A rental as the contract has it, and the ways out of it that need no word of the platform's.
-#[utoipa::path(get, path = "/v1/rentals/{id}/escrow", tag = "renter", security(("bearer" = [])),
-    params(("id" = String, Path, example = "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
-    responses((status = 200, body = EscrowView)))]
-async fn read_escrow(
-    State(app): State<AppState>,
-    wallet: Wallet,
-    Id(id): Id<RentalId>,
-) -> Result<Json<EscrowView>, Problem> {
-    let mut connection = app.store.read().await?;
-    let (_, quote) = of_party(&mut connection, wallet.account.id, id).await?;
-    let contract = app.deployment(&mut connection).await?;
-    let terms = terms_of(&quote);
-    let domain = escrow::domain(contract.chain_id, contract.escrow);
-    let way = |name, who, when, data: Vec<u8>| {
-        let call = CallView { to: contract.escrow, calldata: data.into() };
-        WayOut { name, who, when, call }
-    };
-    let ways_out = vec![
-        way(
-            "stop",
-            "either",
-            "while it runs: the clock stops now. By the renter all is divided at once; by the provider the last \
-             `holdback` seconds are held for a day, in which the renter may dispute them",
-            calldata::stop(&terms),
-        ),
-        way(
-            "reclaim",
-            "anyone",
-            "if it was locked and never started, ten minutes after `start_by`: the whole deposit goes back to the renter",
-            calldata::reclaim(&terms),
-        ),
-        way(
-            "release",
-            "anyone",
-            "while it runs: the provider is paid up to now, but for the last `holdback` seconds",
-            calldata::release(&terms),
-        ),
-        way(
-            "finalize",
-            "anyone",
-            "once what is held has been held for its day and nobody disputed it: it is paid",
-            calldata::finalize(&terms),
-        ),
-    ];
-    Ok(Json(EscrowView {
-        escrow_id: quote.escrow_id,
-        contract: contract.escrow,
-        chain_id: contract.chain_id,
-        terms: typed_data::terms(&terms, &domain),
-        ways_out,
-    }))
 }
 
 /// How much longer.

@@ -43,6 +43,19 @@ pub(crate) struct ShareView {
     usd: Usd,
 }
 
+impl ShareView {
+    /// # Errors
+    /// [`Code::Internal`] for figures out of range.
+    pub(super) fn new(amount: Amount, quote: &Quote, unit: &Unit) -> Result<Self, Problem> {
+        Ok(Self { amount: unit.amount(amount), usd: usd_of(amount, quote)? })
+    }
+
+    /// Base units and dollars, as text.
+    pub(super) fn texts(&self) -> (String, String) {
+        (self.amount.base_units.to_string(), self.usd.amount.to_string())
+    }
+}
+
 /// Who got what; together it is the deposit, to the base unit.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SplitView {
@@ -81,10 +94,19 @@ pub(crate) struct ChainEventView {
     #[schema(value_type = String)]
     tx_hash: B256,
     block: u64,
+    /// Its position in the block.
+    #[schema(example = 3)]
+    log_index: u32,
     at: Time,
     /// Whether its block is final.
     is_final: bool,
     body: Value,
+}
+
+impl ChainEventView {
+    pub(super) const fn is_final(&self) -> bool {
+        self.is_final
+    }
 }
 
 /// A transaction that the platform sent.
@@ -169,7 +191,7 @@ async fn read(
         readings: evidence(&mut connection, &rental).await?,
         split: split_view(&rental, &quote, &unit)?,
         held: held(&mut connection, &rental, &quote, &unit).await?,
-        events: events(&mut connection, &rental).await?,
+        events: events_of(&mut connection, rental.escrow_id).await?,
         txs: transactions(&mut connection, id).await?,
         rental: rental_view(&mut connection, &app, &rental, &quote, account).await?,
         verify: VERIFY,
@@ -177,9 +199,7 @@ async fn read(
 }
 
 fn split_view(rental: &Rental, quote: &Quote, unit: &Unit) -> Result<SplitView, Problem> {
-    let share = |amount: Amount| {
-        Ok::<_, Problem>(ShareView { amount: unit.amount(amount), usd: usd_of(amount, quote)? })
-    };
+    let share = |amount: Amount| ShareView::new(amount, quote, unit);
     Ok(SplitView {
         provider: share(rental.paid_provider)?,
         fee: share(rental.paid_fee)?,
@@ -218,13 +238,17 @@ async fn evidence(connection: &mut Connection, rental: &Rental) -> Result<Eviden
     Ok(EvidenceView { count: head.seq, root: head.hash, agent: Some(agent) })
 }
 
-async fn events(
+/// The lock of an escrow and the newest events after it.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn events_of(
     connection: &mut Connection,
-    rental: &Rental,
-) -> Result<Vec<ChainEventView>, Problem> {
-    let mut seen = blocks::events_for(connection, rental.escrow_id, MAX_EVENTS).await?;
+    escrow_id: B256,
+) -> Result<Vec<ChainEventView>, StoreError> {
+    let mut seen = blocks::events_for(connection, escrow_id, MAX_EVENTS).await?;
     if !seen.iter().any(|event| event.name == "locked") {
-        let lock = blocks::lock_of(connection, rental.escrow_id).await?;
+        let lock = blocks::lock_of(connection, escrow_id).await?;
         seen.splice(0..0, lock);
     }
     Ok(seen
@@ -233,6 +257,7 @@ async fn events(
             name: event.name,
             tx_hash: event.tx_hash,
             block: event.block_number,
+            log_index: event.log_index,
             at: Time(event.at),
             is_final: event.is_final,
             body: event.body,

@@ -184,6 +184,11 @@ impl Market {
         self.inner.caught_up.load(Ordering::Acquire)
     }
 
+    /// How long ago it was last known to be as the database is.
+    pub(crate) fn age(&self) -> Duration {
+        self.inner.age()
+    }
+
     /// Writes the index to its file now, if it has one.
     pub(crate) async fn keep(&self) {
         if self.is_built() {

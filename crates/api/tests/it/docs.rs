@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::World;
+use crate::{fixture::World, shows};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -150,10 +150,115 @@ fn shape(value: &Value, place: &str, into: &mut BTreeSet<String>) {
     }
 }
 
+/// Why a value is not what a schema of the document describes.
+fn refusal(api: &Value, schema: &Value, value: &Value, place: &str) -> Option<String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.strip_prefix("#/components/schemas/").unwrap();
+        return refusal(api, &api["components"]["schemas"][name], value, place);
+    }
+    if let Some(all) = schema["allOf"].as_array() {
+        return all.iter().find_map(|one| refusal(api, one, value, place));
+    }
+    if let Some(forms) = schema["oneOf"].as_array() {
+        let refusals: Vec<_> =
+            forms.iter().filter_map(|form| refusal(api, form, value, place)).collect();
+        let fits = forms.len() - refusals.len();
+        return (fits != 1).then(|| format!("{place}: {fits} of the forms fit, {refusals:?}"));
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let takes = match &schema["type"] {
+        Value::String(one) => one == kind || (one == "number" && kind == "integer"),
+        Value::Array(some) => some.iter().any(|one| one == kind),
+        _ => true,
+    };
+    if !takes {
+        return Some(format!("{place}: {kind}, and not {}", schema["type"]));
+    }
+    if schema["enum"].as_array().is_some_and(|known| !known.contains(value)) {
+        return Some(format!("{place}: {value} is none of {}", schema["enum"]));
+    }
+    if let (Some(least), Some(given)) = (schema["minimum"].as_i64(), value.as_i64())
+        && given < least
+    {
+        return Some(format!("{place}: {given} is below {least}"));
+    }
+    match value {
+        Value::Array(items) => {
+            items.iter().find_map(|item| refusal(api, &schema["items"], item, place))
+        }
+        Value::Object(members) => {
+            let required = schema["required"].as_array().into_iter().flatten();
+            let missing = required.filter_map(Value::as_str).find(|it| !members.contains_key(*it));
+            if let Some(missing) = missing {
+                return Some(format!("{place}: {missing} is missing"));
+            }
+            members.iter().find_map(|(name, member)| {
+                let place = format!("{place}/{name}");
+                match schema["properties"].get(name) {
+                    Some(known) => refusal(api, known, member, &place),
+                    None if schema["additionalProperties"] == false => {
+                        Some(format!("{place}: there is no such member"))
+                    }
+                    None => None,
+                }
+            })
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+#[test]
+fn every_body_that_is_sent_is_shown_whole_and_is_what_its_schema_takes() {
+    let api: Value = serde_json::from_str(&api::openapi().to_json().unwrap()).unwrap();
+    let mut bodies = 0;
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let content = &operation["requestBody"]["content"]["application/json"];
+            if content.is_null() {
+                continue;
+            }
+            bodies += 1;
+            let named = content["schema"]["$ref"].as_str().unwrap_or_default();
+            let named = named.strip_prefix("#/components/schemas/").unwrap_or_default();
+            let own = [&content["example"], &api["components"]["schemas"][named]["example"]];
+            let many = content["examples"].as_object().into_iter().flatten();
+            let shown = own.into_iter().filter(|one| !one.is_null());
+            let shown: Vec<&Value> = shown.chain(many.map(|(_, one)| &one["value"])).collect();
+            assert!(!shown.is_empty(), "{method} {path}: show a body in openapi/requests.json");
+            for example in shown {
+                let refused = refusal(&api, &content["schema"], example, "");
+                assert_eq!(refused, None, "{method} {path}: {example}");
+            }
+        }
+    }
+    assert!(bodies > 30, "{bodies}");
+    // and the check does refuse
+    let schema = serde_json::json!({"$ref": "#/components/schemas/RentalRequest"});
+    for bad in ["{}", r#"{"quote_id":5}"#, r#"{"quote_id":"quo_1","more":1}"#] {
+        let bad = serde_json::from_str(bad).unwrap();
+        assert!(refusal(&api, &schema, &bad, "").is_some(), "{bad}");
+    }
+}
+
+/// What is shown as the answer of an operation.
+fn shown_answer<'a>(api: &'a Value, method: &str, path: &str) -> &'a Value {
+    let responses = &api["paths"][path][method]["responses"];
+    let made = ["200", "201", "202"].into_iter().find(|status| !responses[*status].is_null());
+    &responses[made.unwrap()]["content"]["application/json"]
+}
+
 /// An example has only what an answer has, and most of it.
 pub fn assert_is_as_shown(method: &str, path: &str, answer: &Value) {
     let api: Value = serde_json::from_str(&api::openapi().to_json().unwrap()).unwrap();
-    let content = &api["paths"][path][method]["responses"]["200"]["content"]["application/json"];
+    let content = shown_answer(&api, method, path);
     let (mut shown, mut given) = (BTreeSet::new(), BTreeSet::new());
     shape(&content["example"], "", &mut shown);
     shape(answer, "", &mut given);
@@ -171,6 +276,27 @@ async fn the_example_of_a_search_is_what_one_finds() {
     let answer = world.get(path).send().await.ok(200);
     assert_eq!(answer["data"].as_array().unwrap().len(), 1);
     assert_is_as_shown("get", "/v1/offers", &answer);
+}
+
+/// Answers are shown as the service gives them: these are asked for, and written where they have changed their shape.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answers_that_are_shown_are_what_one_gets() {
+    let given = shows::answers().await;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/openapi/answers.json");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let mut page = serde_json::to_string_pretty(&given).unwrap();
+        page.push('\n');
+        std::fs::write(path, page).unwrap();
+        return;
+    }
+    let api: Value = serde_json::from_str(&api::openapi().to_json().unwrap()).unwrap();
+    for (name, answer) in &given {
+        let (method, path) = name.split_once(' ').unwrap();
+        assert_is_as_shown(method, path, answer);
+        let content = shown_answer(&api, method, path);
+        let refused = refusal(&api, &content["schema"], &content["example"], "");
+        assert_eq!(refused, None, "{name}");
+    }
 }
 
 fn collect_references(value: &Value, into: &mut Vec<String>) {

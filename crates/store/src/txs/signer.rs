@@ -125,11 +125,13 @@ pub async fn lease(
     }
     let number = if is_mine { row.run_lease } else { row.run_lease.saturating_add(1) };
     sqlx::query!(
-        "UPDATE chain_signers SET run_lease = $2, holder = $3, leased_until = $4 WHERE address = $1",
+        "UPDATE chain_signers SET run_lease = $2, holder = $3, leased_until = $4, seen_at = $5
+         WHERE address = $1",
         address.as_slice(),
         number,
         presence,
-        ts_millis(until)?
+        ts_millis(until)?,
+        at
     )
     .execute(tx)
     .await?;

@@ -3,7 +3,7 @@
 use alloy::primitives::{Address, B256, Signature, hex};
 use axum::{
     Json, Router,
-    extract::{Path, Request, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderMap, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -26,6 +26,7 @@ pub(super) fn router(fake: Fake) -> Router {
         .route("/v1/agent/challenge", post(challenge))
         .route("/v1/agent/session", post(session))
         .route("/v1/agent/heartbeats", post(heartbeats))
+        .route("/v1/agent/commands", get(wait))
         .route("/v1/agent/commands/{id}/ack", post(ack))
         .route("/v1/agent/rentals/{id}/access", post(reached))
         .route("/v1/agent/rentals/{id}/ready", post(ready))
@@ -175,13 +176,48 @@ async fn heartbeats(
     let self_test =
         world.self_test.as_ref().map(|(id, asked)| json!({ "id": id, "requirements": asked }));
     let mut answer = json!({
-        "commands": commands, "now": "2026-01-31T12:00:00Z", "now_unix": now, "next_in_s": 1,
+        "commands": commands, "now": "2026-01-31T12:00:00Z", "now_unix": now, "next_in_s": world.next_in_s.unwrap_or(1),
         "evidence": evidence, "self_test": self_test,
     });
     if let Some(templates) = world.templates {
         answer["templates"] = templates.into();
     }
     Ok(Json(answer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WaitQuery {
+    known: String,
+}
+
+/// Waits as it is asked to for an order that is not known.
+async fn wait(
+    State(fake): State<Fake>,
+    headers: HeaderMap,
+    Query(query): Query<WaitQuery>,
+) -> Answer {
+    if !fake.world().rings {
+        return Err(refused(404, "not-found"));
+    }
+    signed_in(&fake.world(), &headers)?;
+    assert_eq!(headers["prefer"], "wait=30");
+    fake.world().waits += 1;
+    let known: Vec<&str> = query.known.split(',').collect();
+    for _ in 0..600 {
+        let open: Vec<Value> = {
+            let world = fake.world();
+            let fresh = world.open.iter().filter(|(id, _, _)| !known.contains(&&*id.to_string()));
+            fresh
+                .map(|(id, kind, _)| json!({ "id": id, "kind": kind, "more": "is not read" }))
+                .collect()
+        };
+        if !open.is_empty() {
+            return Ok(Json(json!({ "commands": open })));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Ok(Json(json!({ "commands": [] })))
 }
 
 #[derive(Deserialize)]

@@ -223,10 +223,12 @@ impl Cast {
 
     fn path(&self, row: &Row) -> String {
         let kind = row.path.trim_start_matches("/v1/").trim_start_matches("agent/");
+        let invoice = format!("{}.json", self.running.id);
         let id = match kind.split('/').next().unwrap() {
             "machines" => &self.running.rig.machine,
             "offers" => &self.running.rig.offer,
             "rentals" => &self.running.id,
+            "invoices" => &invoice,
             "quotes" => &self.quote,
             "commands" => &self.order,
             "self-tests" => &self.test,
