@@ -69,6 +69,7 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("POST", "/v1/disputes/{id}/withdraw", DisputesWrite),
     ("POST", "/v1/quotes", RentalsWrite),
     ("POST", "/v1/rentals", RentalsWrite),
+    ("POST", "/v1/rentals/group", RentalsWrite),
     ("PATCH", "/v1/rentals/{id}", RentalsWrite),
     ("POST", "/v1/rentals/{id}/authorization", RentalsWrite),
     ("POST", "/v1/rentals/{id}/end", RentalsWrite),

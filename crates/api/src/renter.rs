@@ -11,6 +11,7 @@ mod disputes;
 mod end;
 mod escrow;
 mod events;
+mod group;
 mod held;
 mod invoice;
 mod label;
@@ -47,6 +48,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(label::routes())
         .merge(course::routes())
         .merge(escrow::routes())
+        .merge(group::routes())
         .merge(stop::routes())
         .merge(tokens::routes())
         .merge(end::routes())

@@ -243,33 +243,10 @@ async fn create(
 ) -> Result<Response, Problem> {
     check_ids(&request.ssh_key_ids)?;
     let quote = ahead::quote(ahead, &app, &wallet, request.quote_id).await?;
-    spending::may_book(wallet.key(), &quote)?;
-    let (contract, unit) = app.ground(quote.token).await?;
-    let token = unit.token();
-    let gasless = app.gasless.domain(&app.chain, token, contract.chain_id).await;
-    let nonce = match token.permit {
-        Some(_) => permit_nonce(&app, &quote).await,
-        None => None,
-    };
-    let permit = token.permit.clone().zip(nonce);
     let hash = request_hash("POST /v1/rentals", &request.identity());
-    let signable = Signable { permit, gasless };
-    let by = wallet.key().cloned();
     let label = request.label.as_deref().map(label).transpose()?;
-    let ssh_keys = request.ssh_key_ids;
-    let booking = Booking {
-        app: app.clone(),
-        key,
-        hash,
-        quote,
-        unit,
-        contract,
-        signable,
-        by,
-        ssh_keys,
-        given_keys: Vec::new(),
-        label,
-    };
+    let plain = booking(&app, &wallet, quote, (key, hash), request.ssh_key_ids).await?;
+    let booking = Booking { label, ..plain };
     let (status, mut body, replayed) = match app.booker.book(booking).await.map_err(in_flight)? {
         Booked::Made { rental, body } if wait.0.is_none() => return made(rental, body),
         Booked::Made { body, .. } => {
@@ -279,6 +256,46 @@ async fn create(
     };
     let waited = until_moved_on(&app, wallet.account.id, &mut body, wait).await;
     Ok(mark(answered(status, body, replayed)?, wait, waited))
+}
+
+/// The refusal of one more booking beside so many that wait for their deposit.
+fn unfunded(limit: i64) -> Problem {
+    let detail = format!(
+        "{limit} bookings of yours hold GPUs and wait for their deposit: lock it, stop one of them, or let it expire"
+    );
+    Problem::new(Code::StateConflict, detail)
+}
+
+/// Everything that is needed to book a quote of the caller's.
+pub(super) async fn booking(
+    app: &AppState,
+    wallet: &Wallet,
+    quote: Quote,
+    (key, hash): (String, [u8; 32]),
+    ssh_keys: Vec<SshKeyId>,
+) -> Result<Booking, Problem> {
+    spending::may_book(wallet.key(), &quote)?;
+    let (contract, unit) = app.ground(quote.token).await?;
+    let token = unit.token();
+    let gasless = app.gasless.domain(&app.chain, token, contract.chain_id).await;
+    let nonce = match token.permit {
+        Some(_) => permit_nonce(app, &quote).await,
+        None => None,
+    };
+    let permit = token.permit.clone().zip(nonce);
+    Ok(Booking {
+        app: app.clone(),
+        key,
+        hash,
+        quote,
+        unit,
+        contract,
+        signable: Signable { permit, gasless },
+        by: wallet.key().cloned(),
+        ssh_keys,
+        given_keys: Vec::new(),
+        label: None,
+    })
 }
 
 /// A twin that still runs has locked the key for longer than a lock is waited for.
@@ -353,7 +370,28 @@ impl Booking {
             }
             Known::OtherRequest => return refuse(other_request()),
         }
-        self.check(tx, &ground, now).await?;
+        if ground.unfunded >= limit {
+            return refuse(unfunded(limit));
+        }
+        let answer = self.make(tx, &ground, now).await?;
+        let body = json_of(&answer).map_err(TxError::Refused)?;
+        let status = StatusCode::CREATED.as_u16();
+        let said = (status, &body);
+        if !idempotency::record(tx, quote.account, &self.key, &self.hash, said, now).await? {
+            return refuse(other_request());
+        }
+        Ok((status, body, false))
+    }
+
+    /// Makes the booking on ground that is held, whatever else the renter has booked.
+    pub(super) async fn make(
+        &self,
+        tx: &mut store::Connection,
+        ground: &Ground,
+        now: UnixSeconds,
+    ) -> Result<BookingView, TxError<Problem>> {
+        let quote = &self.quote;
+        self.check(tx, ground, now).await?;
         let (mut rental, gpus) = self.insert(tx, ground.offer.2, now).await?;
         if let Some(label) = &self.label {
             rentals::set_label(tx, rental.id, Some(label)).await?;
@@ -364,14 +402,7 @@ impl Booking {
             let (named, given) = (&self.ssh_keys, &self.given_keys);
             open_with(tx, quote.account, rental.id, named, given).await?;
         }
-        let answer = self.answer(&rental, gpus, now).map_err(TxError::Refused)?;
-        let body = json_of(&answer).map_err(TxError::Refused)?;
-        let status = StatusCode::CREATED.as_u16();
-        let said = (status, &body);
-        if !idempotency::record(tx, quote.account, &self.key, &self.hash, said, now).await? {
-            return refuse(other_request());
-        }
-        Ok((status, body, false))
+        self.answer(&rental, gpus, now).map_err(TxError::Refused)
     }
 
     /// What was told of the quote's rental when it was booked. All of it is in the quote, the rental's first state and the
@@ -421,7 +452,7 @@ impl Booking {
         }
     }
 
-    /// Whether the quote still holds, and the renter may book.
+    /// Whether the quote still holds.
     async fn check(
         &self,
         tx: &mut store::Connection,
@@ -432,14 +463,6 @@ impl Booking {
         if quote.expires_at <= now {
             let text = Time(quote.expires_at).text().unwrap_or_default();
             return refuse(Problem::new(Code::QuoteExpired, format!("it expired at {text}")));
-        }
-        let limit = self.app.config.unfunded_limit;
-        if ground.unfunded >= limit {
-            let detail = format!(
-                "{limit} bookings of yours hold GPUs and wait for their deposit: lock it, stop one of them, \
-                 or let it expire"
-            );
-            return refuse(Problem::new(Code::StateConflict, detail));
         }
         let (state, version, _) = ground.offer;
         if state != OfferState::Listed || version != quote.offer_version {

@@ -43,7 +43,7 @@ async fn text_comes_back_as_it_was_given_and_means_nothing() {
         assert_eq!(said.ok(200)["label"], *text);
         let seen = world.get(&path).auth(&renter.token).send().await.ok(200);
         assert_eq!(seen["label"], *text);
-        let body = json!({"slug": "x", "name": text, "image": "ghcr.io/me/x:1", "disk_gb": 8, "readme": text});
+        let body = json!({"slug": "hard", "name": text, "image": "ghcr.io/me/x:1", "disk_gb": 8, "readme": text});
         let made = world.post("/v1/templates").auth(&renter.token).json(&body).send().await;
         assert!(made.status.is_success(), "{made:?}");
         assert_eq!(made.header("content-type"), "application/json");

@@ -35,6 +35,7 @@ mod figures;
 mod fixture;
 mod forgeries;
 mod funding;
+mod groups;
 mod habits;
 mod hardening;
 mod held;

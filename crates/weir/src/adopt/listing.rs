@@ -100,7 +100,9 @@ impl Look<'_> {
             return Ok(None);
         };
         let symbol = symbol.clone();
-        let token = Token { address, symbol, decimals, usd, price_source, priced_at, permit };
+        let fixed = self.entry.is_dollar;
+        let token =
+            Token { address, symbol, decimals, usd, price_source, priced_at, fixed, permit };
         let is_new = known.is_none();
         if known.is_some_and(|known| identity(&known) != identity(&token)) {
             found.fault(&format!("the row of {address} in `tokens` is not what the chain says"));

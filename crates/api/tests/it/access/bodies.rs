@@ -10,6 +10,7 @@ use crate::fixture::World;
 async fn what_a_body_names_is_guarded_too() {
     let world = World::new().await;
     let cast = Cast::new(&world).await;
+    let quote = world.quote(&cast.other, &cast.other_rig).await;
     let before = belongings(&world).await;
     let post = async |path: &str, body: Value| {
         world.post(path).auth(&cast.other.token).key("body").json(&body).send().await
@@ -24,7 +25,6 @@ async fn what_a_body_names_is_guarded_too() {
         post("/v1/offers/bulk", json!({"items": [{"create": offer}, {"change": change}]})).await;
     let said = said.ok(200);
     assert_eq!((&said["done"], &said["refused"]), (&0.into(), &2.into()));
-    let quote = world.quote(&cast.other, &cast.other_rig).await;
     post("/v1/rentals", json!({"quote_id": quote["id"], "ssh_key_ids": [cast.ssh_key]}))
         .await
         .problem(422, "validation-failed");

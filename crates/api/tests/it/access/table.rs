@@ -202,6 +202,7 @@ pub const ROWS: &[Row] = &[
     row("GET", "/v1/regions", Whose::Public),
     row("GET", "/v1/rentals", Whose::Own),
     row("POST", "/v1/rentals", Whose::Paid),
+    row("POST", "/v1/rentals/group", Whose::Own),
     row("GET", "/v1/rentals/{id}", Whose::Parties),
     row("PATCH", "/v1/rentals/{id}", Whose::RentersPart),
     row("POST", "/v1/rentals/{id}/authorization", Whose::RentersPart),

@@ -51,7 +51,7 @@ async fn a_contract_signs_how_its_rental_ended() {
     town.behave(wallet, Manner::Refuses).await;
     post(good.clone()).await.problem(422, "validation-failed");
     town.behave(wallet, Manner::Answers).await;
-    let said = post(good.clone()).await.ok(200);
+    let said = post(good.clone()).await.ok(202);
     assert_eq!(said["signed_by"], json!(["renter"]));
     let kept: Vec<u8> = sqlx::query_scalar("SELECT signature FROM end_signatures")
         .fetch_one(world.store.pool())
