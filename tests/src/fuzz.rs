@@ -25,7 +25,7 @@ pub struct Size {
     pub seed: u64,
     /// The most requests of a kind for each operation.
     pub examples: u64,
-    /// Every pass asks in every way; else those that ask again what another did ask at random only.
+    /// Every pass asks in every way; else those that ask again what another did ask once of each kind, at random.
     pub whole: bool,
 }
 
@@ -165,7 +165,8 @@ async fn fuzz(
     let (log, configuration) = (folder.path().join("asked"), folder.path().join("st.toml"));
     std::fs::write(&configuration, told(pass)).map_err(|error| error.to_string())?;
     eprintln!("fuzz: {} ...", pass.name);
-    let phases = if pass.again && !size.whole { AT_RANDOM } else { EVERY_WAY };
+    let briefly = pass.again && !size.whole;
+    let (phases, examples) = if briefly { (AT_RANDOM, 1) } else { (EVERY_WAY, size.examples) };
     let mut command = Command::new(st);
     command.arg("--config-file").arg(&configuration);
     command.args(["run", &format!("{url}/openapi.json"), "--url", url]);
@@ -177,7 +178,7 @@ async fn fuzz(
     }
     let ended = command
         .args(["--exclude-path", ENDS_THE_SESSION, "--exclude-path", GOES_ON])
-        .args(["--max-examples", &size.examples.to_string(), "--seed", &size.seed.to_string()])
+        .args(["--max-examples", &examples.to_string(), "--seed", &size.seed.to_string()])
         .args(["--phases", phases, "--workers", "2", "--no-color"])
         .args(["--warnings", "off", "--report-ndjson-path"])
         .arg(&log)

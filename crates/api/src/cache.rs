@@ -37,7 +37,7 @@ pub(crate) fn own(
 ) -> Result<Response, Problem> {
     let bytes = serde_json::to_vec(body).map_err(internal)?;
     let tag = format!("\"{part}.{}\"", hash_of(&bytes));
-    tagged(request, &tag, "private, no-cache", ("application/json", bytes))
+    tagged(request, &tag, "private, no-cache", ("application/json", bytes.into()))
 }
 
 /// The same of anything.
@@ -63,7 +63,7 @@ fn tagged(
     request: &HeaderMap,
     tag: &str,
     cache: &str,
-    (content_type, bytes): (&'static str, Vec<u8>),
+    (content_type, bytes): (&'static str, Bytes),
 ) -> Result<Response, Problem> {
     let known = has(request, tag);
     let mut response = Response::new(if known { Body::empty() } else { Body::from(bytes) });

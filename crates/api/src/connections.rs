@@ -149,7 +149,7 @@ async fn talk(
     let mut connection = pin!(http1::Builder::new().serve_connection(io, service));
     let mut closed = pin!(closing.cancelled());
     let mut last = false;
-    let mut look = pin!(tokio::time::sleep(config.head));
+    let mut look = pin!(tokio::time::sleep(config.head.min(config.idle)));
     let late = poll_fn(|context| {
         if connection.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);

@@ -101,7 +101,7 @@ fn secure(method: &str, path: &str, operation: &mut Operation) {
     } else if let Some(scope) = access::scope_of(&method.to_uppercase(), path) {
         security.push(SecurityRequirement::new("api_key", [scope.as_str()]));
     }
-    if path.starts_with("/v1/rentals/{id}") {
+    if path.starts_with("/v1/rentals/{id}") || path.starts_with("/v1/disputes") {
         security.push(SecurityRequirement::new::<_, [&str; 0], _>("rental_token", []));
     } else if path == "/v1/rentals" && method == "post" {
         // by whoever pays for an offer at once

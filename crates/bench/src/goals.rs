@@ -1,6 +1,8 @@
 //! What the figures should be: one table, from which the report's verdicts and docs/BENCH.md's goals are made.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+#[cfg(test)]
+use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
@@ -179,8 +181,8 @@ impl Goal {
 }
 
 /// The goals for docs/BENCH.md.
-#[must_use]
-pub fn as_markdown() -> String {
+#[cfg(test)]
+fn as_markdown() -> String {
     let mut text = String::from("| figure | goal | of |\n|---|---|---|\n");
     for Goal { figure, bound, unit, only_if } in GOALS {
         let condition = only_if.map_or_else(String::new, |name| format!(", if `{name}` is 1"));

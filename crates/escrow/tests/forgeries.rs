@@ -1,5 +1,5 @@
 //! Whatever is signed here, changed or signed by somebody else: a hundred thousand readings and ends, and as many
-//! authorizations, agreed ends and quotes each. None is its signer's.
+//! authorizations and agreed ends each, and ten thousand quotes. None is its signer's.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -25,7 +25,7 @@ mod quotes;
 const SEED: u64 = 6_492;
 /// Of each kind, and of each half of them.
 const TRIES: u64 = 25_000;
-/// The same of authorizations, agreed ends and quotes.
+/// The same of authorizations and agreed ends.
 const HALF: u64 = 50_000;
 /// What somebody else signed; each is offered often, as signing takes its time.
 const BY_OTHERS: usize = 64;

@@ -100,7 +100,6 @@ mod tests {
             vendor: Vendor::Nvidia,
             form: Form::Pcie,
             compute_capability: Some(89),
-            gflops: None,
             fp32_gflops: None,
         }
     }

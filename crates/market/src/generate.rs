@@ -264,7 +264,6 @@ mod tests {
                 vendor: crate::Vendor::Nvidia,
                 form: crate::Form::Pcie,
                 compute_capability: None,
-                gflops: None,
                 fp32_gflops: None,
             })
             .collect()

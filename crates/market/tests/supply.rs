@@ -21,7 +21,6 @@ fn models() -> Vec<GpuModel> {
         vendor: Vendor::Nvidia,
         form: Form::Pcie,
         compute_capability: None,
-        gflops: None,
         fp32_gflops: None,
     };
     ["rtx-4090", "l4", "t4"].map(model).to_vec()

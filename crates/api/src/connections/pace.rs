@@ -60,7 +60,7 @@ impl Pace {
             begun: Instant::now(),
             phase: AtomicU64::new(HEAD),
             stuck: AtomicU64::new(0),
-            look: AtomicU64::new(millis(config.head)),
+            look: AtomicU64::new(millis(config.head.min(config.idle))),
         })
     }
 
@@ -123,6 +123,8 @@ impl Pace {
         if until <= now {
             return Err(late);
         }
+        // a phase that begins before the next look may be over sooner than this one
+        let until = until.min(now.saturating_add(millis(self.config.idle)));
         match self.stuck.load(Relaxed).checked_sub(1) {
             None => Ok(until),
             Some(since) => {

@@ -81,8 +81,7 @@ async fn supply(State(app): State<AppState>, headers: HeaderMap) -> Result<Respo
     let make = || async move {
         let second = u32::try_from(now.get()).map_err(internal)?;
         // with a million offers the count takes as long as many searches
-        let market = own.clone();
-        let count = move || market.market.read(|index| index.supply(second));
+        let count = move || own.market.read(|index| index.supply(second));
         let found = tokio::task::spawn_blocking(count).await.map_err(internal)??;
         let data = found
             .into_iter()

@@ -67,7 +67,7 @@ fn have_a_value<'a, I: Iterator<Item = &'a Set>>(field: Field, sets: impl Fn() -
         Set::Span(..) | Set::NoneOf(_) => None,
     });
     match listed {
-        Some(values) => values.iter().any(|value| holds(value)),
+        Some(values) => values.iter().any(&holds),
         None if most.checked_sub(least).is_some_and(|span| span < MANY) => {
             (least..=most).any(|value| holds(&value))
         }

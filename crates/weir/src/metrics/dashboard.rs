@@ -33,6 +33,7 @@ pub(crate) const PANELS: &[Panel] = &[
     Panel { title: "Oracles' answers not believed", unit: "short", lines: &[("sum by (token, reason) (increase(weir_oracle_refused_total[5m]))", "{{token}}: {{reason}}")] },
     Panel { title: "Requests", unit: "reqps", lines: &[("sum by (status) (rate(weir_http_requests_total[1m]))", "{{status}}"), ("sum by (policy) (rate(weir_http_limited_total[1m]))", "over the limit {{policy}}")] },
     Panel { title: "Requests refused for who asked", unit: "reqps", lines: &[("sum by (reason) (rate(weir_access_refusals_total[1m]))", "{{reason}}")] },
+    Panel { title: "Connections", unit: "short", lines: &[("sum(weir_http_connections)", "open"), ("sum by (reason) (increase(weir_http_connections_refused_total[5m]))", "refused: {{reason}}"), ("sum by (reason) (increase(weir_http_connections_cut_total[5m]))", "cut: {{reason}}")] },
     Panel { title: "Latency by route, p99", unit: "s", lines: &[("histogram_quantile(0.99, sum by (le, route) (rate(weir_http_request_seconds_bucket[5m])))", "{{route}}")] },
     Panel { title: "Offers in the index", unit: "short", lines: &[("weir_market_offers", "{{instance}}"), ("sum(increase(weir_market_changes_total[5m]))", "changes"), ("sum(increase(weir_market_rebuilds_total[5m]))", "read anew")] },
     Panel { title: "Database connections", unit: "short", lines: &[("weir_db_connections", "{{instance}} {{state}}")] },

@@ -109,6 +109,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/agent/commands": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Waits for orders. With `Prefer: wait=30` the answer comes as soon as there is an order that is not among the known
+         *     ones, and after that time without one; else at once. An order has one id, however it comes, and is acknowledged once.
+         *     A wait takes no heartbeat's place: a machine that sends none is offline.
+         */
+        get: operations["get_agent_commands"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agent/commands/{id}/ack": {
         parameters: {
             query?: never;
@@ -349,9 +370,11 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What can be rented now, in the file that SkyPilot or gpuhunt reads: the 20,000 cheapest ways to rent, per GPU. Prices
-         *     are without the discounts of long rentals; what ends, or goes into maintenance, before its shortest rental would is not
-         *     in it.
+         * What can be rented now, in the file that SkyPilot or gpuhunt reads: up to 20,000 ways to rent. With more, as many of each
+         *     model, and of a model the cheapest in each number of GPUs and region before the second cheapest: every model that is for
+         *     rent is there, and what is left out is the dearer of what is alike. Prices are without the discounts of long rentals; what
+         *     ends, or goes into maintenance, before its shortest rental would is not in it. At most 30 s old, a minute while it is made
+         *     anew.
          */
         get: operations["get_catalog_csv"];
         put?: never;
@@ -446,7 +469,8 @@ export interface paths {
         put?: never;
         /**
          * Accepts a proposal of the other side. Without a signature the answer (200) is the typed data for the caller's wallet; with
-         *     it `actions` has the call that ends the rental, for anybody to send while it is valid.
+         *     it (201) `actions` has the call that ends the rental, for anybody to send while it is valid. To accept it again under the
+         *     same signature changes nothing.
          */
         post: operations["post_disputes_id_accept"];
         delete?: never;
@@ -483,7 +507,8 @@ export interface paths {
         put?: never;
         /**
          * Proposes billed seconds. Without a signature the answer (200) is the typed data for the caller's wallet; with it (201) the
-         *     proposal is kept, and once the other side has accepted it anybody can end the rental so (`close_agreed`).
+         *     proposal is kept, and once the other side has accepted it anybody can end the rental so (`close_agreed`). What was proposed
+         *     in the same words and under the same signature is kept once.
          */
         post: operations["post_disputes_id_propose"];
         delete?: never;
@@ -503,6 +528,27 @@ export interface paths {
         put?: never;
         /** Takes a case back, by who opened it, before the contract has heard of it. Afterwards only the contract's `concede` gives in. */
         post: operations["post_disputes_id_withdraw"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/escrow/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What anybody needs to recompute the split of a rental from the chain: terms, deposit, what was paid to whom, and the
+         *     events with their transactions. It tells nothing that is not on the chain. An escrow is found here once the service
+         *     has seen its lock in a block, whoever locked it.
+         */
+        get: operations["get_escrow_id"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -579,6 +625,26 @@ export interface paths {
         };
         /** One GPU model, by its slug or another of its names. */
         get: operations["get_gpu_models_slug"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/invoices/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The invoice of a rental whose money has been divided for good: `{rental_id}.json` or `{rental_id}.csv`. Before that, and
+         *     while some seconds are held, there is none. Only its renter and its provider see it.
+         */
+        get: operations["get_invoices_id"];
         put?: never;
         post?: never;
         delete?: never;
@@ -887,6 +953,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/market/book/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The asks for a GPU model by price, as they can be booked now: how many GPUs are free at each price. It is read from
+         *     the same index as `/v1/offers`. Discounts for long rentals, disk and traffic are not in it: a quote says what a job
+         *     costs.
+         */
+        get: operations["get_market_book_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/market/prices": {
         parameters: {
             query?: never;
@@ -935,7 +1022,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** How many GPUs of each model are offered, online and rented, by tier and country. */
+        /**
+         * How many GPUs of each model are offered, online and rented, by tier and country: of what is listed on machines that take
+         *     rentals, and neither at its end nor in maintenance.
+         */
         get: operations["get_market_supply"];
         put?: never;
         post?: never;
@@ -956,8 +1046,8 @@ export interface paths {
         put?: never;
         /**
          * Finds the cheapest ways to get so many GPUs for so long: one offer, or several machines of one provider in one region.
-         *     Looks at the cheapest 100,000 offers of each model, and puts together from a provider's cheapest 64 machines in a region;
-         *     those beyond are refused as `gpu_count` where the others do not do. Nothing is held: quote and book what you choose.
+         *     Puts together from a provider's cheapest 64 machines in a region; those beyond are refused as `gpu_count` where the others
+         *     do not do. Nothing is held: quote and book what you choose.
          */
         post: operations["post_match"];
         delete?: never;
@@ -1053,7 +1143,7 @@ export interface paths {
         };
         /**
          * Follows what a search finds, for an hour at most. `begin` is the first event: search once after it, and what follows
-         *     tells how the answer changes. `offer` is one that came into what the search finds, or changed in there (`change` says
+         *     tells how the answer changes. 16 may be open from one network (an IPv4 address or 48 bits of an IPv6 address). `offer` is one that came into what the search finds, or changed in there (`change` says
          *     which); `gone` one that left. All have ids: send the last as `Last-Event-ID` to go on after it. `again` instead means
          *     that what was missed is not known any more: search anew. The filters are those of `/v1/offers`, without order and pages.
          */
@@ -1092,6 +1182,46 @@ export interface paths {
         };
         /** The caller's offers, oldest first, whether they are listed or not. */
         get: operations["get_provider_offers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/provider/payouts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the caller's wallet took out of the contract, newest first, by final events only. What can be taken out is at
+         *     `/v1/provider/earnings`.
+         */
+        get: operations["get_provider_payouts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/provider/reliability": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the caller's machines have shown in the last 7, 30 and 90 days: each of them as everybody sees it, and all
+         *     together by the same formula on the sums (docs/MARKET.md). A key that is limited to machines sees those.
+         */
+        get: operations["get_provider_reliability"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1181,7 +1311,7 @@ export interface paths {
         /**
          * Books a quote. Its GPUs are held from now on; which ones they are is fixed here. A body that names an offer instead, as
          *     for `/v1/quotes`, is paid for by x402 and needs no session: without `PAYMENT-SIGNATURE` the answer is 402 with what is to
-         *     be signed, with it the rental is booked, its deposit locked, and `access.token` is good for this rental.
+         *     be signed, with it the rental is booked, its deposit locked, and `access.token` is good for this rental and its disputes.
          */
         post: operations["post_rentals"];
         delete?: never;
@@ -1204,7 +1334,10 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        /** Says what the renter calls a rental. Nobody else sees it, and nothing depends on it: the last word counts. */
+        /**
+         * Says what the renter calls a rental. Nobody else sees it, and nothing depends on it: the last word counts, unless `If-Match`
+         *     has the `ETag` that was read, and the rental is called something else by now. What else has changed does not matter.
+         */
         patch: operations["patch_rentals_id"];
         trace?: never;
     };
@@ -1292,7 +1425,8 @@ export interface paths {
         };
         /**
          * Follows a rental. `state`, `tx` and `notice` (a maintenance window, or how far the deposit is used up) events carry the
-         *     ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
+         *     ids of its timeline: send the last one as `Last-Event-ID` to go on after it. `again` comes first where that is an id of
+         *     another rental, or one that is not known any more: the whole timeline follows. `cost` comes while time is billed, whenever evidence has come, once a second at most. The stream ends
          *     when the rental has. `reconnect` is the last event of a stream that the service ends because it stops: come
          *     again, to another instance, after the time that its `retry` tells.
          */
@@ -1476,6 +1610,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/rentals/group": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Books several quotes, all or none: the GPUs of all are held from now on, or of none, and which quote it fails at is told
+         *     as `quote_id`. A booking costs nothing until its deposit is locked: lock them once you have all. Only for who has no
+         *     booking that waits for its deposit; then these may be more than are held one by one.
+         */
+        post: operations["post_rentals_group"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/sessions": {
         parameters: {
             query?: never;
@@ -1514,6 +1669,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/settlements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The calls to the contract that the service makes for the caller's rentals, and how far each is: those of the newest
+         *     rental first, of each the newest first. What wallets send themselves is among the `events` of a rental's receipt and
+         *     of `/v1/escrow/{id}`.
+         */
+        get: operations["get_settlements"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/ssh-keys": {
         parameters: {
             query?: never;
@@ -1544,6 +1720,26 @@ export interface paths {
         post?: never;
         /** Deletes a public key. Rentals that it opens are closed to it: their machines are told. */
         delete: operations["delete_ssh_keys_id"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether rentals can be booked, which block is final and how old it is, how long calls to the contract have waited,
+         *     when the worker was heard of, and how old prices and the market's index are. Looked at every five seconds at most.
+         */
+        get: operations["get_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1773,10 +1969,21 @@ export interface components {
         /** @description A job at one published price. */
         AtProviderView: {
             /**
+             * @description When it was seen; where the source has no date, when the tables were collected.
+             * @example 2026-02-11
+             */
+            as_of: string;
+            /**
              * @description The provider's own way of rounding, as its terms say: `per_second`, `per_minute`, `per_hour`; null if not stated.
              * @example per_second
              */
             billed?: string | null;
+            /**
+             * @description What `here` comes to against the lowest of that, or of the total by the second where the way is not stated: negative
+             *     where it saves. Null with nothing here, and against a price that is contradicted.
+             * @example -38.98%
+             */
+            change?: string | null;
             /**
              * Format: u-int32
              * @description GPUs in them; more than were asked for where only whole instances are let.
@@ -1829,7 +2036,8 @@ export interface components {
         AuthorizedView: {
             rental: components["schemas"]["RentalView"];
             /**
-             * @description The transaction that carries the authorization, by its hash, once one is signed; `Prefer: wait` gives it time.
+             * @description The transaction that carries the authorization, by its hash, once one is signed; `Prefer: wait` gives it time, and the
+             *     same request again tells.
              * @example 0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e
              */
             transaction?: string | null;
@@ -1896,6 +2104,11 @@ export interface components {
         };
         /** @description The quote that is booked. */
         BookingRequest: {
+            /**
+             * @description What you call the rental: 1 to 64 characters in one line, without space around them; nobody else sees it.
+             * @example nightly training
+             */
+            label?: string | null;
             /** @example quo_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
             quote_id: string;
             /**
@@ -1904,11 +2117,35 @@ export interface components {
              */
             ssh_key_ids?: string[];
         };
+        /** @description Whether rentals can be booked. */
+        BookingStatus: {
+            possible: boolean;
+            /**
+             * @description Why not: `stopping`, `no_contract`, `paused` (the contract takes no deposit in any token), `no_price` (no token
+             *     has a price that is vouched for).
+             * @example []
+             */
+            why_not: string[];
+        };
         /** @description A booking. */
         BookingView: {
             access?: components["schemas"]["AccessView"] | null;
             funding: components["schemas"]["FundingView"];
             rental: components["schemas"]["RentalView"];
+            /**
+             * @description For who pays by x402: the transaction that locks the deposit, by its hash, once one is signed; null until then.
+             * @example 0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e
+             */
+            transaction?: string | null;
+        };
+        /** @description The asks for a model. There is no bidding, so there are no bids. */
+        BookView: {
+            /** @description The lowest price first. */
+            asks: components["schemas"]["LevelView"][];
+            /** @example rtx-4090 */
+            model: string;
+            /** @description True if there are more offers than were looked at or prices than were asked for. */
+            more: boolean;
         };
         /** @description When buying begins to pay. */
         BreakEvenAnswer: {
@@ -2064,9 +2301,39 @@ export interface components {
             body: unknown;
             /** @description Whether its block is final. */
             is_final: boolean;
+            /**
+             * Format: u-int32
+             * @description Its position in the block.
+             * @example 3
+             */
+            log_index: number;
             /** @example closed */
             name: string;
             tx_hash: string;
+        };
+        /** @description How far the chain is followed. */
+        ChainStatus: {
+            /**
+             * Format: u-int64
+             * @example 31337
+             */
+            chain_id: number;
+            /**
+             * Format: u-int64
+             * @description The newest of them that is final.
+             */
+            final_block?: number | null;
+            /**
+             * Format: u-int32
+             * @example 6
+             */
+            final_block_age_s?: number | null;
+            final_block_at?: components["schemas"]["Time"] | null;
+            /**
+             * Format: u-int64
+             * @description The newest block that was read.
+             */
+            followed_block?: number | null;
         };
         /** @description A transaction that the platform sent. */
         ChainTxView: {
@@ -2123,6 +2390,20 @@ export interface components {
             signer: string;
             /** @example tst_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
             test_id: string;
+        };
+        /** @description How an escrow ended. */
+        ClosedView: {
+            at: components["schemas"]["Time"];
+            /**
+             * @description By whom and why, as the contract says.
+             * @example closed_by_operator
+             */
+            outcome: string;
+            /**
+             * Format: u-int32
+             * @example 30
+             */
+            seconds_billed: number;
         };
         /** @description An order. */
         CommandView: {
@@ -2800,7 +3081,7 @@ export interface components {
             kind: "compare_providers";
             /** @description What these figures are, and what they are not. */
             notice: string;
-            /** @description Elsewhere: cheapest first, by the second. */
+            /** @description Elsewhere: cheapest first, by the second; behind them those whose price is contradicted. */
             providers: components["schemas"]["AtProviderView"][];
             /**
              * Format: u-int32
@@ -3072,6 +3353,24 @@ export interface components {
             /** @description The hash of the last one, which by naming the one before covers all; zero without any. */
             root: string;
         };
+        /** @description An offer that was not taken. */
+        ExplainedView: {
+            /** @example h100-sxm */
+            gpu_model: string;
+            /** @example ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+            offer_id: string;
+            price: components["schemas"]["Usd"];
+            /**
+             * @description Everything that stands against it, in the words of `refusals`.
+             * @example [
+             *       "reliability",
+             *       "duration"
+             *     ]
+             */
+            reasons: string[];
+            /** @example de-fra */
+            region: string;
+        };
         /** @description What is known of a machine; null is not known. */
         FactsView: {
             /**
@@ -3142,8 +3441,84 @@ export interface components {
              */
             pointer: string;
         };
+        /** @description A page of machines, and what all of them have shown. */
+        FleetReliability: {
+            /** @description By id. */
+            data: components["schemas"]["OwnReliability"][];
+            next_cursor?: string | null;
+            /** @description All machines together, whichever page this is. */
+            summary: components["schemas"]["FleetView"][];
+        };
+        /** @description What all machines have shown in a window, theirs added up. */
+        FleetView: {
+            /**
+             * Format: u-int16
+             * @description 7, 30 or 90.
+             * @example 30
+             */
+            days: number;
+            /** Format: u-int32 */
+            disputes_lost: number;
+            /** @description False with fewer than 20 starts: then it says little. */
+            enough: boolean;
+            /**
+             * Format: u-int64
+             * @description `idle_good_s` and twice `rented_good_s`.
+             */
+            good_s: number;
+            /** Format: u-int64 */
+            idle_good_s: number;
+            /** Format: u-int64 */
+            idle_s: number;
+            /** Format: u-int32 */
+            interruptions: number;
+            /**
+             * Format: u-int32
+             * @description Machines that have figures for it.
+             * @example 12
+             */
+            machines: number;
+            newest_to: components["schemas"]["Time"];
+            /** @description Where the oldest of their windows ends, and the newest: they are computed one after the other. */
+            oldest_to: components["schemas"]["Time"];
+            /**
+             * Format: u-int64
+             * @description `idle_s` and twice `rented_s`.
+             */
+            promised_s: number;
+            /** Format: u-int64 */
+            rented_good_s: number;
+            /** Format: u-int64 */
+            rented_s: number;
+            /**
+             * Format: u-int32
+             * @description The formula of a machine on the sums: Wilson's lower bound at 95 % of the good hours among the promised ones, in
+             *     basis points.
+             * @example 9912
+             */
+            score_bps: number;
+            /** Format: u-int32 */
+            starts: number;
+            /**
+             * Format: u-int32
+             * @description Starts that got ready.
+             */
+            starts_ok: number;
+        };
         /** @description An offer that a search found. */
         FoundOffer: components["schemas"]["ListedOffer"] & components["schemas"]["PlacedOffer"];
+        /** @description What money waits for a person to look at a figure. */
+        FrozenStatus: {
+            /** @description All of it. */
+            everything: boolean;
+            /**
+             * @description Single rentals.
+             * @example 0
+             */
+            rentals: number;
+            /** @description Tokens all of whose money does, by symbol or address. */
+            tokens: string[];
+        };
         /** @description How the deposit is locked. */
         FundingView: {
             approve?: components["schemas"]["CallView"] | null;
@@ -3209,6 +3584,28 @@ export interface components {
             id: string;
             model: string;
             uuid: string;
+        };
+        /**
+         * @description The quotes that are booked together.
+         * @example {
+         *       "quote_ids": [
+         *         "quo_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+         *         "quo_0198f1c2a4b37c1e8d2f6a5b4c3d2e20"
+         *       ]
+         *     }
+         */
+        GroupRequest: {
+            /** @description 2 to 8 of your quotes, each another. */
+            quote_ids: string[];
+            /**
+             * @description Which of your SSH keys open the machines, at most 16; none if left out.
+             * @example []
+             */
+            ssh_key_ids?: string[];
+        };
+        /** @description The bookings, in the order of the quotes. From here on each is a rental of its own. */
+        GroupView: {
+            data: components["schemas"]["BookingView"][];
         };
         /** @description How far the evidence of a running rental is. Times are unix seconds, as readings sign them. */
         HeadView: {
@@ -3314,7 +3711,7 @@ export interface components {
         /** @description The offer of this market that does the job for the least now. */
         HereView: {
             /**
-             * @description Against the cheapest of the others, by the second.
+             * @description Against the cheapest of the others whose price is not contradicted, by the second.
              * @example -12.50%
              */
             change?: string | null;
@@ -3353,6 +3750,85 @@ export interface components {
             rentals: components["schemas"]["RentedView"][];
             starts: components["schemas"]["StartView"][];
             to: components["schemas"]["Time"];
+        };
+        /** @description What a rental came to. */
+        Invoice: {
+            /** @description What was locked, and what of it went back. */
+            deposit: components["schemas"]["ShareView"];
+            escrow_id: string;
+            fee: components["schemas"]["InvoiceFee"];
+            from?: components["schemas"]["Time"] | null;
+            /**
+             * Format: u-int16
+             * @example 2
+             */
+            gpu_count: number;
+            /** @example rtx-4090 */
+            gpu_model: string;
+            /** @description What the renter paid: the provider's part and the fee. */
+            gross: components["schemas"]["ShareView"];
+            /** @description When the last payment was made. */
+            issued_at: components["schemas"]["Time"];
+            /** @description The lines of the quote, each with its part of what was used. */
+            lines: components["schemas"]["InvoiceLine"][];
+            /** @description What the provider got. */
+            net: components["schemas"]["ShareView"];
+            /** @description Final events of the contract that paid it, oldest first. */
+            payments: components["schemas"]["PaymentView"][];
+            price?: components["schemas"]["InvoicePrice"] | null;
+            /** @description Who earned. */
+            provider: string;
+            rate: components["schemas"]["RateView"];
+            refund: components["schemas"]["ShareView"];
+            /**
+             * @description It names the invoice, too: a rental has one.
+             * @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f
+             */
+            rental_id: string;
+            /** @description Who paid. */
+            renter: string;
+            /**
+             * Format: u-int32
+             * @example 30
+             */
+            seconds_billed: number;
+            to?: components["schemas"]["Time"] | null;
+        };
+        /** @description What the platform kept of the gross. The provider pays it; nothing is added for the renter. */
+        InvoiceFee: components["schemas"]["ShareView"] & {
+            /**
+             * Format: u-int16
+             * @example 1200
+             */
+            bps: number;
+        };
+        /** @description A line of the quote, and what of the invoice's sum is its part. */
+        InvoiceLine: {
+            /**
+             * @description Base units of the token; negative for what is taken off. All lines together are `gross`.
+             * @example 5416
+             */
+            base_units: string;
+            /**
+             * @description As in the quote: `compute`, `reserved_discount`, `disk`, `network_up`, `network_down` or `rounding`.
+             * @example compute
+             */
+            kind: string;
+            /** @example gpu_hour */
+            unit: string;
+            unit_price: components["schemas"]["SignedUsd"];
+            /**
+             * @description The same at the price of the quote.
+             * @example 0.005416
+             */
+            usd: string;
+        };
+        /** @description The token's price that the quote converted at. */
+        InvoicePrice: {
+            priced_at: components["schemas"]["Time"];
+            /** @description Who said so. */
+            source: string;
+            usd_per_token: components["schemas"]["Usd"];
         };
         /** @description A total. */
         ItemAnswer: {
@@ -3471,10 +3947,13 @@ export interface components {
             label: string;
             limits?: components["schemas"]["KeyLimits"];
             /**
-             * @description `account:read`, `billing:read`, `machines:read`, `machines:write`, `offers:write`, `rentals:read`,
-             *     `rentals:write`, `templates:write`. Writing does not include reading.
+             * @description What it may do; at least one. Writing does not include reading.
+             * @example [
+             *       "rentals:read",
+             *       "rentals:write"
+             *     ]
              */
-            scopes: string[];
+            scopes: ("account:read" | "billing:read" | "disputes:write" | "machines:read" | "machines:write" | "offers:write" | "rentals:read" | "rentals:write" | "templates:write" | "webhooks:write")[];
         };
         /** @description A key, without its secret. */
         KeyView: {
@@ -3496,14 +3975,38 @@ export interface components {
             last_used_at?: components["schemas"]["Time"] | null;
             limits: components["schemas"]["KeyLimits"];
             /**
+             * @description What it may do; at least one. Writing does not include reading.
              * @example [
              *       "rentals:read",
              *       "rentals:write"
              *     ]
              */
-            scopes: string[];
+            scopes: ("account:read" | "billing:read" | "disputes:write" | "machines:read" | "machines:write" | "offers:write" | "rentals:read" | "rentals:write" | "templates:write" | "webhooks:write")[];
             spend_cap_left?: components["schemas"]["Usd"] | null;
             spend_cap_per_day_left?: components["schemas"]["Usd"] | null;
+        };
+        /** @description What can be rented at one price. */
+        LevelView: {
+            /**
+             * Format: u-int64
+             * @description GPUs that are free at this price.
+             * @example 12
+             */
+            gpus: number;
+            /**
+             * Format: u-int64
+             * @description GPUs that are free at this price or a lower one.
+             * @example 40
+             */
+            gpus_up_to: number;
+            /**
+             * Format: u-int64
+             * @description Of how many offers.
+             * @example 3
+             */
+            offers: number;
+            /** @description Per GPU and hour. */
+            price: components["schemas"]["Usd"];
         };
         /** @description A line of a quote. Together they come to `total_max`. */
         LineView: {
@@ -3546,7 +4049,7 @@ export interface components {
              */
             chunks: number[];
             /**
-             * @description CUDA compute capability; null where the vendor has none.
+             * @description CUDA compute capability; null where the GPU is not NVIDIA's.
              * @example 8.9
              */
             compute_capability?: string | null;
@@ -3571,13 +4074,18 @@ export interface components {
              * @example 3500
              */
             disk_mb_s?: number | null;
+            /**
+             * @description False with fewer than 20 starts: then the reliability says little.
+             * @example true
+             */
+            enough?: boolean | null;
             /** @example pcie */
             form: string;
             /**
              * Format: u-int64
-             * @description Billions of operations per second for a dollar per hour: dense half precision, or single precision where only that
-             *     is known; null where neither is.
-             * @example 412500
+             * @description Billions of operations per second for a dollar per hour, in single precision (fp32) by the maker's data sheet; null
+             *     where that is not known.
+             * @example 127076
              */
             gflops_per_usd?: number | null;
             /**
@@ -3667,12 +4175,18 @@ export interface components {
             /** @example de-fra */
             region: string;
             /**
-             * @description Of the last 30 days, 0 to 1: the lower bound of what it has shown.
+             * @description Of the last 30 days, 0 to 1: the lower bound of what it has shown, and so low by itself where that is little.
              * @example 0.9912
              */
             reliability?: string | null;
             /** @description Longer is cheaper; empty without discounts. */
             reserved: components["schemas"]["StepView"][];
+            /**
+             * Format: u-int16
+             * @description Starts in those 30 days, 65,535 for more; null without a reliability.
+             * @example 41
+             */
+            starts?: number | null;
             /**
              * @description Always `listed`.
              * @example listed
@@ -3897,6 +4411,17 @@ export interface components {
             reason: string;
             to: components["schemas"]["Time"];
         };
+        /** @description The index that searches go by. */
+        MarketStatus: {
+            /**
+             * Format: u-int64
+             * @description How long ago it was last known to be as the database is.
+             * @example 0
+             */
+            age_s: number;
+            /** @description Whether it is built. */
+            ready: boolean;
+        };
         /** @description What is needed. */
         MatchRequest: {
             budget?: components["schemas"]["Usd"] | null;
@@ -3912,6 +4437,12 @@ export interface components {
              * @example 100
              */
             egress_gb?: number | null;
+            /**
+             * Format: u-int8
+             * @description Of how many refused offers, the cheapest first, all reasons are told: 0 to 50; none if left out.
+             * @example 10
+             */
+            explain?: number | null;
             /**
              * @description Models by any of their names; left out for any.
              * @example [
@@ -3937,6 +4468,11 @@ export interface components {
              * @example 100
              */
             ingress_gb?: number | null;
+            /**
+             * @description `on_demand` (the default), or `reserved`: only offers with a discount for this duration.
+             * @example on_demand
+             */
+            kind?: string | null;
             /**
              * Format: u-int8
              * @description How many proposals, 1 to 20; 5 if left out.
@@ -3984,11 +4520,19 @@ export interface components {
         };
         /** @description What came of it. */
         MatchView: {
-            /** @description True if there were more than are looked at; then the dearest were not. */
+            /**
+             * @description True if there were more. Nothing is missing from the proposals; but of each model only the cheapest 100,000 are
+             *     looked at in any case, and of the others only those that may do, so `refusals` do not count all.
+             */
             cut: boolean;
             /**
+             * @description The cheapest offers that were not taken, by price per GPU and hour, each with everything that stands against it; as
+             *     many as `explain` says, if there are.
+             */
+            explained: components["schemas"]["ExplainedView"][];
+            /**
              * Format: u-int64
-             * @description Offers of the right models that were looked at.
+             * @description Offers of the right models that were looked at one by one.
              * @example 1234
              */
             looked_at: number;
@@ -4240,7 +4784,11 @@ export interface components {
         };
         /** @description An offer. */
         OfferView: {
-            /** @description Whether it can be booked now: listed, online, and enough GPUs free for the smallest chunk. */
+            /**
+             * @description Whether a quote for its smallest chunk and its shortest time can be had now: it is listed, online and not draining,
+             *     enough GPUs are free, and neither its end nor an announced time without service comes before such a rental is over,
+             *     which may begin as late as a quote allows.
+             */
             available: boolean;
             available_until?: components["schemas"]["Time"] | null;
             /**
@@ -4339,6 +4887,11 @@ export interface components {
              */
             vram_gb: number;
         };
+        /** @description Open orders. */
+        OrdersView: {
+            /** @description Those that are not known, oldest first; empty if none came in time. They come with heartbeats, too. */
+            commands: components["schemas"]["CommandView"][];
+        };
         /** @description A time without service. */
         Outage: {
             from: components["schemas"]["Time"];
@@ -4364,6 +4917,31 @@ export interface components {
         OwnOfferPage: {
             data: components["schemas"]["OwnOffer"][];
             next_cursor?: string | null;
+        };
+        /** @description What one machine has shown. */
+        OwnReliability: {
+            /** @example mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+            machine_id: string;
+            /** @description Empty until it was computed for the first time. */
+            windows: components["schemas"]["WindowView"][];
+        };
+        /** @description What an escrow has paid, by all of its events up to now. */
+        PaidView: {
+            /**
+             * @description To the treasury's.
+             * @example 649
+             */
+            fee: string;
+            /**
+             * @description To the provider's balance, in base units.
+             * @example 4767
+             */
+            provider: string;
+            /**
+             * @description Back to the renter.
+             * @example 644584
+             */
+            refund: string;
         };
         /** @description A part of a whole. */
         PartAnswer: {
@@ -4408,6 +4986,53 @@ export interface components {
              */
             version: number;
         };
+        /** @description An event of the contract that paid. */
+        PaymentView: {
+            at: components["schemas"]["Time"];
+            /** Format: u-int64 */
+            block: number;
+            /**
+             * @description `released`, `contested` or `closed`.
+             * @example closed
+             */
+            event: string;
+            /**
+             * Format: u-int32
+             * @example 3
+             */
+            log_index: number;
+            tx_hash: string;
+        };
+        /** @description A page of payouts. */
+        PayoutPage: {
+            data: components["schemas"]["PayoutView"][];
+            next_cursor?: string | null;
+        };
+        /** @description A withdrawal, or what it took from one of two balances. */
+        PayoutView: {
+            amount: components["schemas"]["TokenAmount"];
+            at: components["schemas"]["Time"];
+            /** Format: u-int64 */
+            block?: number | null;
+            /**
+             * @description `provider_earnings`, or `renter_credit` for a refund that could not be pushed. A withdrawal that took from both is
+             *     told twice, with one transaction.
+             * @example provider_earnings
+             */
+            kind: string;
+            /**
+             * Format: u-int32
+             * @description The event's position in the block.
+             * @example 3
+             */
+            log_index?: number | null;
+            /**
+             * @description Where it went.
+             * @example 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
+             */
+            to?: string | null;
+            tx_hash?: string | null;
+        };
         /** @description One GPU's share of an instance's price. */
         PerGpuRequest: {
             /**
@@ -4420,7 +5045,7 @@ export interface components {
         };
         /** @description What is of this search and this moment. */
         PlacedOffer: {
-            /** @description Whether it can be booked now. */
+            /** @description Whether a quote for its smallest chunk and its shortest time can be had now. */
             available: boolean;
             /**
              * Format: u-int16
@@ -4671,7 +5296,7 @@ export interface components {
             here?: components["schemas"]["HereView"] | null;
             /** @description What these figures are, and what they are not. */
             notice: string;
-            /** @description Elsewhere: cheapest first, by the second. */
+            /** @description Elsewhere: cheapest first, by the second; behind them those whose price is contradicted. */
             providers: components["schemas"]["AtProviderView"][];
             /**
              * Format: u-int32
@@ -4708,6 +5333,54 @@ export interface components {
              * @description Memory of one GPU, if the name does not say it.
              */
             vram_gb?: number | null;
+        };
+        /** @description An escrow as the chain shows it to everybody. */
+        PublicEscrow: {
+            /**
+             * Format: u-int64
+             * @example 31337
+             */
+            chain_id: number;
+            closed?: components["schemas"]["ClosedView"] | null;
+            contract: string;
+            /**
+             * Format: u-int8
+             * @example 6
+             */
+            decimals?: number | null;
+            /**
+             * @description All that was locked, top-ups included, in base units.
+             * @example 650000
+             */
+            deposit: string;
+            /** @description The hash of its terms. */
+            escrow_id: string;
+            /** @description The lock and the newest 200 events after it. */
+            events: components["schemas"]["ChainEventView"][];
+            /** @description Whether all that is told here lies in final blocks. */
+            is_final: boolean;
+            /** @description What it has paid; once it is closed, together the deposit. */
+            paid: components["schemas"]["PaidView"];
+            started_at?: components["schemas"]["Time"] | null;
+            /**
+             * @description `locked`, `running`, `held` or `closed`.
+             * @example closed
+             */
+            state: string;
+            /**
+             * @description Null for a token that this service does not list.
+             * @example USDC
+             */
+            symbol?: string | null;
+            /**
+             * @description The terms that were locked, as typed data; null if the deposit was locked without this service: they are then in
+             *     the transaction of the `locked` event.
+             */
+            terms?: unknown;
+            /** @description What the deposit is in; the zero address is the chain's native coin. */
+            token: string;
+            /** @description How to check all of it. */
+            verify: string;
         };
         /** @description A machine as everybody sees it. */
         PublicMachine: {
@@ -4786,6 +5459,8 @@ export interface components {
              * @description How many GPUs: one of the offer's `chunks`; its `gpu_count` if left out.
              */
             gpu_count?: number | null;
+            /** @description What you call the rental, where this is paid for by x402: 1 to 64 characters in one line. A quote has no name. */
+            label?: string | null;
             max_price?: components["schemas"]["Usd"] | null;
             offer_id: string;
             /**
@@ -4850,12 +5525,22 @@ export interface components {
             gpu_model: string;
             /** @example quo_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
             id: string;
+            /**
+             * @description `machine` (nothing is shared, it is rented whole), `gpu` (the machine is shared) or `mig` (a GPU is).
+             * @example gpu
+             */
+            isolation: string;
             lines: components["schemas"]["LineView"][];
             machine_id: string;
             /** @example ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
             offer_id: string;
             /** Format: u-int32 */
             offer_version: number;
+            /**
+             * @description The order as it is hashed: keccak256 of this text is `orderHash` of the terms.
+             * @example {"disk_gb":0,"down_gb":0,...}
+             */
+            order: string;
             /** @description What the provider earns if the whole time is used. */
             provider_max: components["schemas"]["TokenAmount"];
             rate: components["schemas"]["RateView"];
@@ -5006,6 +5691,11 @@ export interface components {
         /** @description A price that somebody published. */
         ReferencePriceView: {
             /**
+             * @description By the note this is the price of something else: nothing is ranked by it.
+             * @example false
+             */
+            contradicted: boolean;
+            /**
              * @description The GPU, as the source writes it.
              * @example RTX_4090
              */
@@ -5067,7 +5757,7 @@ export interface components {
             offers: number;
             /**
              * @description The condition that was not met: the name of a fact, or `region`, `offline`, `draining`, `gpus_taken`,
-             *     `gpu_count`, `duration`, `available_until`, `disk_gb`, `budget`.
+             *     `gpu_count`, `duration`, `available_until`, `disk_gb`, `reserved`, `budget`.
              * @example reliability
              */
             reason: string;
@@ -5238,6 +5928,12 @@ export interface components {
         RentalWithAccess: components["schemas"]["RentalView"] & {
             access?: components["schemas"]["RentalAccess"] | null;
             evicted_at?: components["schemas"]["Time"] | null;
+            /**
+             * @description The newest transaction that the platform signed for it, by its hash, from the moment on that it is signed; null before
+             *     the first. `/escrow` tells of all.
+             * @example 0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e
+             */
+            transaction?: string | null;
         };
         /** @description A GPU of a rental. */
         RentedGpu: {
@@ -5391,12 +6087,12 @@ export interface components {
             available: boolean | null;
             /**
              * Format: u-int32
-             * @description That can be rented from now on for so many seconds, as far as the offer's end goes.
+             * @description That can be quoted now for so many seconds, as far as the offer's end goes.
              * @default null
              */
             available_for_s: number | null;
             /**
-             * @description At least this CUDA compute capability, such as `8.6`.
+             * @description At least this CUDA compute capability, such as `8.6`: only NVIDIA's GPUs have one.
              * @default null
              */
             compute_capability_gte: string | null;
@@ -5463,7 +6159,8 @@ export interface components {
              */
             gpu_count: number | null;
             /**
-             * @description One or more models by any of their names, separated by commas.
+             * @description One or more models by any of their names, separated by commas. A name of several stands for all of them: `H100` for
+             *     every H100, `A100_80GB` for both forms of it.
              * @default null
              */
             gpu_model: string | null;
@@ -5585,8 +6282,8 @@ export interface components {
              */
             reliability_gte: string | null;
             /**
-             * @description `price` (the default), `total` (for the job), `perf_per_usd`, `per_million_tokens`, `reliability`, `ready` or
-             *     `-created` (newest first).
+             * @description `price` (the default), `total` (for the job), `perf_per_usd` (single precision, by the makers' data sheets),
+             *     `per_million_tokens`, `reliability`, `ready` or `-created` (newest first). What is not known comes last.
              * @default null
              */
             sort: string | null;
@@ -5601,11 +6298,11 @@ export interface components {
              */
             tier: string | null;
             /**
-             * Format: u-int32
-             * @description Tokens per second that a GPU makes with your model: each offer then has `per_million_tokens`.
+             * @description Tokens per second that a GPU makes with your model, whichever it is, or by GPU model:
+             *     `h100-sxm:3000,rtx-4090:1550`. Each offer then has `per_million_tokens`: null where no speed is given for its model.
              * @default null
              */
-            tokens_per_s: number | null;
+            tokens_per_s: string | null;
             /**
              * @description At most so many dollars for the job, which `hours` describes.
              * @default null
@@ -5715,6 +6412,45 @@ export interface components {
              * @example Mozilla/5.0 (X11; Linux x86_64)
              */
             user_agent?: string | null;
+        };
+        /** @description A page of calls. */
+        SettlementPage: {
+            data: components["schemas"]["SettlementView"][];
+            next_cursor?: string | null;
+        };
+        /** @description How far behind the calls to the contract are. */
+        SettlementStatus: {
+            /** @description Calls that could be sent now. */
+            due: components["schemas"]["WaitingStatus"];
+            /** @description Calls that are sent and not final. */
+            sent: components["schemas"]["WaitingStatus"];
+        };
+        /** @description A call to the contract. */
+        SettlementView: {
+            /**
+             * Format: u-int64
+             * @description The block that the transaction is in.
+             */
+            block?: number | null;
+            created_at: components["schemas"]["Time"];
+            /** @description The rental's id on the chain. */
+            escrow_id: string;
+            /** @example 0198f1c2-a4b3-7c1e-8d2f-6a5b4c3d2e1f */
+            id: string;
+            /**
+             * @description `lock`, `start`, `release`, `close`, `cancel` or `finalize`.
+             * @example close
+             */
+            kind: string;
+            /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
+            rental_id: string;
+            /**
+             * @description `planned`, `submitted`, `included` (in a block that is not final), `final`, or `dropped`: nobody wants it any
+             *     more, the contract refused it, or its transaction came to nothing. What is still wanted is then planned anew.
+             * @example final
+             */
+            state: string;
+            tx_hash?: string | null;
         };
         /** @description A share of the deposit. */
         ShareView: {
@@ -5955,6 +6691,18 @@ export interface components {
              */
             token: string;
         };
+        /** @description How the service is. */
+        StatusView: {
+            as_of: components["schemas"]["Time"];
+            booking: components["schemas"]["BookingStatus"];
+            chain: components["schemas"]["ChainStatus"];
+            /** @description Nothing is paid from what is named here, and nothing is lost. */
+            frozen: components["schemas"]["FrozenStatus"];
+            market: components["schemas"]["MarketStatus"];
+            settlement: components["schemas"]["SettlementStatus"];
+            tokens: components["schemas"]["TokenStatus"][];
+            worker: components["schemas"]["WorkerStatus"];
+        };
         /** @description A discount for a long rental. */
         StepView: {
             /**
@@ -5974,6 +6722,12 @@ export interface components {
             /** @description Not final: readings on their way may add to it, and the contract decides. */
             preview: components["schemas"]["PreviewView"];
             rental: components["schemas"]["RentalView"];
+            /**
+             * @description The transaction that ends it on the chain, by its hash, once one is signed: seldom in the first answer; the same request
+             *     again tells.
+             * @example 0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e
+             */
+            transaction?: string | null;
         };
         /** @description GPUs of a model, in a tier and a country. */
         SupplyRow: {
@@ -6241,6 +6995,21 @@ export interface components {
              */
             units?: number;
         };
+        /** @description What can be paid in. */
+        TokenStatus: {
+            /**
+             * Format: u-int32
+             * @example 20
+             */
+            age_s: number;
+            /** @description Whether the contract takes no deposit in it; null if the chain did not say in time. */
+            paused?: boolean | null;
+            priced_at: components["schemas"]["Time"];
+            /** @example USDC */
+            token: string;
+            /** @description Whether quotes are made at this price: it is not too old, and not doubted. */
+            usable: boolean;
+        };
         /** @description A token that deposits are made in. */
         TokenView: {
             /**
@@ -6257,6 +7026,8 @@ export interface components {
             permit: boolean;
             /** @description The price of one whole token, which quotes convert at. */
             price: components["schemas"]["Usd"];
+            /** @description Whether the price is a definition, such as a dollar's. Any other is quoted only while its oracle vouches for it. */
+            price_fixed: boolean;
             /**
              * @description Who says so.
              * @example fixed
@@ -6407,6 +7178,20 @@ export interface components {
              * @example 0x0a1b2c
              */
             signature: string;
+        };
+        /** @description Things that wait. */
+        WaitingStatus: {
+            /**
+             * Format: u-int64
+             * @example 0
+             */
+            count: number;
+            /**
+             * Format: u-int32
+             * @description Since when the longest.
+             * @example 0
+             */
+            oldest_s: number;
         };
         /** @description One way of several. */
         WayAnswer: {
@@ -6612,6 +7397,15 @@ export interface components {
             /** @description Nothing about the time before can change any more, but that a rental's fee is paid. */
             to: components["schemas"]["Time"];
         };
+        /** @description The process that talks to the chain. */
+        WorkerStatus: {
+            /**
+             * Format: u-int32
+             * @example 3
+             */
+            age_s?: number | null;
+            seen_at?: components["schemas"]["Time"] | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -6648,7 +7442,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6690,7 +7484,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6727,7 +7521,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6764,7 +7558,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6801,7 +7595,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6838,7 +7632,83 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_agent_commands: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Ids of orders that are not to be told again, with commas between them; at most 64. Open orders come until they are
+                 *     acknowledged: whoever waits for the next one names those that it has.
+                 * @example cmd_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f
+                 */
+                known?: string;
+            };
+            header?: {
+                /** @description `wait=N`: answer once there is an order, or after N seconds, 30 at most */
+                Prefer?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    /** @description `wait=N` if it was waited for */
+                    "Preference-Applied"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "commands": [
+                     *         {
+                     *           "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *           "id": "cmd_01a219f30d81760c926f25da34db7fbc",
+                     *           "kind": "provision",
+                     *           "payload": {
+                     *             "disk_gb": 0,
+                     *             "gpus": [
+                     *               "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-0",
+                     *               "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-1"
+                     *             ],
+                     *             "network": {
+                     *               "down_gb": 0,
+                     *               "over_s": 3600,
+                     *               "up_gb": 0
+                     *             },
+                     *             "run": null,
+                     *             "ssh_keys": [],
+                     *             "template": null
+                     *           },
+                     *           "rental_id": "rnt_01a219f30d78766799194a141450376d"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["OrdersView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6882,7 +7752,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6903,6 +7773,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "agent_address": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+                 *       "enroll_token": "pZ4m0s3x1v5u7w9y2A4C6E8G0I2K4M6O8Q0S2U4W6Y8",
+                 *       "signature": "0x1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1b"
+                 *     }
+                 */
                 "application/json": components["schemas"]["EnrollRequest"];
             };
         };
@@ -6923,7 +7800,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6964,7 +7841,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -6985,6 +7862,24 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "detail": {
+                 *         "gpus": [
+                 *           {
+                 *             "mem_mb": 20480,
+                 *             "util": 97
+                 *           }
+                 *         ]
+                 *       },
+                 *       "from": 1769860800,
+                 *       "prev_hash": "0x0000000000000000000000000000000000000000000000000000000000000000",
+                 *       "rental_id": "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                 *       "seq": 1,
+                 *       "signature": "0x1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1b",
+                 *       "to": 1769860805
+                 *     }
+                 */
                 "application/json": components["schemas"]["ReadingRequest"];
             };
         };
@@ -7014,7 +7909,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7038,6 +7933,17 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "host": "gpu1.example.com",
+                 *       "ports": [
+                 *         {
+                 *           "name": "ssh",
+                 *           "port": 41022
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["RentalAccessRequest"];
             };
         };
@@ -7058,7 +7964,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7098,7 +8004,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7122,6 +8028,24 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "checks": [
+                 *         {
+                 *           "actual": 32,
+                 *           "id": "cpu_cores",
+                 *           "op": ">=",
+                 *           "pass": true,
+                 *           "remediation": null,
+                 *           "required": 16
+                 *         }
+                 *       ],
+                 *       "measured": {
+                 *         "cpu_cores": 32
+                 *       },
+                 *       "signature": "0x1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1b"
+                 *     }
+                 */
                 "application/json": components["schemas"]["SelfTestAnswer"];
             };
         };
@@ -7151,7 +8075,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7172,6 +8096,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "machine_id": "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                 *       "nonce": "3f0c9a1de2b84c77a9d05e61f2b83c4d",
+                 *       "signature": "0x1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1b"
+                 *     }
+                 */
                 "application/json": components["schemas"]["SessionRequest"];
             };
         };
@@ -7192,7 +8123,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7229,7 +8160,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7270,7 +8201,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7308,7 +8239,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7343,7 +8274,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7380,7 +8311,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7401,6 +8332,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "message": "localhost:8080 wants you to sign in with your Ethereum account:\n0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n\nSign in to Weir. This costs nothing and allows nothing to be spent.\n\nURI: http://localhost:8080\nVersion: 1\nChain ID: 31337\nNonce: 3f0c9a1de2b84c77a9d05e61f2b83c4d\nIssued At: 2026-01-31T12:00:00Z",
+                 *       "signature": "0x1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1b"
+                 *     }
+                 */
                 "application/json": components["schemas"]["VerifyRequest"];
             };
         };
@@ -7421,7 +8358,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7477,7 +8414,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7517,7 +8454,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7565,7 +8502,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7607,7 +8544,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7628,6 +8565,21 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "code": "not_reachable",
+                 *       "evidence": [
+                 *         {
+                 *           "sha256": "0x9f86d081884c7d659f86d081884c7d659f86d081884c7d659f86d081884c7d65",
+                 *           "uri": "https://example.com/log.txt"
+                 *         }
+                 *       ],
+                 *       "from": "2026-01-31T12:03:00Z",
+                 *       "rental_id": "rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
+                 *       "statement": "ssh timed out from 12:03 on",
+                 *       "to": "2026-01-31T12:09:00Z"
+                 *     }
+                 */
                 "application/json": components["schemas"]["DisputeRequest"];
             };
         };
@@ -7648,7 +8600,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7688,7 +8640,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7703,7 +8655,10 @@ export interface operations {
     post_disputes_id_accept: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description with a signature: the same for the retries of it, which are answered alike */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 /** @example dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
                 id: string;
@@ -7780,6 +8735,8 @@ export interface operations {
             /** @description Created. */
             201: {
                 headers: {
+                    /** @description `true` if this answer was given before */
+                    "Idempotent-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7793,7 +8750,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7817,6 +8774,16 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "evidence": [
+                 *         {
+                 *           "sha256": "0x9f86d081884c7d659f86d081884c7d659f86d081884c7d659f86d081884c7d65",
+                 *           "uri": "https://example.com/log.txt"
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["DisputeEvidenceBatch"];
             };
         };
@@ -7837,7 +8804,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7852,7 +8819,10 @@ export interface operations {
     post_disputes_id_propose: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description with a signature: the same for the retries of it, which are answered alike */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 /** @example dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
                 id: string;
@@ -7929,6 +8899,8 @@ export interface operations {
             /** @description Created. */
             201: {
                 headers: {
+                    /** @description `true` if this answer was given before */
+                    "Idempotent-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7942,7 +8914,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -7982,7 +8954,193 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_escrow_id: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
+            path: {
+                /** @example 0x0f3c6f2b7d1e4a5c8b9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "chain_id": 31337,
+                     *       "closed": {
+                     *         "at": "2027-01-15T08:00:10Z",
+                     *         "outcome": "closed_by_operator",
+                     *         "seconds_billed": 30
+                     *       },
+                     *       "contract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *       "decimals": 6,
+                     *       "deposit": "650000",
+                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "events": [
+                     *         {
+                     *           "at": "2027-01-15T08:00:10Z",
+                     *           "block": 10,
+                     *           "body": {
+                     *             "deposit": "650000",
+                     *             "event": "locked",
+                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "prepaid": false,
+                     *             "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *             "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *             "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *           },
+                     *           "is_final": true,
+                     *           "log_index": 0,
+                     *           "name": "locked",
+                     *           "tx_hash": "0x000000000000000000000000000000000000000000000000000000007a0003e8"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:10Z",
+                     *           "block": 10,
+                     *           "body": {
+                     *             "billed": 30,
+                     *             "event": "closed",
+                     *             "fee": "649",
+                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "net": "4767",
+                     *             "outcome": "closed_by_operator",
+                     *             "pushed": true,
+                     *             "refund": "644584"
+                     *           },
+                     *           "is_final": true,
+                     *           "log_index": 1,
+                     *           "name": "closed",
+                     *           "tx_hash": "0x000000000000000000000000000000000000000000000000000000007a0003e9"
+                     *         }
+                     *       ],
+                     *       "is_final": true,
+                     *       "paid": {
+                     *         "fee": "649",
+                     *         "provider": "4767",
+                     *         "refund": "644584"
+                     *       },
+                     *       "started_at": null,
+                     *       "state": "closed",
+                     *       "symbol": "USDC",
+                     *       "terms": {
+                     *         "domain": {
+                     *           "chainId": "31337",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "feeBps": "1200",
+                     *           "holdback": "0",
+                     *           "orderHash": "0xbcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *           "pricePerHour": "650000",
+                     *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *           "startBy": "1800000600",
+                     *           "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *         },
+                     *         "primaryType": "Terms",
+                     *         "types": {
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ],
+                     *           "Terms": [
+                     *             {
+                     *               "name": "renter",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "provider",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "token",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "pricePerHour",
+                     *               "type": "uint96"
+                     *             },
+                     *             {
+                     *               "name": "feeBps",
+                     *               "type": "uint16"
+                     *             },
+                     *             {
+                     *               "name": "startBy",
+                     *               "type": "uint40"
+                     *             },
+                     *             {
+                     *               "name": "holdback",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "orderHash",
+                     *               "type": "bytes32"
+                     *             }
+                     *           ]
+                     *         }
+                     *       },
+                     *       "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0",
+                     *       "verify": "1. Hash `terms` by EIP-712 with the domain of /v1/deployment: it is `escrow_id`. 2. Ask any node for the logs of `contract` in the blocks of `events`: transaction, position and fields are the same. 3. billed = `closed.seconds_billed`; gross = min(deposit, floor(billed * pricePerHour / 3600)); fee = floor(gross * feeBps / 10000); provider = gross - fee; refund = deposit - gross: it is `paid`. An escrow that ended before billing gives all back."
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PublicEscrow"];
+                };
+            };
+            /** @description Unchanged since the tag of `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8013,6 +9171,44 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "billed_s": 7200,
+                     *       "display": "1.30",
+                     *       "fee": {
+                     *         "amount": "0.000000",
+                     *         "currency": "USD"
+                     *       },
+                     *       "gross": {
+                     *         "amount": "1.300000",
+                     *         "currency": "USD"
+                     *       },
+                     *       "kind": "usage",
+                     *       "provider": {
+                     *         "amount": "1.300000",
+                     *         "currency": "USD"
+                     *       },
+                     *       "refund": null,
+                     *       "request": {
+                     *         "ever_ready": true,
+                     *         "fee_bps": 0,
+                     *         "fee_side": "provider",
+                     *         "granularity_s": 1,
+                     *         "hours": "2.000000",
+                     *         "kind": "usage",
+                     *         "min_s": 1,
+                     *         "price": {
+                     *           "amount": "0.650000",
+                     *           "currency": "USD"
+                     *         },
+                     *         "units": 1
+                     *       },
+                     *       "total": {
+                     *         "amount": "1.300000",
+                     *         "currency": "USD"
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["EstimateView"];
                 };
             };
@@ -8023,7 +9219,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8068,7 +9264,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8129,7 +9325,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8181,7 +9377,178 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_invoices_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description the rental's id, and `.json` or `.csv`
+                 * @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f.json
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "deposit": {
+                     *         "amount": {
+                     *           "base_units": "650000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd": {
+                     *           "amount": "0.650000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "fee": {
+                     *         "amount": {
+                     *           "base_units": "649",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "bps": 1200,
+                     *         "usd": {
+                     *           "amount": "0.000649",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "from": "2027-01-15T08:00:00Z",
+                     *       "gpu_count": 1,
+                     *       "gpu_model": "rtx-4090",
+                     *       "gross": {
+                     *         "amount": {
+                     *           "base_units": "5416",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd": {
+                     *           "amount": "0.005416",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "issued_at": "2027-01-15T08:00:10Z",
+                     *       "lines": [
+                     *         {
+                     *           "base_units": "5416",
+                     *           "kind": "compute",
+                     *           "unit": "gpu_hour",
+                     *           "unit_price": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "usd": "0.005416"
+                     *         },
+                     *         {
+                     *           "base_units": "0",
+                     *           "kind": "rounding",
+                     *           "unit": "quote",
+                     *           "unit_price": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "usd": "0.000000"
+                     *         }
+                     *       ],
+                     *       "net": {
+                     *         "amount": {
+                     *           "base_units": "4767",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd": {
+                     *           "amount": "0.004767",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "payments": [
+                     *         {
+                     *           "at": "2027-01-15T08:00:10Z",
+                     *           "block": 10,
+                     *           "event": "closed",
+                     *           "log_index": 1,
+                     *           "tx_hash": "0x000000000000000000000000000000000000000000000000000000007a0003e9"
+                     *         }
+                     *       ],
+                     *       "price": {
+                     *         "priced_at": "2027-01-15T08:00:00Z",
+                     *         "source": "fixed",
+                     *         "usd_per_token": {
+                     *           "amount": "1.000000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *       "rate": {
+                     *         "per_hour": {
+                     *           "base_units": "650000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd_per_hour": {
+                     *           "amount": "0.650000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "refund": {
+                     *         "amount": {
+                     *           "base_units": "644584",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd": {
+                     *           "amount": "0.644584",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "rental_id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *       "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *       "seconds_billed": 30,
+                     *       "to": "2027-01-15T08:00:30Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Invoice"];
+                    /** @example rental_id,issued_at,row,kind,unit,unit_price_usd,base_units,token,decimals,usd,tx_hash */
+                    "text/csv": string;
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8244,7 +9611,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8286,7 +9653,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8307,6 +9674,28 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "cpu_cores": 32,
+                 *       "disk_gb": 2000,
+                 *       "gpus": [
+                 *         {
+                 *           "model": "rtx-4090",
+                 *           "uuid": "GPU-5f0c2a86-0f7d-4a1e-9c53-8f1d2b7a6e40"
+                 *         },
+                 *         {
+                 *           "model": "rtx-4090",
+                 *           "uuid": "GPU-5f0c2a86-0f7d-4a1e-9c53-8f1d2b7a6e41"
+                 *         }
+                 *       ],
+                 *       "inet_down_mbps": 1000,
+                 *       "inet_up_mbps": 1000,
+                 *       "name": "rack-7",
+                 *       "ports": 100,
+                 *       "ram_gb": 256,
+                 *       "region": "de-fra"
+                 *     }
+                 */
                 "application/json": components["schemas"]["MachineRequest"];
             };
         };
@@ -8327,7 +9716,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8369,7 +9758,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8418,7 +9807,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8456,7 +9845,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8512,7 +9901,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8552,7 +9941,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8592,7 +9981,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8612,7 +10001,9 @@ export interface operations {
                 /** @description RFC 3339, at most seven days after `from`; where the past is settled if left out or later. */
                 to?: string;
             };
-            header?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
             path: {
                 /** @example mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
                 id: string;
@@ -8624,11 +10015,20 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["HistoryView"];
                 };
+            };
+            /** @description Unchanged since the tag of `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Too many are being read: come again after `Retry-After`. */
             503: {
@@ -8644,7 +10044,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8689,7 +10089,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8713,6 +10113,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "from": "2027-02-01T02:00:00Z",
+                 *       "reason": "new power supply",
+                 *       "to": "2027-02-01T04:00:00Z"
+                 *     }
+                 */
                 "application/json": components["schemas"]["WindowRequest"];
             };
         };
@@ -8733,7 +10140,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8773,7 +10180,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8824,7 +10231,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8858,6 +10265,74 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "inputs": "/v1/machines/mch_01a219f30c6873e7ab1808d873d6a3d6/history",
+                     *       "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *       "windows": [
+                     *         {
+                     *           "computed_at": "2027-01-15T08:00:30Z",
+                     *           "days": 7,
+                     *           "disputes_lost": 0,
+                     *           "enough": false,
+                     *           "from": "2027-01-08T07:58:30Z",
+                     *           "good_s": 0,
+                     *           "idle_good_s": 0,
+                     *           "idle_s": 0,
+                     *           "interruptions": 0,
+                     *           "promised_s": 0,
+                     *           "ready_p50_ms": null,
+                     *           "ready_p95_ms": null,
+                     *           "rented_good_s": 0,
+                     *           "rented_s": 0,
+                     *           "score_bps": 0,
+                     *           "starts": 0,
+                     *           "starts_ok": 0,
+                     *           "to": "2027-01-15T07:58:30Z"
+                     *         },
+                     *         {
+                     *           "computed_at": "2027-01-15T08:00:30Z",
+                     *           "days": 30,
+                     *           "disputes_lost": 0,
+                     *           "enough": false,
+                     *           "from": "2026-12-16T07:58:30Z",
+                     *           "good_s": 0,
+                     *           "idle_good_s": 0,
+                     *           "idle_s": 0,
+                     *           "interruptions": 0,
+                     *           "promised_s": 0,
+                     *           "ready_p50_ms": null,
+                     *           "ready_p95_ms": null,
+                     *           "rented_good_s": 0,
+                     *           "rented_s": 0,
+                     *           "score_bps": 0,
+                     *           "starts": 0,
+                     *           "starts_ok": 0,
+                     *           "to": "2027-01-15T07:58:30Z"
+                     *         },
+                     *         {
+                     *           "computed_at": "2027-01-15T08:00:30Z",
+                     *           "days": 90,
+                     *           "disputes_lost": 0,
+                     *           "enough": false,
+                     *           "from": "2026-10-17T07:58:30Z",
+                     *           "good_s": 0,
+                     *           "idle_good_s": 0,
+                     *           "idle_s": 0,
+                     *           "interruptions": 0,
+                     *           "promised_s": 0,
+                     *           "ready_p50_ms": null,
+                     *           "ready_p95_ms": null,
+                     *           "rented_good_s": 0,
+                     *           "rented_s": 0,
+                     *           "score_bps": 0,
+                     *           "starts": 0,
+                     *           "starts_ok": 0,
+                     *           "to": "2027-01-15T07:58:30Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["ReliabilityView"];
                 };
             };
@@ -8875,7 +10350,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8915,7 +10390,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -8971,7 +10446,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9011,7 +10486,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9051,7 +10526,88 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_market_book_model: {
+        parameters: {
+            query?: {
+                /** @description So many prices at most: 1 to 200; 50 if left out. */
+                levels?: number;
+                /**
+                 * @description A region such as `de-fra`, or a country such as `de`; all if left out.
+                 * @example de
+                 */
+                region?: string;
+                /**
+                 * @description `unverified`, `verified` or `datacenter`; all if left out.
+                 * @example verified
+                 */
+                tier?: string;
+            };
+            header?: {
+                "If-None-Match"?: string | null;
+            };
+            path: {
+                /** @example rtx-4090 */
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "asks": [
+                     *         {
+                     *           "gpus": 2,
+                     *           "gpus_up_to": 2,
+                     *           "offers": 1,
+                     *           "price": {
+                     *             "amount": "0.500000",
+                     *             "currency": "USD"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "model": "rtx-4090",
+                     *       "more": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["BookView"];
+                };
+            };
+            /** @description Unchanged since the tag of `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9082,6 +10638,247 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "as_of": "2027-01-15T08:00:00Z",
+                     *       "asks_at": "2027-01-15T08:00:00Z",
+                     *       "data": [
+                     *         {
+                     *           "gpus": 5,
+                     *           "gpus_rented": 3,
+                     *           "kind": "ask",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.500000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 3,
+                     *           "p10": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "",
+                     *           "tier": ""
+                     *         },
+                     *         {
+                     *           "gpus": 5,
+                     *           "gpus_rented": 3,
+                     *           "kind": "ask",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.500000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 3,
+                     *           "p10": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "de",
+                     *           "tier": ""
+                     *         },
+                     *         {
+                     *           "gpus": 5,
+                     *           "gpus_rented": 3,
+                     *           "kind": "ask",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.500000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 3,
+                     *           "p10": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "",
+                     *           "tier": "unverified"
+                     *         },
+                     *         {
+                     *           "gpus": 5,
+                     *           "gpus_rented": 3,
+                     *           "kind": "ask",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.500000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 3,
+                     *           "p10": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "de",
+                     *           "tier": "unverified"
+                     *         },
+                     *         {
+                     *           "gpus": 1,
+                     *           "gpus_rented": 1,
+                     *           "kind": "deal",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 1,
+                     *           "p10": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "",
+                     *           "tier": ""
+                     *         },
+                     *         {
+                     *           "gpus": 1,
+                     *           "gpus_rented": 1,
+                     *           "kind": "deal",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 1,
+                     *           "p10": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "de",
+                     *           "tier": ""
+                     *         },
+                     *         {
+                     *           "gpus": 1,
+                     *           "gpus_rented": 1,
+                     *           "kind": "deal",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 1,
+                     *           "p10": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "",
+                     *           "tier": "unverified"
+                     *         },
+                     *         {
+                     *           "gpus": 1,
+                     *           "gpus_rented": 1,
+                     *           "kind": "deal",
+                     *           "max": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "median": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "min": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "model": "rtx-4090",
+                     *           "n": 1,
+                     *           "p10": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "p90": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "region": "de",
+                     *           "tier": "unverified"
+                     *         }
+                     *       ],
+                     *       "deals_from": "2027-01-14T08:00:00Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["PricesView"];
                 };
             };
@@ -9099,7 +10896,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9163,7 +10960,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9194,6 +10991,21 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "as_of": "2027-01-15T08:00:00Z",
+                     *       "data": [
+                     *         {
+                     *           "country": "de",
+                     *           "listed": 5,
+                     *           "model": "rtx-4090",
+                     *           "online": 5,
+                     *           "rented": 3,
+                     *           "tier": "unverified"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["SupplyView"];
                 };
             };
@@ -9211,7 +11023,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9232,6 +11044,23 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "budget": {
+                 *         "amount": "150.00",
+                 *         "currency": "USD"
+                 *       },
+                 *       "disk_gb": 200,
+                 *       "gpu_models": [
+                 *         "rtx-4090"
+                 *       ],
+                 *       "gpus": 8,
+                 *       "hours": "24",
+                 *       "regions": [
+                 *         "de"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["MatchRequest"];
             };
         };
@@ -9242,6 +11071,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "cut": false,
+                     *       "explained": [],
+                     *       "looked_at": 3,
+                     *       "proposals": [
+                     *         {
+                     *           "parts": [
+                     *             {
+                     *               "cost": {
+                     *                 "compute": {
+                     *                   "amount": "24.000000",
+                     *                   "currency": "USD"
+                     *                 },
+                     *                 "disk": {
+                     *                   "amount": "0.000000",
+                     *                   "currency": "USD"
+                     *                 },
+                     *                 "network": {
+                     *                   "amount": "0.000000",
+                     *                   "currency": "USD"
+                     *                 },
+                     *                 "total": {
+                     *                   "amount": "24.000000",
+                     *                   "currency": "USD"
+                     *                 }
+                     *               },
+                     *               "gpu_model": "rtx-4090",
+                     *               "gpus": 2,
+                     *               "offer_id": "ofr_01a219f30da677f988f94227a6af9b6b",
+                     *               "price": {
+                     *                 "amount": "0.500000",
+                     *                 "currency": "USD"
+                     *               },
+                     *               "provider": "acc_01a219f30d89758abbc3c5cbf093d223",
+                     *               "region": "de-fra",
+                     *               "tier": "unverified",
+                     *               "version": 1
+                     *             }
+                     *           ],
+                     *           "total": {
+                     *             "amount": "24.000000",
+                     *             "currency": "USD"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "refusals": [
+                     *         {
+                     *           "alone": 2,
+                     *           "nearest": {
+                     *             "offer_id": "ofr_01a219f30d5a70acad756531cbba7ed2",
+                     *             "price": {
+                     *               "amount": "0.400000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "offers": 2,
+                     *           "reason": "gpus_taken"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["MatchView"];
                 };
             };
@@ -9252,7 +11143,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9289,7 +11180,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9306,10 +11197,10 @@ export interface operations {
             query?: {
                 /** @description `false` shows offers that are offline or taken, too. */
                 available?: boolean;
-                /** @description That can be rented from now on for so many seconds, as far as the offer's end goes. */
+                /** @description That can be quoted now for so many seconds, as far as the offer's end goes. */
                 available_for_s?: number;
                 /**
-                 * @description At least this CUDA compute capability, such as `8.6`.
+                 * @description At least this CUDA compute capability, such as `8.6`: only NVIDIA's GPUs have one.
                  * @example 8.6
                  */
                 compute_capability_gte?: string;
@@ -9345,7 +11236,8 @@ export interface operations {
                 /** @description A rental of exactly so many GPUs. Left out: as many as the offer has free. */
                 gpu_count?: number;
                 /**
-                 * @description One or more models by any of their names, separated by commas.
+                 * @description One or more models by any of their names, separated by commas. A name of several stands for all of them: `H100` for
+                 *     every H100, `A100_80GB` for both forms of it.
                  * @example rtx-4090
                  */
                 gpu_model?: string;
@@ -9417,8 +11309,8 @@ export interface operations {
                  */
                 reliability_gte?: string;
                 /**
-                 * @description `price` (the default), `total` (for the job), `perf_per_usd`, `per_million_tokens`, `reliability`, `ready` or
-                 *     `-created` (newest first).
+                 * @description `price` (the default), `total` (for the job), `perf_per_usd` (single precision, by the makers' data sheets),
+                 *     `per_million_tokens`, `reliability`, `ready` or `-created` (newest first). What is not known comes last.
                  * @example total
                  */
                 sort?: string;
@@ -9429,8 +11321,12 @@ export interface operations {
                  * @example verified,datacenter
                  */
                 tier?: string;
-                /** @description Tokens per second that a GPU makes with your model: each offer then has `per_million_tokens`. */
-                tokens_per_s?: number;
+                /**
+                 * @description Tokens per second that a GPU makes with your model, whichever it is, or by GPU model:
+                 *     `h100-sxm:3000,rtx-4090:1550`. Each offer then has `per_million_tokens`: null where no speed is given for its model.
+                 * @example 1550
+                 */
+                tokens_per_s?: string;
                 /**
                  * @description At most so many dollars for the job, which `hours` describes.
                  * @example 12.00
@@ -9462,7 +11358,7 @@ export interface operations {
                      *         "gpu_model": "rtx-4090",
                      *         "hours": "8",
                      *         "limit": 1,
-                     *         "tokens_per_s": 1550
+                     *         "tokens_per_s": "1550"
                      *       },
                      *       "data": [
                      *         {
@@ -9485,7 +11381,7 @@ export interface operations {
                      *           },
                      *           "disk_mb_s": 3200,
                      *           "form": "pcie",
-                     *           "gflops_per_usd": 254153,
+                     *           "gflops_per_usd": 127076,
                      *           "gpu_count": 2,
                      *           "gpu_model": "rtx-4090",
                      *           "gpus": 1,
@@ -9567,7 +11463,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9610,7 +11506,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9661,7 +11557,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9701,7 +11597,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9750,7 +11646,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9791,7 +11687,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -9808,10 +11704,10 @@ export interface operations {
             query?: {
                 /** @description `false` shows offers that are offline or taken, too. */
                 available?: boolean;
-                /** @description That can be rented from now on for so many seconds, as far as the offer's end goes. */
+                /** @description That can be quoted now for so many seconds, as far as the offer's end goes. */
                 available_for_s?: number;
                 /**
-                 * @description At least this CUDA compute capability, such as `8.6`.
+                 * @description At least this CUDA compute capability, such as `8.6`: only NVIDIA's GPUs have one.
                  * @example 8.6
                  */
                 compute_capability_gte?: string;
@@ -9847,7 +11743,8 @@ export interface operations {
                 /** @description A rental of exactly so many GPUs. Left out: as many as the offer has free. */
                 gpu_count?: number;
                 /**
-                 * @description One or more models by any of their names, separated by commas.
+                 * @description One or more models by any of their names, separated by commas. A name of several stands for all of them: `H100` for
+                 *     every H100, `A100_80GB` for both forms of it.
                  * @example rtx-4090
                  */
                 gpu_model?: string;
@@ -9919,8 +11816,8 @@ export interface operations {
                  */
                 reliability_gte?: string;
                 /**
-                 * @description `price` (the default), `total` (for the job), `perf_per_usd`, `per_million_tokens`, `reliability`, `ready` or
-                 *     `-created` (newest first).
+                 * @description `price` (the default), `total` (for the job), `perf_per_usd` (single precision, by the makers' data sheets),
+                 *     `per_million_tokens`, `reliability`, `ready` or `-created` (newest first). What is not known comes last.
                  * @example total
                  */
                 sort?: string;
@@ -9931,8 +11828,12 @@ export interface operations {
                  * @example verified,datacenter
                  */
                 tier?: string;
-                /** @description Tokens per second that a GPU makes with your model: each offer then has `per_million_tokens`. */
-                tokens_per_s?: number;
+                /**
+                 * @description Tokens per second that a GPU makes with your model, whichever it is, or by GPU model:
+                 *     `h100-sxm:3000,rtx-4090:1550`. Each offer then has `per_million_tokens`: null where no speed is given for its model.
+                 * @example 1550
+                 */
+                tokens_per_s?: string;
                 /**
                  * @description At most so many dollars for the job, which `hours` describes.
                  * @example 12.00
@@ -9976,7 +11877,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10013,7 +11914,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10057,7 +11958,240 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_provider_payouts: {
+        parameters: {
+            query?: {
+                /** @description The `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description 1 to 200; 50 if left out. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "amount": {
+                     *             "base_units": "500",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "at": "2027-01-15T08:00:50Z",
+                     *           "block": 20,
+                     *           "kind": "provider_earnings",
+                     *           "log_index": 0,
+                     *           "to": "0xabababababababababababababababababababab",
+                     *           "tx_hash": "0x000000000000000000000000000000000000000000000000000000007a0007d0"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PayoutPage"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_provider_reliability: {
+        parameters: {
+            query?: {
+                /** @description The `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description 1 to 200; 50 if left out. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *           "windows": [
+                     *             {
+                     *               "computed_at": "2027-01-15T08:00:30Z",
+                     *               "days": 7,
+                     *               "disputes_lost": 0,
+                     *               "enough": false,
+                     *               "from": "2027-01-08T07:58:30Z",
+                     *               "good_s": 0,
+                     *               "idle_good_s": 0,
+                     *               "idle_s": 0,
+                     *               "interruptions": 0,
+                     *               "promised_s": 0,
+                     *               "ready_p50_ms": null,
+                     *               "ready_p95_ms": null,
+                     *               "rented_good_s": 0,
+                     *               "rented_s": 0,
+                     *               "score_bps": 0,
+                     *               "starts": 0,
+                     *               "starts_ok": 0,
+                     *               "to": "2027-01-15T07:58:30Z"
+                     *             },
+                     *             {
+                     *               "computed_at": "2027-01-15T08:00:30Z",
+                     *               "days": 30,
+                     *               "disputes_lost": 0,
+                     *               "enough": false,
+                     *               "from": "2026-12-16T07:58:30Z",
+                     *               "good_s": 0,
+                     *               "idle_good_s": 0,
+                     *               "idle_s": 0,
+                     *               "interruptions": 0,
+                     *               "promised_s": 0,
+                     *               "ready_p50_ms": null,
+                     *               "ready_p95_ms": null,
+                     *               "rented_good_s": 0,
+                     *               "rented_s": 0,
+                     *               "score_bps": 0,
+                     *               "starts": 0,
+                     *               "starts_ok": 0,
+                     *               "to": "2027-01-15T07:58:30Z"
+                     *             },
+                     *             {
+                     *               "computed_at": "2027-01-15T08:00:30Z",
+                     *               "days": 90,
+                     *               "disputes_lost": 0,
+                     *               "enough": false,
+                     *               "from": "2026-10-17T07:58:30Z",
+                     *               "good_s": 0,
+                     *               "idle_good_s": 0,
+                     *               "idle_s": 0,
+                     *               "interruptions": 0,
+                     *               "promised_s": 0,
+                     *               "ready_p50_ms": null,
+                     *               "ready_p95_ms": null,
+                     *               "rented_good_s": 0,
+                     *               "rented_s": 0,
+                     *               "score_bps": 0,
+                     *               "starts": 0,
+                     *               "starts_ok": 0,
+                     *               "to": "2027-01-15T07:58:30Z"
+                     *             }
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "next_cursor": null,
+                     *       "summary": [
+                     *         {
+                     *           "days": 7,
+                     *           "disputes_lost": 0,
+                     *           "enough": false,
+                     *           "good_s": 0,
+                     *           "idle_good_s": 0,
+                     *           "idle_s": 0,
+                     *           "interruptions": 0,
+                     *           "machines": 1,
+                     *           "newest_to": "2027-01-15T07:58:30Z",
+                     *           "oldest_to": "2027-01-15T07:58:30Z",
+                     *           "promised_s": 0,
+                     *           "rented_good_s": 0,
+                     *           "rented_s": 0,
+                     *           "score_bps": 0,
+                     *           "starts": 0,
+                     *           "starts_ok": 0
+                     *         },
+                     *         {
+                     *           "days": 30,
+                     *           "disputes_lost": 0,
+                     *           "enough": false,
+                     *           "good_s": 0,
+                     *           "idle_good_s": 0,
+                     *           "idle_s": 0,
+                     *           "interruptions": 0,
+                     *           "machines": 1,
+                     *           "newest_to": "2027-01-15T07:58:30Z",
+                     *           "oldest_to": "2027-01-15T07:58:30Z",
+                     *           "promised_s": 0,
+                     *           "rented_good_s": 0,
+                     *           "rented_s": 0,
+                     *           "score_bps": 0,
+                     *           "starts": 0,
+                     *           "starts_ok": 0
+                     *         },
+                     *         {
+                     *           "days": 90,
+                     *           "disputes_lost": 0,
+                     *           "enough": false,
+                     *           "good_s": 0,
+                     *           "idle_good_s": 0,
+                     *           "idle_s": 0,
+                     *           "interruptions": 0,
+                     *           "machines": 1,
+                     *           "newest_to": "2027-01-15T07:58:30Z",
+                     *           "oldest_to": "2027-01-15T07:58:30Z",
+                     *           "promised_s": 0,
+                     *           "rented_good_s": 0,
+                     *           "rented_s": 0,
+                     *           "score_bps": 0,
+                     *           "starts": 0,
+                     *           "starts_ok": 0
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FleetReliability"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10088,6 +12222,200 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "auto_stop_s": 3600,
+                     *       "created_at": "2027-01-15T08:00:00Z",
+                     *       "deposit": {
+                     *         "base_units": "800000",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "disk_gb": 0,
+                     *       "down_gb": 0,
+                     *       "duration_s": 3600,
+                     *       "eip712": {
+                     *         "domain": {
+                     *           "chainId": "31337",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "feeBps": "1200",
+                     *           "holdback": "0",
+                     *           "orderHash": "0xdca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae59110",
+                     *           "pricePerHour": "800000",
+                     *           "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
+                     *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *           "startBy": "1800000600",
+                     *           "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *         },
+                     *         "primaryType": "Terms",
+                     *         "types": {
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ],
+                     *           "Terms": [
+                     *             {
+                     *               "name": "renter",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "provider",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "token",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "pricePerHour",
+                     *               "type": "uint96"
+                     *             },
+                     *             {
+                     *               "name": "feeBps",
+                     *               "type": "uint16"
+                     *             },
+                     *             {
+                     *               "name": "startBy",
+                     *               "type": "uint40"
+                     *             },
+                     *             {
+                     *               "name": "holdback",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "orderHash",
+                     *               "type": "bytes32"
+                     *             }
+                     *           ]
+                     *         }
+                     *       },
+                     *       "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *       "expires_at": "2027-01-15T08:02:00Z",
+                     *       "fee": {
+                     *         "amount": {
+                     *           "base_units": "96000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "bps": 1200,
+                     *         "side": "provider"
+                     *       },
+                     *       "fx": {
+                     *         "priced_at": "2027-01-15T08:00:00Z",
+                     *         "source": "fixed",
+                     *         "usd_per_token": {
+                     *           "amount": "1.000000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "gpu_count": 2,
+                     *       "gpu_model": "rtx-4090",
+                     *       "id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *       "isolation": "gpu",
+                     *       "lines": [
+                     *         {
+                     *           "kind": "compute",
+                     *           "max": {
+                     *             "amount": "0.800000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "qty_estimate": 7200,
+                     *           "unit": "gpu_hour",
+                     *           "unit_price": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           }
+                     *         },
+                     *         {
+                     *           "kind": "fee",
+                     *           "max": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "qty_estimate": 1,
+                     *           "unit": "quote",
+                     *           "unit_price": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           }
+                     *         },
+                     *         {
+                     *           "kind": "rounding",
+                     *           "max": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "qty_estimate": 1,
+                     *           "unit": "quote",
+                     *           "unit_price": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
+                     *       "offer_id": "ofr_01a219f30d5a70acad756531cbba7ed2",
+                     *       "offer_version": 1,
+                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a219f30d4670ebb13f6f38db08e8c5\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a219f30d5a70acad756531cbba7ed2\",\"offer_version\":1,\"quote_id\":\"quo_01a219f30d64760c8ead0ed574644e01\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
+                     *       "provider_max": {
+                     *         "base_units": "704000",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "rate": {
+                     *         "per_hour": {
+                     *           "base_units": "800000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd_per_hour": {
+                     *           "amount": "0.800000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "refund_rule": "Billed by the second from the start, at least one second, at one rate for everything; outages are not billed. A rental that ends early, a reserved one too, pays that rate for the seconds until then and no penalty: everything else goes back to the renter, the unused share of disk, network and discount alike, and everything does if the rental never starts. The network is an allowance that grows with the time used; what goes beyond it is not billed.",
+                     *       "signed": null,
+                     *       "sla": {
+                     *         "evidence_s": 30,
+                     *         "max_outage_s": 600,
+                     *         "notice_s": 120,
+                     *         "ready_s": 300
+                     *       },
+                     *       "start_by": "2027-01-15T08:10:00Z",
+                     *       "subtotal": {
+                     *         "amount": "0.800000",
+                     *         "currency": "USD"
+                     *       },
+                     *       "template": null,
+                     *       "total_max": {
+                     *         "amount": "0.800000",
+                     *         "currency": "USD"
+                     *       },
+                     *       "up_gb": 0
+                     *     }
+                     */
                     "application/json": components["schemas"]["QuoteView"];
                 };
             };
@@ -10098,7 +12426,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10128,6 +12456,200 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "auto_stop_s": 3600,
+                     *       "created_at": "2027-01-15T08:00:00Z",
+                     *       "deposit": {
+                     *         "base_units": "800000",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "disk_gb": 0,
+                     *       "down_gb": 0,
+                     *       "duration_s": 3600,
+                     *       "eip712": {
+                     *         "domain": {
+                     *           "chainId": "31337",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "feeBps": "1200",
+                     *           "holdback": "0",
+                     *           "orderHash": "0xdca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae59110",
+                     *           "pricePerHour": "800000",
+                     *           "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
+                     *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *           "startBy": "1800000600",
+                     *           "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *         },
+                     *         "primaryType": "Terms",
+                     *         "types": {
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ],
+                     *           "Terms": [
+                     *             {
+                     *               "name": "renter",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "provider",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "token",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "pricePerHour",
+                     *               "type": "uint96"
+                     *             },
+                     *             {
+                     *               "name": "feeBps",
+                     *               "type": "uint16"
+                     *             },
+                     *             {
+                     *               "name": "startBy",
+                     *               "type": "uint40"
+                     *             },
+                     *             {
+                     *               "name": "holdback",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "orderHash",
+                     *               "type": "bytes32"
+                     *             }
+                     *           ]
+                     *         }
+                     *       },
+                     *       "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *       "expires_at": "2027-01-15T08:02:00Z",
+                     *       "fee": {
+                     *         "amount": {
+                     *           "base_units": "96000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "bps": 1200,
+                     *         "side": "provider"
+                     *       },
+                     *       "fx": {
+                     *         "priced_at": "2027-01-15T08:00:00Z",
+                     *         "source": "fixed",
+                     *         "usd_per_token": {
+                     *           "amount": "1.000000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "gpu_count": 2,
+                     *       "gpu_model": "rtx-4090",
+                     *       "id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *       "isolation": "gpu",
+                     *       "lines": [
+                     *         {
+                     *           "kind": "compute",
+                     *           "max": {
+                     *             "amount": "0.800000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "qty_estimate": 7200,
+                     *           "unit": "gpu_hour",
+                     *           "unit_price": {
+                     *             "amount": "0.400000",
+                     *             "currency": "USD"
+                     *           }
+                     *         },
+                     *         {
+                     *           "kind": "fee",
+                     *           "max": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "qty_estimate": 1,
+                     *           "unit": "quote",
+                     *           "unit_price": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           }
+                     *         },
+                     *         {
+                     *           "kind": "rounding",
+                     *           "max": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "qty_estimate": 1,
+                     *           "unit": "quote",
+                     *           "unit_price": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
+                     *       "offer_id": "ofr_01a219f30d5a70acad756531cbba7ed2",
+                     *       "offer_version": 1,
+                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a219f30d4670ebb13f6f38db08e8c5\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a219f30d5a70acad756531cbba7ed2\",\"offer_version\":1,\"quote_id\":\"quo_01a219f30d64760c8ead0ed574644e01\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
+                     *       "provider_max": {
+                     *         "base_units": "704000",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "rate": {
+                     *         "per_hour": {
+                     *           "base_units": "800000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd_per_hour": {
+                     *           "amount": "0.800000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "refund_rule": "Billed by the second from the start, at least one second, at one rate for everything; outages are not billed. A rental that ends early, a reserved one too, pays that rate for the seconds until then and no penalty: everything else goes back to the renter, the unused share of disk, network and discount alike, and everything does if the rental never starts. The network is an allowance that grows with the time used; what goes beyond it is not billed.",
+                     *       "signed": null,
+                     *       "sla": {
+                     *         "evidence_s": 30,
+                     *         "max_outage_s": 600,
+                     *         "notice_s": 120,
+                     *         "ready_s": 300
+                     *       },
+                     *       "start_by": "2027-01-15T08:10:00Z",
+                     *       "subtotal": {
+                     *         "amount": "0.800000",
+                     *         "currency": "USD"
+                     *       },
+                     *       "template": null,
+                     *       "total_max": {
+                     *         "amount": "0.800000",
+                     *         "currency": "USD"
+                     *       },
+                     *       "up_gb": 0
+                     *     }
+                     */
                     "application/json": components["schemas"]["QuoteView"];
                 };
             };
@@ -10138,7 +12660,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10205,7 +12727,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10257,7 +12779,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10296,6 +12818,31 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "agent": "idle",
+                     *           "created_at": "2027-01-15T08:00:00Z",
+                     *           "end_reason": null,
+                     *           "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *           "id": "rnt_01a219f30d78766799194a141450376d",
+                     *           "interrupted_since": null,
+                     *           "label": null,
+                     *           "lock": "included",
+                     *           "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
+                     *           "quote_id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *           "ready_at": null,
+                     *           "role": "renter",
+                     *           "started_at": null,
+                     *           "state": "awaiting_funds",
+                     *           "stopped_at": null,
+                     *           "updated_at": "2027-01-15T08:00:00Z"
+                     *         }
+                     *       ],
+                     *       "next_cursor": "cmVudGFsczpyZW50ZXJ8cm50XzAxYTIxOWYzMGQ3ODc2Njc5OTE5NGExNDE0NTAzNzZk"
+                     *     }
+                     */
                     "application/json": components["schemas"]["RentalPage"];
                 };
             };
@@ -10306,7 +12853,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10326,7 +12873,7 @@ export interface operations {
                 "Idempotency-Key": string;
                 /** @description x402 version 2: a payment of the scheme `weir-escrow` */
                 "PAYMENT-SIGNATURE"?: string | null;
-                /** @description `wait=N`: answer once the rental has moved on, or after N seconds, 30 at most */
+                /** @description `wait=N`: answer once the rental has moved on, or after N seconds, 30 at most; paid by x402, once the deposit's lock is in a block */
                 Prefer?: string | null;
             };
             path?: never;
@@ -10352,10 +12899,307 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "funding": {
+                     *         "approve": {
+                     *           "calldata": "0x095ea7b3000000000000000000000000e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e500000000000000000000000000000000000000000000000000000000000c3500",
+                     *           "to": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *         },
+                     *         "calldata": "0x232d004100000000000000000000000058da990a8f4a3a6ca7cb6315d68a140105917352000000000000000000000000ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c000000000000000000000000000000000000000000000000000000000000c350000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000dca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae5911000000000000000000000000000000000000000000000000000000000000c3500",
+                     *         "chain_id": 31337,
+                     *         "deadline": "2027-01-15T08:02:00Z",
+                     *         "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *         "typed_data": {
+                     *           "authorization": {
+                     *             "domain": {
+                     *               "chainId": "31337",
+                     *               "name": "USD Coin",
+                     *               "verifyingContract": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0",
+                     *               "version": "2"
+                     *             },
+                     *             "message": {
+                     *               "from": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *               "nonce": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *               "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *               "validAfter": "0",
+                     *               "validBefore": "1800000120",
+                     *               "value": "800000"
+                     *             },
+                     *             "primaryType": "ReceiveWithAuthorization",
+                     *             "types": {
+                     *               "EIP712Domain": [
+                     *                 {
+                     *                   "name": "name",
+                     *                   "type": "string"
+                     *                 },
+                     *                 {
+                     *                   "name": "version",
+                     *                   "type": "string"
+                     *                 },
+                     *                 {
+                     *                   "name": "chainId",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "verifyingContract",
+                     *                   "type": "address"
+                     *                 }
+                     *               ],
+                     *               "ReceiveWithAuthorization": [
+                     *                 {
+                     *                   "name": "from",
+                     *                   "type": "address"
+                     *                 },
+                     *                 {
+                     *                   "name": "to",
+                     *                   "type": "address"
+                     *                 },
+                     *                 {
+                     *                   "name": "value",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "validAfter",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "validBefore",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "nonce",
+                     *                   "type": "bytes32"
+                     *                 }
+                     *               ]
+                     *             }
+                     *           },
+                     *           "permit": {
+                     *             "domain": {
+                     *               "chainId": "31337",
+                     *               "name": "USD Coin",
+                     *               "verifyingContract": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0",
+                     *               "version": "2"
+                     *             },
+                     *             "message": {
+                     *               "deadline": "1800000120",
+                     *               "nonce": "5",
+                     *               "owner": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *               "spender": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *               "value": "800000"
+                     *             },
+                     *             "primaryType": "Permit",
+                     *             "types": {
+                     *               "EIP712Domain": [
+                     *                 {
+                     *                   "name": "name",
+                     *                   "type": "string"
+                     *                 },
+                     *                 {
+                     *                   "name": "version",
+                     *                   "type": "string"
+                     *                 },
+                     *                 {
+                     *                   "name": "chainId",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "verifyingContract",
+                     *                   "type": "address"
+                     *                 }
+                     *               ],
+                     *               "Permit": [
+                     *                 {
+                     *                   "name": "owner",
+                     *                   "type": "address"
+                     *                 },
+                     *                 {
+                     *                   "name": "spender",
+                     *                   "type": "address"
+                     *                 },
+                     *                 {
+                     *                   "name": "value",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "nonce",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "deadline",
+                     *                   "type": "uint256"
+                     *                 }
+                     *               ]
+                     *             }
+                     *           },
+                     *           "terms": {
+                     *             "domain": {
+                     *               "chainId": "31337",
+                     *               "name": "Weir Escrow",
+                     *               "verifyingContract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *               "version": "1"
+                     *             },
+                     *             "message": {
+                     *               "feeBps": "1200",
+                     *               "holdback": "0",
+                     *               "orderHash": "0xdca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae59110",
+                     *               "pricePerHour": "800000",
+                     *               "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
+                     *               "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *               "startBy": "1800000600",
+                     *               "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *             },
+                     *             "primaryType": "Terms",
+                     *             "types": {
+                     *               "EIP712Domain": [
+                     *                 {
+                     *                   "name": "name",
+                     *                   "type": "string"
+                     *                 },
+                     *                 {
+                     *                   "name": "version",
+                     *                   "type": "string"
+                     *                 },
+                     *                 {
+                     *                   "name": "chainId",
+                     *                   "type": "uint256"
+                     *                 },
+                     *                 {
+                     *                   "name": "verifyingContract",
+                     *                   "type": "address"
+                     *                 }
+                     *               ],
+                     *               "Terms": [
+                     *                 {
+                     *                   "name": "renter",
+                     *                   "type": "address"
+                     *                 },
+                     *                 {
+                     *                   "name": "provider",
+                     *                   "type": "address"
+                     *                 },
+                     *                 {
+                     *                   "name": "token",
+                     *                   "type": "address"
+                     *                 },
+                     *                 {
+                     *                   "name": "pricePerHour",
+                     *                   "type": "uint96"
+                     *                 },
+                     *                 {
+                     *                   "name": "feeBps",
+                     *                   "type": "uint16"
+                     *                 },
+                     *                 {
+                     *                   "name": "startBy",
+                     *                   "type": "uint40"
+                     *                 },
+                     *                 {
+                     *                   "name": "holdback",
+                     *                   "type": "uint32"
+                     *                 },
+                     *                 {
+                     *                   "name": "orderHash",
+                     *                   "type": "bytes32"
+                     *                 }
+                     *               ]
+                     *             }
+                     *           }
+                     *         },
+                     *         "value": "0"
+                     *       },
+                     *       "rental": {
+                     *         "agent": "idle",
+                     *         "cost": {
+                     *           "accrued": {
+                     *             "base_units": "0",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "accrued_usd": {
+                     *             "amount": "0.000000",
+                     *             "currency": "USD"
+                     *           },
+                     *           "as_of": "2027-01-15T08:00:00Z",
+                     *           "exhausts_at": null,
+                     *           "paid": {
+                     *             "base_units": "0",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "rate": {
+                     *             "per_hour": {
+                     *               "base_units": "800000",
+                     *               "chain": "eip155:31337",
+                     *               "decimals": 6,
+                     *               "token": "USDC"
+                     *             },
+                     *             "usd_per_hour": {
+                     *               "amount": "0.800000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "remaining": {
+                     *             "base_units": "0",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "seconds_billed": 0
+                     *         },
+                     *         "created_at": "2027-01-15T08:00:00Z",
+                     *         "deposit": {
+                     *           "base_units": "800000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "end_reason": null,
+                     *         "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *         "frozen": false,
+                     *         "gpu_count": 2,
+                     *         "gpu_model": "rtx-4090",
+                     *         "gpus": [
+                     *           {
+                     *             "id": "gpu_01a219f30d4670ebb13f6f36b0f3bac2",
+                     *             "model": "rtx-4090",
+                     *             "uuid": "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-0"
+                     *           },
+                     *           {
+                     *             "id": "gpu_01a219f30d4670ebb13f6f3710d6db03",
+                     *             "model": "rtx-4090",
+                     *             "uuid": "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-1"
+                     *           }
+                     *         ],
+                     *         "id": "rnt_01a219f30d78766799194a141450376d",
+                     *         "interrupted_since": null,
+                     *         "label": null,
+                     *         "lock": "none",
+                     *         "locked": {
+                     *           "base_units": "0",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
+                     *         "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
+                     *         "quote_id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *         "ready_at": null,
+                     *         "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *         "role": "renter",
+                     *         "started_at": null,
+                     *         "state": "awaiting_funds",
+                     *         "stopped_at": null,
+                     *         "updated_at": "2027-01-15T08:00:00Z"
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["BookingView"];
                 };
             };
-            /** @description Paid for and booked; the lock is not in a block yet. The same request again tells. */
+            /** @description Paid for and booked; the lock is not in a block yet. `transaction` carries it, once signed; the same request again tells. */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -10384,7 +13228,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10399,7 +13243,9 @@ export interface operations {
     get_rentals_id: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
             path: {
                 /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
                 id: string;
@@ -10411,11 +13257,106 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
+                    /** @description for If-None-Match, and for If-Match of PATCH */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "access": null,
+                     *       "agent": "stopped",
+                     *       "cost": {
+                     *         "accrued": {
+                     *           "base_units": "5416",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "accrued_usd": {
+                     *           "amount": "0.005416",
+                     *           "currency": "USD"
+                     *         },
+                     *         "as_of": "2027-01-15T08:00:30Z",
+                     *         "exhausts_at": null,
+                     *         "paid": {
+                     *           "base_units": "5416",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "rate": {
+                     *           "per_hour": {
+                     *             "base_units": "650000",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "usd_per_hour": {
+                     *             "amount": "0.650000",
+                     *             "currency": "USD"
+                     *           }
+                     *         },
+                     *         "remaining": {
+                     *           "base_units": "644584",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "seconds_billed": 30
+                     *       },
+                     *       "created_at": "2027-01-15T08:00:00Z",
+                     *       "deposit": {
+                     *         "base_units": "650000",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "end_reason": "renter_stop",
+                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "evicted_at": null,
+                     *       "frozen": false,
+                     *       "gpu_count": 1,
+                     *       "gpu_model": "rtx-4090",
+                     *       "gpus": [
+                     *         {
+                     *           "id": "gpu_01a219f30c6873e7ab1808d71b5cd6f0",
+                     *           "model": "rtx-4090",
+                     *           "uuid": "GPU-1a642f0e3c3af545e7acbd38b07251b3990914f1-0"
+                     *         }
+                     *       ],
+                     *       "id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *       "interrupted_since": null,
+                     *       "label": null,
+                     *       "lock": "final",
+                     *       "locked": {
+                     *         "base_units": "650000",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *       "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *       "quote_id": "quo_01a219f30ccd754e9f62913448c831bc",
+                     *       "ready_at": "2027-01-15T08:00:00Z",
+                     *       "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *       "role": "renter",
+                     *       "started_at": "2027-01-15T08:00:00Z",
+                     *       "state": "settled",
+                     *       "stopped_at": "2027-01-15T08:00:30Z",
+                     *       "transaction": null,
+                     *       "updated_at": "2027-01-15T08:00:30Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["RentalWithAccess"];
                 };
+            };
+            /** @description Unchanged since the tag of `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
@@ -10424,7 +13365,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10439,7 +13380,10 @@ export interface operations {
     patch_rentals_id: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the `ETag` of the rental that was read */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @example rnt_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f */
                 id: string;
@@ -10461,6 +13405,15 @@ export interface operations {
                     "application/json": components["schemas"]["RentalView"];
                 };
             };
+            /** @description It was named anew since. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
@@ -10468,7 +13421,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10497,6 +13450,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "signature": "0x1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1b",
+                 *       "valid_after": 0,
+                 *       "valid_before": 1800000120
+                 *     }
+                 */
                 "application/json": components["schemas"]["AuthorizationRequest"];
             };
         };
@@ -10521,7 +13481,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10551,6 +13511,47 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "accrued": {
+                     *         "base_units": "5416",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "accrued_usd": {
+                     *         "amount": "0.005416",
+                     *         "currency": "USD"
+                     *       },
+                     *       "as_of": "2027-01-15T08:00:30Z",
+                     *       "exhausts_at": null,
+                     *       "paid": {
+                     *         "base_units": "5416",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "rate": {
+                     *         "per_hour": {
+                     *           "base_units": "650000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "usd_per_hour": {
+                     *           "amount": "0.650000",
+                     *           "currency": "USD"
+                     *         }
+                     *       },
+                     *       "remaining": {
+                     *         "base_units": "644584",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "seconds_billed": 30
+                     *     }
+                     */
                     "application/json": components["schemas"]["CostView"];
                 };
             };
@@ -10561,7 +13562,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10601,7 +13602,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10625,6 +13626,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "signature": "0x1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1b"
+                 *     }
+                 */
                 "application/json": components["schemas"]["EndSignature"];
             };
         };
@@ -10645,7 +13651,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10675,6 +13681,124 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "chain_id": 31337,
+                     *       "contract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "terms": {
+                     *         "domain": {
+                     *           "chainId": "31337",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "feeBps": "1200",
+                     *           "holdback": "0",
+                     *           "orderHash": "0xbcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *           "pricePerHour": "650000",
+                     *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *           "startBy": "1800000600",
+                     *           "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *         },
+                     *         "primaryType": "Terms",
+                     *         "types": {
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ],
+                     *           "Terms": [
+                     *             {
+                     *               "name": "renter",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "provider",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "token",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "pricePerHour",
+                     *               "type": "uint96"
+                     *             },
+                     *             {
+                     *               "name": "feeBps",
+                     *               "type": "uint16"
+                     *             },
+                     *             {
+                     *               "name": "startBy",
+                     *               "type": "uint40"
+                     *             },
+                     *             {
+                     *               "name": "holdback",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "orderHash",
+                     *               "type": "bytes32"
+                     *             }
+                     *           ]
+                     *         }
+                     *       },
+                     *       "ways_out": [
+                     *         {
+                     *           "call": {
+                     *             "calldata": "0x2e6e379400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
+                     *           },
+                     *           "name": "stop",
+                     *           "when": "while it runs: the clock stops now. By the renter all is divided at once; by the provider the last `holdback` seconds are held for a day, in which the renter may dispute them",
+                     *           "who": "either"
+                     *         },
+                     *         {
+                     *           "call": {
+                     *             "calldata": "0xfacc70ce00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
+                     *           },
+                     *           "name": "reclaim",
+                     *           "when": "if it was locked and never started, ten minutes after `start_by`: the whole deposit goes back to the renter",
+                     *           "who": "anyone"
+                     *         },
+                     *         {
+                     *           "call": {
+                     *             "calldata": "0x2d2f385400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
+                     *           },
+                     *           "name": "release",
+                     *           "when": "while it runs: the provider is paid up to now, but for the last `holdback` seconds",
+                     *           "who": "anyone"
+                     *         },
+                     *         {
+                     *           "call": {
+                     *             "calldata": "0x5caf41eb00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
+                     *           },
+                     *           "name": "finalize",
+                     *           "when": "once what is held has been held for its day and nobody disputed it: it is paid",
+                     *           "who": "anyone"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["EscrowView"];
                 };
             };
@@ -10685,7 +13809,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10733,7 +13857,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10778,7 +13902,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10808,6 +13932,268 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "deposit": {
+                     *         "base_units": "650000",
+                     *         "chain": "eip155:31337",
+                     *         "decimals": 6,
+                     *         "token": "USDC"
+                     *       },
+                     *       "events": [
+                     *         {
+                     *           "at": "2027-01-15T08:00:10Z",
+                     *           "block": 10,
+                     *           "body": {
+                     *             "deposit": "650000",
+                     *             "event": "locked",
+                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "prepaid": false,
+                     *             "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *             "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *             "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *           },
+                     *           "is_final": true,
+                     *           "log_index": 0,
+                     *           "name": "locked",
+                     *           "tx_hash": "0x000000000000000000000000000000000000000000000000000000007a0003e8"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:10Z",
+                     *           "block": 10,
+                     *           "body": {
+                     *             "billed": 30,
+                     *             "event": "closed",
+                     *             "fee": "649",
+                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "net": "4767",
+                     *             "outcome": "closed_by_operator",
+                     *             "pushed": true,
+                     *             "refund": "644584"
+                     *           },
+                     *           "is_final": true,
+                     *           "log_index": 1,
+                     *           "name": "closed",
+                     *           "tx_hash": "0x000000000000000000000000000000000000000000000000000000007a0003e9"
+                     *         }
+                     *       ],
+                     *       "held": null,
+                     *       "outages": [],
+                     *       "readings": {
+                     *         "agent": "0x5050a4f4b3f9338c3472dcc01a87c76a144b3c9c",
+                     *         "count": 1,
+                     *         "root": "0xfea7375682de48495a270a9ad3e3cd5519548f9c50aef1e2cd4db29482718898"
+                     *       },
+                     *       "rental": {
+                     *         "agent": "stopped",
+                     *         "cost": {
+                     *           "accrued": {
+                     *             "base_units": "5416",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "accrued_usd": {
+                     *             "amount": "0.005416",
+                     *             "currency": "USD"
+                     *           },
+                     *           "as_of": "2027-01-15T08:00:30Z",
+                     *           "exhausts_at": null,
+                     *           "paid": {
+                     *             "base_units": "5416",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "rate": {
+                     *             "per_hour": {
+                     *               "base_units": "650000",
+                     *               "chain": "eip155:31337",
+                     *               "decimals": 6,
+                     *               "token": "USDC"
+                     *             },
+                     *             "usd_per_hour": {
+                     *               "amount": "0.650000",
+                     *               "currency": "USD"
+                     *             }
+                     *           },
+                     *           "remaining": {
+                     *             "base_units": "644584",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "seconds_billed": 30
+                     *         },
+                     *         "created_at": "2027-01-15T08:00:00Z",
+                     *         "deposit": {
+                     *           "base_units": "650000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "end_reason": "renter_stop",
+                     *         "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *         "frozen": false,
+                     *         "gpu_count": 1,
+                     *         "gpu_model": "rtx-4090",
+                     *         "gpus": [
+                     *           {
+                     *             "id": "gpu_01a219f30c6873e7ab1808d71b5cd6f0",
+                     *             "model": "rtx-4090",
+                     *             "uuid": "GPU-1a642f0e3c3af545e7acbd38b07251b3990914f1-0"
+                     *           }
+                     *         ],
+                     *         "id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *         "interrupted_since": null,
+                     *         "label": null,
+                     *         "lock": "final",
+                     *         "locked": {
+                     *           "base_units": "650000",
+                     *           "chain": "eip155:31337",
+                     *           "decimals": 6,
+                     *           "token": "USDC"
+                     *         },
+                     *         "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *         "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *         "quote_id": "quo_01a219f30ccd754e9f62913448c831bc",
+                     *         "ready_at": "2027-01-15T08:00:00Z",
+                     *         "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *         "role": "renter",
+                     *         "started_at": "2027-01-15T08:00:00Z",
+                     *         "state": "settled",
+                     *         "stopped_at": "2027-01-15T08:00:30Z",
+                     *         "updated_at": "2027-01-15T08:00:30Z"
+                     *       },
+                     *       "seconds_billed": 30,
+                     *       "split": {
+                     *         "fee": {
+                     *           "amount": {
+                     *             "base_units": "649",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "usd": {
+                     *             "amount": "0.000649",
+                     *             "currency": "USD"
+                     *           }
+                     *         },
+                     *         "provider": {
+                     *           "amount": {
+                     *             "base_units": "4767",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "usd": {
+                     *             "amount": "0.004767",
+                     *             "currency": "USD"
+                     *           }
+                     *         },
+                     *         "refund": {
+                     *           "amount": {
+                     *             "base_units": "644584",
+                     *             "chain": "eip155:31337",
+                     *             "decimals": 6,
+                     *             "token": "USDC"
+                     *           },
+                     *           "usd": {
+                     *             "amount": "0.644584",
+                     *             "currency": "USD"
+                     *           }
+                     *         }
+                     *       },
+                     *       "terms": {
+                     *         "domain": {
+                     *           "chainId": "31337",
+                     *           "name": "Weir Escrow",
+                     *           "verifyingContract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
+                     *           "version": "1"
+                     *         },
+                     *         "message": {
+                     *           "feeBps": "1200",
+                     *           "holdback": "0",
+                     *           "orderHash": "0xbcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *           "pricePerHour": "650000",
+                     *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
+                     *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
+                     *           "startBy": "1800000600",
+                     *           "token": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+                     *         },
+                     *         "primaryType": "Terms",
+                     *         "types": {
+                     *           "EIP712Domain": [
+                     *             {
+                     *               "name": "name",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "version",
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "name": "chainId",
+                     *               "type": "uint256"
+                     *             },
+                     *             {
+                     *               "name": "verifyingContract",
+                     *               "type": "address"
+                     *             }
+                     *           ],
+                     *           "Terms": [
+                     *             {
+                     *               "name": "renter",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "provider",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "token",
+                     *               "type": "address"
+                     *             },
+                     *             {
+                     *               "name": "pricePerHour",
+                     *               "type": "uint96"
+                     *             },
+                     *             {
+                     *               "name": "feeBps",
+                     *               "type": "uint16"
+                     *             },
+                     *             {
+                     *               "name": "startBy",
+                     *               "type": "uint40"
+                     *             },
+                     *             {
+                     *               "name": "holdback",
+                     *               "type": "uint32"
+                     *             },
+                     *             {
+                     *               "name": "orderHash",
+                     *               "type": "bytes32"
+                     *             }
+                     *           ]
+                     *         }
+                     *       },
+                     *       "txs": [
+                     *         {
+                     *           "block": null,
+                     *           "purpose": "start",
+                     *           "state": "refused",
+                     *           "tx_hash": null
+                     *         },
+                     *         {
+                     *           "block": null,
+                     *           "purpose": "close",
+                     *           "state": "refused",
+                     *           "tx_hash": null
+                     *         }
+                     *       ],
+                     *       "verify": "1. Hash `terms` by EIP-712 with the domain of /v1/deployment: it is the rental's escrow_id. 2. Fetch /v1/rentals/{id}/readings: each is signed by `readings.agent`, names the hash of the one before, and the last hash is `readings.root`. 3. The seconds that they cover between `started_at` and `stopped_at`, at least 1, are `seconds_billed`. 4. gross = min(deposit, floor(seconds_billed * pricePerHour / 3600)); fee = floor(gross * feeBps / 10000); provider = gross - fee; refund = deposit - gross. 5. The contract's Closed event of `events` says the same, in a final block; where seconds were held, its Contested and Closed events together do. All of it in one signed document is at /v1/rentals/{id}/sealed-receipt: `weir verify FILE --rpc URL` does these steps."
+                     *     }
+                     */
                     "application/json": components["schemas"]["ReceiptView"];
                 };
             };
@@ -10818,7 +14204,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10842,6 +14228,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "body": "Ready in twelve seconds, no interruption in three days.",
+                 *       "stars": 5
+                 *     }
+                 */
                 "application/json": components["schemas"]["ReviewRequest"];
             };
         };
@@ -10862,7 +14254,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10911,7 +14303,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10951,7 +14343,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -10995,7 +14387,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11040,7 +14432,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11077,6 +14469,110 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "at": "2027-01-15T08:00:00Z",
+                     *           "detail": {
+                     *             "state": "awaiting_funds"
+                     *           },
+                     *           "id": 1,
+                     *           "kind": "state"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:00Z",
+                     *           "detail": {
+                     *             "end": null,
+                     *             "event": "lock_included",
+                     *             "from": "awaiting_funds",
+                     *             "state": "awaiting_funds"
+                     *           },
+                     *           "id": 2,
+                     *           "kind": "progress"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:00Z",
+                     *           "detail": {
+                     *             "end": null,
+                     *             "event": "lock_final",
+                     *             "from": "awaiting_funds",
+                     *             "state": "funded"
+                     *           },
+                     *           "id": 3,
+                     *           "kind": "state"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:00Z",
+                     *           "detail": {
+                     *             "end": null,
+                     *             "event": "agent_acked",
+                     *             "from": "funded",
+                     *             "state": "provisioning"
+                     *           },
+                     *           "id": 4,
+                     *           "kind": "state"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:00Z",
+                     *           "detail": {
+                     *             "end": null,
+                     *             "event": "agent_ready",
+                     *             "from": "provisioning",
+                     *             "state": "active"
+                     *           },
+                     *           "id": 5,
+                     *           "kind": "state"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:00Z",
+                     *           "detail": {
+                     *             "end": null,
+                     *             "event": "start_final",
+                     *             "from": "active",
+                     *             "state": "active"
+                     *           },
+                     *           "id": 8,
+                     *           "kind": "progress"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:30Z",
+                     *           "detail": {
+                     *             "end": "renter_stop",
+                     *             "event": "stop_requested",
+                     *             "from": "active",
+                     *             "state": "stopping"
+                     *           },
+                     *           "id": 9,
+                     *           "kind": "state"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:30Z",
+                     *           "detail": {
+                     *             "end": "renter_stop",
+                     *             "event": "agent_stopped",
+                     *             "from": "stopping",
+                     *             "state": "settling"
+                     *           },
+                     *           "id": 10,
+                     *           "kind": "state"
+                     *         },
+                     *         {
+                     *           "at": "2027-01-15T08:00:30Z",
+                     *           "detail": {
+                     *             "end": "renter_stop",
+                     *             "event": "closed_final",
+                     *             "from": "settling",
+                     *             "state": "settled"
+                     *           },
+                     *           "id": 11,
+                     *           "kind": "state"
+                     *         }
+                     *       ],
+                     *       "next": null,
+                     *       "next_cursor": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["Timeline"];
                 };
             };
@@ -11087,7 +14583,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11125,7 +14621,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11149,6 +14645,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "duration_s": 3600
+                 *     }
+                 */
                 "application/json": components["schemas"]["TopUpRequest"];
             };
         };
@@ -11169,7 +14670,53 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_rentals_group: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description new for each intent, the same for its retries */
+                "Idempotency-Key": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GroupRequest"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    /** @description `true` if this answer was given before */
+                    "Idempotent-Replayed"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupView"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11211,7 +14758,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11248,7 +14795,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11286,7 +14833,78 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_settlements: {
+        parameters: {
+            query?: {
+                /** @description The `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description 1 to 200; 50 if left out. */
+                limit?: number;
+                /** @description For rentals in which the caller is the `renter` (the default) or the `provider`. */
+                role?: "renter" | "provider";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "block": null,
+                     *           "created_at": "2027-01-15T08:00:30Z",
+                     *           "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *           "id": "01a219f3-0dec-74e1-9725-592d82e31858",
+                     *           "kind": "close",
+                     *           "rental_id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *           "state": "dropped",
+                     *           "tx_hash": null
+                     *         },
+                     *         {
+                     *           "block": null,
+                     *           "created_at": "2027-01-15T08:00:00Z",
+                     *           "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *           "id": "01a219f3-0d37-7476-b47b-b2dba6b8f50a",
+                     *           "kind": "start",
+                     *           "rental_id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *           "state": "dropped",
+                     *           "tx_hash": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SettlementPage"];
+                };
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11323,7 +14941,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11364,7 +14982,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11402,7 +15020,110 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_status: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK. */
+            200: {
+                headers: {
+                    /** @description for If-None-Match */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "as_of": "2027-01-15T08:00:30Z",
+                     *       "booking": {
+                     *         "possible": true,
+                     *         "why_not": []
+                     *       },
+                     *       "chain": {
+                     *         "chain_id": 31337,
+                     *         "final_block": 11,
+                     *         "final_block_age_s": 19,
+                     *         "final_block_at": "2027-01-15T08:00:11Z",
+                     *         "followed_block": 11
+                     *       },
+                     *       "frozen": {
+                     *         "everything": false,
+                     *         "rentals": 0,
+                     *         "tokens": []
+                     *       },
+                     *       "market": {
+                     *         "age_s": 0,
+                     *         "ready": true
+                     *       },
+                     *       "settlement": {
+                     *         "due": {
+                     *           "count": 0,
+                     *           "oldest_s": 0
+                     *         },
+                     *         "sent": {
+                     *           "count": 0,
+                     *           "oldest_s": 0
+                     *         }
+                     *       },
+                     *       "tokens": [
+                     *         {
+                     *           "age_s": 30,
+                     *           "paused": null,
+                     *           "priced_at": "2027-01-15T08:00:00Z",
+                     *           "token": "POL",
+                     *           "usable": true
+                     *         },
+                     *         {
+                     *           "age_s": 30,
+                     *           "paused": null,
+                     *           "priced_at": "2027-01-15T08:00:00Z",
+                     *           "token": "USDC",
+                     *           "usable": true
+                     *         }
+                     *       ],
+                     *       "worker": {
+                     *         "age_s": null,
+                     *         "seen_at": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatusView"];
+                };
+            };
+            /** @description Unchanged since the tag of `If-None-Match`. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error; `code` says which of those at /errors. */
+            default: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11458,7 +15179,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11508,7 +15229,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11560,7 +15281,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11608,7 +15329,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11645,7 +15366,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11666,6 +15387,16 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "description": "billing",
+                 *       "events": [
+                 *         "rental.ready",
+                 *         "rental.settled"
+                 *       ],
+                 *       "url": "https://hooks.example.com/weir"
+                 *     }
+                 */
                 "application/json": components["schemas"]["WebhookRequest"];
             };
         };
@@ -11690,7 +15421,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11732,7 +15463,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11770,7 +15501,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11819,7 +15550,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11866,7 +15597,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11908,7 +15639,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
@@ -11948,7 +15679,7 @@ export interface operations {
                     RateLimit?: string;
                     /** @description under /v1: how many there are in which time */
                     "RateLimit-Policy"?: string;
-                    /** @description with 429 and 503: seconds to wait */
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
                     "Retry-After"?: string;
                     /** @description under which the service logged the request; a caller may send its own */
                     "X-Request-Id"?: string;
