@@ -7,6 +7,8 @@ CREATE TABLE ended_agent_keys (
 );
 CREATE TRIGGER ended_agent_keys_immutable BEFORE UPDATE OR DELETE ON ended_agent_keys
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
+-- Whether a machine ever had an agent.
+CREATE INDEX ended_agent_keys_by_machine ON ended_agent_keys (machine_id);
 
 -- Those of a machine are ended together.
 CREATE INDEX sessions_by_machine ON sessions (machine_id) WHERE machine_id IS NOT NULL AND revoked_at IS NULL;

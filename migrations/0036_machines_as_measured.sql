@@ -1,13 +1,12 @@
--- What a machine is sold as: what its provider declares, or what its agent measured where that is less.
+-- What a machine is sold as: what its provider declares, or what its agent measured where that is less. Ports are sold as
+-- declared: how many are free at a moment says nothing of the next.
 ALTER TABLE machines
     ADD COLUMN sold_cpu_cores integer NOT NULL
         GENERATED ALWAYS AS (least(cpu_cores, (measured ->> 'cpu_cores')::integer)) STORED,
     ADD COLUMN sold_ram_gb integer NOT NULL
         GENERATED ALWAYS AS (least(ram_gb, (measured ->> 'ram_gb')::integer)) STORED,
     ADD COLUMN sold_disk_gb integer NOT NULL
-        GENERATED ALWAYS AS (least(disk_gb, (measured ->> 'disk_gb')::integer)) STORED,
-    ADD COLUMN sold_ports integer NOT NULL
-        GENERATED ALWAYS AS (least(ports, (measured ->> 'ports')::integer)) STORED;
+        GENERATED ALWAYS AS (least(disk_gb, (measured ->> 'disk_gb')::integer)) STORED;
 
 -- As in 0012, by what is sold.
 DROP TRIGGER machines_noted ON machines;
@@ -15,11 +14,11 @@ CREATE TRIGGER machines_noted AFTER UPDATE ON machines FOR EACH ROW
     WHEN (OLD.contact_since IS DISTINCT FROM NEW.contact_since
           OR NEW.last_heartbeat_at >= OLD.last_heartbeat_at + interval '15 seconds'
           OR (OLD.region, OLD.sold_cpu_cores, OLD.sold_ram_gb, OLD.sold_disk_gb, OLD.cuda_version, OLD.inet_up_mbps,
-              OLD.inet_down_mbps, OLD.disk_mb_s, OLD.pcie_mb_s, OLD.sold_ports, OLD.static_ip, OLD.verification,
+              OLD.inet_down_mbps, OLD.disk_mb_s, OLD.pcie_mb_s, OLD.ports, OLD.static_ip, OLD.verification,
               OLD.datacenter, OLD.service)
              IS DISTINCT FROM
              (NEW.region, NEW.sold_cpu_cores, NEW.sold_ram_gb, NEW.sold_disk_gb, NEW.cuda_version, NEW.inet_up_mbps,
-              NEW.inet_down_mbps, NEW.disk_mb_s, NEW.pcie_mb_s, NEW.sold_ports, NEW.static_ip, NEW.verification,
+              NEW.inet_down_mbps, NEW.disk_mb_s, NEW.pcie_mb_s, NEW.ports, NEW.static_ip, NEW.verification,
               NEW.datacenter, NEW.service))
     EXECUTE FUNCTION note_machine();
 
@@ -48,6 +47,18 @@ UPDATE machines m
     FROM (SELECT machine_id, min(vendor_uuid) AS uuid FROM named_twice GROUP BY machine_id) twice
     WHERE m.id = twice.machine_id;
 DROP TABLE named_twice;
+-- Nobody opens those again, the version before this one included: a GPU would be rented twice.
+CREATE FUNCTION refuse_opening() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM gpus WHERE machine_id = NEW.id AND retired) THEN
+        RAISE EXCEPTION 'machine % has a GPU that another machine may have', NEW.id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'machines_open_with_all_gpus', TABLE = 'machines';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER machines_opened BEFORE UPDATE OF service ON machines FOR EACH ROW
+    WHEN (NEW.service = 'open' AND OLD.service <> 'open')
+    EXECUTE FUNCTION refuse_opening();
 CREATE UNIQUE INDEX gpus_vendor_uuid_key ON gpus (lower(vendor_uuid)) WHERE NOT retired;
 CREATE INDEX gpus_retired ON gpus (lower(vendor_uuid)) WHERE retired;
 

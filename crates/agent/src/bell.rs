@@ -3,11 +3,14 @@
 //! What comes this way is not carried out: it has the heartbeat sent at once, which brings the orders as they then are.
 //! So every order comes by one way, in the order that the service gives them in, and one that was taken back meanwhile
 //! does not come at all.
+//!
+//! Nothing is asked before a heartbeat has come through, after a start as after a fault: to a service that is back the
+//! machines say first that they live, and then wait.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use domain::id::CommandId;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     backoff::Backoff, condition::Condition, context::Context, http::CallError, wire::Waited,
@@ -27,7 +30,15 @@ pub(crate) async fn listen(context: Arc<Context>) {
     let mut known: VecDeque<CommandId> = VecDeque::new();
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let mut condition = Condition::new("waiting for orders");
+    let mut beats = context.beats.subscribe();
+    // the last heartbeat that does not count
+    let mut before = Some(0);
     while !context.shutdown.is_cancelled() {
+        if let Some(before) = before.take()
+            && !beaten(&context, &mut beats, before).await
+        {
+            return;
+        }
         let pause = match context.wait::<Waited>(&path(&known), WAIT).await {
             Ok(waited) => {
                 backoff.worked();
@@ -55,6 +66,7 @@ pub(crate) async fn listen(context: Arc<Context>) {
             }
             Err(error) => {
                 condition.ill(error.kind(), &error);
+                before = Some(*beats.borrow());
                 backoff.failed()
             }
         };
@@ -62,6 +74,15 @@ pub(crate) async fn listen(context: Arc<Context>) {
             () = context.shutdown.cancelled() => {}
             () = sleep(pause) => {}
         }
+    }
+}
+
+/// Waits for a heartbeat after the one with this number. False if the agent is told to stop.
+async fn beaten(context: &Context, beats: &mut watch::Receiver<u64>, before: u64) -> bool {
+    let later = async { beats.wait_for(|beat| *beat != before).await.is_ok() };
+    tokio::select! {
+        () = context.shutdown.cancelled() => false,
+        later = later => later,
     }
 }
 

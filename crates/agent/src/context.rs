@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{id::CommandId, reach::Host};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) book: CommandBook,
     /// Wakes the heartbeat early: for a rental that must learn where its readings stand, or for an order.
     pub(crate) hurry: Notify,
+    /// How many heartbeats the service has answered.
+    pub(crate) beats: watch::Sender<u64>,
     pub(crate) shutdown: CancellationToken,
 }
 

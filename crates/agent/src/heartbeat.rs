@@ -40,7 +40,9 @@ pub(crate) async fn run(context: Arc<Context>, records: Vec<Record>) {
     let shutdown = context.shutdown.clone();
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
     let mut condition = Condition::new("the connection to the service");
-    let listening = tokio::spawn(bell::listen(Arc::clone(&context)));
+    // ends with this, however this ends
+    let mut listening = JoinSet::new();
+    listening.spawn(bell::listen(Arc::clone(&context)));
     let mut desk = Desk::new(context);
     for record in records {
         desk.resume(record);
@@ -67,8 +69,10 @@ pub(crate) async fn run(context: Arc<Context>, records: Vec<Record>) {
         }
     }
     desk.close().await;
-    if let Err(error) = listening.await {
-        tracing::error!(%error, "the waiting for orders failed");
+    while let Some(done) = listening.join_next().await {
+        if let Err(error) = done {
+            tracing::error!(%error, "the waiting for orders failed");
+        }
     }
 }
 
@@ -135,6 +139,7 @@ impl Desk {
         let beat = Heartbeat { running: self.running(), measured, templates };
         let orders: Orders = self.context.post("v1/agent/heartbeats", &beat).await?;
         self.beaten = true;
+        self.context.beats.send_modify(|beats| *beats = beats.wrapping_add(1));
         if due {
             self.looked = Some(Instant::now());
         }

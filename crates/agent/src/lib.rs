@@ -126,6 +126,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         stop_workloads_on_exit: config.stop_workloads_on_exit,
         book: CommandBook::default(),
         hurry: tokio::sync::Notify::new(),
+        beats: tokio::sync::watch::Sender::new(0),
         shutdown,
     };
     heartbeat::run(Arc::new(context), records).await;

@@ -9,6 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
+    sync::Once,
     task::Poll,
     time::Duration,
 };
@@ -21,7 +22,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
 use self::pace::{Answer, Pace, Watched};
-use crate::{AppState, limits::network_of, streams::Seats};
+use crate::{
+    AppState,
+    limits::network_of,
+    streams::{Full, Seats},
+};
 
 /// How many connections there may be, and how long one may take.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +45,21 @@ impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
             most: 16_384,
-            share: 512,
+            // an agent has two, one of which waits for orders: so many are two thousand machines of one house
+            share: 4_096,
             head: Duration::from_secs(15),
             // longer than balancers keep what they do not use, so that it is they who close
             idle: Duration::from_secs(75),
         }
+    }
+}
+
+impl ConnectionConfig {
+    /// How many of the connections may be of agents that wait for orders: the others are for their heartbeats and for
+    /// everybody else.
+    pub(crate) const fn waiting(&self) -> usize {
+        // one that rounds down to none would have agents ask in vain for ever
+        if self.most < 4 { 1 } else { self.most / 4 }
     }
 }
 
@@ -66,6 +81,9 @@ impl Late {
     }
 }
 
+/// The longest head that is read, and what of an answer waits to be sent, in bytes. A body may be longer, and is read as it is
+/// asked for; of a head that does not end no more is held than this.
+const BUFFER: usize = 64 * 1_024;
 /// After an error that is not one connection's, such as that there are no file handles left.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -90,14 +108,14 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, app: &AppState)
         match seats.take((!ours).then(|| network_of(peer.ip()))) {
             Ok(seat) => {
                 let (router, closing) = (router.clone(), app.closing.child_token());
+                let counted = Counted::new();
                 open.spawn(async move {
-                    metrics::gauge!("weir_http_connections").increment(1);
                     talk(stream, peer, router, config, closing).await;
-                    metrics::gauge!("weir_http_connections").decrement(1);
-                    drop(seat);
+                    drop((counted, seat));
                 });
             }
             Err(full) => {
+                warn_of(full);
                 let reason = full.as_str();
                 metrics::counter!("weir_http_connections_refused_total", "reason" => reason)
                     .increment(1);
@@ -108,6 +126,37 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, app: &AppState)
     drop(listener);
     open.close();
     open.wait().await;
+}
+
+/// One of those that are open, until it is dropped: by the end of its task, however that comes.
+struct Counted(());
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("weir_http_connections").increment(1);
+        Self(())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("weir_http_connections").decrement(1);
+    }
+}
+
+/// Says once what to look at when a network has its share: mostly it is a balancer that nobody has named.
+fn warn_of(full: Full) {
+    static WARNED: Once = Once::new();
+
+    match full {
+        Full::Share => WARNED.call_once(|| {
+            tracing::warn!(
+                "a network has as many connections as one may have, and more of it are closed: name a balancer in front in \
+                 WEIR_TRUSTED_PROXIES, or raise WEIR_CONNECTIONS_NETWORK if so many machines stand together; this is said once"
+            );
+        }),
+        Full::All => {}
+    }
 }
 
 async fn pause_after(error: &io::Error) {
@@ -146,7 +195,8 @@ async fn talk(
             Ok::<_, Infallible>(answer.map(|body| Answer::new(body, pace)))
         }
     });
-    let mut connection = pin!(http1::Builder::new().serve_connection(io, service));
+    let mut connection =
+        pin!(http1::Builder::new().max_buf_size(BUFFER).serve_connection(io, service));
     let mut closed = pin!(closing.cancelled());
     let mut last = false;
     let mut look = pin!(tokio::time::sleep(config.head.min(config.idle)));

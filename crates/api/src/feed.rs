@@ -60,14 +60,14 @@ pub(crate) struct Hub {
 }
 
 impl Feed {
-    /// Begins to listen, and goes on trying while the database is away.
-    pub(crate) fn start(store: Store, chain_id: u64) -> Self {
+    /// Begins to listen, and goes on trying while the database is away. At most so many agents may wait for orders.
+    pub(crate) fn start(store: Store, chain_id: u64, agents: usize) -> Self {
         let hub = Arc::new(Hub {
             store,
             chain_id,
             rooms: Mutex::default(),
             news: Mutex::default(),
-            bells: Bells::default(),
+            bells: Bells::new(agents),
             gap: Mutex::default(),
             woken: Notify::new(),
         });

@@ -184,7 +184,7 @@ impl AppState {
         config: ApiConfig,
         metrics: Option<PrometheusHandle>,
     ) -> Self {
-        let feed = Feed::start(store.clone(), config.chain_id);
+        let feed = Feed::start(store.clone(), config.chain_id, config.connections.waiting());
         let streams = Streams::new(config.stream_limit, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let (gasless, figures) = (Gasless::default(), Figures::default());

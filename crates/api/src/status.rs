@@ -1,9 +1,9 @@
 //! How the service is, for everybody: whether bookings are taken, and how old everything is that they go by. No balances, no
 //! keys, no rentals.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use alloy::sol_types::SolCall as _;
+use alloy::{primitives::Address, sol_types::SolCall as _};
 use axum::{extract::State, http::HeaderMap, response::Response};
 use chain::ReadClient;
 use domain::{
@@ -17,29 +17,25 @@ use store::{
     blocks,
     deployment::Deployment,
     feeds::{self, Priced},
-    freezes::{self, Freeze, Scope},
+    freezes::{self, Frozen},
     health::{self, Waiting},
 };
-use tokio::sync::Mutex;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{AppState, Code, Problem, cache, views::Time};
+use crate::{AppState, Code, Problem, cache, kept::Kept, views::Time};
 
 /// What was looked at is told for so long, to everybody, and may be kept by them as long.
 const KEPT: Seconds = Seconds(5);
 /// How long the chain may take to say which tokens it takes.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Freezes that are counted, at most.
-const FREEZES: i64 = 1_000;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(status))
 }
 
-/// What was seen last, and when. One request looks at a time.
-#[derive(Clone, Default)]
-pub(crate) struct Watched(Arc<Mutex<Option<(UnixSeconds, Arc<StatusView>)>>>);
+/// What was seen last.
+pub(crate) type Watched = Kept<StatusView>;
 
 /// Whether rentals can be booked.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -52,7 +48,7 @@ pub(crate) struct BookingStatus {
 }
 
 /// What money waits for a person to look at a figure.
-#[derive(Default, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct FrozenStatus {
     /// All of it.
     everything: bool,
@@ -156,15 +152,8 @@ pub(crate) struct StatusView {
     responses((status = 200, body = StatusView, headers(("ETag", description = "for If-None-Match"))),
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn status(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
-    let now = app.now();
-    let mut kept = app.status.0.lock().await;
-    let is_good = |made: UnixSeconds| made <= now && now < made.saturating_plus(KEPT);
-    if let Some((made, view)) = kept.as_ref().filter(|(made, _)| is_good(*made)) {
-        tracing::trace!(%made, "the status is told again");
-        return cache::json(&headers, KEPT.get(), view);
-    }
-    let view = Arc::new(look(&app, now).await?);
-    *kept = Some((now, view.clone()));
+    let (now, own) = (app.now(), app.clone());
+    let view = app.status.get(KEPT, now, || async move { look(&own, now).await }).await?;
     cache::json(&headers, KEPT.get(), &view)
 }
 
@@ -179,12 +168,12 @@ async fn look(app: &AppState, now: UnixSeconds) -> Result<StatusView, Problem> {
     let last = blocks::final_tip(&mut connection).await?;
     let queues = health::queues(&mut connection, app.store.now()).await?;
     let seen = health::worker_seen(&mut connection).await?;
-    let open = freezes::open(&mut connection, FREEZES).await?;
+    let held = freezes::frozen(&mut connection).await?;
     let priced = feeds::priced(&mut connection).await?;
     // the chain may take its time, and a connection is not to wait for it
     drop(connection);
     let paused = paused(&app.chain, contract.as_ref(), &priced).await;
-    let frozen = frozen(&open, &priced);
+    let frozen = frozen(&held, &priced);
     let tokens: Vec<TokenStatus> = priced
         .into_iter()
         .zip(paused)
@@ -232,7 +221,8 @@ async fn paused(
 }
 
 fn token_status(priced: Priced, paused: Option<bool>, now: UnixSeconds) -> TokenStatus {
-    let usable = priced.bounds.is_none_or(|bounds| {
+    // without an oracle only a price that is a definition is quoted at
+    let usable = priced.bounds.map_or(priced.fixed, |bounds| {
         bounds.doubted_since.is_none() && !oracle::is_stale(priced.at, bounds.max_age, now)
     });
     TokenStatus {
@@ -244,22 +234,16 @@ fn token_status(priced: Priced, paused: Option<bool>, now: UnixSeconds) -> Token
     }
 }
 
-fn frozen(open: &[Freeze], tokens: &[Priced]) -> FrozenStatus {
-    let mut frozen = FrozenStatus::default();
-    for freeze in open {
-        match freeze.scope {
-            Scope::All => frozen.everything = true,
-            Scope::Token(token) => {
-                let known = tokens.iter().find(|priced| priced.token == token);
-                let name = known.map_or_else(|| token.to_string(), |known| known.symbol.clone());
-                if !frozen.tokens.contains(&name) {
-                    frozen.tokens.push(name);
-                }
-            }
-            Scope::Rental(_) => frozen.rentals = frozen.rentals.saturating_add(1),
-        }
+fn frozen(held: &Frozen, tokens: &[Priced]) -> FrozenStatus {
+    let name = |token: &Address| {
+        let known = tokens.iter().find(|priced| priced.token == *token);
+        known.map_or_else(|| token.to_string(), |known| known.symbol.clone())
+    };
+    FrozenStatus {
+        everything: held.everything,
+        tokens: held.tokens.iter().map(name).collect(),
+        rentals: usize::try_from(held.rentals).unwrap_or(usize::MAX),
     }
-    frozen
 }
 
 fn booking(stopping: bool, has_contract: bool, tokens: &[TokenStatus]) -> BookingStatus {
@@ -280,6 +264,8 @@ fn booking(stopping: bool, has_contract: bool, tokens: &[TokenStatus]) -> Bookin
 
 #[cfg(test)]
 mod tests {
+    use store::quotes::Bounds;
+
     use super::*;
 
     fn token(usable: bool, paused: Option<bool>) -> TokenStatus {
@@ -290,6 +276,23 @@ mod tests {
             age_s: Seconds(1),
             usable,
             paused,
+        }
+    }
+
+    #[test]
+    fn a_price_without_an_oracle_is_usable_only_if_it_is_a_definition() {
+        let usable = |fixed, bounds| {
+            let (token, symbol) = (Address::ZERO, "T".to_owned());
+            let priced = Priced { token, symbol, at: UnixSeconds(100), fixed, bounds };
+            token_status(priced, None, UnixSeconds(120)).usable
+        };
+        let bounds = |max_age, doubted_since| Some(Bounds { max_age, doubted_since });
+        assert!(usable(true, None) && !usable(false, None));
+        // with one it is its answer's age that counts, whatever the price was before
+        for fixed in [false, true] {
+            assert!(usable(fixed, bounds(Seconds(60), None)));
+            assert!(!usable(fixed, bounds(Seconds(10), None)));
+            assert!(!usable(fixed, bounds(Seconds(60), Some(UnixSeconds(110)))));
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use alloy::primitives::Address;
 use domain::{
     id::MachineId,
     reliability::compute,
@@ -23,8 +22,8 @@ const ROUND: Seconds = Seconds(600);
 /// Where the round is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
-    /// The agent's key of the last machine that had its turn.
-    after: Address,
+    /// The last machine that had its turn.
+    after: Option<MachineId>,
     begun: Option<UnixSeconds>,
     over: bool,
     /// When the last round that is over was begun, or the first, if none is: no assessment of a machine is older, but where
@@ -74,19 +73,19 @@ impl Assessor {
             return Ok(0);
         }
         if round.over || round.begun.is_none() {
-            round = Round { after: Address::ZERO, begun: Some(now), over: false, ..round };
+            round = Round { after: None, begun: Some(now), over: false, ..round };
         }
         let machines = {
             let mut connection = self.store.read().await?;
             reliability::machines_after(&mut connection, round.after, BATCH).await?
         };
-        for (_, machine) in &machines {
+        for machine in &machines {
             if let Err(error) = self.assess(*machine, now).await {
                 tracing::warn!(machine.id = %machine, %error, "a machine's reliability is not computed");
                 metrics::counter!("weir_assessments_failed_total").increment(1);
             }
         }
-        round.after = machines.last().map_or(round.after, |(agent, _)| *agent);
+        round.after = machines.last().copied().or(round.after);
         round.over = i64::try_from(machines.len()).is_ok_and(|read| read < BATCH);
         if let Some(begun) = round.begun.filter(|_| round.over) {
             let took = self.store.now().seconds().saturating_since(begun);

@@ -13,7 +13,7 @@ use store::{
     advance::{self, AdvanceError},
     blocks,
     jobs::{self, Job, JobKind},
-    readings, rentals,
+    quotes, readings, rentals,
 };
 
 use crate::EngineError;
@@ -167,7 +167,10 @@ async fn look(
             let (at, end) = advance::planned_end(tx, &rental, now).await?;
             if now < at { Due::Later(at) } else { Due::Event(end) }
         }
-        JobKind::OutageLimit => outage(policy, &rental.progress, now),
+        JobKind::OutageLimit => {
+            let most = quotes::max_outage(tx, rental.quote_id).await?;
+            outage(most.unwrap_or(policy.max_outage), &rental.progress, now)
+        }
         JobKind::Finalize => held(&rental.progress, now),
         JobKind::Release => release::look(tx, policy, &rental, now).await?,
     })
@@ -199,12 +202,13 @@ fn held(progress: &Progress, now: UnixSeconds) -> Due {
     }
 }
 
-fn outage(policy: &Policy, progress: &Progress, now: UnixSeconds) -> Due {
+/// What the quote promised counts, whatever new ones promise.
+fn outage(most: Seconds, progress: &Progress, now: UnixSeconds) -> Due {
     match progress.interrupted_since {
         None => Due::Settled,
-        Some(_) if progress.outage_has_lasted(policy.max_outage, now) => {
+        Some(_) if progress.outage_has_lasted(most, now) => {
             Due::Event(RentalEvent::OutageTooLong { now })
         }
-        Some(since) => Due::Later(since.saturating_plus(policy.max_outage)),
+        Some(since) => Due::Later(since.saturating_plus(most)),
     }
 }

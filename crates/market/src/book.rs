@@ -1,12 +1,14 @@
 //! The asks for a model, by price: what a depth of the market is drawn from.
 
-use crate::{index::Index, listing::Tier};
+use crate::{index::Index, listing::Tier, row::Row, view::is_rentable};
 
 /// Which part of the asks, and how much of it.
 #[derive(Clone, Debug)]
 pub struct Depth<'a> {
     /// The second that it is asked at.
     pub now: u32,
+    /// Seconds from now within which what is booked begins: an offer must last for its shortest rental from the latest of them.
+    pub start_window: u32,
     /// Only offers of this tier.
     pub tier: Option<Tier>,
     /// Only offers in this region, or in a region of this country.
@@ -22,7 +24,8 @@ pub struct Depth<'a> {
 pub struct Level {
     /// Per GPU and hour.
     pub price_micros: u32,
-    /// GPUs that are free at this price. A machine has one offer, so that none is counted twice.
+    /// GPUs that are free at this price, as far as rentals can take them: with two free and rentals of four only there is
+    /// none. A machine has one offer, so that none is counted twice.
     pub gpus: u64,
     /// Offers that can be rented now.
     pub offers: u64,
@@ -37,12 +40,46 @@ pub struct Book {
     pub more: bool,
 }
 
+/// The most of the free GPUs that rentals can take together.
+fn takeable(row: &Row) -> u8 {
+    let (chunks, free) = (row.chunks_now(), row.gpus_free.min(row.gpu_count));
+    if chunks & 1 != 0 {
+        return free;
+    }
+    // bit n of the first: rentals can take n GPUs together; of the second: one can
+    let (mut sums, sizes) = (1_u128, u128::from(chunks) << 1);
+    let mut most = 0;
+    for sum in 0..=free {
+        if sums.checked_shr(sum.into()).is_some_and(|rest| rest & 1 != 0) {
+            most = sum;
+            sums |= sizes.checked_shl(sum.into()).unwrap_or(0);
+        }
+    }
+    most
+}
+
 impl Index {
+    /// Whether the catalog has this model.
+    #[must_use]
+    pub fn has_model(&self, slug: &str) -> bool {
+        self.number_of(slug).is_some()
+    }
+
+    /// Whether anything was ever listed in this region, or in a region of this country.
+    #[must_use]
+    pub fn has_region(&self, wanted: &str) -> bool {
+        self.regions.iter().any(|(_, name)| is_in(name, wanted))
+    }
+
     /// The asks for a model; `None` if the catalog has no such model.
     #[must_use]
     pub fn book(&self, slug: &str, depth: &Depth<'_>) -> Option<Book> {
         let segment = self.segments.get(usize::from(self.number_of(slug)?))?;
         let mut book = Book::default();
+        let begins = depth.now.saturating_add(depth.start_window);
+        let wanted: Option<Vec<bool>> = depth
+            .region
+            .map(|wanted| self.regions.iter().map(|(_, name)| is_in(name, wanted)).collect());
         let mut looks = depth.looks;
         let blocks = (0..segment.blocks()).filter_map(|number| segment.block(number));
         for row in blocks.flat_map(|block| block.slots()).filter_map(|slot| self.slab.get(*slot)) {
@@ -51,11 +88,12 @@ impl Index {
                 break;
             };
             looks = left;
-            let takes = row.chunks_now() != 0 && self.is_online(row, depth.now);
-            let fits = takes
-                && row.until > depth.now
+            let is_there =
+                |wanted: &[bool]| wanted.get(usize::from(row.region)).is_some_and(|there| *there);
+            let fits = is_rentable(row, begins)
+                && self.is_online(row, depth.now)
                 && depth.tier.is_none_or(|tier| Self::tier(row) == tier)
-                && depth.region.is_none_or(|wanted| self.is_in(row.region.into(), wanted));
+                && wanted.as_deref().is_none_or(is_there);
             if !fits {
                 continue;
             }
@@ -68,18 +106,17 @@ impl Index {
             }
             if let Some(level) = book.levels.last_mut() {
                 level.offers = level.offers.saturating_add(1);
-                level.gpus = level.gpus.saturating_add(row.gpus_free.min(row.gpu_count).into());
+                level.gpus = level.gpus.saturating_add(takeable(row).into());
             }
         }
         Some(book)
     }
+}
 
-    /// Whether the region with this number is that one, or of that country.
-    fn is_in(&self, region: u32, wanted: &str) -> bool {
-        let Some(name) = self.regions.get(region) else { return false };
-        let rest = name.strip_prefix(wanted);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    }
+/// Whether a region is that one, or of that country.
+fn is_in(name: &str, wanted: &str) -> bool {
+    let rest = name.strip_prefix(wanted);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 #[cfg(test)]
@@ -124,7 +161,7 @@ mod tests {
     }
 
     fn depth() -> Depth<'static> {
-        Depth { now: NOW, tier: None, region: None, levels: 10, looks: 1_000 }
+        Depth { now: NOW, start_window: 600, tier: None, region: None, levels: 10, looks: 1_000 }
     }
 
     fn levels(book: &Book) -> Vec<(u32, u64, u64)> {
@@ -171,6 +208,45 @@ mod tests {
         let late = index.book("rtx-4090", &Depth { now: NOW + 31, ..depth() }).unwrap();
         assert_eq!(late, Book::default());
         assert_eq!(index.book("no-such", &depth()), None);
+    }
+
+    #[test]
+    fn what_cannot_be_quoted_is_not_in_it() {
+        let lasts = |n, price, until| Listing {
+            available_until: Some(until),
+            min_duration_s: 3_600,
+            ..listing(n, price, 1)
+        };
+        let chunks = |n, price, gpus, free, chunks: &[u16]| Listing {
+            chunks: chunks.to_vec(),
+            gpus_free: free,
+            ..listing(n, price, gpus)
+        };
+        let index = index(&[
+            // a rental that begins at the end of the window lasts for an hour, or does not
+            lasts(1, 100_000, NOW + 600 + 3_600),
+            lasts(2, 200_000, NOW + 600 + 3_599),
+            chunks(3, 300_000, 8, 3, &[4, 8]),
+            chunks(4, 400_000, 8, 7, &[2, 4, 8]),
+            chunks(5, 500_000, 8, 8, &[3, 5]),
+            chunks(6, 600_000, 8, 7, &[3, 5]),
+            chunks(7, 700_000, 64, 64, &[63]),
+            chunks(8, 800_000, 64, 64, &[64]),
+        ]);
+        let book = index.book("rtx-4090", &depth()).unwrap();
+        assert_eq!(
+            levels(&book),
+            [
+                (100_000, 1, 1),
+                (400_000, 6, 1),
+                (500_000, 8, 1),
+                (600_000, 6, 1),
+                (700_000, 63, 1),
+                (800_000, 64, 1)
+            ]
+        );
+        assert!(index.has_model("rtx-4090") && !index.has_model("no-such"));
+        assert!(index.has_region("de") && index.has_region("de-fra") && !index.has_region("d"));
     }
 
     #[test]

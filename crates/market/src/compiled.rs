@@ -438,9 +438,13 @@ pub(crate) fn price_fact(
 }
 
 /// A machine's disk is shared among its GPUs.
-pub(crate) fn disk_limit(row: &Row, gpus: u8) -> u32 {
-    let of = u64::from(row.gpus_in_machine.max(row.gpu_count));
-    let share = u64::from(row.disk_gb).saturating_mul(u64::from(gpus)).checked_div(of);
+fn disk_limit(row: &Row, gpus: u8) -> u32 {
+    disk_share(row.disk_gb, row.gpus_in_machine.max(row.gpu_count), gpus)
+}
+
+/// What so many GPUs have of a disk that `of` GPUs share.
+pub(crate) fn disk_share(disk_gb: u32, of: u8, gpus: u8) -> u32 {
+    let share = u64::from(disk_gb).saturating_mul(u64::from(gpus)).checked_div(u64::from(of));
     share.and_then(|share| u32::try_from(share).ok()).unwrap_or(0)
 }
 

@@ -34,8 +34,8 @@ pub struct Place {
 }
 
 impl Index {
-    /// What the rows refer to by numbers. To be written before the rows: numbers that are given later are those of changed
-    /// offers.
+    /// What the rows refer to by numbers. To be written before the rows: numbers that are given later, or given anew, are
+    /// those of changed offers.
     #[must_use]
     pub fn image_names(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -161,7 +161,8 @@ impl Restored {
 
     /// The index.
     #[must_use]
-    pub fn finish(self) -> Index {
+    pub fn finish(mut self) -> Index {
+        self.index.rest_unused();
         self.index
     }
 
@@ -481,6 +482,42 @@ mod tests {
             all
         };
         assert_eq!(sorted(&image), sorted(&index));
+    }
+
+    #[test]
+    fn numbers_that_nobody_uses_are_written_and_given_away_afterwards() {
+        let (mut index, listings) = market(300);
+        let with = |listing: &Listing, step: u32| Listing {
+            region: format!("xx-{step}"),
+            reserved: vec![Step { min_duration_s: 60 + step, discount_bps: 9_000 }],
+            ..listing.clone()
+        };
+        assert!(index.best_discount(3_600) < 9_000);
+        for step in 0..70_000 {
+            index.upsert(&with(&listings[0], step), NOW).unwrap();
+        }
+        assert_eq!(index.best_discount(u32::MAX), 9_000);
+        let (names, pieces) = (index.image_names(), pieces(&index, 64));
+        let mut image = restored(models(), &names, &pieces);
+        for index in [&mut index, &mut image] {
+            assert_eq!(index.get(listings[0].id).unwrap().region, "xx-69999");
+            for (step, listing) in (100_000..).zip(&listings[1..200]) {
+                let listing = with(listing, step);
+                index.upsert(&listing, NOW).unwrap();
+                let now = index.get(listing.id).unwrap();
+                assert_eq!((now.region, now.reserved), (listing.region, listing.reserved));
+            }
+            assert!(listings[200..].iter().all(|listing| {
+                let now = index.get(listing.id).unwrap();
+                (now.region, now.reserved) == (listing.region.clone(), listing.reserved.clone())
+            }));
+            assert!(index.regions.iter().count() < 10_000);
+            assert!(index.schedules.iter().count() < 10_000);
+            for listing in &listings[..200] {
+                index.remove(listing.id).unwrap();
+            }
+            assert!(index.best_discount(u32::MAX) < 9_000);
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The index itself: what is listed, kept in order as it changes.
 
-use std::{collections::HashMap, hash::BuildHasherDefault};
+use std::{
+    collections::HashMap,
+    hash::BuildHasherDefault,
+    sync::{Arc, OnceLock},
+};
 
 use uuid::Uuid;
 
 use crate::{
-    catalog::{GpuModel, Mix, Numbered},
+    catalog::{Counted, GpuModel, Mix, Numbered},
     code::COLUMNS,
     listing::{Listing, Step, Tier, Unlistable},
     row::{FOREVER, Row, UNKNOWN, UNKNOWN_BPS, flags, up_to},
@@ -15,7 +19,8 @@ use crate::{
 
 /// Rows of a piece of the slab.
 const PIECE: usize = 4_096;
-/// The most regions, providers and discount schedules: their numbers have to fit their rows.
+/// The most regions, providers and discount schedules: their numbers have to fit their rows. Of regions and schedules only
+/// those count that some offer has.
 const MAX_REGIONS: u32 = 65_535;
 const MAX_SCHEDULES: u32 = 65_535;
 const MAX_PROVIDERS: u32 = u32::MAX;
@@ -33,9 +38,9 @@ fn split(slot: Slot) -> (usize, usize) {
 }
 
 impl Slab {
-    /// All rows, the free ones included.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.pieces.iter().flatten()
+    /// The rows of a piece, the free ones included; `None` behind the last piece.
+    pub(crate) fn piece(&self, number: usize) -> Option<&[Row]> {
+        self.pieces.get(number).map(Vec::as_slice)
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&Row> {
@@ -76,6 +81,20 @@ impl Slab {
             self.pieces.len().saturating_mul(PIECE.saturating_mul(std::mem::size_of::<Row>()));
         rows.saturating_add(self.free.capacity().saturating_mul(std::mem::size_of::<Slot>()))
     }
+}
+
+/// The durations from which on the largest of these discounts is more than before, and how much it is.
+fn ladder<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<(u32, u16)> {
+    let mut all: Vec<(u32, u16)> =
+        steps.map(|step| (step.min_duration_s, step.discount_bps)).collect();
+    all.sort_unstable();
+    let mut best: Vec<(u32, u16)> = Vec::new();
+    for (from, discount) in all {
+        if best.last().is_none_or(|(_, most)| discount > *most) {
+            best.push((from, discount));
+        }
+    }
+    best
 }
 
 /// What became of an offer.
@@ -164,9 +183,15 @@ pub struct Index {
     /// Which models are called so, by [`crate::normal`] names.
     names: HashMap<String, Vec<u16>, BuildHasherDefault<Mix>>,
     pub(crate) segments: Vec<Segment>,
-    pub(crate) regions: Numbered<String>,
+    /// Every row in the slab that is not free holds its region and its schedule.
+    pub(crate) regions: Counted<String>,
     pub(crate) providers: Numbered<Uuid>,
-    pub(crate) schedules: Numbered<Vec<Step>>,
+    pub(crate) schedules: Counted<Vec<Step>>,
+    /// The most that any step takes off which is reached at a duration, by the durations from which on it is more; made
+    /// when it is asked for.
+    best: OnceLock<Vec<(u32, u16)>>,
+    /// Shared with who looks at this index more than once, and wants to know whether it is still the same.
+    pub(crate) identity: Arc<()>,
     pub(crate) slab: Slab,
     table: Table,
     pub(crate) offline_after: u32,
@@ -182,9 +207,11 @@ impl Index {
             slugs: HashMap::new(),
             names: HashMap::default(),
             segments: Vec::new(),
-            regions: Numbered::default(),
+            regions: Counted::default(),
             providers: Numbered::default(),
-            schedules: Numbered::default(),
+            schedules: Counted::default(),
+            best: OnceLock::new(),
+            identity: Arc::new(()),
             slab: Slab::default(),
             table: Table::new(),
             offline_after: offline_after_s,
@@ -269,7 +296,29 @@ impl Index {
         builder.finish()
     }
 
-    /// Puts packed rows into an empty index, in order.
+    /// Notes that one more row has its region and its schedule.
+    fn hold(&mut self, row: &Row) {
+        self.regions.hold(row.region.into());
+        if self.schedules.hold(row.reserved.into()) {
+            self.best.take();
+        }
+    }
+
+    /// Notes that one row less has them.
+    fn release(&mut self, row: &Row) {
+        self.regions.release(row.region.into());
+        if self.schedules.release(row.reserved.into()) {
+            self.best.take();
+        }
+    }
+
+    /// Lets the numbers rest that no row has.
+    pub(crate) fn rest_unused(&mut self) {
+        self.regions.rest_unused();
+        self.schedules.rest_unused();
+    }
+
+    /// Puts packed rows into an empty index, in order. They hold what they have.
     fn fill(&mut self, rows: Vec<Row>) {
         let mut order: Vec<(u64, u64, u32)> = (0_u32..)
             .zip(&rows)
@@ -292,6 +341,7 @@ impl Index {
                 let Some(row) = row_of(*number).copied() else { continue };
                 let slab = &self.slab;
                 if self.table.get(row.id, |slot| slab.id(slot)).is_some() {
+                    self.release(&row);
                     continue;
                 }
                 let Some(slot) = self.slab.put(row) else { return };
@@ -326,6 +376,7 @@ impl Index {
                 continue;
             }
             let Some(slot) = self.slab.put(*row) else { return };
+            self.hold(row);
             let slab = &self.slab;
             self.table.insert(row.id, slot, |slot| slab.id(slot));
             placed.push((row.key(), slot, row.codes()));
@@ -336,6 +387,7 @@ impl Index {
         }
     }
 
+    /// Puts a row in that holds what it has, and whose id is not known.
     fn add(&mut self, row: Row) {
         let Some(slot) = self.slab.put(row) else { return };
         let slab = &self.slab;
@@ -359,6 +411,7 @@ impl Index {
         }
     }
 
+    /// Puts a row that holds what it has in the place of what is there under its id.
     fn put(&mut self, row: Row) -> Change {
         let slab = &mut self.slab;
         let found = self.table.get(row.id, |slot| slab.id(slot));
@@ -370,6 +423,7 @@ impl Index {
             if let Some(place) = slab.get_mut(slot) {
                 *place = row;
             }
+            self.release(&old);
             let codes: [u8; COLUMNS] = row.codes();
             if codes != old.codes()
                 && let Some(segment) = self.segments.get_mut(usize::from(row.model))
@@ -397,6 +451,7 @@ impl Index {
             // a free row is nobody's, and no sweep takes it for a machine that fell silent
             *place = Row { id: Uuid::nil(), flags: 0, ..row };
         }
+        self.release(&row);
         Some(Change { before: Some(row), after: None })
     }
 
@@ -435,14 +490,19 @@ impl Index {
         let old = *self.slab.get(slot)?;
         let online = at.saturating_add(self.offline_after) >= now;
         let flags = if online { old.flags | flags::ONLINE } else { old.flags & !flags::ONLINE };
+        self.hold(&old);
         Some(self.put(Row { heard_at: at, flags, ..old }))
     }
 
     /// The offer with this id, if it is listed.
     #[must_use]
     pub fn get(&self, id: Uuid) -> Option<Listing> {
+        self.row_of(id).map(|row| self.unpack(row))
+    }
+
+    pub(crate) fn row_of(&self, id: Uuid) -> Option<&Row> {
         let slot = self.table.get(id, |slot| self.slab.id(slot))?;
-        self.slab.get(slot).map(|row| self.unpack(row))
+        self.slab.get(slot)
     }
 
     /// What the index takes. Exact but for the maps of the catalog, whose allocations are computed from their capacity.
@@ -454,6 +514,7 @@ impl Index {
         let steps = self.schedules.iter().map(|(_, steps)| std::mem::size_of_val(steps.as_slice()));
         let schedules = steps
             .fold(self.schedules.bytes(), |sum, steps| sum.saturating_add(steps.saturating_mul(2)));
+        let best = self.best.get().map_or(0, |best| std::mem::size_of_val(best.as_slice()));
         Memory {
             rows: self.slab.bytes(),
             blocks: self.segments.iter().map(Segment::bytes).fold(0, usize::saturating_add),
@@ -461,6 +522,7 @@ impl Index {
             catalog: names
                 .saturating_add(regions)
                 .saturating_add(schedules)
+                .saturating_add(best)
                 .saturating_add(self.providers.bytes()),
         }
     }
@@ -469,13 +531,16 @@ impl Index {
         self.schedules.get(row.reserved.into()).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The largest discount that anybody gives at this duration.
+    /// At least the largest discount that anybody gives at this duration, and more only where somebody gives more for a
+    /// shorter time.
     pub(crate) fn best_discount(&self, duration_s: u32) -> u16 {
-        let discounts =
-            self.schedules.iter().map(|(_, steps)| crate::listing::discount(steps, duration_s));
-        discounts.max().unwrap_or(0)
+        let best = self.best.get_or_init(|| ladder(self.schedules.used().flatten()));
+        let reached = best.partition_point(|(from, _)| *from <= duration_s);
+        let last = reached.checked_sub(1).and_then(|last| best.get(last));
+        last.map_or(0, |(_, discount)| *discount)
     }
 
+    /// A row, which holds its region and its schedule: it is to be put in, or to be released.
     fn pack(&mut self, listing: &Listing, now: u32) -> Result<Row, Unlistable> {
         let model = self.slugs.get(&listing.model).copied().ok_or(Unlistable::Model)?;
         let gpu_count =
@@ -490,9 +555,23 @@ impl Index {
         for count in &listing.chunks {
             chunks |= bit(*count)?;
         }
-        let region = self.regions.number(listing.region.as_str(), MAX_REGIONS, "regions")?;
-        let reserved = self.schedules.number(&listing.reserved, MAX_SCHEDULES, "schedules")?;
         let provider = self.providers.number(&listing.provider, MAX_PROVIDERS, "providers")?;
+        let number = self.regions.number(listing.region.as_str(), MAX_REGIONS, "regions")?;
+        let region = u16::try_from(number).map_err(|_| Unlistable::Crowd("regions"))?;
+        self.regions.hold(number);
+        let number = self.schedules.number(&listing.reserved, MAX_SCHEDULES, "schedules");
+        let reserved = number
+            .and_then(|number| u16::try_from(number).map_err(|_| Unlistable::Crowd("schedules")));
+        let reserved = match reserved {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                self.regions.release(region.into());
+                return Err(error);
+            }
+        };
+        if self.schedules.hold(reserved.into()) {
+            self.best.take();
+        }
         let online =
             listing.heard_at != 0 && listing.heard_at.saturating_add(self.offline_after) >= now;
         let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
@@ -521,8 +600,8 @@ impl Index {
             created_at: listing.created_at,
             updated_at: listing.updated_at,
             model,
-            region: u16::try_from(region).map_err(|_| Unlistable::Crowd("regions"))?,
-            reserved: u16::try_from(reserved).map_err(|_| Unlistable::Crowd("schedules"))?,
+            region,
+            reserved,
             cuda: listing.cuda.unwrap_or(0),
             cpu_cores: u16::try_from(listing.cpu_cores).unwrap_or(u16::MAX),
             ports: listing.ports,

@@ -1,5 +1,7 @@
 //! What a renter may ask.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 macro_rules! fields {
@@ -182,18 +184,16 @@ pub enum Speeds {
     /// Whatever its model.
     Every(u32),
     /// By the slugs of models; what others make is not known.
-    Of(Vec<(String, u32)>),
+    Of(BTreeMap<String, u32>),
 }
 
 impl Speeds {
-    /// A model's; the last that was said of it.
+    /// A model's.
     #[must_use]
     pub fn of(&self, slug: &str) -> Option<u32> {
         match self {
             Self::Every(speed) => Some(*speed),
-            Self::Of(speeds) => {
-                speeds.iter().rev().find(|(model, _)| model == slug).map(|(_, speed)| *speed)
-            }
+            Self::Of(speeds) => speeds.get(slug).copied(),
         }
     }
 }

@@ -29,14 +29,23 @@ pub fn total(listing: &Listing, job: &Job, gpus: u16) -> Result<JobTotal, MoneyE
 }
 
 pub(crate) fn of_row(row: &Row, steps: &[Step], job: &Job, gpus: u8) -> Option<JobTotal> {
-    let prices = JobPrices {
+    at(&prices_of(row, steps, job), job, gpus)
+}
+
+/// What an offer asks for a job.
+pub(crate) fn prices_of(row: &Row, steps: &[Step], job: &Job) -> JobPrices {
+    JobPrices {
         gpu: micros_per_hour(row.price),
         discount_bps: discount(steps, job.duration_s),
         disk: UsdMicros::new(row.disk_price.into()),
         up: UsdMicros::new(row.up_price.into()),
         down: UsdMicros::new(row.down_price.into()),
-    };
-    job_total_ceil(&prices, &needs(job, gpus.into())).ok()
+    }
+}
+
+/// What a job comes to at these prices.
+pub(crate) fn at(prices: &JobPrices, job: &Job, gpus: u8) -> Option<JobTotal> {
+    job_total_ceil(prices, &needs(job, gpus.into())).ok()
 }
 
 /// The least that any offer at this price can ask, if no discount is above `discount_bps`.

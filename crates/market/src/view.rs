@@ -88,9 +88,10 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// Whether GPUs are free for a rental, and it is offered for long enough.
-fn is_rentable(row: &Row, query: &Query) -> bool {
-    row.chunks_now() != 0 && row.until >= query.begins().saturating_add(row.min_duration)
+/// Whether GPUs are free for a rental, and it is offered for long enough: for the shortest one, if that begins as late as a
+/// rental may that is quoted now.
+pub(crate) fn is_rentable(row: &Row, begins: u32) -> bool {
+    row.chunks_now() != 0 && row.until >= begins.saturating_add(row.min_duration)
 }
 
 impl Index {
@@ -106,7 +107,7 @@ impl Index {
             reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),
             ready_p95_ms: (row.ready_ms != UNKNOWN).then_some(row.ready_ms),
             online,
-            available: online && is_rentable(row, query),
+            available: online && is_rentable(row, query.begins()),
         })
     }
 
@@ -159,7 +160,7 @@ impl Index {
             starts: (row.reliability != UNKNOWN_BPS).then_some(row.starts),
             ready_p95_ms: known(row.ready_ms),
             online,
-            available: online && is_rentable(row, query),
+            available: online && is_rentable(row, query.begins()),
             created_at: row.created_at,
             updated_at: row.updated_at,
         })

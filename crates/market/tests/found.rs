@@ -160,9 +160,7 @@ fn key(listing: &Listing, query: &Query, gpus: u16) -> (u128, u128) {
         Sort::PerToken => {
             let speed = query.speeds.as_ref().and_then(|speeds| match speeds {
                 Speeds::Every(speed) => Some(*speed),
-                Speeds::Of(speeds) => {
-                    speeds.iter().find(|(slug, _)| *slug == model.slug).map(|(_, speed)| *speed)
-                }
+                Speeds::Of(speeds) => speeds.get(&model.slug).copied(),
             });
             speed.map_or(u128::MAX / 2 + price, |speed| {
                 price * 3_000 * 1_550 * 7 / u128::from(speed)
@@ -265,7 +263,10 @@ fn query() -> impl Strategy<Value = Query> {
     ];
     let speeds = prop_oneof![
         Just(Speeds::Every(7)),
-        Just(Speeds::Of(vec![("h100-sxm".to_owned(), 3_000), ("rtx-4090".to_owned(), 1_550)])),
+        Just(Speeds::Of(BTreeMap::from([
+            ("h100-sxm".to_owned(), 3_000),
+            ("rtx-4090".to_owned(), 1_550),
+        ]))),
     ];
     // some end days from now, so that days are what decides
     let windows = proptest::sample::select(vec![0_u32, 600, 86_400 * 5]);

@@ -9,7 +9,7 @@
 use market::{
     Field, Form, GpuModel, Index, Isolation, Job, Listing, Query, Set, Test, Vendor, Verification,
     generate::Generator,
-    plan::{MAX_JUDGED, Match, Need, Reason},
+    plan::{MAX_JUDGED, Match, Matching, Need, Reason},
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -250,6 +250,84 @@ fn what_is_not_looked_at_would_not_have_been_proposed() {
         }
     }
     assert!(fewer > 10 && proposed > 50, "{fewer} looked at less, {proposed} proposals");
+}
+
+/// What came of it in looks at so many offers each.
+fn by_pieces(index: &Index, need: &Need, rows: usize) -> Match {
+    let mut matching = Matching::new(need);
+    while !matching.look(index, rows) {}
+    matching.put_together();
+    matching.told(index)
+}
+
+#[test]
+fn what_is_looked_at_by_pieces_is_what_is_looked_at_at_once() {
+    let mut models = models();
+    models.push(GpuModel { slug: "l4".to_owned(), ..models[0].clone() });
+    let listings: Vec<Listing> = Generator::new(&models, 5, 900, NOW)
+        .map(|made| Listing { provider: Uuid::from_u128(made.provider.as_u128() % 5), ..made })
+        .collect();
+    let index = Index::build(models, 30, listings, NOW).0;
+    let tests = vec![Test { field: Field::Ram, set: Set::at_least(128) }];
+    for (gpus, judged, budget) in
+        [(1, MAX_JUDGED, None), (4, 100, Some(3_000_000)), (4, 0, None), (9, 70, None)]
+    {
+        let need = Need { judged, budget, explain: 20, ..with_query(gpus, tests.clone()) };
+        let whole = index.matching(&need);
+        for rows in [0, 1, 64, 100, 1_000] {
+            assert_eq!(by_pieces(&index, &need, rows), whole, "{gpus} GPUs, {rows} rows");
+        }
+    }
+}
+
+#[test]
+fn what_changes_between_two_looks_is_proposed_as_it_is_or_not_at_all() {
+    let listings: Vec<Listing> = (1..=200).map(|n| machine(n, n, 1, &[1], 10)).collect();
+    let mut index = Index::build(models(), 30, listings.clone(), NOW).0;
+    let need = Need { proposals: 3, ..need(1, 0, None) };
+    let mut matching = Matching::new(&need);
+    assert!(!matching.look(&index, 1));
+    // one is gone, one is dearer, one is rented
+    index.remove(Uuid::from_u128(1)).unwrap();
+    index.upsert(&Listing { version: 9, ..machine(2, 2, 1, &[1], 90) }, NOW).unwrap();
+    index.upsert(&Listing { gpus_free: 0, ..listings[2].clone() }, NOW).unwrap();
+    while !matching.look(&index, 1) {}
+    matching.put_together();
+    assert!(matching.told(&index).proposals.is_empty());
+    // another index is looked at from its beginning
+    let mut matching = Matching::new(&need);
+    assert!(!matching.look(&index, 1));
+    let other = Index::build(models(), 30, listings, NOW).0;
+    while !matching.look(&other, 1) {}
+    matching.put_together();
+    assert_eq!(matching.told(&other), other.matching(&need));
+}
+
+#[test]
+fn what_costs_more_than_was_asked_for_is_not_looked_at_for_nothing() {
+    let listings: Vec<Listing> =
+        (1_u32..=300).map(|n| machine(n.into(), n.into(), 1, &[1], n)).collect();
+    let dear = |field| with_query(1, vec![Test { field, set: Set::at_most(50_000) }]);
+    for field in [Field::Price, Field::Hourly] {
+        let few = found(&listings, &Need { judged: 0, ..dear(field) });
+        assert_eq!((few.proposals.len(), few.looked_at, few.cut), (5, 64, true));
+    }
+}
+
+#[test]
+fn as_many_are_explained_as_are_asked_for() {
+    let listings = [
+        // too dear alone, and taken together with the next
+        machine(1, 1, 2, &[1, 2], 60),
+        machine(2, 1, 1, &[1], 40),
+        Listing { open: false, ..machine(3, 3, 1, &[1], 70) },
+        Listing { open: false, ..machine(4, 4, 1, &[1], 80) },
+    ];
+    let found = found(&listings, &Need { explain: 1, ..need(2, 0, Some(110)) });
+    assert_eq!(found.proposals[0].parts.len(), 2);
+    let explained: Vec<_> =
+        found.explained.iter().map(|one| (one.listing.id.as_u128(), one.reasons.clone())).collect();
+    assert_eq!(explained, [(3, vec![Reason::Closed])]);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use market::{Form, GpuModel, Index, Listing, Vendor, generate::Generator};
+use market::{Counting, Form, GpuModel, Index, Listing, Vendor, generate::Generator};
 
 const NOW: u32 = 1_800_000_000;
 
@@ -70,6 +70,19 @@ fn supply_is_a_count_over_all_that_is_listed() {
         .collect();
     assert!(found.len() > 50 && found.iter().any(|(_, [.., rented])| *rented > 0));
     assert_eq!(found, counted.into_iter().collect::<Vec<_>>());
+    // piece by piece, while the last piece grows
+    let mut counting = Counting::default();
+    let mut more = Generator::new(&models(), 4, 9_000, NOW);
+    let mut steps = 0;
+    while index.count_on(&mut counting, NOW) {
+        steps += 1;
+        for listing in more.by_ref().take(5_000 * usize::from(steps == 1)) {
+            index.upsert(&listing, NOW).unwrap();
+        }
+    }
+    let sum = |rows: &[market::Supply]| rows.iter().map(|row| row.count.listed).sum::<u64>();
+    let (found, now) = (index.counted(counting), index.supply(NOW));
+    assert!(steps >= 2 && found.len() <= now.len() && sum(&found) < sum(&now), "{steps}");
     // a minute later nobody of them was heard of
     assert!(index.supply(NOW + 60).iter().all(|row| row.count.online == 0));
 }

@@ -220,7 +220,8 @@ async fn write_effect(
         }
         Effect::ArmOutageLimit => {
             let since = rental.progress.interrupted_since.unwrap_or(now);
-            let due = since.saturating_plus(policy.max_outage);
+            let promised = quotes::max_outage(tx, rental.quote_id).await?;
+            let due = since.saturating_plus(promised.unwrap_or(policy.max_outage));
             jobs::schedule(tx, id, JobKind::OutageLimit, due).await
         }
         Effect::ArmFinalize => {

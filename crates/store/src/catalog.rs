@@ -37,7 +37,8 @@ pub struct Rentable {
     pub cpu_cores: u32,
     /// The same of its memory, in GB.
     pub ram_gb: u32,
-    /// The same of its disk, in GB.
+    /// The most disk that can be rented with them, in GB: as a quote reckons it, by the offer's promise and by what the
+    /// machine is sold with.
     pub disk_gb: u32,
 }
 
@@ -60,14 +61,15 @@ pub async fn rentable(
            SELECT o.id, o.version, v.model, chunk AS gpus, v.usd_micros_per_hour, m.region,
                   GREATEST(m.sold_cpu_cores * chunk / free.all_gpus, 1) AS cpu_cores,
                   GREATEST(m.sold_ram_gb * chunk / free.all_gpus, 1) AS ram_gb,
-                  GREATEST(m.sold_disk_gb * chunk / free.all_gpus, 1) AS disk_gb,
+                  LEAST(v.disk_gb, m.sold_disk_gb)::bigint * chunk / free.alike AS disk_gb,
                   row_number() OVER (PARTITION BY v.model, chunk, m.region
                                      ORDER BY v.usd_micros_per_hour, o.id) AS place
            FROM offers o
            JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
            JOIN machines m ON m.id = o.machine_id
            CROSS JOIN LATERAL (
-               SELECT count(*) AS all_gpus, count(*) FILTER (WHERE u.model = v.model AND NOT EXISTS (
+               SELECT count(*) AS all_gpus, count(*) FILTER (WHERE u.model = v.model) AS alike,
+                      count(*) FILTER (WHERE u.model = v.model AND NOT EXISTS (
                    SELECT FROM rental_gpus h
                    WHERE h.gpu_id = u.id AND h.held_until > $1)) AS gpus
                FROM gpus u WHERE u.machine_id = o.machine_id) AS free

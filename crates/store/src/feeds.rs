@@ -178,6 +178,8 @@ pub struct Priced {
     pub symbol: String,
     /// Since when it has its price.
     pub at: UnixSeconds,
+    /// Whether the price is a definition, which needs no oracle.
+    pub fixed: bool,
     /// What makes its oracle's price none, if it has an oracle.
     pub bounds: Option<Bounds>,
 }
@@ -188,7 +190,8 @@ pub struct Priced {
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn priced(connection: &mut Connection) -> Result<Vec<Priced>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT t.address, t.symbol, t.priced_at, f.max_age_s AS "max_age_s?", f.doubted_at
+        r#"SELECT t.address, t.symbol, t.priced_at, t.fixed, f.max_age_s AS "max_age_s?",
+                  f.doubted_at AS "doubted_at?"
            FROM tokens t LEFT JOIN price_feeds f ON f.token = t.address
            WHERE t.listed ORDER BY t.symbol"#
     )
@@ -203,6 +206,7 @@ pub async fn priced(connection: &mut Connection) -> Result<Vec<Priced>, StoreErr
                 token: address(&row.address)?,
                 symbol: row.symbol,
                 at: seconds(row.priced_at)?,
+                fixed: row.fixed,
                 bounds: max_age.map(|max_age| Bounds { max_age, doubted_since }),
             })
         })

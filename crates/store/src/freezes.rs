@@ -174,14 +174,15 @@ pub async fn freeze(
     Ok(done.rows_affected() > 0)
 }
 
-/// The open freezes, oldest first, `limit` at most.
+/// The open freezes, `limit` at most: those of everybody's money and of tokens before those of single rentals, of which there
+/// may be very many, and the oldest of each first.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn open(connection: &mut Connection, limit: i64) -> Result<Vec<Freeze>, StoreError> {
     sqlx::query!(
         "SELECT id, scope, subject, reason, detail, block, frozen_at FROM freezes
-         WHERE lifted_at IS NULL ORDER BY id LIMIT $1",
+         WHERE lifted_at IS NULL ORDER BY scope = 'rental', id LIMIT $1",
         limit
     )
     .fetch_all(connection)
@@ -198,6 +199,46 @@ pub async fn open(connection: &mut Connection, limit: i64) -> Result<Vec<Freeze>
         })
     })
     .collect()
+}
+
+/// Whose money waits, without why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// Everybody's does.
+    pub everything: bool,
+    /// Tokens all of whose money does, by address.
+    pub tokens: Vec<Address>,
+    /// How many single rentals are named.
+    pub rentals: u64,
+}
+
+/// Whose money waits now. What is said of everybody's and of tokens does not depend on how many rentals are frozen beside.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn frozen(connection: &mut Connection) -> Result<Frozen, StoreError> {
+    let rentals = sqlx::query_scalar!(
+        r#"SELECT count(DISTINCT subject) AS "rentals!" FROM freezes
+           WHERE lifted_at IS NULL AND scope = 'rental'"#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let rentals = u64::try_from(rentals).map_err(StoreError::corrupt)?;
+    let wide = sqlx::query!(
+        "SELECT DISTINCT scope, subject FROM freezes
+         WHERE lifted_at IS NULL AND scope <> 'rental' ORDER BY subject"
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut frozen = Frozen { rentals, ..Frozen::default() };
+    for row in wide {
+        match Scope::from_row(&row.scope, row.subject.as_deref())? {
+            Scope::All => frozen.everything = true,
+            Scope::Token(token) => frozen.tokens.push(token),
+            Scope::Rental(_) => {}
+        }
+    }
+    Ok(frozen)
 }
 
 /// Whether the rental's money waits: its own, its token's, or everybody's.

@@ -294,6 +294,27 @@ pub async fn drop_release(
     Ok(dropped.rows_affected() > 0)
 }
 
+/// The newest transaction of ours that carries a call for a rental: its hash, that of the attempt that was mined, else of
+/// the newest. A call has a transaction from the moment on that it is signed.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn newest_transaction(
+    connection: &mut Connection,
+    rental: RentalId,
+) -> Result<Option<B256>, StoreError> {
+    let newest = sqlx::query_scalar!(
+        r#"SELECT COALESCE(t.mined_attempt, (SELECT a.hash FROM chain_tx_attempts a
+                                             WHERE a.tx_id = t.id ORDER BY a.attempt DESC LIMIT 1)) AS "hash?"
+           FROM chain_intents i JOIN chain_txs t ON t.id = i.tx_id
+           WHERE i.rental_id = $1 ORDER BY i.created_at DESC, i.id DESC LIMIT 1"#,
+        rental.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    newest.flatten().as_deref().map(hash).transpose()
+}
+
 /// The chain steps of a rental, in order.
 ///
 /// # Errors

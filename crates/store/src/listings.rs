@@ -205,7 +205,7 @@ macro_rules! listings {
                       v.up_micros_per_gb, v.down_micros_per_gb, v.min_duration_s, v.max_duration_s, v.notice_s,
                       v.isolation, LEAST(v.available_until, w.starts) AS until,
                       m.region, m.sold_cpu_cores AS "cpu_cores!", m.sold_ram_gb AS "ram_gb!", m.cuda_version,
-                      m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps, m.inet_down_mbps, m.sold_ports AS "ports!",
+                      m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps, m.inet_down_mbps, m.ports,
                       m.static_ip, m.verification, m.datacenter, m.service,
                       m.last_heartbeat_at, r.score_bps AS "score_bps?", r.starts AS "starts?", r.ready_p95_ms AS "ready_p95_ms?",
                       COALESCE(g.gpus, 0) AS "gpus!", COALESCE(held, 0) AS "gpus_held!"

@@ -28,8 +28,8 @@ pub use maintenance::{
     runs_into, windows,
 };
 pub use service::{
-    Obstacle, Release, hold_machine, hold_offers, hold_service, obstacle, release_gpu, retire,
-    runs_something, set_service,
+    Obstacle, Release, hold_machine, hold_offers, hold_service, lost_gpu, obstacle, release_gpu,
+    retire, runs_something, set_service,
 };
 pub use standing::{Standing, bar, set_datacenter, set_verification};
 pub use tests_ordered::{
@@ -61,8 +61,6 @@ pub struct Sold {
     pub ram_gb: u32,
     /// Disk in GB.
     pub disk_gb: u32,
-    /// Ports that renters can be given.
-    pub ports: u32,
 }
 
 /// One GPU in a machine.
@@ -230,7 +228,6 @@ struct Row {
     sold_cpu_cores: i32,
     sold_ram_gb: i32,
     sold_disk_gb: i32,
-    sold_ports: i32,
 }
 
 impl TryFrom<Row> for Machine {
@@ -261,7 +258,6 @@ impl TryFrom<Row> for Machine {
                 cpu_cores: number(row.sold_cpu_cores)?,
                 ram_gb: number(row.sold_ram_gb)?,
                 disk_gb: number(row.sold_disk_gb)?,
-                ports: number(row.sold_ports)?,
             },
             agent: row.agent_key.as_deref().map(address).transpose()?,
             enrolled_at: row.enrolled_at.map(seconds).transpose()?,
@@ -306,7 +302,7 @@ macro_rules! machines {
                       inet_down_mbps, disk_mb_s, pcie_mb_s, ports, static_ip, templates, measured, measured_at,
                       verification, verification_reason, verification_at, datacenter, barred,
                       tier AS "tier!", service, version, sold_cpu_cores AS "sold_cpu_cores!",
-                      sold_ram_gb AS "sold_ram_gb!", sold_disk_gb AS "sold_disk_gb!", sold_ports AS "sold_ports!"
+                      sold_ram_gb AS "sold_ram_gb!", sold_disk_gb AS "sold_disk_gb!"
                FROM machines "# + $tail,
             $($argument),+
         )

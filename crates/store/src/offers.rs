@@ -89,8 +89,9 @@ pub async fn create(tx: &mut Connection, offer: &NewOffer) -> Result<(), StoreEr
     add_version(tx, offer.id, 1, &offer.model, &offer.terms, offer.now).await
 }
 
-/// Changes an offer that still is as `expected` was read: its state, and, if the terms differ, its
-/// version. Rentals keep the version they were booked at.
+/// Changes an offer that still is as `expected` was read: its state, and, if there are other terms, its
+/// version. Those follow from the stored ones ([`terms_at`]), which may promise more disk than `expected` shows.
+/// Rentals keep the version they were booked at.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] on `offer_version` if somebody changed it in between.
@@ -98,14 +99,14 @@ pub async fn change(
     tx: &mut Connection,
     expected: &Offer,
     state: OfferState,
-    terms: &OfferTerms,
+    terms: Option<&OfferTerms>,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     let version = i32::try_from(expected.version).map_err(StoreError::corrupt)?;
-    let next = if expected.terms == *terms {
-        version
-    } else {
+    let next = if terms.is_some() {
         version.checked_add(1).ok_or_else(|| StoreError::corrupt("2^31 versions"))?
+    } else {
+        version
     };
     let updated = sqlx::query!(
         "UPDATE offers SET state = $4, version = $5, updated_at = $6
@@ -122,7 +123,7 @@ pub async fn change(
     if updated.rows_affected() != 1 {
         return Err(StoreError::Conflict { constraint: "offer_version".to_owned() });
     }
-    if next != version {
+    if let Some(terms) = terms {
         add_version(tx, expected.id, next, &expected.model, terms, now).await?;
     }
     Ok(())

@@ -308,6 +308,21 @@ impl TryFrom<Row> for Quote {
     }
 }
 
+/// After how long an outage ends a rental, as its quote promised; `None` for a quote from before that was kept.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn max_outage(
+    connection: &mut Connection,
+    id: QuoteId,
+) -> Result<Option<Seconds>, StoreError> {
+    let promised = sqlx::query_scalar!("SELECT max_outage_s FROM quotes WHERE id = $1", id.uuid())
+        .fetch_optional(connection)
+        .await?
+        .flatten();
+    promised.map(|most| u32::try_from(most).map(Seconds).map_err(StoreError::corrupt)).transpose()
+}
+
 /// Holds the quote with these terms until the transaction ends; none is none. A booking and the reading
 /// of the terms' lock off the chain thereby see each other.
 ///

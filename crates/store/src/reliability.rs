@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use alloy_primitives::Address;
 use domain::{
     id::MachineId,
     metering::Interval,
@@ -12,7 +11,7 @@ use domain::{
 
 use crate::{
     Connection, Policy, StoreError,
-    convert::{address, seconds, ts},
+    convert::{seconds, ts},
 };
 
 mod coverage;
@@ -52,28 +51,27 @@ pub struct Shown {
     pub computed_at: UnixSeconds,
 }
 
-/// Up to `limit` machines whose agent was ever heard of, by its key, after the one given. A machine without an agent has shown
-/// nothing, and what a generated one is said to have shown stays.
+/// Up to `limit` machines whose agent was ever heard of, after the one given, by id; those whose agent's key was revoked
+/// are among them. A machine without an agent has shown nothing, and what a generated one is said to have shown stays.
 ///
 /// # Errors
-/// The database's, or [`StoreError::Corrupt`].
+/// The database's.
 pub async fn machines_after(
     connection: &mut Connection,
-    after: Address,
+    after: Option<MachineId>,
     limit: i64,
-) -> Result<Vec<(Address, MachineId)>, StoreError> {
-    sqlx::query!(
-        r#"SELECT agent_key AS "agent!", id FROM machines
-           WHERE agent_key > $1 AND last_heartbeat_at IS NOT NULL AND service <> 'retired'
-           ORDER BY agent_key LIMIT $2"#,
-        after.as_slice(),
+) -> Result<Vec<MachineId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM machines m
+         WHERE ($1::uuid IS NULL OR id > $1) AND last_heartbeat_at IS NOT NULL AND service <> 'retired'
+           AND (agent_key IS NOT NULL OR EXISTS (SELECT FROM ended_agent_keys e WHERE e.machine_id = m.id))
+         ORDER BY id LIMIT $2",
+        after.map(MachineId::uuid),
         limit,
     )
     .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| Ok((address(&row.agent)?, MachineId::from_uuid(row.id))))
-    .collect()
+    .await?;
+    Ok(ids.into_iter().map(MachineId::from_uuid).collect())
 }
 
 /// Takes away what a machine has shown: it has no score until the next is stored.

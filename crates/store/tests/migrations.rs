@@ -78,14 +78,28 @@ async fn gpus_get_one_spelling_and_the_first_machine_keeps_what_two_name() {
             row("d", "open", None, "paused", 0),
         ]
     );
-    let sold: (i32, i32, i32, i32) = sqlx::query_as(
-        "SELECT sold_cpu_cores, sold_ram_gb, sold_disk_gb, sold_ports FROM machines
+    let sold: (i32, i32, i32) = sqlx::query_as(
+        "SELECT sold_cpu_cores, sold_ram_gb, sold_disk_gb FROM machines
          WHERE id = '00000000-0000-0000-0000-00000000000b'",
     )
     .fetch_one(&pool)
     .await
     .unwrap();
-    assert_eq!(sold, (4, 64, 500, 0));
+    assert_eq!(sold, (4, 64, 500));
+    // no program opens again what lost a GPU; the others come and go
+    let refused =
+        sqlx::query("UPDATE machines SET service = 'open' WHERE right(id::text, 1) = 'a'")
+            .execute(&pool)
+            .await
+            .unwrap_err();
+    assert!(refused.to_string().contains("has a GPU that another machine may have"), "{refused}");
+    sqlx::raw_sql(
+        "UPDATE machines SET service = 'draining' WHERE right(id::text, 1) IN ('a', 'b');
+         UPDATE machines SET service = 'open' WHERE right(id::text, 1) = 'b'",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
     let again = sqlx::query(
         "INSERT INTO gpus (id, machine_id, vendor_uuid, model, ordinal)
          SELECT gen_random_uuid(), machine_id, 'GPU-5F0C2A86', model, 9 FROM gpus LIMIT 1",

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let listings = listing::check(&chain, &store, (&manifest, &network), &mut found).await?;
     found.all_good()?;
     let is_complete =
-        is_known && listings.iter().all(|listing| !listing.is_new && listing.feed.is_none());
+        is_known && listings.iter().all(|listing| !listing.is_due && listing.feed.is_none());
     match (is_complete, args.dry_run) {
         (true, _) => println!("all of it is recorded already"),
         (false, true) => println!("dry run: nothing was recorded"),
@@ -119,8 +119,8 @@ async fn record(store: &Store, ours: Deployment, listings: Vec<Listing>) -> Resu
             let (ours, listings) = (ours.clone(), listings.clone());
             Box::pin(async move {
                 deployment::record(tx, &ours).await?;
-                for Listing { token, is_new, feed } in &listings {
-                    if *is_new {
+                for Listing { token, is_due, feed } in &listings {
+                    if *is_due {
                         tokens::upsert(tx, token).await?;
                     }
                     if let Some(Feed { at, decimals, max_age }) = feed {

@@ -152,8 +152,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "WEIR_CONNECTIONS_NETWORK",
-        "512",
-        "how many of them come from one IPv4 address or IPv6 network of 48 bits, but from those of WEIR_TRUSTED_PROXIES",
+        "4096",
+        "how many of them come from one IPv4 address or IPv6 network of 48 bits, but from those of WEIR_TRUSTED_PROXIES; an \
+         agent has two",
     ),
     key(
         "WEIR_HEAD_S",

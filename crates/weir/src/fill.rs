@@ -196,6 +196,25 @@ mod tests {
         assert!((560..700).contains(&heard), "{heard}");
     }
 
+    #[tokio::test]
+    async fn a_machine_that_had_an_agent_is_not_taken_for_a_generated_one() {
+        let (store, clock) = empty().await;
+        fill(&store, 100, SEED).await.unwrap();
+        let heard = online(&store).await;
+        // as if its provider had called it so, and revoked the key of its agent
+        sqlx::query(
+            "INSERT INTO ended_agent_keys (agent_key, machine_id, enrolled_at, ended_at)
+             SELECT substr(sha256(uuid_send(id)), 1, 20), id, created_at, created_at FROM machines
+             WHERE last_heartbeat_at > contact_since ORDER BY id LIMIT 1",
+        )
+        .execute(store.pool())
+        .await
+        .unwrap();
+        clock.advance(Seconds(90_000));
+        fill(&store, 99, SEED).await.unwrap();
+        assert_eq!(online(&store).await, heard - 1);
+    }
+
     /// The score of every machine, and how many have been computed.
     async fn scores(store: &Store) -> (Vec<i32>, i64) {
         let scores = sqlx::query_scalar(

@@ -123,6 +123,36 @@ async fn a_machine_that_falls_silent_is_billed_to_its_last_good_second() {
     market.assert_divided(&rental, rental.parts(deposit, 10)).await;
 }
 
+#[tokio::test]
+async fn an_outage_may_last_as_long_as_its_quote_promised() {
+    let market = Market::new().await;
+    let rental = market.book_in(market.usdc).await;
+    let deposit = Amount::new(rental.deposit.get() * 9).unwrap();
+    market.lock(&rental, deposit).await;
+    market.settle_in().await;
+    market.make_active(&rental).await;
+    market.run_for(&rental, 10).await;
+    // what is promised now is an hour; this one was given when it was two and some
+    for sql in [
+        "ALTER TABLE quotes DISABLE TRIGGER USER",
+        "UPDATE quotes SET evidence_s = 10, max_outage_s = 8000",
+    ] {
+        sqlx::query(sql).execute(market.store.pool()).await.unwrap();
+    }
+    market.pass(3_601).await;
+    market.tick().await;
+    assert_eq!(market.state(&rental).await, RentalState::Interrupted);
+    market.pass(3_601).await;
+    market.settle_in().await;
+    assert_eq!(market.state(&rental).await, RentalState::Interrupted);
+    market.pass(4_400).await;
+    market.until(&rental, RentalState::Settled).await;
+    market.settle_in().await;
+    let row = market.rental(&rental).await;
+    assert_eq!((row.progress.end, row.billed), (Some(EndReason::OutageTooLong), Some(Seconds(10))));
+    market.assert_divided(&rental, rental.parts(deposit, 10)).await;
+}
+
 /// Closed on the chain without us: all elapsed seconds are billed, and we follow.
 async fn follow(market: &Market, rental: &tests::market::Booked, wanted: Outcome) {
     market.until(rental, RentalState::Settled).await;

@@ -133,6 +133,21 @@ async fn two_surveyors_keep_one_history() {
 }
 
 #[tokio::test]
+async fn a_machine_whose_key_was_revoked_is_assessed_still() {
+    let scene = Scene::new().await;
+    scene.pass(600).await;
+    let (machine, now) = (scene.booked.machine, scene.clock.now().seconds());
+    let revoking = scene.store.write::<bool, (), _>("revoke", move |tx| {
+        Box::pin(async move { Ok(machines::revoke_key(tx, machine, now).await?) })
+    });
+    assert!(revoking.await.unwrap());
+    let assessor = Assessor::new(scene.store.clone());
+    assert_eq!(assessor.tick().await.unwrap(), 1);
+    let mut connection = scene.store.read().await.unwrap();
+    assert_eq!(reliability::of(&mut connection, machine).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn machines_are_assessed_round_by_round() {
     let scene = Scene::new().await;
     let assessor = Assessor::new(scene.store.clone());

@@ -91,6 +91,10 @@ pub(super) struct World {
     pub(super) rings: bool,
     /// How often that was asked.
     pub(super) waits: u32,
+    /// How often that was asked before a heartbeat had come through.
+    pub(super) early_waits: u32,
+    /// So many heartbeats get a fault for an answer.
+    pub(super) lose_beats: u32,
     /// When the next heartbeat is wanted, in seconds; 1 if left out.
     pub(super) next_in_s: Option<u32>,
     /// The running lists of the heartbeats.

@@ -5,11 +5,15 @@ use std::time::Duration;
 use axum::{
     Json,
     extract::State,
+    http::HeaderMap,
     response::{IntoResponse as _, Response},
 };
-use domain::id::CommandId;
+use domain::id::{CommandId, MachineId};
 use serde::{Deserialize, Serialize};
-use store::commands::{self, Command};
+use store::{
+    accounts::{self, SessionOwner},
+    commands::{self, Command},
+};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -18,12 +22,15 @@ use super::commands::{CommandView, MAX_COMMANDS, views};
 use crate::{
     AppState, Code, Problem,
     extract::{Parameters, Params},
-    identity::Agent,
+    identity::{self, Agent},
+    limits::Whose,
     prefer,
 };
 
 /// Orders that an agent may say that it knows.
 const MOST_KNOWN: usize = 64;
+/// What is said to an agent whose session was revoked, or ended, while it waited.
+const ENDED: &str = "the session has ended; sign in again";
 /// Orders are looked for so often even if nothing was heard.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -64,6 +71,7 @@ pub(crate) struct OrdersView {
 async fn wait_for(
     State(app): State<AppState>,
     Agent(machine): Agent,
+    headers: HeaderMap,
     Params(params): Params<OrdersParams>,
     prefer::Wait(wait): prefer::Wait,
 ) -> Result<Response, Problem> {
@@ -75,29 +83,63 @@ async fn wait_for(
         let detail = "too many agents wait for orders; they come with heartbeats";
         Problem::new(Code::Unavailable, detail)
     })?;
+    let session = identity::session_hash(&headers)
+        .ok_or_else(|| Problem::new(Code::Unauthenticated, ENDED))?;
     let until = Instant::now().checked_add(wait);
+    // whether it was the bell, once it has waited
+    let mut woken = None;
     loop {
-        let rung = seat.bell().notified();
-        tokio::pin!(rung);
+        let bell = seat.bell().notified();
+        tokio::pin!(bell);
         // from here on an order that is given is heard, and the look sees those before
-        rung.as_mut().enable();
-        let orders = look(&app, machine, &known).await?;
+        bell.as_mut().enable();
+        let orders = match woken {
+            None => look(&app, machine, &known).await?,
+            Some(rung) => look_again(&app, machine, &session, &known, rung).await?,
+        };
         let over = until.is_none_or(|until| Instant::now() >= until) || app.closing.is_cancelled();
         if over || !orders.is_empty() {
             return Ok(answer(orders, Some(wait)));
         }
         let patience = Instant::now().checked_add(LOOK_EVERY).into_iter().chain(until).min();
-        tokio::select! {
-            () = tokio::time::sleep_until(patience.unwrap_or_else(Instant::now)) => {}
-            () = app.closing.cancelled() => {}
-            () = rung => {}
-        }
+        let rung = tokio::select! {
+            () = tokio::time::sleep_until(patience.unwrap_or_else(Instant::now)) => false,
+            () = app.closing.cancelled() => false,
+            () = bell => true,
+        };
+        woken = Some(rung);
     }
+}
+
+/// As [`look`], for one that has waited: it is told of no order in the name of a session that was revoked meanwhile. That
+/// is looked up if there are orders, or if the bell has rung.
+///
+/// # Errors
+/// [`Code::Unauthenticated`] if the session has ended; the store's.
+async fn look_again(
+    app: &AppState,
+    machine: MachineId,
+    session: &[u8; 32],
+    known: &[CommandId],
+    rung: bool,
+) -> Result<Vec<Command>, Problem> {
+    let mut connection = app.store.read().await?;
+    let orders = commands::open(&mut connection, machine, known, MAX_COMMANDS).await?;
+    if orders.is_empty() && !rung {
+        return Ok(orders);
+    }
+    let (now, idle) = (app.now(), app.config.session_idle);
+    let found = accounts::find_session(&mut connection, session, now, idle).await?;
+    drop(connection);
+    let ours = SessionOwner::Machine(machine);
+    let found = found.filter(|found| found.owner == ours);
+    identity::vouched(app, session, found, |_| Whose::Machine(machine), ENDED)?;
+    Ok(orders)
 }
 
 async fn look(
     app: &AppState,
-    machine: domain::id::MachineId,
+    machine: MachineId,
     known: &[CommandId],
 ) -> Result<Vec<Command>, Problem> {
     let mut connection = app.store.read().await?;

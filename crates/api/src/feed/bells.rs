@@ -10,14 +10,15 @@ use tokio::sync::Notify;
 
 use super::held;
 
-/// Agents that may wait in a process.
-const MOST: usize = 16_384;
 /// Of one machine: the one that waits, and the one before whose connection is not known to be lost yet.
 const PER_MACHINE: usize = 2;
 
 /// Who waits.
-#[derive(Clone, Default)]
-pub(crate) struct Bells(Arc<Mutex<Waiting>>);
+#[derive(Clone)]
+pub(crate) struct Bells {
+    most: usize,
+    waiting: Arc<Mutex<Waiting>>,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -26,11 +27,16 @@ struct Waiting {
 }
 
 impl Bells {
+    /// Room for so many agents. Each holds a connection, of which heartbeats and everybody else need most.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, waiting: Arc::default() }
+    }
+
     /// A place to wait at, until it is dropped; `None` if there is none left.
     pub(crate) fn sit(&self, machine: MachineId) -> Option<Seat> {
         let mut waiting = self.waiting();
         let theirs = waiting.of.get(&machine).map_or(0, |(seats, _)| *seats);
-        if waiting.in_all >= MOST || theirs >= PER_MACHINE {
+        if waiting.in_all >= self.most || theirs >= PER_MACHINE {
             return None;
         }
         waiting.in_all = waiting.in_all.saturating_add(1);
@@ -54,7 +60,7 @@ impl Bells {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        held(&self.0)
+        held(&self.waiting)
     }
 }
 
@@ -97,13 +103,14 @@ mod tests {
 
     #[test]
     fn a_machine_hears_its_own_bell_and_its_seats_are_given_back() {
-        let bells = Bells::default();
+        let bells = Bells::new(3);
         let fresh = || MachineId::from_uuid(Uuid::now_v7());
         let (one, other) = (fresh(), fresh());
         let first = bells.sit(one).unwrap();
         let second = bells.sit(one).unwrap();
         assert!(bells.sit(one).is_none(), "its share");
         let elsewhere = bells.sit(other).unwrap();
+        assert!(bells.sit(fresh()).is_none(), "as many as there may be");
         let mut heard = Box::pin(first.bell().notified());
         let mut heard_too = Box::pin(second.bell().notified());
         let mut quiet = Box::pin(elsewhere.bell().notified());

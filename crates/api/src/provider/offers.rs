@@ -28,7 +28,7 @@ mod bulk;
 mod own;
 mod request;
 
-use request::{OfferPatch, OfferRequest, check_hardware, check_until};
+use request::{OfferPatch, OfferRequest, check_disk, check_hardware, check_until};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -217,14 +217,22 @@ async fn update(
                     let detail = "the offer is withdrawn for good; make a new one";
                     return refuse(Problem::new(Code::StateConflict, detail));
                 }
-                let terms = patch.applied(&offer.terms).or_else(refuse)?;
+                // what is shown may have less disk: what is left out of the change stays as it was stored
+                let stored = offers::terms_at(tx, id, offer.version)
+                    .await?
+                    .ok_or(store::StoreError::Missing("the offer's version"))?;
+                let terms = patch.applied(&stored).or_else(refuse)?;
                 let returns = state == OfferState::Listed && state != offer.state;
-                if (terms != offer.terms || returns)
+                if (terms != stored || returns)
                     && let Some(machine) = machines::get(tx, offer.machine).await?
                 {
+                    if terms.disk_gb != stored.disk_gb {
+                        check_disk(&terms, &machine).or_else(refuse)?;
+                    }
                     check_hardware(&terms, &machine).or_else(refuse)?;
                 }
-                match offers::change(tx, &offer, state, &terms, now).await {
+                let other = (terms != stored).then_some(&terms);
+                match offers::change(tx, &offer, state, other, now).await {
                     Err(error) if error.is_conflict_on("offer_version") => {
                         return refuse(mismatch(&offer));
                     }

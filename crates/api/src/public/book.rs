@@ -1,12 +1,20 @@
 //! The depth of the market: what can be rented of a model, by price.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use axum::{
     extract::{Path, State},
     http::HeaderMap,
     response::Response,
 };
-use domain::money::UsdMicros;
-use market::{Book, Depth, Tier};
+use domain::{
+    money::UsdMicros,
+    time::{Seconds, UnixSeconds},
+};
+use market::{Book, Depth, Level, Tier};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -15,11 +23,15 @@ use super::cacheable;
 use crate::{
     AppState, Code, Problem,
     extract::{Parameters, Params},
+    kept::Kept,
+    problem::internal,
     views::Usd,
 };
 
-/// For how long an answer may be kept, in seconds.
-const KEEP_S: u32 = 5;
+/// For how long an answer may be kept, and is kept here; twice as long, while a new one is made.
+const KEPT: Seconds = Seconds(5);
+/// Books that are kept here.
+const MOST_BOOKS: usize = 1_024;
 /// Prices of one answer if none are asked for, and the most.
 const LEVELS: u16 = 50;
 const MOST_LEVELS: u16 = 200;
@@ -28,6 +40,31 @@ const LOOKS: usize = 65_536;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(book))
+}
+
+/// Whose book: of a model, in a tier or in all, in a region or a country or in all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Shelf {
+    model: String,
+    tier: Option<Tier>,
+    region: Option<String>,
+}
+
+/// The books that were asked for lately, each made by one at a time.
+#[derive(Clone, Default)]
+pub(super) struct Books(Arc<Mutex<HashMap<Shelf, Kept<Book>>>>);
+
+impl Books {
+    /// The one that stands there; an empty place if nobody asked for it lately.
+    fn of(&self, shelf: Shelf) -> Kept<Book> {
+        // a book is put in whole
+        let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if books.len() >= MOST_BOOKS && !books.contains_key(&shelf) {
+            // whoever waits for one of them has it all the same
+            books.clear();
+        }
+        books.entry(shelf).or_default().clone()
+    }
 }
 
 /// Which part of the asks.
@@ -81,9 +118,9 @@ fn wrong(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidRequest, format!("{name}: {detail}")).at(format!("?{name}"), detail)
 }
 
-fn views(book: &Book) -> Vec<LevelView> {
+fn views(levels: &[Level]) -> Vec<LevelView> {
     let mut gpus_up_to = 0_u64;
-    let views = book.levels.iter().map(|level| {
+    let views = levels.iter().map(|level| {
         gpus_up_to = gpus_up_to.saturating_add(level.gpus);
         LevelView {
             price: UsdMicros::new(level.price_micros.into()).into(),
@@ -120,14 +157,61 @@ async fn book(
     if !(1..=MOST_LEVELS).contains(&levels) {
         return Err(wrong("levels", "1 to 200"));
     }
-    let depth = Depth {
-        now: u32::try_from(app.now().get()).unwrap_or(u32::MAX),
-        tier,
-        region: params.region.as_deref(),
-        levels: levels.into(),
-        looks: LOOKS,
+    let region = params.region;
+    let (known, listed) = app.market.read(|index| {
+        let listed = region.as_deref().is_none_or(|region| index.has_region(region));
+        (index.has_model(&model), listed)
+    })?;
+    if !known {
+        return Err(Problem::not_found("GPU model"));
+    }
+    if !listed {
+        // there are very many regions that do not exist
+        let nothing = BookView { model, asks: Vec::new(), more: false };
+        return cacheable(&nothing, KEPT.get(), &headers);
+    }
+    let shelf = Shelf { model, tier, region };
+    let (now, own, place) = (app.now(), app.clone(), shelf.clone());
+    let book = app.figures.books.of(shelf.clone());
+    let book = book.get(KEPT, now, || look(own, place, now)).await?;
+    let asked = usize::from(levels);
+    let shown = book.levels.get(..asked).unwrap_or(&book.levels);
+    let more = book.more || book.levels.len() > asked;
+    cacheable(&BookView { asks: views(shown), more, model: shelf.model }, KEPT.get(), &headers)
+}
+
+/// All that one answer can show, which takes some milliseconds: not where requests are answered.
+async fn look(app: AppState, shelf: Shelf, now: UnixSeconds) -> Result<Book, Problem> {
+    let second = u32::try_from(now.get()).map_err(internal)?;
+    let read = move || {
+        let depth = Depth {
+            now: second,
+            start_window: app.store.policy().start_window().get(),
+            tier: shelf.tier,
+            region: shelf.region.as_deref(),
+            levels: MOST_LEVELS.into(),
+            looks: LOOKS,
+        };
+        app.market.read(|index| index.book(&shelf.model, &depth))
     };
-    let found = app.market.read(|index| index.book(&model, &depth))?;
-    let book = found.ok_or_else(|| Problem::not_found("GPU model"))?;
-    cacheable(&BookView { asks: views(&book), more: book.more, model }, KEEP_S, &headers)
+    let found = tokio::task::spawn_blocking(read).await.map_err(internal)??;
+    found.ok_or_else(|| Problem::not_found("GPU model"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_books_are_kept_than_there_is_room_for() {
+        let books = Books::default();
+        let shelf = |n: usize| Shelf { model: n.to_string(), tier: None, region: None };
+        for n in 0..MOST_BOOKS {
+            drop(books.of(shelf(n)));
+        }
+        drop(books.of(shelf(0)));
+        assert_eq!(books.0.lock().unwrap().len(), MOST_BOOKS);
+        drop(books.of(shelf(MOST_BOOKS)));
+        assert_eq!(books.0.lock().unwrap().len(), 1);
+    }
 }

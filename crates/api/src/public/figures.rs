@@ -18,7 +18,7 @@ use store::{
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::cacheable;
+use super::{book::Books, cacheable};
 use crate::{
     AppState, Code, Problem,
     extract::{Parameters, Params},
@@ -28,7 +28,7 @@ use crate::{
     views::{Time, Usd},
 };
 
-/// Figures are told this old; twice as old, while new ones are made.
+/// Figures are told for so long after they were made; twice as long, while new ones are made.
 const KEPT: Seconds = Seconds(10);
 /// A day, in seconds.
 const DAY: Seconds = Seconds(86_400);
@@ -44,6 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 pub(crate) struct Figures {
     supply: Kept<SupplyView>,
     prices: Kept<PricesView>,
+    pub(super) books: Books,
 }
 
 /// GPUs of a model, in a tier and a country.
@@ -81,7 +82,7 @@ async fn supply(State(app): State<AppState>, headers: HeaderMap) -> Result<Respo
     let make = || async move {
         let second = u32::try_from(now.get()).map_err(internal)?;
         // with a million offers the count takes as long as many searches
-        let count = move || own.market.read(|index| index.supply(second));
+        let count = move || own.market.supply(second);
         let found = tokio::task::spawn_blocking(count).await.map_err(internal)??;
         let data = found
             .into_iter()

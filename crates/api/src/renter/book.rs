@@ -245,7 +245,7 @@ async fn create(
     let quote = ahead::quote(ahead, &app, &wallet, request.quote_id).await?;
     let hash = request_hash("POST /v1/rentals", &request.identity());
     let label = request.label.as_deref().map(label).transpose()?;
-    let plain = booking(&app, &wallet, quote, (key, hash), request.ssh_key_ids).await?;
+    let plain = booking(&app, &wallet, quote, (key, hash), request.ssh_key_ids, true).await?;
     let booking = Booking { label, ..plain };
     let (status, mut body, replayed) = match app.booker.book(booking).await.map_err(in_flight)? {
         Booked::Made { rental, body } if wait.0.is_none() => return made(rental, body),
@@ -266,21 +266,22 @@ fn unfunded(limit: i64) -> Problem {
     Problem::new(Code::StateConflict, detail)
 }
 
-/// Everything that is needed to book a quote of the caller's.
+/// Everything that is needed to book a quote of the caller's; with a permit to be signed if that is asked for.
 pub(super) async fn booking(
     app: &AppState,
     wallet: &Wallet,
     quote: Quote,
     (key, hash): (String, [u8; 32]),
     ssh_keys: Vec<SshKeyId>,
+    with_permit: bool,
 ) -> Result<Booking, Problem> {
     spending::may_book(wallet.key(), &quote)?;
     let (contract, unit) = app.ground(quote.token).await?;
     let token = unit.token();
     let gasless = app.gasless.domain(&app.chain, token, contract.chain_id).await;
     let nonce = match token.permit {
-        Some(_) => permit_nonce(app, &quote).await,
-        None => None,
+        Some(_) if with_permit => permit_nonce(app, &quote).await,
+        Some(_) | None => None,
     };
     let permit = token.permit.clone().zip(nonce);
     Ok(Booking {

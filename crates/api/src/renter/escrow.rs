@@ -2,12 +2,7 @@
 //! shows it.
 
 use alloy::primitives::{Address, B256};
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use domain::{
     id::RentalId,
     money::Amount,
@@ -19,7 +14,7 @@ use store::{
     Connection, StoreError,
     blocks::{self, SeenEvent},
     deployment::Deployment,
-    quotes, rentals, tokens,
+    freezes, quotes, rentals, tokens,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -30,7 +25,8 @@ use super::{
     rentals::of_party,
 };
 use crate::{
-    AppState, Code, Problem, cache, extract::Id, identity::Wallet, provider::CallView, views::Time,
+    AppState, Code, Problem, cache, extract::Id, identity::Wallet, problem::refuse,
+    provider::CallView, views::Time,
 };
 
 /// For how long the public answer may be kept, in seconds.
@@ -220,42 +216,62 @@ fn escrow_id(text: &str) -> Result<B256, Problem> {
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn read_public(
     State(app): State<AppState>,
-    Path(id): Path<String>,
+    Id(id): Id<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = escrow_id(&id)?;
-    let mut connection = app.store.read().await?;
-    let contract = app.deployment(&mut connection).await?;
-    let lock = blocks::lock_of(&mut connection, id).await?;
-    let lock = lock.ok_or_else(|| Problem::not_found("escrow"))?;
+    let reader = app.clone();
+    let seen = app.store.write("escrow.read", move |tx| {
+        let app = reader.clone();
+        Box::pin(async move {
+            // its parts are read one after the other, and blocks come and go meanwhile
+            freezes::see_one_moment(tx).await?;
+            as_seen(tx, &app, id).await.or_else(refuse)
+        })
+    });
+    let body = seen.await.map_err(Problem::from)?;
+    cache::json(&headers, KEEP_S, &body.ok_or_else(|| Problem::not_found("escrow"))?)
+}
+
+/// An escrow, if its lock was seen.
+///
+/// # Errors
+/// The store's.
+async fn as_seen(
+    connection: &mut Connection,
+    app: &AppState,
+    id: B256,
+) -> Result<Option<PublicEscrow>, Problem> {
+    let contract = app.deployment(connection).await?;
+    let Some(lock) = blocks::lock_of(connection, id).await? else { return Ok(None) };
     let EscrowEvent::Locked { token, .. } = event_of(&lock)? else {
         return Err(StoreError::corrupt("a lock that is none").into());
     };
-    let deposited = blocks::newest_named(&mut connection, id, &["locked", "topped_up"]).await?;
+    let deposited = blocks::newest_named(connection, id, &["locked", "topped_up"]).await?;
     let (EscrowEvent::Locked { deposit, .. } | EscrowEvent::ToppedUp { deposit, .. }) =
         event_of(deposited.as_ref().unwrap_or(&lock))?
     else {
         return Err(StoreError::corrupt("a deposit that is none").into());
     };
-    let started = blocks::newest_named(&mut connection, id, &["started"]).await?;
-    let contested = blocks::newest_named(&mut connection, id, &["contested"]).await?;
-    let closed = blocks::newest_named(&mut connection, id, &["closed"]).await?;
-    let paid = blocks::paid(&mut connection, id).await?;
-    let token_known = tokens::at(&mut connection, token).await?;
-    let events = events_of(&mut connection, id).await?;
+    let started = blocks::newest_named(connection, id, &["started"]).await?;
+    let paid = blocks::paid(connection, id).await?;
+    let contested = blocks::newest_named(connection, id, &["contested"]).await?;
+    let closed = blocks::newest_named(connection, id, &["closed"]).await?;
+    let token_known = tokens::at(connection, token).await?;
+    let events = events_of(connection, id).await?;
     let state = match (&closed, &contested, &started) {
         (Some(_), _, _) => "closed",
         (None, Some(_), _) => "held",
         (None, None, Some(_)) => "running",
         (None, None, None) => "locked",
     };
-    let body = PublicEscrow {
+    Ok(Some(PublicEscrow {
         escrow_id: id,
         contract: contract.escrow,
         chain_id: contract.chain_id,
         state,
         is_final: events.iter().all(ChainEventView::is_final),
-        terms: terms_locked(&mut connection, id, &contract).await?,
+        terms: terms_locked(connection, id, &contract).await?,
         token,
         symbol: token_known.as_ref().map(|token| token.symbol.clone()),
         decimals: token_known.map(|token| token.decimals.get()),
@@ -265,8 +281,7 @@ async fn read_public(
         paid: PaidView { provider: paid.provider, fee: paid.fee, refund: paid.refund },
         events,
         verify: VERIFY,
-    };
-    cache::json(&headers, KEEP_S, &body)
+    }))
 }
 
 /// The terms of a rental that was booked here. Their hash is the id that was locked, so that they are what was.

@@ -1,6 +1,6 @@
 //! Booking several quotes at once, all or none: what a plan of several machines is worth.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
@@ -18,7 +18,10 @@ use store::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::book::{Booking, BookingView, booking, given, in_flight, other_request, request_hash};
+use super::{
+    authorization::replay,
+    book::{Booking, BookingView, booking, given, in_flight, other_request, request_hash},
+};
 use crate::{
     AppState, Code, Problem,
     account::check_ids,
@@ -52,7 +55,8 @@ pub(crate) struct GroupRequest {
     ssh_key_ids: Vec<SshKeyId>,
 }
 
-/// The bookings, in the order of the quotes. From here on each is a rental of its own.
+/// The bookings, in the order of the quotes. From here on each is a rental of its own. `typed_data.permit` is in the first
+/// of each token only: the next permit is another once this one is used. The others are approved, or authorized.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GroupView {
     data: Vec<BookingView>,
@@ -83,18 +87,25 @@ async fn book(
 ) -> Result<Response, Problem> {
     check(&request)?;
     let hash = request_hash("POST /v1/rentals/group", &json_of(&request)?);
+    // before the chain is asked: an answer that was given is told again though the chain is slow
+    let unit = "rentals.group_again";
+    if let Some((status, body)) = replay(app, unit, wallet.account.id, &key, hash).await? {
+        return given(status, body, true);
+    }
     let mut found = {
         let mut connection = app.store.read().await?;
         quotes::many(&mut connection, &request.quote_ids).await?
     };
     found.retain(|quote| quote.account == wallet.account.id);
     let mut bookings = Vec::with_capacity(request.quote_ids.len());
+    let mut tokens = BTreeSet::new();
     for (place, id) in request.quote_ids.iter().enumerate() {
         let quote = found.iter().find(|quote| quote.id == *id).cloned().ok_or_else(|| {
             Problem::invalid(format!("/quote_ids/{place}"), "you have no such quote")
         })?;
         let (name, keys) = ((key.clone(), hash), request.ssh_key_ids.clone());
-        let made = booking(app, wallet, quote, name, keys).await;
+        let is_first = tokens.insert(quote.token);
+        let made = booking(app, wallet, quote, name, keys, is_first).await;
         bookings.push(made.map_err(|problem| problem.with("quote_id", json!(id)))?);
     }
     let (bookings, account) = (Arc::new(bookings), wallet.account.id);
@@ -142,16 +153,21 @@ async fn commit(
                       before you book several at once";
         return refuse(Problem::new(Code::StateConflict, detail));
     }
+    // by machine, so that two groups do not wait for each other's GPUs
+    let mut order: Vec<_> = bookings.iter().zip(&grounds).enumerate().collect();
+    order.sort_by_key(|(_, (booking, _))| (booking.quote.machine, booking.quote.id));
     let mut data = Vec::with_capacity(bookings.len());
-    for (booking, ground) in bookings.iter().zip(&grounds) {
+    for (place, (booking, ground)) in order {
         let made = booking.make(tx, ground, now).await.map_err(|error| match error {
             TxError::Refused(problem) => {
                 TxError::Refused(problem.with("quote_id", json!(booking.quote.id)))
             }
             TxError::Store(error) => TxError::Store(error),
         });
-        data.push(made?);
+        data.push((place, made?));
     }
+    data.sort_by_key(|(place, _)| *place);
+    let data = data.into_iter().map(|(_, made)| made).collect();
     let body = json_of(&GroupView { data }).map_err(TxError::Refused)?;
     let status = StatusCode::CREATED.as_u16();
     idempotency::finish(tx, account, key, status, &body).await?;

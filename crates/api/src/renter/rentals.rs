@@ -363,8 +363,7 @@ async fn read(
     let runs = matches!(rental.progress.state, RentalState::Active | RentalState::Interrupted);
     let evicted_at = if runs { evictions::get(&mut connection, id).await? } else { None };
     let evicted_at = evicted_at.map(|given| Time(given.ends_at));
-    let steps = intents::for_rental(&mut connection, id).await?;
-    let transaction = steps.iter().rev().find_map(|step| step.tx_hash);
+    let transaction = intents::newest_transaction(&mut connection, id).await?;
     let tag = label_tag(&rental, account);
     let rental = rental_view(&mut connection, &app, &rental, &quote, account).await?;
     let view = RentalWithAccess { rental, access, evicted_at, transaction };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use domain::time::{Seconds, UnixSeconds};
-use market::{Builder, Change, Index, Unlistable};
+use market::{Builder, Change, Counting, Index, Supply, Unlistable};
 use store::{
     Store, StoreError, TxError,
     listings::{self, Line, Moment},
@@ -177,6 +177,29 @@ impl Market {
         ask: impl FnOnce(&Index, &mut Written) -> T,
     ) -> Result<T, Problem> {
         self.read(|index| ask(index, &mut self.inner.written()))
+    }
+
+    /// The supply at this second, counted piece by piece: whoever changes the index waits for a piece, and not for all of it.
+    ///
+    /// # Errors
+    /// As [`Market::read`].
+    pub(crate) fn supply(&self, second: u32) -> Result<Vec<Supply>, Problem> {
+        let mut counting = Counting::default();
+        let mut counted = None;
+        loop {
+            let found = self.read(|index| {
+                // what was counted of an index that is replaced has other numbers
+                let generation = self.inner.generation.load(Ordering::Acquire);
+                if counted.replace(generation).is_some_and(|counted| counted != generation) {
+                    counting = Counting::default();
+                }
+                let over = !index.count_on(&mut counting, second);
+                over.then(|| index.counted(std::mem::take(&mut counting)))
+            })?;
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
     }
 
     /// Whether it is built.

@@ -1,21 +1,50 @@
 //! Matching: needs in, the cheapest ways to satisfy them out, and why the rest was not taken.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use domain::{id::OfferId, money::UsdMicros};
 use market::plan::{
-    Explained, MAX_EXPLAINED, MAX_GPUS, MAX_JUDGED, MAX_PROPOSALS, Match, Need, Part, Proposal,
-    Refusal,
+    Explained, MAX_EXPLAINED, MAX_GPUS, MAX_JUDGED, MAX_PROPOSALS, Match, Matching, Need, Part,
+    Proposal, Refusal,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     SearchParams,
+    index::Market,
     text::{Id, Micros},
     view::TotalView,
 };
-use crate::{AppState, Problem, extract::Body, problem::internal, views::Usd};
+use crate::{AppState, Code, Problem, extract::Body, problem::internal, views::Usd};
+
+/// Needs that are thought about at once in a process: each takes a processor, and anybody may ask.
+const AT_ONCE: usize = 2;
+/// How long one waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Offers that are looked at while the index waits.
+const ROWS: usize = 8_192;
+
+static TURNS: Turns = Turns(Semaphore::const_new(AT_ONCE));
+
+/// Turns at thinking. Who has gone away keeps its turn until its need is thought about to the end.
+struct Turns(Semaphore);
+
+impl Turns {
+    /// Waits for a turn, which lasts until it is dropped.
+    async fn take(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        match tokio::time::timeout(PATIENCE, self.0.acquire()).await {
+            Ok(turn) => turn.map_err(internal),
+            Err(_) => {
+                let detail = "too many needs are being matched; come again later";
+                Err(Problem::new(Code::Unavailable, detail))
+            }
+        }
+    }
+}
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(matching))
@@ -181,9 +210,23 @@ async fn matching(
 ) -> Result<Json<MatchView>, Problem> {
     let need = request.need(&app)?;
     let market = app.market.clone();
+    let turn = TURNS.take().await?;
     // some ten milliseconds of thought in a large market: not on the thread that answers others
-    let found = tokio::task::spawn_blocking(move || market.read(|index| index.matching(&need)));
+    let found = tokio::task::spawn_blocking(move || {
+        let found = thought(&market, &need);
+        drop(turn);
+        found
+    });
     Ok(Json(MatchView::new(found.await.map_err(internal)??)))
+}
+
+/// What comes of a need. The index is let go of between two looks, so that whoever changes it, and all searches that wait
+/// for that, need not wait for the whole.
+fn thought(market: &Market, need: &Need) -> Result<Match, Problem> {
+    let mut matching = Matching::new(need);
+    while !market.read(|index| matching.look(index, ROWS))? {}
+    matching.put_together();
+    market.read(|index| matching.told(index))
 }
 
 impl MatchRequest {
@@ -289,5 +332,20 @@ impl RefusalView {
             alone: refusal.alone,
             nearest: refusal.nearest.map(nearest),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_third_need_waits_a_while_and_is_told_to_come_again() {
+        let turns = Turns(Semaphore::new(AT_ONCE));
+        let (first, _second) = (turns.take().await.unwrap(), turns.take().await.unwrap());
+        let refused = turns.take().await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        drop(first);
+        assert!(turns.take().await.is_ok());
     }
 }

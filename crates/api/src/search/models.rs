@@ -1,5 +1,7 @@
 //! Models by any of their names.
 
+use std::collections::BTreeMap;
+
 use domain::{catalog, offer::GpuModelSlug};
 use market::{Names, Speeds, language::NoModel};
 
@@ -63,7 +65,8 @@ pub(super) fn speeds(app: &AppState, text: &str) -> Result<Speeds, Problem> {
     if !text.contains(':') {
         return Ok(Speeds::Every(number(text.trim())?));
     }
-    let mut speeds = Vec::new();
+    // the last that is said of a model
+    let mut speeds = BTreeMap::new();
     for part in list("tokens_per_s", text)? {
         let (name, speed) = part.split_once(':').unwrap_or((part, ""));
         let (name, speed) = (name.trim(), number(speed.trim())?);

@@ -24,6 +24,13 @@ const FILTER_BYTES: usize = 512;
 /// The most names of one list.
 const MAX_NAMES: usize = 64;
 
+/// Which keys an order has, raised whenever they are others than before: a cursor that an earlier program gave out has a
+/// key of its order, and would begin anywhere in this one.
+fn order_version(sort: Option<&str>) -> u8 {
+    // single precision; it was half precision before
+    u8::from(sort == Some("perf_per_usd"))
+}
+
 /// What belongs to a page is not told with a search. It is still described, unlike what is skipped for good.
 fn of_a_page<T>(_: &T) -> bool {
     true
@@ -248,7 +255,7 @@ impl SearchParams {
         let done = serde_json::to_writer(&mut text, self).map_err(internal);
         self.limit = limit;
         done?;
-        let fingerprint = seal::fingerprint(&text);
+        let fingerprint = seal::fingerprint(&text, order_version(self.sort.as_deref()));
         if let Some(limit) = limit
             && text.pop().is_some()
         {
@@ -510,6 +517,15 @@ mod tests {
                 assert_eq!(text, serde_json::to_vec(&params).unwrap());
                 assert_eq!((params.limit, fingerprint), (limit, bound));
             }
+        }
+    }
+
+    #[test]
+    fn an_order_that_changed_knows_no_cursor_from_before() {
+        for (sort, is_as_before) in [("price", true), ("perf_per_usd", false)] {
+            let sort = Some(sort.to_owned());
+            let (text, bound) = SearchParams { sort, ..SearchParams::default() }.told().unwrap();
+            assert_eq!(bound == seal::fingerprint(&text, 0), is_as_before);
         }
     }
 

@@ -4,9 +4,6 @@ use market::{Field, Names, Set, Test};
 
 use crate::Problem;
 
-/// More values than all conditions of a search together can exclude one by one.
-const MANY: u64 = 4_096;
-
 /// The parameters that conditions are of; those beyond are of `q`.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a>(pub(super) &'a [&'static str]);
@@ -28,7 +25,11 @@ impl Given<'_> {
 /// # Errors
 /// [`crate::Code::ValidationFailed`], with the parameters.
 pub(super) fn tests(tests: &[Test], given: Given<'_>) -> Result<(), Problem> {
-    for test in tests {
+    for (place, test) in tests.iter().enumerate() {
+        // all conditions on a fact are looked at with the first of them
+        if tests.iter().take(place).any(|before| before.field == test.field) {
+            continue;
+        }
         let same = || tests.iter().enumerate().filter(|(_, other)| other.field == test.field);
         if !have_a_value(test.field, || same().map(|(_, other)| &other.set)) {
             let name = test.field.as_str();
@@ -66,13 +67,20 @@ fn have_a_value<'a, I: Iterator<Item = &'a Set>>(field: Field, sets: impl Fn() -
         Set::OneOf(values) => Some(values),
         Set::Span(..) | Set::NoneOf(_) => None,
     });
-    match listed {
-        Some(values) => values.iter().any(&holds),
-        None if most.checked_sub(least).is_some_and(|span| span < MANY) => {
-            (least..=most).any(|value| holds(&value))
-        }
-        None => least <= most,
+    if let Some(values) = listed {
+        return values.iter().any(holds);
     }
+    let Some(span) = most.checked_sub(least) else { return false };
+    let excluded = sets().filter_map(|set| match set {
+        Set::NoneOf(values) => Some(values),
+        Set::Span(..) | Set::OneOf(_) => None,
+    });
+    let mut excluded: Vec<u64> =
+        excluded.flatten().copied().filter(|value| (least..=most).contains(value)).collect();
+    excluded.sort_unstable();
+    excluded.dedup();
+    // one value more than the span is wide
+    u64::try_from(excluded.len()).is_ok_and(|excluded| excluded <= span)
 }
 
 /// Refuses lists of places that no place satisfies together.
@@ -105,6 +113,7 @@ mod tests {
     fn what_some_value_satisfies_is_not_refused() {
         let span = |least, most| Set::Span(least, most);
         let all = |values: &[u64]| values.to_vec();
+        let none = |values: &[u64]| Set::NoneOf(values.to_vec());
         for (field, sets, found) in [
             (Field::GpuCount, vec![span(0, 0)], false),
             (Field::GpuCount, vec![span(65, u64::MAX)], false),
@@ -118,9 +127,29 @@ mod tests {
             (Field::Price, vec![span(1, 0)], false),
             (Field::Price, vec![Set::OneOf(all(&[]))], false),
             (Field::Price, vec![Set::NoneOf(all(&[5]))], true),
+            (Field::Ram, vec![span(7, 8), none(&[7, 9]), none(&[7])], true),
+            (Field::Ram, vec![span(7, 8), none(&[7]), none(&[8, 7])], false),
+            (Field::Ram, vec![span(0, u64::MAX), none(&[0, u64::MAX])], true),
         ] {
             assert_eq!(have_a_value(field, || sets.iter()), found, "{field:?} {sets:?}");
         }
+    }
+
+    #[test]
+    fn every_condition_on_a_fact_that_has_no_value_is_pointed_at_once() {
+        let test = |field, set| Test { field, set };
+        let conditions = [
+            test(Field::Ram, Set::at_least(1)),
+            test(Field::Price, Set::at_most(5)),
+            test(Field::Ram, Set::at_least(2)),
+            test(Field::Price, Set::at_least(6)),
+        ];
+        assert!(tests(&conditions[..3], Given(&["ram_gb_gte", "price_lte"])).is_ok());
+        let refused = tests(&conditions, Given(&["ram_gb_gte", "price_lte"])).unwrap_err();
+        let body = refused.body("/", "r");
+        let errors = body["errors"].as_array().unwrap().iter();
+        let pointers: Vec<_> = errors.map(|error| error["pointer"].as_str().unwrap()).collect();
+        assert_eq!(pointers, ["?price_lte", "?q"]);
     }
 
     #[test]

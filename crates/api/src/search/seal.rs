@@ -15,10 +15,15 @@ const LENGTH: usize = 4 + 8 + 16 + 16 + 16;
 /// What a cursor belongs to.
 pub(super) type Fingerprint = [u8; 8];
 
-/// The fingerprint of a query's text.
-pub(super) fn fingerprint(query: &[u8]) -> Fingerprint {
+/// The fingerprint of a query's text. Another `order` has other keys: a cursor of it belongs to another query.
+pub(super) fn fingerprint(query: &[u8], order: u8) -> Fingerprint {
+    let mut digest = Sha256::new().chain_update(query);
+    if order > 0 {
+        // no text has this byte
+        digest.update([0, order]);
+    }
     let mut first = [0; 8];
-    for (to, from) in first.iter_mut().zip(Sha256::digest(query)) {
+    for (to, from) in first.iter_mut().zip(digest.finalize()) {
         *to = from;
     }
     first
@@ -105,7 +110,7 @@ mod tests {
 
     #[test]
     fn only_what_was_given_out_for_this_query_lately_is_read() {
-        let (secret, query, now) = ([7; 32], fingerprint(b"a"), 1_800_000_000);
+        let (secret, query, now) = ([7; 32], fingerprint(b"a", 0), 1_800_000_000);
         let position = Position { key: 1 << 90, id: Uuid::from_u128(5) };
         let cursor = write(&secret, &query, now, position);
         assert_eq!(read(&secret, &query, now + 3_600, &cursor).unwrap(), position);
@@ -115,7 +120,8 @@ mod tests {
             problem.body("/", "r")["detail"].as_str().unwrap().to_owned()
         };
         assert!(says([7; 32], &query, now + 3_601, &cursor).contains("hour old"));
-        assert!(says([7; 32], &fingerprint(b"b"), now, &cursor).contains("other filters"));
+        assert!(says([7; 32], &fingerprint(b"b", 0), now, &cursor).contains("other filters"));
+        assert!(says([7; 32], &fingerprint(b"a", 1), now, &cursor).contains("another order"));
         assert!(says([8; 32], &query, now, &cursor).contains("did not give out"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(&cursor).unwrap();
         for place in 0..bytes.len() {

@@ -246,7 +246,7 @@ mod tests {
         let (mut index, refused) = builder.finish();
         assert!(refused.is_empty());
         let mut written = Written::default();
-        let speeds = Some(Speeds::Of(vec![("rtx-4090".to_owned(), 900)]));
+        let speeds = Some(Speeds::Of([("rtx-4090".to_owned(), 900)].into()));
         let query = |sort| Query {
             sort,
             speeds: speeds.clone(),

@@ -125,12 +125,18 @@ async fn a_key_that_is_revoked_speaks_for_nobody() {
     let stranger = world.sign_in(7).await;
     revoke(&world, &rig, &stranger).await.problem(404, "not-found");
     beat(&other, &rig.agent.token).await.ok(200);
+    let lying_there = new_token(&world, &rig).await;
     for _ in 0..2 {
         revoke(&world, &rig, &rig.provider).await.ok(204);
         beat(&world.router, &rig.agent.token).await.problem(401, "unauthenticated");
         beat(&other, &rig.agent.token).await.problem(401, "unauthenticated");
     }
     world.agent_session(&rig.agent.key, &rig.machine).await.problem(401, "agent-invalid");
+    // nor does whoever has the host enrol with a token that was left on it, whether there is a key or not
+    world.enroll(&key(41), &lying_there).await.problem(401, "enroll-invalid");
+    let lying_there = new_token(&world, &rig).await;
+    revoke(&world, &rig, &rig.provider).await.ok(204);
+    world.enroll(&key(41), &lying_there).await.problem(401, "enroll-invalid");
     let seen = machine(&world, &rig).await;
     assert_eq!((&seen["agent"], &seen["enrolled_at"]), (&Value::Null, &Value::Null));
     let token = new_token(&world, &rig).await;
@@ -247,4 +253,49 @@ async fn who_signs_in_while_the_key_is_replaced_waits_and_is_refused() {
         .unwrap();
     sqlx::raw_sql("COMMIT").execute(&mut *somebody).await.unwrap();
     signing_in.await.problem(401, "agent-invalid");
+}
+
+/// Does this while somebody enrols, who has to wait for it.
+async fn while_enrolling(
+    world: &World,
+    agent: &PrivateKeySigner,
+    token: &str,
+    sql: &'static str,
+) -> Reply {
+    let mut somebody = world.store.pool().acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT FROM machines FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    let mut enrolling = std::pin::pin!(world.enroll(agent, token));
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut enrolling).await;
+    assert!(early.is_err(), "it waits");
+    sqlx::raw_sql(sql).execute(&mut *somebody).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut *somebody).await.unwrap();
+    enrolling.await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_enrols_a_key_while_it_is_revoked_is_refused() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let said = world.machine(&world.sign_in(5).await, 1).await;
+    let theirs = said["enroll_token"].as_str().unwrap();
+    let own = new_token(&world, &rig).await;
+    let revoked = "INSERT INTO ended_agent_keys (agent_key, machine_id, enrolled_at, ended_at)
+                   SELECT agent_key, id, enrolled_at, enrolled_at FROM machines WHERE agent_key IS NOT NULL;
+                   UPDATE machines SET agent_key = NULL, enrolled_at = NULL WHERE agent_key IS NOT NULL";
+    let reply = while_enrolling(&world, &rig.agent.key, &own, revoked).await;
+    reply.problem(409, "already-exists");
+    // whatever the machine
+    world.enroll(&rig.agent.key, theirs).await.problem(409, "already-exists");
+    assert_eq!(machine(&world, &rig).await["agent"], Value::Null);
+    world.enroll(&key(40), &own).await.ok(201);
+    // that a key is noted already is no reason to keep it
+    sqlx::query(
+        "INSERT INTO ended_agent_keys (agent_key, machine_id, enrolled_at, ended_at)
+         SELECT agent_key, id, enrolled_at, enrolled_at FROM machines WHERE agent_key IS NOT NULL",
+    )
+    .execute(world.store.pool())
+    .await
+    .unwrap();
+    revoke(&world, &rig, &rig.provider).await.ok(204);
+    assert_eq!(machine(&world, &rig).await["agent"], Value::Null);
 }

@@ -341,10 +341,9 @@ async fn the_market_is_a_file_that_other_tools_read() {
     let lines: Vec<&str> = gpuhunt.lines().collect();
     assert_eq!(lines.len(), 4);
     assert!(lines[0].starts_with("instance_name,location,price,cpu,memory,gpu_count,gpu_name"));
-    let first =
-        format!("{},de-fra,0.400000,16,64,1,RTX4090,24,False,500,nvidia,,x86,", single.offer);
+    let first = format!("{},de-fra,0.400000,16,64,1,RTX4090,24,False,0,nvidia,,x86,", single.offer);
     assert!(lines[1].starts_with(&first), "{gpuhunt}");
-    let last = format!("{},de-fra,1.000000,16,64,2,RTX4090,24,False,500,nvidia,,x86,", pair.offer);
+    let last = format!("{},de-fra,1.000000,16,64,2,RTX4090,24,False,0,nvidia,,x86,", pair.offer);
     assert!(lines[3].starts_with(&last), "all GPUs of an offer together: {gpuhunt}");
 
     let skypilot = file("skypilot").await;
@@ -401,4 +400,33 @@ async fn the_market_is_a_file_that_other_tools_read() {
     assert_eq!(file("gpuhunt").await.lines().count(), 1);
     world.get("/v1/catalog.csv").send().await.problem(400, "invalid-request");
     world.get("/v1/catalog.csv?format=xml").send().await.problem(400, "invalid-request");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_tells_of_as_much_disk_as_can_be_rented() {
+    let world = World::new().await;
+    let rig = world.rig(1, 2, "0.50").await;
+    let path = format!("/v1/offers/{}", rig.offer);
+    let tag = world.get(&path).send().await.header("etag").to_owned();
+    let body = json!({"chunks": [1, 2],
+        "disk": {"per_gb_month": {"amount": "0.10", "currency": "USD"}, "max_gb": 301}});
+    let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", &tag);
+    call.json(&body).send().await.ok(200);
+    let told = async || {
+        let ways = rentable(&world, 10).await;
+        ways.iter().map(|way| (way.gpus, way.disk_gb)).collect::<Vec<_>>()
+    };
+    assert_eq!(told().await, [(1, 150), (2, 301)]);
+    // the machine has less than was promised
+    let said = json!({"running": [], "measured": {"disk_gb": 101}});
+    world.post("/v1/agent/heartbeats").auth(&rig.agent.token).json(&said).send().await.ok(200);
+    assert_eq!(told().await, [(1, 50), (2, 101)]);
+    let renter = world.sign_in(9).await;
+    let quote = async |disk_gb: u32| {
+        let body = json!({"offer_id": rig.offer, "gpu_count": 1, "duration_s": 3_600, "token": "USDC",
+                          "disk_gb": disk_gb});
+        world.post("/v1/quotes").auth(&renter.token).json(&body).send().await
+    };
+    quote(51).await.problem(422, "validation-failed");
+    quote(50).await.ok(201);
 }

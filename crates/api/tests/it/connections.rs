@@ -148,6 +148,24 @@ async fn a_network_has_so_many_connections_and_all_have_so_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_may_be_long_and_not_without_end() {
+    let served = Served::new(|config| config.connections = limits(60_000, 60_000)).await;
+    let head =
+        |bytes: usize| format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: {}", "a".repeat(bytes));
+    let mut client = served.connect().await;
+    let whole = format!("{}\r\n\r\n", head(48 * 1_024));
+    client.write_all(whole.as_bytes()).await.unwrap();
+    assert!(Served::answers(&mut client).await);
+    let mut client = served.connect().await;
+    let sent = client.write_all(head(128 * 1_024).as_bytes()).await;
+    let mut seen = [0; 64];
+    let read = tokio::time::timeout(PATIENCE, client.read(&mut seen)).await;
+    let read = read.expect("it is not waited for the end of such a head");
+    let refused = read.is_err() || seen.starts_with(&[0]) || seen.starts_with(b"HTTP/1.1 431");
+    assert!(sent.is_err() || refused, "{:?}", String::from_utf8_lossy(&seen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_nothing_does_not_keep_the_service_from_stopping() {
     let mut served = Served::new(|_| {}).await;
     let mut idle = served.connect().await;

@@ -93,6 +93,8 @@ async fn a_stranger_recomputes_a_split_from_the_public_page() {
         );
     }
 
+    world.get("/v1/escrow/%ff").send().await.problem(400, "invalid-request");
+
     mine(&world, 10, true, &[locked(&running)]).await;
     let page = escrow(&world, &id).await.ok(200);
     assert_eq!((&page["state"], &page["is_final"]), (&json!("locked"), &json!(true)));

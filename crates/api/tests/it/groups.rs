@@ -52,6 +52,9 @@ async fn several_machines_are_held_at_once_and_more_than_one_by_one() {
         assert!(booking["funding"]["calldata"].as_str().unwrap().len() > 10);
     }
     assert_eq!(held(&world).await, (4, 4));
+    // one permit of a token is good at a time
+    let permits = data.iter().map(|booking| &booking["funding"]["typed_data"]["permit"]);
+    assert_eq!(permits.map(Value::is_null).collect::<Vec<_>>(), [false, true, true, true]);
 
     // the same request again is the same answer, another one with its key is none
     let again = book(&world, &renter, &ids, "all").await;

@@ -11,6 +11,7 @@ use store::{Store, rentals::MoneyDelta};
 use testkit::{ManualClock, TestDb};
 
 use crate::{
+    escrows::mine,
     fixture::{NOW, World, policy},
     rpc,
     running::{Running, START},
@@ -127,6 +128,16 @@ async fn only_what_the_contract_would_take_is_proposed() {
     propose(99).await.problem(422, "validation-failed");
     propose(100).await.ok(200);
     propose(151).await.problem(422, "validation-failed");
+    // what is paid is paid in the contract's eyes before its block is final
+    let released = EscrowEvent::Released {
+        id: running.escrow_id,
+        settled: Seconds(120),
+        net: units(3_177),
+        fee: units(433),
+    };
+    mine(&world, 6, false, &[released]).await;
+    propose(119).await.problem(422, "validation-failed");
+    propose(120).await.ok(200);
     // the deposit pays for an hour
     world.pass(5_000);
     propose(3_600).await.ok(200);

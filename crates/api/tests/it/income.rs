@@ -240,6 +240,9 @@ async fn the_book_tells_what_is_free_at_each_price() {
     let quote = world.quote(&renter, &dear).await;
     world.book(&renter, &quote, "k").await.ok(201);
     world.state.catch_up_with_market().await.unwrap();
+    world.pass(4);
+    assert_eq!(world.get(path).send().await.ok(200), book, "it is kept for five seconds");
+    world.pass(8);
     let left = world.get(path).send().await.ok(200);
     assert_eq!(left["asks"].as_array().unwrap().len(), 1);
     world.get("/v1/market/book/no-such").send().await.problem(404, "not-found");
@@ -303,4 +306,25 @@ async fn anybody_sees_how_the_service_is() {
     assert!(body["tokens"].as_array().unwrap().iter().all(|token| token["usable"] == false));
     let text = body.to_string();
     assert!(!text.contains("one unit"), "what a figure was is for the operator: {text}");
+
+    // however many rentals were frozen before everything was
+    sqlx::raw_sql(
+        "INSERT INTO freezes (scope, subject, reason, detail, block, frozen_at)
+         SELECT 'rental', sha256(n::text::bytea), 'rental_drift', 'x', 7, now()
+         FROM generate_series(1, 1001) n;
+         INSERT INTO freezes (scope, reason, detail, block, frozen_at)
+         VALUES ('all', 'ledger_drift', 'x', 7, now())",
+    )
+    .execute(world.store.pool())
+    .await
+    .unwrap();
+    // a price that is no definition, and has no oracle any more
+    let prices = "DELETE FROM price_feeds; UPDATE tokens SET fixed = (symbol <> 'USDC')";
+    sqlx::raw_sql(prices).execute(world.store.pool()).await.unwrap();
+    world.pass(10);
+    let body = world.get("/v1/status").send().await.ok(200);
+    assert_eq!(body["frozen"], json!({"everything": true, "tokens": ["USDC"], "rentals": 1_001}));
+    for token in body["tokens"].as_array().unwrap() {
+        assert_eq!(token["usable"], token["token"] != "USDC", "{token}");
+    }
 }

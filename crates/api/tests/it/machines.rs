@@ -151,7 +151,8 @@ async fn facts_are_declared_changed_and_then_measured() {
 async fn what_an_agent_measures_takes_the_place_of_what_is_declared() {
     let world = World::new().await;
     let rig = world.rig(1, 1, "0.65").await;
-    beat(&world, &rig.agent, json!({"cuda_version": 124, "cpu_cores": 4})).await.ok(200);
+    let said = json!({"cuda_version": 124, "cpu_cores": 4, "ports": 0});
+    beat(&world, &rig.agent, said).await.ok(200);
     let path = format!("/v1/machines/{}", rig.machine);
     let seen = world.get(&path).auth(&rig.provider.token).send().await;
     let tag = seen.header("etag").to_owned();
@@ -206,14 +207,16 @@ async fn no_more_is_sold_than_is_declared_and_no_more_than_is_measured() {
     assert_eq!((&seen["cpu_cores"], &seen["ram_gb"]), (&json!(16), &json!(64)));
     assert_eq!((&seen["disk_gb"], &seen["facts"]["ports"]), (&json!(500), &json!(100)));
 
-    // less than is declared is what there is, for everybody
+    // less than is declared is what there is, for everybody; but of ports, which others use for a while
     let said = json!({"cpu_cores": 4, "ram_gb": 32, "disk_gb": 100, "ports": 10});
     beat(&world, &rig.agent, said).await.ok(200);
     let (seen, shown) = (own().await, public(&world, &rig.machine).await);
     for (name, value) in [("cpu_cores", 4), ("ram_gb", 32), ("disk_gb", 100)] {
         assert_eq!((&seen[name], &shown[name]), (&json!(value), &json!(value)), "{name}");
     }
-    assert_eq!((&seen["facts"]["ports"], &shown["facts"]["ports"]), (&json!(10), &json!(10)));
+    assert_eq!((&seen["facts"]["ports"], &shown["facts"]["ports"]), (&json!(100), &json!(100)));
+    assert_eq!(shown["facts"]["measured"], json!(["cpu_cores", "disk_gb", "ram_gb"]));
+    assert_eq!(found("ports_gte=100").await, 1);
     assert_eq!(seen["declared"], declared, "what was said can be read");
     for (query, offers) in [
         ("cpu_cores_gte=4&ram_gb_gte=32&disk_gb_gte=100", 1),
@@ -239,9 +242,19 @@ async fn no_more_is_sold_than_is_declared_and_no_more_than_is_measured() {
     let file = world.get("/v1/catalog.csv?format=gpuhunt").send().await.ok(200).to_string();
     assert!(file.contains(",4,32,") && !file.contains(",16,64,"), "{file}");
 
+    // what changes something else changes nothing of the disk that was promised
+    let changed = patch(&offer, json!({"notice_s": 300})).await.ok(200);
+    assert_eq!((&changed["version"], &changed["disk"]["max_gb"]), (&json!(3), &json!(100)));
+    for state in ["paused", "listed"] {
+        let turned = patch(&offer, json!({"state": state})).await.ok(200);
+        assert_eq!((&turned["version"], &turned["disk"]["max_gb"]), (&json!(3), &json!(100)));
+    }
+    assert_eq!(patch(&offer, disk(400)).await.ok(200)["version"], 3, "it is as it was");
+
     // it is as it was when the agent finds it again
     beat(&world, &rig.agent, json!({"cpu_cores": 16, "ram_gb": 64, "disk_gb": 500})).await.ok(200);
     assert_eq!(found(all).await, 1);
+    assert_eq!(world.get(&offer).send().await.ok(200)["disk"]["max_gb"], 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,6 +344,32 @@ async fn a_gpu_is_in_the_market_once_until_its_machine_is_retired() {
         let reply = world.post(&path).auth(&rig.provider.token).send().await;
         reply.problem(409, "state-conflict");
     }
+}
+
+/// As of a machine that named a GPU which another one had, when both could.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_gpu_another_one_has_is_not_opened_any_more() {
+    let world = World::new().await;
+    let rig = world.rig(1, 2, "0.65").await;
+    let verb = |verb: &str| {
+        let path = format!("/v1/machines/{}/{verb}", rig.machine);
+        world.post(&path).auth(&rig.provider.token).send()
+    };
+    verb("drain").await.ok(200);
+    sqlx::query("UPDATE gpus SET retired = true WHERE ordinal = 1")
+        .execute(world.store.pool())
+        .await
+        .unwrap();
+    let refused = verb("undrain").await.problem(409, "state-conflict");
+    let uuid = format!("GPU-{:x}-1", rig.provider.key.address());
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains(&uuid) && detail.contains("retire it"), "{detail}");
+    // nor by a program that does not know of it
+    let opening = sqlx::query("UPDATE machines SET service = 'open'");
+    let refused = opening.execute(world.store.pool()).await.unwrap_err();
+    assert!(refused.to_string().contains("has a GPU that another machine may have"), "{refused}");
+    assert_eq!(verb("drain").await.ok(200)["service"], "draining");
+    assert_eq!(verb("retire").await.ok(200)["service"], "retired");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -141,3 +141,32 @@ async fn an_order_that_waited_for_another_is_heard_of_when_that_is_done() {
         (&json!("provision"), &json!(two))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_told_of_no_order_once_the_session_is_revoked() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let id = booked(&world, &rig).await;
+    let waiting = wait(&world, &rig, "");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished(), "there is no order yet");
+    let revoke = "UPDATE sessions SET revoked_at = created_at WHERE machine_id IS NOT NULL";
+    sqlx::raw_sql(revoke).execute(world.store.pool()).await.unwrap();
+    world.advance(&id, RentalEvent::LockIncluded).await;
+    answered(waiting).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_wait_have_a_quarter_of_the_connections() {
+    let world = World::with(|config| {
+        config.connections = api::ConnectionConfig { most: 7, ..api::ConnectionConfig::default() };
+    })
+    .await;
+    let (one, other) = (world.rig(1, 1, "0.65").await, world.rig(20, 1, "0.65").await);
+    let waiting = wait(&world, &one, "");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished());
+    answered(wait(&world, &other, "")).await.problem(503, "unavailable");
+    world.heartbeat(&other.agent, &[]).await;
+    waiting.abort();
+}

@@ -42,7 +42,7 @@ async fn ask(world: &World, renter: &Person, rig: &Rig) -> Value {
 /// A quote without what no two have in common.
 fn plain(mut quote: Value) -> Value {
     let fields = quote.as_object_mut().unwrap();
-    for own in ["id", "escrow_id", "seal"] {
+    for own in ["id", "escrow_id", "order", "seal"] {
         assert!(own == "seal" || fields.contains_key(own), "{own}");
         fields.remove(own);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use crate::{listing::Listing, query::Field, row::Row};
+use crate::{listing::Listing, query::Field, segment::Key};
 
 /// Why an offer was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,21 +80,21 @@ pub struct Explained {
 }
 
 /// What is noted of refused offers.
-pub(super) struct Refusals<'a> {
+pub(super) struct Refusals {
     by_reason: HashMap<Reason, Refusal>,
     /// The cheapest, with all that stands against each.
-    cheapest: BTreeMap<(u32, Uuid), (&'a Row, Vec<Reason>)>,
+    cheapest: BTreeMap<Key, Vec<Reason>>,
     /// How many of those.
-    explain: usize,
+    kept: usize,
 }
 
-impl<'a> Refusals<'a> {
-    pub(super) fn new(explain: usize) -> Self {
-        Self { by_reason: HashMap::new(), cheapest: BTreeMap::new(), explain }
+impl Refusals {
+    pub(super) fn new(kept: usize) -> Self {
+        Self { by_reason: HashMap::new(), cheapest: BTreeMap::new(), kept }
     }
 
     /// Notes everything that keeps an offer out.
-    pub(super) fn note(&mut self, row: &'a Row, reasons: &[Reason]) {
+    pub(super) fn note(&mut self, key: Key, reasons: &[Reason]) {
         for reason in reasons {
             let refusal = self.by_reason.entry(*reason).or_insert(Refusal {
                 reason: *reason,
@@ -105,25 +105,25 @@ impl<'a> Refusals<'a> {
             refusal.offers = refusal.offers.saturating_add(1);
             if reasons.len() == 1 {
                 refusal.alone = refusal.alone.saturating_add(1);
-                if refusal.nearest.is_none_or(|(id, price)| row.key() < (price, id)) {
-                    refusal.nearest = Some((row.id, row.price));
+                if refusal.nearest.is_none_or(|(id, price)| key < (price, id)) {
+                    refusal.nearest = Some((key.1, key.0));
                 }
             }
         }
-        let is_cheap = self.cheapest.len() < self.explain
-            || self.cheapest.last_key_value().is_some_and(|(dearest, _)| row.key() < *dearest);
+        let is_cheap = self.cheapest.len() < self.kept
+            || self.cheapest.last_key_value().is_some_and(|(dearest, _)| key < *dearest);
         if is_cheap {
-            self.cheapest.insert(row.key(), (row, reasons.to_vec()));
-            if self.cheapest.len() > self.explain {
+            self.cheapest.insert(key, reasons.to_vec());
+            if self.cheapest.len() > self.kept {
                 self.cheapest.pop_last();
             }
         }
     }
 
     /// The reasons, most frequent first, and the cheapest offers.
-    pub(super) fn told(self) -> (Vec<Refusal>, Vec<(&'a Row, Vec<Reason>)>) {
+    pub(super) fn told(self) -> (Vec<Refusal>, Vec<(Key, Vec<Reason>)>) {
         let mut refusals: Vec<Refusal> = self.by_reason.into_values().collect();
         refusals.sort_by_key(|refusal| (u64::MAX ^ refusal.offers, refusal.reason.as_str()));
-        (refusals, self.cheapest.into_values().collect())
+        (refusals, self.cheapest.into_iter().collect())
     }
 }

@@ -17,7 +17,7 @@ pub struct Paid {
     pub refund: Amount,
 }
 
-/// The newest event of an escrow under one of these names, final or not, however much else was said.
+/// The newest event of an escrow under one of these names, final or not, however much else was said; never a skipped call.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -32,7 +32,7 @@ pub async fn newest_named(
         r#"SELECT e.block_hash, e.block_number, b.timestamp, e.log_index, e.tx_hash, e.name,
                   e.escrow_id, b.final AS "is_final!", e.body
            FROM chain_events e JOIN chain_blocks b ON b.hash = e.block_hash
-           WHERE e.escrow_id = $1 AND e.name = ANY($2)
+           WHERE e.escrow_id = $1 AND e.name <> 'skipped' AND e.name = ANY($2)
            ORDER BY e.block_number DESC, e.log_index DESC LIMIT 1"#,
         escrow_id.as_slice(),
         &names,
@@ -53,7 +53,7 @@ pub async fn paid(connection: &mut Connection, escrow_id: B256) -> Result<Paid, 
                   COALESCE(sum((body ->> 'fee')::numeric), 0) AS "fee!",
                   COALESCE(sum((body ->> 'refund')::numeric), 0) AS "refund!"
            FROM chain_events
-           WHERE escrow_id = $1 AND name IN ('released', 'contested', 'closed')"#,
+           WHERE escrow_id = $1 AND name <> 'skipped' AND name IN ('released', 'contested', 'closed')"#,
         escrow_id.as_slice(),
     )
     .fetch_one(connection)

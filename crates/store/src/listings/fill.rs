@@ -51,14 +51,16 @@ pub struct Filled {
     pub as_of: Option<UnixSeconds>,
 }
 
-/// What [`fill`] has stored so far. A machine that somebody has registered under the same name was never heard of.
+/// What [`fill`] has stored so far. A machine that somebody has registered under the same name has an agent, or had one,
+/// or was never heard of.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
 pub async fn filled(connection: &mut Connection) -> Result<Filled, StoreError> {
     let row = sqlx::query!(
         r#"SELECT count(*) AS "offers!", min(contact_since) FILTER (WHERE last_heartbeat_at > contact_since) AS as_of
-           FROM machines WHERE name = 'generated' AND agent_key IS NULL AND last_heartbeat_at IS NOT NULL"#
+           FROM machines m WHERE name = 'generated' AND agent_key IS NULL AND last_heartbeat_at IS NOT NULL
+             AND NOT EXISTS (SELECT FROM ended_agent_keys e WHERE e.machine_id = m.id)"#
     )
     .fetch_one(connection)
     .await?;
@@ -81,8 +83,9 @@ pub async fn renew(
 ) -> Result<Option<Uuid>, StoreError> {
     let renewed = sqlx::query_scalar!(
         "WITH due AS (
-             SELECT id FROM machines
+             SELECT id FROM machines g
              WHERE ($1::uuid IS NULL OR id > $1) AND name = 'generated' AND agent_key IS NULL
+               AND NOT EXISTS (SELECT FROM ended_agent_keys e WHERE e.machine_id = g.id)
                AND last_heartbeat_at > contact_since AND last_heartbeat_at < $2
              ORDER BY id LIMIT $3)
          UPDATE machines m SET last_heartbeat_at = $2 FROM due WHERE m.id = due.id RETURNING m.id",

@@ -10,7 +10,7 @@ use super::MachineSpec;
 use crate::{Connection, StoreError, convert::ts};
 
 /// Facts that may not be known. What the agent measured takes the place of what was declared, but for the ports: those
-/// stay as declared, and fewer are sold if fewer were measured ([`super::Sold`]).
+/// are sold as declared, for how many are free at a moment says nothing of the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The driver, such as `550.54.15`.
@@ -96,7 +96,7 @@ pub async fn change(
 }
 
 /// Stores what an agent measured: it is added to what it said before, and takes the place of what was declared. Of cores,
-/// memory, disk and ports the declared stays, and no more is sold than was measured ([`super::Sold`]).
+/// memory and disk the declared stays, and no more is sold than was measured ([`super::Sold`]); of ports it stays, too.
 ///
 /// # Errors
 /// The database's.

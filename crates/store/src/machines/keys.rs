@@ -50,7 +50,7 @@ pub async fn renew_enroll_token(
 
 /// Binds an agent's key to the machine of an enrolment token, which is used up by that; a key that the machine had
 /// before ends with its sessions. A key that is bound already gets its machine again, so that an agent whose answer was
-/// lost is not locked out. The caller has proved that the agent holds the key.
+/// lost is not locked out. The caller has proved that the agent holds the key, and rolls back what was not bound.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] on `machines_agent_key_key` if the key belongs to another machine.
@@ -70,21 +70,20 @@ pub async fn enroll(
     let Some(id) = named else { return bound(tx, agent).await };
     let rented = hold_rentals(tx, id).await?;
     // whoever signs in or enrols meanwhile waits, or has done it
-    let held = sqlx::query!(
-        r#"SELECT agent_key, EXISTS (SELECT FROM ended_agent_keys WHERE agent_key = $3) AS "ended!"
-           FROM machines WHERE id = $1 AND enroll_token_hash = $2 FOR UPDATE"#,
+    let held = sqlx::query_scalar!(
+        "SELECT agent_key FROM machines WHERE id = $1 AND enroll_token_hash = $2 FOR UPDATE",
         id,
         token_hash.as_slice(),
-        agent.as_slice(),
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(held) = held else { return bound(tx, agent).await };
-    if held.ended {
+    let Some(key) = held else { return bound(tx, agent).await };
+    // in a statement of its own: one that waited for the machine sees the others' rows as they were before
+    if has_ended(tx, agent).await? {
         return Ok(Enrolled::KeyEnded);
     }
     let machine = MachineId::from_uuid(id);
-    if held.agent_key.as_deref() == Some(agent.as_slice()) {
+    if key.as_deref() == Some(agent.as_slice()) {
         sqlx::query!(
             "UPDATE machines SET enroll_token_hash = NULL, enroll_expires_at = NULL WHERE id = $1",
             id
@@ -106,9 +105,23 @@ pub async fn enroll(
         agent.as_slice(),
         ts(now)?,
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    // another machine may have had it until a moment ago: that its key was revoked was waited for
+    if has_ended(tx, agent).await? {
+        return Ok(Enrolled::KeyEnded);
+    }
     Ok(Enrolled::Bound(machine))
+}
+
+/// Whether the key was replaced or revoked once, of whatever machine.
+async fn has_ended(tx: &mut Connection, agent: Address) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM ended_agent_keys WHERE agent_key = $1) AS "ended!""#,
+        agent.as_slice()
+    )
+    .fetch_one(tx)
+    .await?)
 }
 
 /// The machine that a key speaks for already.
@@ -136,8 +149,9 @@ async fn hold_rentals(tx: &mut Connection, machine: Uuid) -> Result<bool, StoreE
     Ok(states.iter().any(|state| ["active", "interrupted", "stopping"].contains(&state.as_str())))
 }
 
-/// Revokes the key of a machine's agent: it signs in no more, and nothing counts that it signs from now on. False if the
-/// machine has none.
+/// Revokes the key of a machine's agent: it signs in no more, and nothing counts that it signs from now on. An enrolment
+/// token that was given out before is dead as well: whoever has the host may have that, too. False if the machine has no
+/// key.
 ///
 /// # Errors
 /// The database's.
@@ -152,7 +166,9 @@ pub async fn revoke_key(
     let reason = "the key of its agent was revoked: enrol it anew and verify it again";
     let had = end_key(tx, machine, reason, now).await?;
     sqlx::query!(
-        "UPDATE machines SET agent_key = NULL, enrolled_at = NULL WHERE id = $1 AND agent_key IS NOT NULL",
+        "UPDATE machines
+         SET agent_key = NULL, enrolled_at = NULL, enroll_token_hash = NULL, enroll_expires_at = NULL
+         WHERE id = $1 AND (agent_key IS NOT NULL OR enroll_token_hash IS NOT NULL)",
         machine.uuid()
     )
     .execute(tx)
@@ -169,17 +185,22 @@ async fn end_key(
     now: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let was = sqlx::query_scalar!(
-        "WITH ended AS (
-             INSERT INTO ended_agent_keys (agent_key, machine_id, enrolled_at, ended_at)
-             SELECT agent_key, id, enrolled_at, greatest(enrolled_at, $2) FROM machines
-             WHERE id = $1 AND agent_key IS NOT NULL RETURNING machine_id)
-         SELECT m.verification FROM ended e JOIN machines m ON m.id = e.machine_id",
-        machine.uuid(),
-        ts(now)?,
+        "SELECT verification FROM machines WHERE id = $1 AND agent_key IS NOT NULL",
+        machine.uuid()
     )
     .fetch_optional(&mut *tx)
     .await?;
     let Some(verification) = was else { return Ok(false) };
+    sqlx::query!(
+        "INSERT INTO ended_agent_keys (agent_key, machine_id, enrolled_at, ended_at)
+         SELECT agent_key, id, enrolled_at, greatest(enrolled_at, $2) FROM machines
+         WHERE id = $1 AND agent_key IS NOT NULL
+         ON CONFLICT DO NOTHING",
+        machine.uuid(),
+        ts(now)?,
+    )
+    .execute(&mut *tx)
+    .await?;
     sessions::revoke_of_machine(tx, machine, now).await?;
     if verification.parse::<Verification>() == Ok(Verification::Verified) {
         set_verification(tx, machine, Verification::Unverified, Some(reason), now).await?;

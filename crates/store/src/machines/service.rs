@@ -122,10 +122,26 @@ pub async fn hold_service(
         .transpose()
 }
 
-/// Opens or drains a machine. What it promised by its listed offers ends or begins with that. Not for retiring.
+/// A GPU of the machine's that counts as given back, though the machine is not retired: another machine may have it.
 ///
 /// # Errors
 /// The database's.
+pub async fn lost_gpu(
+    tx: &mut Connection,
+    machine: MachineId,
+) -> Result<Option<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT vendor_uuid FROM gpus WHERE machine_id = $1 AND retired ORDER BY ordinal LIMIT 1",
+        machine.uuid()
+    )
+    .fetch_optional(tx)
+    .await?)
+}
+
+/// Opens or drains a machine. What it promised by its listed offers ends or begins with that. Not for retiring.
+///
+/// # Errors
+/// The database's; it refuses to open one that has [lost a GPU](lost_gpu).
 pub async fn set_service(
     tx: &mut Connection,
     machine: MachineId,

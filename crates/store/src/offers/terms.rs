@@ -113,7 +113,8 @@ pub(super) async fn add_version(
     Ok(())
 }
 
-/// The terms of one version of an offer, if there is such a version.
+/// The terms of one version of an offer as they are stored, if there is such a version: of disk what was promised, which
+/// may be more than the machine is sold with by now.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].

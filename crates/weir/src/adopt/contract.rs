@@ -1,9 +1,11 @@
 //! The escrow on its chain, held against its manifest and against what this program was built with.
 
+use std::collections::BTreeSet;
+
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::{Address, keccak256},
-    sol_types::SolConstructor as _,
+    sol_types::{SolConstructor as _, SolEvent as _},
 };
 use chain::{Identified, Identity, ReadClient};
 use escrow::bindings::Escrow;
@@ -13,6 +15,11 @@ use super::{
     file::{Arguments, Contract, Manifest},
 };
 use crate::failure::Failure;
+
+/// Blocks whose logs are asked for at once, at first and at most. Many providers take fewer.
+const LARGEST_RANGE: u64 = 100_000;
+/// The most questions for logs: a contract that is years old is not read to the end for one line.
+const MOST_RANGES: u32 = 500;
 
 /// The chain, if every endpoint that answers serves the manifest's and the contract is in a final block of it.
 ///
@@ -154,13 +161,14 @@ async fn roles(
 ) -> Result<(), Failure> {
     let at = escrow.address;
     let then = &escrow.arguments;
-    let mut changed = |line: String| {
+    let changed = |found: &mut Findings, line: &str| {
         if takes_changes {
-            found.note(&line);
+            found.note(line);
         } else {
             found.fault(&format!("{line} (if that is meant: --changed-roles)"));
         }
     };
+    let others = other_operators(chain, escrow).await;
     let held = [
         ("owner", chain.ask(at, &Escrow::ownerCall {}).await?, then.owner),
         ("guardian", chain.ask(at, &Escrow::guardianCall {}).await?, then.guardian),
@@ -172,17 +180,82 @@ async fn roles(
         if now != Some(then) {
             as_deployed = false;
             let now = now.unwrap_or(Address::ZERO);
-            changed(format!("changed since the deployment: {role} is {now}, not {then}"));
+            let line = format!("changed since the deployment: {role} is {now}, not {then}");
+            changed(found, &line);
         }
     }
     for operator in &then.operators {
         if chain.ask(at, &Escrow::isOperatorCall { account: *operator }).await? != Some(true) {
             as_deployed = false;
-            changed(format!("changed since the deployment: {operator} is no operator"));
+            changed(found, &format!("changed since the deployment: {operator} is no operator"));
+        }
+    }
+    let others = match others {
+        Ok(others) => others,
+        Err(why) => {
+            found.note(&format!(
+                "whether other operators were added since the deployment is not known: {why}; the contract's events \
+                 OperatorSet from block {} on tell it",
+                escrow.block
+            ));
+            if as_deployed {
+                found.good(
+                    "owner, guardian, treasury and arbiter are those of the deployment, and its operators are still \
+                     operators",
+                );
+            }
+            return Ok(());
+        }
+    };
+    for other in others {
+        if chain.ask(at, &Escrow::isOperatorCall { account: other }).await? == Some(true) {
+            as_deployed = false;
+            changed(found, &format!("changed since the deployment: {other} is an operator"));
         }
     }
     if as_deployed {
         found.good("owner, guardian, treasury, arbiter and operators are those of the deployment");
     }
     Ok(())
+}
+
+/// Who was made an operator, ever, and is none of the manifest's; or why that cannot be told.
+async fn other_operators(chain: &Chain, escrow: &Contract) -> Result<BTreeSet<Address>, String> {
+    let mut seen = BTreeSet::new();
+    let (mut from, mut size) = (escrow.block, LARGEST_RANGE);
+    for _ in 0..MOST_RANGES {
+        let to = chain.last.number.min(from.saturating_add(size.saturating_sub(1)));
+        match chain.client.logs_between((from, to), escrow.address).await {
+            Ok(logs) => {
+                for log in logs {
+                    if log.topic0() != Some(&Escrow::OperatorSet::SIGNATURE_HASH) {
+                        continue;
+                    }
+                    let set = Escrow::OperatorSet::decode_log(&log.inner);
+                    seen.insert(set.map_err(|error| error.to_string())?.operator);
+                }
+                if to >= chain.last.number {
+                    return without_the_deployments(seen, escrow);
+                }
+                from = to.saturating_add(1);
+                size = size.saturating_mul(2).min(LARGEST_RANGE);
+            }
+            Err(error) if error.asks_for_less() && size > 1 => size = (size / 2).max(1),
+            Err(error) => return Err(format!("the chain's node tells no logs: {error}")),
+        }
+    }
+    Err(format!("the logs of {MOST_RANGES} ranges of blocks end before block {from}"))
+}
+
+/// A node that has forgotten the deployment's own events has forgotten others, too.
+fn without_the_deployments(
+    mut seen: BTreeSet<Address>,
+    escrow: &Contract,
+) -> Result<BTreeSet<Address>, String> {
+    let ours: BTreeSet<Address> = escrow.arguments.operators.iter().copied().collect();
+    if !ours.is_subset(&seen) {
+        return Err("the chain's node does not have the logs of the deployment".to_owned());
+    }
+    seen.retain(|operator| !ours.contains(operator));
+    Ok(seen)
 }

@@ -25,13 +25,15 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Listing {
     pub(super) token: Token,
-    /// Whether the database lacks it.
-    pub(super) is_new: bool,
+    /// Whether it is to be written: the database lacks it, or has it as a dollar where the network's file does not, or the
+    /// other way round.
+    pub(super) is_due: bool,
     /// The oracle to be named; none where it has none, or one is named.
     pub(super) feed: Option<Feed>,
 }
 
-/// Looks at every token of the network. What the database has is compared, and left as it is.
+/// Looks at every token of the network. What the database has is compared, and left as it is unless it has the token on
+/// the market and prices it in another way.
 ///
 /// # Errors
 /// If chain or database do not answer, or the network's file makes no sense.
@@ -78,11 +80,7 @@ impl Look<'_> {
             return Ok(None);
         };
         let decimals = Decimals::new(self.entry.decimals).map_err(Failure::during(symbol))?;
-        let known = {
-            let mut connection =
-                self.store.read().await.map_err(Failure::during("the database"))?;
-            tokens::at(&mut connection, address).await.map_err(Failure::during("the database"))?
-        };
+        let (known, is_listed) = self.known(address).await?;
         let before = found.count();
         self.taken(address, found).await?;
         let permit = self.contract(address, found).await?;
@@ -95,12 +93,27 @@ impl Look<'_> {
                 self.entry.decimals
             ));
         }
-        let priced = price::of(self.chain, (self.entry, setting), known.as_ref(), found).await?;
+        let fixed = self.entry.is_dollar;
+        let is_other = known.as_ref().is_some_and(|known| known.fixed != fixed);
+        let again = is_other && is_listed;
+        if known.is_some() && !is_listed {
+            found.note(&format!(
+                "token {symbol} {address} was taken off the market, and stays off it{}",
+                if is_other { ", priced as it was" } else { "" }
+            ));
+        } else if again {
+            let has = if fixed { "priced by an oracle" } else { "a US dollar by definition" };
+            found.note(&format!(
+                "token {symbol} {address} is {has} in the database and not in the network's file: it is written again"
+            ));
+        }
+        // what was the price of a dollar is none that an oracle gave
+        let priced_before = known.as_ref().filter(|_| !again);
+        let priced = price::of(self.chain, (self.entry, setting), priced_before, found).await?;
         let Some(Price { usd, source: price_source, at: priced_at, feed }) = priced else {
             return Ok(None);
         };
         let symbol = symbol.clone();
-        let fixed = self.entry.is_dollar;
         let token =
             Token { address, symbol, decimals, usd, price_source, priced_at, fixed, permit };
         let is_new = known.is_none();
@@ -111,7 +124,17 @@ impl Look<'_> {
             Some(feed) if !is_new => self.unnamed(&token, feed, found).await?,
             feed => feed,
         };
-        Ok(Some(Listing { token, is_new, feed }))
+        Ok(Some(Listing { token, is_due: is_new || again, feed }))
+    }
+
+    /// What the database has of it, and whether that is on the market.
+    async fn known(&self, address: Address) -> Result<(Option<Token>, bool), Failure> {
+        let mut connection = self.store.read().await.map_err(Failure::during("the database"))?;
+        let known = tokens::at(&mut connection, address).await;
+        let known = known.map_err(Failure::during("the database"))?;
+        let listed = tokens::list(&mut connection).await;
+        let listed = listed.map_err(Failure::during("the database"))?;
+        Ok((known, listed.iter().any(|token| token.address == address)))
     }
 
     /// In the network's file, or of a test token in the manifest; both must say the same.

@@ -147,6 +147,10 @@ async fn heartbeats(
     let now = fake.now();
     let mut world = fake.world();
     signed_in(&world, &headers)?;
+    if world.lose_beats > 0 {
+        world.lose_beats -= 1;
+        return Err(refused(503, "unavailable"));
+    }
     let standing = |rental: &RentalId| {
         json!({
             "rental_id": rental, "escrow_id": ESCROW_ID, "state": "active",
@@ -202,7 +206,11 @@ async fn wait(
     }
     signed_in(&fake.world(), &headers)?;
     assert_eq!(headers["prefer"], "wait=30");
-    fake.world().waits += 1;
+    {
+        let mut world = fake.world();
+        world.waits += 1;
+        world.early_waits += u32::from(world.running.is_empty());
+    }
     let known: Vec<&str> = query.known.split(',').collect();
     for _ in 0..600 {
         let open: Vec<Value> = {

@@ -57,3 +57,18 @@ async fn a_fault_while_it_waits_is_waited_out() {
     agent.stop().await;
     assert_eq!(scene.starts(), 1);
 }
+
+#[tokio::test]
+async fn nothing_is_asked_before_a_heartbeat_has_come_through() {
+    let scene = Scene::new().await;
+    {
+        let mut world = scene.fake.world();
+        (world.rings, world.next_in_s) = (true, Some(SELDOM_S));
+        world.lose_beats = 2;
+    }
+    let agent = scene.start();
+    scene.fake.until("it does not wait", |world| world.waits > 0).await;
+    agent.stop().await;
+    let world = scene.fake.world();
+    assert_eq!((world.lose_beats, world.early_waits), (0, 0));
+}

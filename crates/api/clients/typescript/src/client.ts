@@ -14,6 +14,7 @@ const BREAKS = 8;
 const KEYED: Record<KeyedPath, true> = {
   "/v1/rentals": true,
   "/v1/rentals/{id}/authorization": true,
+  "/v1/rentals/group": true,
   "/v1/rentals/{id}/stop": true,
 };
 

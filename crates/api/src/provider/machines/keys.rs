@@ -45,8 +45,8 @@ async fn renew_enroll_token(
 }
 
 /// Revokes the key of the machine's agent at once: its sessions end, it signs in no more, and no reading that it signs
-/// counts from now on. A rental that runs has an outage from then on, and a new agent enrols once it has ended. Repeating
-/// it is harmless.
+/// counts from now on. An enrolment token that was given out before is dead with it. A rental that runs has an outage from
+/// then on, and a new agent enrols, with a new token, once it has ended. Repeating it is harmless.
 #[utoipa::path(delete, path = "/v1/machines/{id}/agent-key", tag = "provider", security(("bearer" = [])),
     params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
     responses((status = 204, description = "Revoked.")))]

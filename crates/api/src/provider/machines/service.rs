@@ -104,7 +104,8 @@ async fn drain(
     set(app, wallet, id, Service::Draining).await
 }
 
-/// Takes new rentals again. Repeating it is harmless.
+/// Takes new rentals again. Repeating it is harmless. A machine that named a GPU which another one had already is not
+/// opened any more: 409 `state-conflict`.
 #[utoipa::path(post, path = "/v1/machines/{id}/undrain", tag = "provider", security(("bearer" = [])),
     params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
     responses((status = 200, body = MachineView)))]
@@ -140,11 +141,11 @@ async fn set(
         .store
         .write("machines.service", move |tx| {
             Box::pin(async move {
-                // before anything is looked at: a booking that has the offer is waited for
+                // before anything is looked at: a booking that has the offer is waited for, and who retires it
                 machines::hold_offers(tx, id).await?;
+                machines::hold_machine(tx, id).await?;
                 if service == Service::Retired {
                     // an offer that was made meanwhile is withdrawn with the others, and its bookings are waited for
-                    machines::hold_machine(tx, id).await?;
                     machines::hold_offers(tx, id).await?;
                 }
                 let machine = mine(tx, account, id).await?;
@@ -160,6 +161,11 @@ async fn set(
                         machines::retire(tx, id, now).await?;
                     }
                     (_, Service::Open | Service::Draining) => {
+                        if service == Service::Open
+                            && let Some(uuid) = machines::lost_gpu(tx, id).await?
+                        {
+                            return refuse(lost(&uuid));
+                        }
                         machines::set_service(tx, id, service, now).await?;
                     }
                 }
@@ -169,6 +175,15 @@ async fn set(
         .await
         .map_err(Problem::from)?;
     Ok(Json(view(machine, &app)))
+}
+
+/// The refusal to open a machine one of whose GPUs would be rented twice.
+fn lost(uuid: &str) -> Problem {
+    let detail = format!(
+        "another machine was registered with GPU {uuid} first: this one takes no rentals any more; \
+         retire it, and register the GPUs that are in it anew"
+    );
+    Problem::new(Code::StateConflict, detail)
 }
 
 /// A time to be announced.

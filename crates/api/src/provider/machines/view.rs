@@ -3,7 +3,7 @@
 use alloy::primitives::Address;
 use domain::{
     id::{GpuId, MachineId},
-    machine::{Service, Tier, Verification},
+    machine::{Measured, Service, Tier, Verification},
     time::UnixSeconds,
 };
 use serde::Serialize;
@@ -19,7 +19,7 @@ pub(crate) struct MachineView {
     id: MachineId,
     name: String,
     region: String,
-    /// What is sold: as declared, or as measured where that is less. So are `ram_gb`, `disk_gb` and the facts' `ports`.
+    /// What is sold: as declared, or as measured where that is less. So are `ram_gb` and `disk_gb`.
     cpu_cores: u32,
     ram_gb: u32,
     disk_gb: u32,
@@ -79,12 +79,12 @@ pub(crate) struct FactsView {
     disk_mb_s: Option<u32>,
     /// Megabytes a second.
     pcie_mb_s: Option<u32>,
-    /// Ports that renters can be given.
+    /// Ports that renters can be given, as its provider says.
     ports: u32,
     static_ip: bool,
     /// Whether its agent says that it runs what templates name.
     templates: bool,
-    /// What the machine's agent found, and not its provider said.
+    /// What the machine's agent found, and not its provider said. Never `ports`: how many are free at a moment is no fact.
     #[schema(example = json!(["cpu_cores", "driver_version"]))]
     measured: Vec<String>,
     measured_at: Option<Time>,
@@ -118,12 +118,13 @@ pub(crate) fn facts_view(machine: &Machine) -> FactsView {
         inet_down_mbps,
         disk_mb_s,
         pcie_mb_s,
-        ports: _,
+        ports,
         static_ip,
     } = machine.facts.clone();
     let said = machine.measured.as_ref();
     let measured = said
-        .and_then(|(measured, _)| serde_json::to_value(measured).ok())
+        .map(|(measured, _)| Measured { ports: None, ..measured.clone() })
+        .and_then(|measured| serde_json::to_value(measured).ok())
         .and_then(|measured| Some(measured.as_object()?.keys().cloned().collect()));
     FactsView {
         driver_version,
@@ -132,7 +133,7 @@ pub(crate) fn facts_view(machine: &Machine) -> FactsView {
         inet_down_mbps,
         disk_mb_s,
         pcie_mb_s,
-        ports: machine.sold.ports,
+        ports,
         static_ip,
         templates: machine.templates,
         measured: measured.unwrap_or_default(),

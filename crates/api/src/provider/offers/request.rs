@@ -136,6 +136,7 @@ impl OfferRequest {
             available_until: self.available_until.map(|until| until.0),
             ..plain
         })?;
+        check_disk(&terms, machine)?;
         check_hardware(&terms, machine)?;
         Ok(terms)
     }
@@ -243,7 +244,20 @@ pub(super) fn check_until(until: Option<Time>, now: UnixSeconds) -> Result<(), P
     Ok(())
 }
 
-/// Refuses what the machine cannot keep.
+/// Refuses more disk than the machine is sold with.
+///
+/// # Errors
+/// [`Code::ValidationFailed`](crate::Code::ValidationFailed) with the place.
+pub(super) fn check_disk(terms: &OfferTerms, machine: &Machine) -> Result<(), Problem> {
+    let disk = machine.sold.disk_gb;
+    if terms.disk_gb > disk {
+        let detail = format!("the machine has {disk} GB of disk");
+        return Err(Problem::invalid("/disk/max_gb", detail));
+    }
+    Ok(())
+}
+
+/// Refuses what the machine's GPUs cannot keep.
 ///
 /// # Errors
 /// [`Code::ValidationFailed`](crate::Code::ValidationFailed) with the place.
@@ -251,11 +265,6 @@ pub(super) fn check_hardware(terms: &OfferTerms, machine: &Machine) -> Result<()
     let gpus = machine.gpus.len();
     if usize::from(terms.gpu_count) > gpus {
         return Err(Problem::invalid("/gpu_count", format!("the machine has {gpus} GPUs")));
-    }
-    let disk = machine.sold.disk_gb;
-    if terms.disk_gb > disk {
-        let detail = format!("the machine has {disk} GB of disk");
-        return Err(Problem::invalid("/disk/max_gb", detail));
     }
     let refused = |detail: String| Err(Problem::invalid("/isolation", detail));
     // machines of the time when they were registered

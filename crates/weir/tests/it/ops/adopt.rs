@@ -5,7 +5,10 @@ use std::{
     process::Command,
 };
 
-use alloy::sol_types::SolCall as _;
+use alloy::{
+    primitives::{Address, U256},
+    sol_types::{SolCall as _, SolValue as _},
+};
 use escrow::bindings::Escrow;
 use serde_json::{Value, json};
 use testkit::{DEV_ADDRESSES, DEV_KEYS, TestChain, TestDb};
@@ -103,6 +106,24 @@ impl Place {
             *count = sqlx::query_scalar(query).fetch_one(&self.db.pool).await.unwrap();
         }
         rows
+    }
+
+    /// Whether USDC counts as a dollar, and whether it is on the market.
+    async fn usdc(&self) -> (bool, bool) {
+        sqlx::query_as("SELECT fixed, listed FROM tokens WHERE symbol = 'USDC'")
+            .fetch_one(&self.db.pool)
+            .await
+            .unwrap()
+    }
+
+    /// Calls the contract from an account whose key the node has.
+    async fn send(&self, from: &str, data: &[u8]) {
+        let call = json!([{
+            "from": from,
+            "to": self.manifest["escrow"]["address"],
+            "data": alloy::primitives::hex::encode_prefixed(data),
+        }]);
+        self.chain.anvil().call("eth_sendTransaction", call).await.unwrap();
     }
 
     async fn sql(&self, statement: &'static str) {
@@ -234,6 +255,7 @@ async fn again(place: &Place) {
     place.sql("UPDATE tokens SET listed = true; DELETE FROM price_feeds").await;
     assert!(place.adopt(&place.manifest, &place.network, &[]).0);
     assert_eq!(place.rows().await, [1, 2, 1]);
+    written_again(place).await;
     // one that is wrong is told
     place.sql("UPDATE tokens SET permit_version = '7' WHERE symbol = 'USDC'").await;
     place.refuses(&place.manifest, &place.network, "in `tokens` is not what the chain says");
@@ -243,16 +265,56 @@ async fn again(place: &Place) {
     place.sql("UPDATE deployment SET deployed_block = deployed_block + 1").await;
 }
 
+/// A token that the network's file prices in another way is written again, unless it is off the market.
+async fn written_again(place: &Place) {
+    place.sql("UPDATE tokens SET fixed = false WHERE symbol = 'USDC'").await;
+    let (done, said) = place.adopt(&place.manifest, &place.network, &["--dry-run"]);
+    assert!(done && said.contains("dry run") && said.contains("it is written again"), "{said}");
+    assert_eq!(place.usdc().await, (false, true));
+    let (done, said) = place.adopt(&place.manifest, &place.network, &[]);
+    assert!(done && said.contains("recorded; for") && said.contains("written again"), "{said}");
+    assert_eq!(place.usdc().await, (true, true));
+    let (done, said) = place.adopt(&place.manifest, &place.network, &[]);
+    assert!(done && said.contains("all of it is recorded already"), "{said}");
+    place.sql("UPDATE tokens SET fixed = false, listed = false WHERE symbol = 'USDC'").await;
+    let (done, said) = place.adopt(&place.manifest, &place.network, &[]);
+    assert!(done && said.contains("all of it is recorded already"), "{said}");
+    let why = "was taken off the market, and stays off it, priced as it was";
+    assert!(said.contains(why), "{said}");
+    assert_eq!(place.usdc().await, (false, false));
+    place.sql("UPDATE tokens SET fixed = true, listed = true WHERE symbol = 'USDC'").await;
+}
+
 async fn changed_roles(place: &Place) {
+    added_operator(place).await;
     let remove = Escrow::removeOperatorCall { operator: DEV_ADDRESSES[OPERATOR].parse().unwrap() };
-    let call = json!([{
-        "from": DEV_ADDRESSES[1],
-        "to": place.manifest["escrow"]["address"],
-        "data": alloy::primitives::hex::encode_prefixed(remove.abi_encode()),
-    }]);
-    place.chain.anvil().call("eth_sendTransaction", call).await.unwrap();
+    place.send(DEV_ADDRESSES[1], &remove.abi_encode()).await;
     place.mine().await;
     place.refuses(&place.manifest, &place.network, "is no operator (if that is meant");
     let (done, said) = place.adopt(&place.manifest, &place.network, &["--changed-roles"]);
     assert!(done && said.contains("note   changed since the deployment"), "{said}");
+}
+
+/// One that the owner added is none of the deployment's.
+async fn added_operator(place: &Place) {
+    let other: Address = DEV_ADDRESSES[8].parse().unwrap();
+    // the change is AddOperator, the second of its kind
+    let arguments = (U256::ONE, other).abi_encode();
+    let schedule = [&Escrow::scheduleChangeCall::SELECTOR[..], &arguments].concat();
+    let execute = [&Escrow::executeChangeCall::SELECTOR[..], &arguments].concat();
+    place.send(DEV_ADDRESSES[0], &schedule).await;
+    place.mine().await;
+    place.chain.anvil().call("evm_increaseTime", json!([172_860])).await.unwrap();
+    place.mine().await;
+    place.send(DEV_ADDRESSES[0], &execute).await;
+    place.mine().await;
+    let why = format!("{other} is an operator (if that is meant");
+    place.refuses(&place.manifest, &place.network, &why);
+    let (done, said) = place.adopt(&place.manifest, &place.network, &["--changed-roles"]);
+    assert!(done && said.contains(&format!("{other} is an operator")), "{said}");
+    let remove = Escrow::removeOperatorCall { operator: other };
+    place.send(DEV_ADDRESSES[0], &remove.abi_encode()).await;
+    place.mine().await;
+    let (done, said) = place.adopt(&place.manifest, &place.network, &[]);
+    assert!(done && said.contains("arbiter and operators are those of the deployment"), "{said}");
 }
