@@ -26,7 +26,8 @@ pub(crate) fn json(
     bytes_of(request, max_age_s, "application/json", bytes.into())
 }
 
-/// A JSON answer for its reader alone, who asks each time whether it changed. Its tag begins with `part` and a dot.
+/// A JSON answer for its reader alone, who asks each time whether it changed, and whom no cache stands in for. Its tag begins
+/// with `part` and a dot.
 ///
 /// # Errors
 /// [`crate::Code::Internal`] if it cannot be written.
@@ -37,7 +38,7 @@ pub(crate) fn own(
 ) -> Result<Response, Problem> {
     let bytes = serde_json::to_vec(body).map_err(internal)?;
     let tag = format!("\"{part}.{}\"", hash_of(&bytes));
-    tagged(request, &tag, "private, no-cache", ("application/json", bytes.into()))
+    tagged(request, &tag, "no-store", ("application/json", bytes.into()))
 }
 
 /// The same of anything.

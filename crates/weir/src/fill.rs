@@ -68,13 +68,14 @@ pub(crate) async fn fill(store: &Store, offers: u32, seed: u64) -> Result<(), Fa
         };
         let goes_on = stored.offers == 0 || begun.map_err(Failure::during(doing))?.is_some();
         let skipped = usize::try_from(stored.offers).map_err(Failure::during(doing))?;
-        let rest = if goes_on {
-            same.skip(skipped)
+        let (whole, made) = if goes_on {
+            (same, skipped)
         } else {
             // another market than this was begun: what is missing is of a seed that nothing of it was made with
             let other = seed.wrapping_add(u64::from(stored.offers));
-            of(other, offers.saturating_sub(stored.offers), now)?.skip(0)
+            (of(other, offers.saturating_sub(stored.offers), now)?, 0)
         };
+        let rest = whole.skip(made);
         (skipped, rest)
     };
     loop {

@@ -293,13 +293,13 @@ mod tests {
         assert_eq!(pace.judge(second(500)), Ok(second(560)), "answers have limits of their own");
         pace.received();
         assert_eq!(pace.phase().0, Phase::Busy, "a body is no head");
-        pace.phase.store(second(100) * 4 | IDLE, Relaxed);
+        pace.phase.store((second(100) * 4) | IDLE, Relaxed);
         assert_eq!(pace.judge(second(159)), Ok(second(160)));
         assert_eq!(pace.judge(second(160)), Err(Late::Idle));
         pace.received();
         assert_eq!(pace.phase().0, Phase::Head);
         assert!(pace.judge(second(9)).is_ok_and(|next| next >= second(10)));
-        pace.phase.store(second(100) * 4 | HEAD, Relaxed);
+        pace.phase.store((second(100) * 4) | HEAD, Relaxed);
         pace.received();
         assert_eq!(pace.phase(), (Phase::Head, second(100)), "more bytes give no more time");
     }

@@ -78,7 +78,7 @@ async fn a_rental_is_told_if_it_changed_and_named_if_nobody_named_it_meanwhile()
     let token = running.renter.token.clone();
     let tag = async || {
         let reply = world.get(&path).auth(&token).send().await;
-        assert_eq!(reply.header("cache-control"), "private, no-cache");
+        assert_eq!(reply.header("cache-control"), "no-store");
         reply.header("etag").to_owned()
     };
     let known = async |tag: &str| {

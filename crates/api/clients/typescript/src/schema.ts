@@ -724,8 +724,8 @@ export interface paths {
         post?: never;
         /**
          * Revokes the key of the machine's agent at once: its sessions end, it signs in no more, and no reading that it signs
-         *     counts from now on. A rental that runs has an outage from then on, and a new agent enrols once it has ended. Repeating
-         *     it is harmless.
+         *     counts from now on. An enrolment token that was given out before is dead with it. A rental that runs has an outage from
+         *     then on, and a new agent enrols, with a new token, once it has ended. Repeating it is harmless.
          */
         delete: operations["delete_machines_id_agent_key"];
         options?: never;
@@ -925,7 +925,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Takes new rentals again. Repeating it is harmless. */
+        /**
+         * Takes new rentals again. Repeating it is harmless. A machine that named a GPU which another one had already is not
+         *     opened any more: 409 `state-conflict`.
+         */
         post: operations["post_machines_id_undrain"];
         delete?: never;
         options?: never;
@@ -3397,7 +3400,7 @@ export interface components {
              */
             inet_up_mbps?: number | null;
             /**
-             * @description What the machine's agent found, and not its provider said.
+             * @description What the machine's agent found, and not its provider said. Never `ports`: how many are free at a moment is no fact.
              * @example [
              *       "cpu_cores",
              *       "driver_version"
@@ -3412,7 +3415,7 @@ export interface components {
             pcie_mb_s?: number | null;
             /**
              * Format: u-int32
-             * @description Ports that renters can be given.
+             * @description Ports that renters can be given, as its provider says.
              */
             ports: number;
             static_ip: boolean;
@@ -3603,7 +3606,10 @@ export interface components {
              */
             ssh_key_ids?: string[];
         };
-        /** @description The bookings, in the order of the quotes. From here on each is a rental of its own. */
+        /**
+         * @description The bookings, in the order of the quotes. From here on each is a rental of its own. `typed_data.permit` is in the first
+         *     of each token only: the next permit is another once this one is used. The others are approved, or authorized.
+         */
         GroupView: {
             data: components["schemas"]["BookingView"][];
         };
@@ -4374,7 +4380,7 @@ export interface components {
             agent?: string | null;
             /**
              * Format: u-int32
-             * @description What is sold: as declared, or as measured where that is less. So are `ram_gb`, `disk_gb` and the facts' `ports`.
+             * @description What is sold: as declared, or as measured where that is less. So are `ram_gb` and `disk_gb`.
              */
             cpu_cores: number;
             created_at: components["schemas"]["Time"];
@@ -7675,8 +7681,8 @@ export interface operations {
                      * @example {
                      *       "commands": [
                      *         {
-                     *           "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
-                     *           "id": "cmd_01a219f30d81760c926f25da34db7fbc",
+                     *           "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
+                     *           "id": "cmd_01a21a1624af7359879f05e8437284f9",
                      *           "kind": "provision",
                      *           "payload": {
                      *             "disk_gb": 0,
@@ -7693,7 +7699,7 @@ export interface operations {
                      *             "ssh_keys": [],
                      *             "template": null
                      *           },
-                     *           "rental_id": "rnt_01a219f30d78766799194a141450376d"
+                     *           "rental_id": "rnt_01a21a16249f7579a0adb177fb92254d"
                      *         }
                      *       ]
                      *     }
@@ -8999,7 +9005,7 @@ export interface operations {
                      *       "contract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
                      *       "decimals": 6,
                      *       "deposit": "650000",
-                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *       "events": [
                      *         {
                      *           "at": "2027-01-15T08:00:10Z",
@@ -9007,7 +9013,7 @@ export interface operations {
                      *           "body": {
                      *             "deposit": "650000",
                      *             "event": "locked",
-                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *             "prepaid": false,
                      *             "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *             "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -9025,7 +9031,7 @@ export interface operations {
                      *             "billed": 30,
                      *             "event": "closed",
                      *             "fee": "649",
-                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *             "net": "4767",
                      *             "outcome": "closed_by_operator",
                      *             "pushed": true,
@@ -9056,7 +9062,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xbcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *           "orderHash": "0xacbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
                      *           "pricePerHour": "650000",
                      *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -9424,7 +9430,7 @@ export interface operations {
                      *           "currency": "USD"
                      *         }
                      *       },
-                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *       "fee": {
                      *         "amount": {
                      *           "base_units": "649",
@@ -9530,7 +9536,7 @@ export interface operations {
                      *           "currency": "USD"
                      *         }
                      *       },
-                     *       "rental_id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *       "rental_id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
                      *       "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *       "seconds_billed": 30,
                      *       "to": "2027-01-15T08:00:30Z"
@@ -10267,8 +10273,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "inputs": "/v1/machines/mch_01a219f30c6873e7ab1808d873d6a3d6/history",
-                     *       "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *       "inputs": "/v1/machines/mch_01a21a16240070e889406f3086e2f915/history",
+                     *       "machine_id": "mch_01a21a16240070e889406f3086e2f915",
                      *       "windows": [
                      *         {
                      *           "computed_at": "2027-01-15T08:00:30Z",
@@ -11100,12 +11106,12 @@ export interface operations {
                      *               },
                      *               "gpu_model": "rtx-4090",
                      *               "gpus": 2,
-                     *               "offer_id": "ofr_01a219f30da677f988f94227a6af9b6b",
+                     *               "offer_id": "ofr_01a21a1624e077dfa108351b46d1d617",
                      *               "price": {
                      *                 "amount": "0.500000",
                      *                 "currency": "USD"
                      *               },
-                     *               "provider": "acc_01a219f30d89758abbc3c5cbf093d223",
+                     *               "provider": "acc_01a21a1624c576b6bbeff0c8f3b26014",
                      *               "region": "de-fra",
                      *               "tier": "unverified",
                      *               "version": 1
@@ -11121,7 +11127,7 @@ export interface operations {
                      *         {
                      *           "alone": 2,
                      *           "nearest": {
-                     *             "offer_id": "ofr_01a219f30d5a70acad756531cbba7ed2",
+                     *             "offer_id": "ofr_01a21a16248472d98a00a3465b8ff11b",
                      *             "price": {
                      *               "amount": "0.400000",
                      *               "currency": "USD"
@@ -12057,7 +12063,7 @@ export interface operations {
                      * @example {
                      *       "data": [
                      *         {
-                     *           "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *           "machine_id": "mch_01a21a16240070e889406f3086e2f915",
                      *           "windows": [
                      *             {
                      *               "computed_at": "2027-01-15T08:00:30Z",
@@ -12245,7 +12251,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xdca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae59110",
+                     *           "orderHash": "0xfb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d",
                      *           "pricePerHour": "800000",
                      *           "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -12308,7 +12314,7 @@ export interface operations {
                      *           ]
                      *         }
                      *       },
-                     *       "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *       "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
                      *       "expires_at": "2027-01-15T08:02:00Z",
                      *       "fee": {
                      *         "amount": {
@@ -12330,7 +12336,7 @@ export interface operations {
                      *       },
                      *       "gpu_count": 2,
                      *       "gpu_model": "rtx-4090",
-                     *       "id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *       "id": "quo_01a21a16249074e499f3a1c7b0a6df73",
                      *       "isolation": "gpu",
                      *       "lines": [
                      *         {
@@ -12373,10 +12379,10 @@ export interface operations {
                      *           }
                      *         }
                      *       ],
-                     *       "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
-                     *       "offer_id": "ofr_01a219f30d5a70acad756531cbba7ed2",
+                     *       "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
+                     *       "offer_id": "ofr_01a21a16248472d98a00a3465b8ff11b",
                      *       "offer_version": 1,
-                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a219f30d4670ebb13f6f38db08e8c5\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a219f30d5a70acad756531cbba7ed2\",\"offer_version\":1,\"quote_id\":\"quo_01a219f30d64760c8ead0ed574644e01\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
+                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a21a1624727182ae3386b9fe5f8cd8\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a21a16248472d98a00a3465b8ff11b\",\"offer_version\":1,\"quote_id\":\"quo_01a21a16249074e499f3a1c7b0a6df73\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
                      *       "provider_max": {
                      *         "base_units": "704000",
                      *         "chain": "eip155:31337",
@@ -12479,7 +12485,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xdca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae59110",
+                     *           "orderHash": "0xfb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d",
                      *           "pricePerHour": "800000",
                      *           "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -12542,7 +12548,7 @@ export interface operations {
                      *           ]
                      *         }
                      *       },
-                     *       "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *       "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
                      *       "expires_at": "2027-01-15T08:02:00Z",
                      *       "fee": {
                      *         "amount": {
@@ -12564,7 +12570,7 @@ export interface operations {
                      *       },
                      *       "gpu_count": 2,
                      *       "gpu_model": "rtx-4090",
-                     *       "id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *       "id": "quo_01a21a16249074e499f3a1c7b0a6df73",
                      *       "isolation": "gpu",
                      *       "lines": [
                      *         {
@@ -12607,10 +12613,10 @@ export interface operations {
                      *           }
                      *         }
                      *       ],
-                     *       "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
-                     *       "offer_id": "ofr_01a219f30d5a70acad756531cbba7ed2",
+                     *       "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
+                     *       "offer_id": "ofr_01a21a16248472d98a00a3465b8ff11b",
                      *       "offer_version": 1,
-                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a219f30d4670ebb13f6f38db08e8c5\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a219f30d5a70acad756531cbba7ed2\",\"offer_version\":1,\"quote_id\":\"quo_01a219f30d64760c8ead0ed574644e01\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
+                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a21a1624727182ae3386b9fe5f8cd8\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a21a16248472d98a00a3465b8ff11b\",\"offer_version\":1,\"quote_id\":\"quo_01a21a16249074e499f3a1c7b0a6df73\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
                      *       "provider_max": {
                      *         "base_units": "704000",
                      *         "chain": "eip155:31337",
@@ -12825,13 +12831,13 @@ export interface operations {
                      *           "agent": "idle",
                      *           "created_at": "2027-01-15T08:00:00Z",
                      *           "end_reason": null,
-                     *           "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
-                     *           "id": "rnt_01a219f30d78766799194a141450376d",
+                     *           "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
+                     *           "id": "rnt_01a21a16249f7579a0adb177fb92254d",
                      *           "interrupted_since": null,
                      *           "label": null,
                      *           "lock": "included",
-                     *           "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
-                     *           "quote_id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *           "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
+                     *           "quote_id": "quo_01a21a16249074e499f3a1c7b0a6df73",
                      *           "ready_at": null,
                      *           "role": "renter",
                      *           "started_at": null,
@@ -12840,7 +12846,7 @@ export interface operations {
                      *           "updated_at": "2027-01-15T08:00:00Z"
                      *         }
                      *       ],
-                     *       "next_cursor": "cmVudGFsczpyZW50ZXJ8cm50XzAxYTIxOWYzMGQ3ODc2Njc5OTE5NGExNDE0NTAzNzZk"
+                     *       "next_cursor": "cmVudGFsczpyZW50ZXJ8cm50XzAxYTIxYTE2MjQ5Zjc1NzlhMGFkYjE3N2ZiOTIyNTRk"
                      *     }
                      */
                     "application/json": components["schemas"]["RentalPage"];
@@ -12906,7 +12912,7 @@ export interface operations {
                      *           "calldata": "0x095ea7b3000000000000000000000000e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e500000000000000000000000000000000000000000000000000000000000c3500",
                      *           "to": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
                      *         },
-                     *         "calldata": "0x232d004100000000000000000000000058da990a8f4a3a6ca7cb6315d68a140105917352000000000000000000000000ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c000000000000000000000000000000000000000000000000000000000000c350000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000dca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae5911000000000000000000000000000000000000000000000000000000000000c3500",
+                     *         "calldata": "0x232d004100000000000000000000000058da990a8f4a3a6ca7cb6315d68a140105917352000000000000000000000000ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c000000000000000000000000000000000000000000000000000000000000c350000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000fb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d00000000000000000000000000000000000000000000000000000000000c3500",
                      *         "chain_id": 31337,
                      *         "deadline": "2027-01-15T08:02:00Z",
                      *         "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
@@ -12920,7 +12926,7 @@ export interface operations {
                      *             },
                      *             "message": {
                      *               "from": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
-                     *               "nonce": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *               "nonce": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
                      *               "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
                      *               "validAfter": "0",
                      *               "validBefore": "1800000120",
@@ -13042,7 +13048,7 @@ export interface operations {
                      *             "message": {
                      *               "feeBps": "1200",
                      *               "holdback": "0",
-                     *               "orderHash": "0xdca4fee6ff54fdae81bcba9070829b8a23a5147b26a461fdb0ba74e82ae59110",
+                     *               "orderHash": "0xfb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d",
                      *               "pricePerHour": "800000",
                      *               "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
                      *               "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -13157,23 +13163,23 @@ export interface operations {
                      *           "token": "USDC"
                      *         },
                      *         "end_reason": null,
-                     *         "escrow_id": "0x01920e5e80c3562ed7071bf48f9d85a75471eb77229d537383b142de37095f0f",
+                     *         "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
                      *         "frozen": false,
                      *         "gpu_count": 2,
                      *         "gpu_model": "rtx-4090",
                      *         "gpus": [
                      *           {
-                     *             "id": "gpu_01a219f30d4670ebb13f6f36b0f3bac2",
+                     *             "id": "gpu_01a21a1624727182ae3386b7dce6f504",
                      *             "model": "rtx-4090",
                      *             "uuid": "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-0"
                      *           },
                      *           {
-                     *             "id": "gpu_01a219f30d4670ebb13f6f3710d6db03",
+                     *             "id": "gpu_01a21a1624727182ae3386b8f0d83a71",
                      *             "model": "rtx-4090",
                      *             "uuid": "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-1"
                      *           }
                      *         ],
-                     *         "id": "rnt_01a219f30d78766799194a141450376d",
+                     *         "id": "rnt_01a21a16249f7579a0adb177fb92254d",
                      *         "interrupted_since": null,
                      *         "label": null,
                      *         "lock": "none",
@@ -13183,9 +13189,9 @@ export interface operations {
                      *           "decimals": 6,
                      *           "token": "USDC"
                      *         },
-                     *         "machine_id": "mch_01a219f30d4670ebb13f6f38db08e8c5",
+                     *         "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
                      *         "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
-                     *         "quote_id": "quo_01a219f30d64760c8ead0ed574644e01",
+                     *         "quote_id": "quo_01a21a16249074e499f3a1c7b0a6df73",
                      *         "ready_at": null,
                      *         "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *         "role": "renter",
@@ -13313,19 +13319,19 @@ export interface operations {
                      *         "token": "USDC"
                      *       },
                      *       "end_reason": "renter_stop",
-                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *       "evicted_at": null,
                      *       "frozen": false,
                      *       "gpu_count": 1,
                      *       "gpu_model": "rtx-4090",
                      *       "gpus": [
                      *         {
-                     *           "id": "gpu_01a219f30c6873e7ab1808d71b5cd6f0",
+                     *           "id": "gpu_01a21a16240070e889406f2fec9cf870",
                      *           "model": "rtx-4090",
                      *           "uuid": "GPU-1a642f0e3c3af545e7acbd38b07251b3990914f1-0"
                      *         }
                      *       ],
-                     *       "id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *       "id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
                      *       "interrupted_since": null,
                      *       "label": null,
                      *       "lock": "final",
@@ -13335,9 +13341,9 @@ export interface operations {
                      *         "decimals": 6,
                      *         "token": "USDC"
                      *       },
-                     *       "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *       "machine_id": "mch_01a21a16240070e889406f3086e2f915",
                      *       "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
-                     *       "quote_id": "quo_01a219f30ccd754e9f62913448c831bc",
+                     *       "quote_id": "quo_01a21a16242f7697ba227db5d3621645",
                      *       "ready_at": "2027-01-15T08:00:00Z",
                      *       "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *       "role": "renter",
@@ -13685,7 +13691,7 @@ export interface operations {
                      * @example {
                      *       "chain_id": 31337,
                      *       "contract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
-                     *       "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *       "terms": {
                      *         "domain": {
                      *           "chainId": "31337",
@@ -13696,7 +13702,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xbcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *           "orderHash": "0xacbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
                      *           "pricePerHour": "650000",
                      *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -13762,7 +13768,7 @@ export interface operations {
                      *       "ways_out": [
                      *         {
                      *           "call": {
-                     *             "calldata": "0x2e6e379400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "calldata": "0x2e6e379400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "stop",
@@ -13771,7 +13777,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "call": {
-                     *             "calldata": "0xfacc70ce00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "calldata": "0xfacc70ce00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "reclaim",
@@ -13780,7 +13786,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "call": {
-                     *             "calldata": "0x2d2f385400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "calldata": "0x2d2f385400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "release",
@@ -13789,7 +13795,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "call": {
-                     *             "calldata": "0x5caf41eb00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000bcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *             "calldata": "0x5caf41eb00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "finalize",
@@ -13947,7 +13953,7 @@ export interface operations {
                      *           "body": {
                      *             "deposit": "650000",
                      *             "event": "locked",
-                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *             "prepaid": false,
                      *             "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *             "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -13965,7 +13971,7 @@ export interface operations {
                      *             "billed": 30,
                      *             "event": "closed",
                      *             "fee": "649",
-                     *             "id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *             "net": "4767",
                      *             "outcome": "closed_by_operator",
                      *             "pushed": true,
@@ -13982,7 +13988,7 @@ export interface operations {
                      *       "readings": {
                      *         "agent": "0x5050a4f4b3f9338c3472dcc01a87c76a144b3c9c",
                      *         "count": 1,
-                     *         "root": "0xfea7375682de48495a270a9ad3e3cd5519548f9c50aef1e2cd4db29482718898"
+                     *         "root": "0x6b181c837105a63c49312099ca13805ebfe7467af14707855f2e4464e73c81f4"
                      *       },
                      *       "rental": {
                      *         "agent": "stopped",
@@ -14033,18 +14039,18 @@ export interface operations {
                      *           "token": "USDC"
                      *         },
                      *         "end_reason": "renter_stop",
-                     *         "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
+                     *         "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
                      *         "frozen": false,
                      *         "gpu_count": 1,
                      *         "gpu_model": "rtx-4090",
                      *         "gpus": [
                      *           {
-                     *             "id": "gpu_01a219f30c6873e7ab1808d71b5cd6f0",
+                     *             "id": "gpu_01a21a16240070e889406f2fec9cf870",
                      *             "model": "rtx-4090",
                      *             "uuid": "GPU-1a642f0e3c3af545e7acbd38b07251b3990914f1-0"
                      *           }
                      *         ],
-                     *         "id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *         "id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
                      *         "interrupted_since": null,
                      *         "label": null,
                      *         "lock": "final",
@@ -14054,9 +14060,9 @@ export interface operations {
                      *           "decimals": 6,
                      *           "token": "USDC"
                      *         },
-                     *         "machine_id": "mch_01a219f30c6873e7ab1808d873d6a3d6",
+                     *         "machine_id": "mch_01a21a16240070e889406f3086e2f915",
                      *         "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
-                     *         "quote_id": "quo_01a219f30ccd754e9f62913448c831bc",
+                     *         "quote_id": "quo_01a21a16242f7697ba227db5d3621645",
                      *         "ready_at": "2027-01-15T08:00:00Z",
                      *         "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *         "role": "renter",
@@ -14114,7 +14120,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xbcc26f78a8854f2c2ce2a5a9d2bc6e6764ca2dd7e7d65364e28bb00df7966377",
+                     *           "orderHash": "0xacbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
                      *           "pricePerHour": "650000",
                      *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -14873,20 +14879,20 @@ export interface operations {
                      *         {
                      *           "block": null,
                      *           "created_at": "2027-01-15T08:00:30Z",
-                     *           "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
-                     *           "id": "01a219f3-0dec-74e1-9725-592d82e31858",
+                     *           "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *           "id": "01a21a16-250f-770f-85c1-09fff52d7dd0",
                      *           "kind": "close",
-                     *           "rental_id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *           "rental_id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
                      *           "state": "dropped",
                      *           "tx_hash": null
                      *         },
                      *         {
                      *           "block": null,
                      *           "created_at": "2027-01-15T08:00:00Z",
-                     *           "escrow_id": "0xa2492408dcecb5ce8558b62d78dd5098c92a5aaf50274edd0d105a602cf56fa3",
-                     *           "id": "01a219f3-0d37-7476-b47b-b2dba6b8f50a",
+                     *           "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *           "id": "01a21a16-2465-734d-9faa-75d701c40e73",
                      *           "kind": "start",
-                     *           "rental_id": "rnt_01a219f30d077757a53f5514ae55969a",
+                     *           "rental_id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
                      *           "state": "dropped",
                      *           "tx_hash": null
                      *         }
