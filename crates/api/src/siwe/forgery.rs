@@ -58,14 +58,15 @@ pub fn noise(random: &mut Random) -> Vec<u8> {
     (0..length).map(|_| random.byte()).collect()
 }
 
-/// Another signature, often close to the one given.
+/// Another signature, often close to the one given, never the same.
 pub fn other_signature(signature: &[u8], random: &mut Random) -> Vec<u8> {
     let order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
     let order = U256::from_str_radix(order, 16).unwrap();
     let mut bytes = signature.to_vec();
     match random.below(11) {
         0 => bytes[random.below(64)] ^= 1 << random.below(8),
-        1 => bytes[random.below(64)] = random.byte(),
+        // never the byte that was there
+        1 => bytes[random.below(64)] ^= random.byte().max(1),
         // its second form: n - s, and the other parity
         2 => {
             let s = order.wrapping_sub(U256::from_be_slice(&bytes[32..64]));
