@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::BuildHasherDefault,
+    hint::black_box,
     sync::{Arc, OnceLock},
 };
 
@@ -17,6 +18,9 @@ use crate::{
     table::{Slot, Table},
 };
 
+/// Rows, and their places in the table, that are fetched at once when an index is built: in the order of prices each lies
+/// somewhere else, and memory is waited for once instead of for each.
+const AHEAD: usize = 32;
 /// Rows of a piece of the slab.
 const PIECE: usize = 4_096;
 /// The most regions, providers and discount schedules: their numbers have to fit their rows. Of regions and schedules only
@@ -335,19 +339,27 @@ impl Index {
                 .then_with(|| id_of(left.2).cmp(&id_of(right.2)))
         });
         self.table.reserve(rows.len());
+        let mut ahead: Vec<Row> = Vec::with_capacity(AHEAD);
         for model in order.chunk_by(|left, right| left.0 >> 32 == right.0 >> 32) {
             let mut placed = Vec::with_capacity(model.len());
-            for (_, _, number) in model {
-                let Some(row) = row_of(*number).copied() else { continue };
-                let slab = &self.slab;
-                if self.table.get(row.id, |slot| slab.id(slot)).is_some() {
-                    self.release(&row);
-                    continue;
+            for some in model.chunks(AHEAD) {
+                ahead.clear();
+                ahead.extend(some.iter().filter_map(|(_, _, number)| row_of(*number)));
+                for row in &ahead {
+                    let slab = &self.slab;
+                    black_box(self.table.get(row.id, |slot| slab.id(slot)));
                 }
-                let Some(slot) = self.slab.put(row) else { return };
-                let slab = &self.slab;
-                self.table.insert(row.id, slot, |slot| slab.id(slot));
-                placed.push((row.key(), slot, row.codes()));
+                for row in &ahead {
+                    let slab = &self.slab;
+                    if self.table.get(row.id, |slot| slab.id(slot)).is_some() {
+                        self.release(row);
+                        continue;
+                    }
+                    let Some(slot) = self.slab.put(*row) else { return };
+                    let slab = &self.slab;
+                    self.table.insert(row.id, slot, |slot| slab.id(slot));
+                    placed.push((row.key(), slot, row.codes()));
+                }
             }
             let first = model.first().and_then(|(_, _, number)| row_of(*number));
             let number = first.map_or(usize::MAX, |row| usize::from(row.model));
