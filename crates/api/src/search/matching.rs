@@ -203,7 +203,8 @@ struct NearestView {
 /// Puts together from a provider's cheapest 64 machines in a region; those beyond are refused as `gpu_count` where the others
 /// do not do. Nothing is held: quote and book what you choose.
 #[utoipa::path(post, path = "/v1/match", tag = "market", request_body = MatchRequest,
-    responses((status = 200, body = MatchView)))]
+    responses((status = 200, body = MatchView),
+              (status = 503, description = "Others are matched already: come again after `Retry-After`.")))]
 async fn matching(
     State(app): State<AppState>,
     Body(request): Body<MatchRequest>,

@@ -11142,6 +11142,13 @@ export interface operations {
                     "application/json": components["schemas"]["MatchView"];
                 };
             };
+            /** @description Others are matched already: come again after `Retry-After`. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {

@@ -151,7 +151,7 @@ async fn a_worker_that_is_stopped_or_killed_midway_loses_no_timer_and_fires_none
     market
         .sql(
             "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$
-             BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$;
+             BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END $$;
              CREATE TRIGGER slowly BEFORE UPDATE ON rentals FOR EACH ROW EXECUTE FUNCTION slowly();",
         )
         .await;
