@@ -82,6 +82,14 @@ pub(crate) fn finish(mut api: OpenApi) -> OpenApi {
                 )
                 .build();
             shared::name_headers(&mut problem);
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response
+                    && status.starts_with(['4', '5'])
+                {
+                    response.content.clone_from(&problem.content);
+                    shared::name_headers(response);
+                }
+            }
             operation.responses.responses.insert("default".to_owned(), problem.into());
         }
     }

@@ -14,78 +14,19 @@ use crate::{
     code::COLUMNS,
     listing::{Listing, Step, Tier, Unlistable},
     row::{FOREVER, Row, UNKNOWN, UNKNOWN_BPS, flags, up_to},
-    segment::{Key, Segment},
+    segment::Segment,
+    slab::Slab,
     table::{Slot, Table},
 };
 
 /// Rows, and their places in the table, that are fetched at once when an index is built: in the order of prices each lies
 /// somewhere else, and memory is waited for once instead of for each.
 const AHEAD: usize = 32;
-/// Rows of a piece of the slab.
-const PIECE: usize = 4_096;
 /// The most regions, providers and discount schedules: their numbers have to fit their rows. Of regions and schedules only
 /// those count that some offer has.
 const MAX_REGIONS: u32 = 65_535;
 const MAX_SCHEDULES: u32 = 65_535;
 const MAX_PROVIDERS: u32 = u32::MAX;
-
-/// Rows that never move: a row is found by its slot. Grows by pieces, so that nothing is copied.
-#[derive(Debug, Default)]
-pub(crate) struct Slab {
-    pieces: Vec<Vec<Row>>,
-    free: Vec<Slot>,
-}
-
-fn split(slot: Slot) -> (usize, usize) {
-    let slot = usize::try_from(slot).unwrap_or(usize::MAX);
-    (slot / PIECE, slot % PIECE)
-}
-
-impl Slab {
-    /// The rows of a piece, the free ones included; `None` behind the last piece.
-    pub(crate) fn piece(&self, number: usize) -> Option<&[Row]> {
-        self.pieces.get(number).map(Vec::as_slice)
-    }
-
-    pub(crate) fn get(&self, slot: Slot) -> Option<&Row> {
-        let (piece, place) = split(slot);
-        self.pieces.get(piece)?.get(place)
-    }
-
-    fn get_mut(&mut self, slot: Slot) -> Option<&mut Row> {
-        let (piece, place) = split(slot);
-        self.pieces.get_mut(piece)?.get_mut(place)
-    }
-
-    fn put(&mut self, row: Row) -> Option<Slot> {
-        if let Some(slot) = self.free.pop() {
-            *self.get_mut(slot)? = row;
-            return Some(slot);
-        }
-        if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
-            self.pieces.push(Vec::with_capacity(PIECE));
-        }
-        let full = self.pieces.len().saturating_sub(1).saturating_mul(PIECE);
-        let piece = self.pieces.last_mut()?;
-        let slot = Slot::try_from(full.saturating_add(piece.len())).ok()?;
-        piece.push(row);
-        Some(slot)
-    }
-
-    fn id(&self, slot: Slot) -> Uuid {
-        self.get(slot).map_or(Uuid::nil(), |row| row.id)
-    }
-
-    pub(crate) fn key(&self, slot: Slot) -> Key {
-        self.get(slot).map_or((0, Uuid::nil()), Row::key)
-    }
-
-    fn bytes(&self) -> usize {
-        let rows =
-            self.pieces.len().saturating_mul(PIECE.saturating_mul(std::mem::size_of::<Row>()));
-        rows.saturating_add(self.free.capacity().saturating_mul(std::mem::size_of::<Slot>()))
-    }
-}
 
 /// The durations from which on the largest of these discounts is more than before, and how much it is.
 fn ladder<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<(u32, u16)> {
@@ -458,7 +399,7 @@ impl Index {
         if let Some(segment) = self.segments.get_mut(usize::from(row.model)) {
             segment.remove(row.key(), &|slot| slab.key(slot));
         }
-        slab.free.push(slot);
+        slab.free(slot);
         if let Some(place) = slab.get_mut(slot) {
             // a free row is nobody's, and no sweep takes it for a machine that fell silent
             *place = Row { id: Uuid::nil(), flags: 0, ..row };
@@ -481,7 +422,7 @@ impl Index {
     /// thirds of what makes them offline. Looks at `rows` rows and goes on there the next time.
     pub fn quiet(&mut self, now: u32, rows: usize) -> Vec<Uuid> {
         let patience = self.patience();
-        let total = self.slab.pieces.iter().map(Vec::len).fold(0_usize, usize::saturating_add);
+        let total = self.slab.len();
         let mut found = Vec::new();
         for _ in 0..rows.min(total) {
             if self.slab.get(self.swept).is_none() {

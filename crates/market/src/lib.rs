@@ -15,6 +15,7 @@ mod query;
 mod row;
 mod search;
 mod segment;
+mod slab;
 mod supply;
 mod table;
 mod total;

@@ -55,7 +55,7 @@ use crate::{
     extract::{Body, IdempotencyKey},
     identity::Wallet,
     prefer::Wait,
-    problem::{ProblemBody, internal, refuse},
+    problem::{internal, refuse},
     provider::{CallView, free_of_obstacles},
     views::{Time, Unit, json_of},
 };
@@ -229,8 +229,7 @@ fn made(rental: RentalId, body: String) -> Result<Response, Problem> {
         (status = 202, description = "Paid for and booked; the lock is not in a block yet. `transaction` carries it, once signed; the \
                                       same request again tells.",
             body = BookingView),
-        (status = 402, description = "To be paid for by x402, or the payment was not accepted.", body = ProblemBody,
-            content_type = "application/problem+json", headers(
+        (status = 402, description = "To be paid for by x402, or the payment was not accepted.", headers(
             ("PAYMENT-REQUIRED", description = "x402: what is to be signed"),
             ("PAYMENT-RESPONSE", description = "x402: why a payment was not accepted")))))]
 async fn create(

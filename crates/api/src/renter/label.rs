@@ -20,7 +20,7 @@ use crate::{
     account::label,
     extract::{Body, Id, IfMatch},
     identity::Wallet,
-    problem::{ProblemBody, refuse},
+    problem::refuse,
 };
 
 /// Bytes of the hash of a name in a tag.
@@ -68,8 +68,7 @@ fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
            ("If-Match" = Option<String>, Header, description = "the `ETag` of the rental that was read")),
     request_body = RentalPatch,
     responses((status = 200, body = RentalView),
-              (status = 412, description = "It was named anew since.", body = ProblemBody,
-               content_type = "application/problem+json")))]
+              (status = 412, description = "It was named anew since.")))]
 async fn change(
     State(app): State<AppState>,
     wallet: Wallet,

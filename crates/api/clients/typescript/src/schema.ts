@@ -10039,9 +10039,19 @@ export interface operations {
             /** @description Too many are being read: come again after `Retry-After`. */
             503: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
@@ -11145,9 +11155,19 @@ export interface operations {
             /** @description Others are matched already: come again after `Retry-After`. */
             503: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description An error; `code` says which of those at /errors. */
             default: {
@@ -13228,6 +13248,14 @@ export interface operations {
                     "PAYMENT-REQUIRED"?: string;
                     /** @description x402: why a payment was not accepted */
                     "PAYMENT-RESPONSE"?: string;
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -13421,6 +13449,14 @@ export interface operations {
             /** @description It was named anew since. */
             412: {
                 headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
