@@ -36,9 +36,30 @@ pub(crate) fn own(
     part: &str,
     body: &impl Serialize,
 ) -> Result<Response, Problem> {
+    parted(request, part, "no-store", body)
+}
+
+/// A JSON answer for anybody, who asks each time whether it changed. Its tag begins with `part` and a dot.
+///
+/// # Errors
+/// [`crate::Code::Internal`] if it cannot be written.
+pub(crate) fn revalidated(
+    request: &HeaderMap,
+    part: &str,
+    body: &impl Serialize,
+) -> Result<Response, Problem> {
+    parted(request, part, "no-cache", body)
+}
+
+fn parted(
+    request: &HeaderMap,
+    part: &str,
+    cache: &str,
+    body: &impl Serialize,
+) -> Result<Response, Problem> {
     let bytes = serde_json::to_vec(body).map_err(internal)?;
     let tag = format!("\"{part}.{}\"", hash_of(&bytes));
-    tagged(request, &tag, "no-store", ("application/json", bytes.into()))
+    tagged(request, &tag, cache, ("application/json", bytes.into()))
 }
 
 /// The same of anything.

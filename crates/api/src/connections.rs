@@ -61,6 +61,12 @@ impl ConnectionConfig {
         // one that rounds down to none would have agents ask in vain for ever
         if self.most < 4 { 1 } else { self.most / 4 }
     }
+
+    /// How many may be event streams: with those that wait, an eighth is left for everybody else.
+    pub(crate) const fn streams(&self) -> usize {
+        let most = self.most.saturating_mul(5) / 8;
+        if most == 0 { 1 } else { most }
+    }
 }
 
 /// Why a connection was closed by us.
@@ -90,7 +96,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Serves whoever connects until the service closes, and then until all that are open have had their answers.
 pub(crate) async fn serve(listener: TcpListener, router: Router, app: &AppState) {
     let config = app.config.connections;
-    let seats = Seats::new(config.most, config.share);
+    let seats = Seats::that_yield(config.most, config.share);
     let open = TaskTracker::new();
     loop {
         let accepted = tokio::select! {

@@ -284,6 +284,13 @@ impl IfMatch {
     pub(crate) fn names(&self, etag: &str) -> bool {
         self.0 == etag
     }
+
+    /// Whether the condition names a tag of this part, which ends with it or goes on behind a dot: what follows tells of
+    /// what is shown beside, and is no reason to refuse a change.
+    pub(crate) fn begins(&self, part: &str) -> bool {
+        let tag = self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        tag.is_some_and(|tag| tag.split('.').next() == Some(part))
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ impl Wait {
 
 /// Whether it is waited there.
 pub(crate) fn is_waited(method: &Method, route: &str) -> bool {
+    // HEAD is answered as GET is
+    let method = if method == Method::HEAD { &Method::GET } else { method };
     ROUTES.contains(&(method.as_str(), route))
 }
 
@@ -73,6 +75,8 @@ mod tests {
                 }
             }
         }
+        assert!(is_waited(&Method::HEAD, "/v1/agent/commands"));
+        assert!(!is_waited(&Method::HEAD, "/v1/rentals"));
         let said = ROUTES.map(|(method, path)| (method.to_owned(), path.to_owned()));
         assert_eq!(waiting, said);
     }

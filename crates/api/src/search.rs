@@ -25,6 +25,7 @@ use crate::{AppState, Code, Problem, extract::Params, problem::internal};
 
 pub(crate) use follow::{MarketSeats, market_seats};
 pub(crate) use index::Market;
+pub(crate) use matching::{Needs, needs};
 pub(crate) use params::SearchParams;
 pub(crate) use text::digits;
 

@@ -28,7 +28,7 @@ use crate::{
     public::{Figures, Turns},
     renter::{Booker, Quoting, Scout, Seals, unit_of},
     revoked::Revoked,
-    search::{Market, MarketSeats, market_seats},
+    search::{Market, MarketSeats, Needs, market_seats, needs},
     status::Watched,
     streams::Streams,
     views::Unit,
@@ -72,7 +72,7 @@ pub struct ApiConfig {
     pub drain_timeout: Duration,
     /// How many connections there may be, and how slow.
     pub connections: ConnectionConfig,
-    /// How many event streams may be open at once.
+    /// How many event streams may be open at once; never more than five eighths of the connections.
     pub stream_limit: usize,
     /// How many of them one account may have.
     pub streams_per_account: usize,
@@ -154,6 +154,7 @@ pub struct Parts {
     pub(crate) feed: Feed,
     pub(crate) market: Market,
     pub(crate) market_seats: MarketSeats,
+    pub(crate) needs: Needs,
     pub(crate) gasless: Gasless,
     pub(crate) streams: Streams,
     pub(crate) figures: Figures,
@@ -185,7 +186,8 @@ impl AppState {
         metrics: Option<PrometheusHandle>,
     ) -> Self {
         let feed = Feed::start(store.clone(), config.chain_id, config.connections.waiting());
-        let streams = Streams::new(config.stream_limit, config.streams_per_account);
+        let streams = config.stream_limit.min(config.connections.streams());
+        let streams = Streams::new(streams, config.streams_per_account);
         let (leaving, closing) = (CancellationToken::new(), CancellationToken::new());
         let (gasless, figures) = (Gasless::default(), Figures::default());
         let market =
@@ -202,6 +204,7 @@ impl AppState {
             feed,
             market,
             market_seats: market_seats(),
+            needs: needs(),
             gasless,
             streams,
             figures,

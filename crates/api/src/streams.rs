@@ -36,6 +36,8 @@ impl<K: Eq + Hash> Clone for Seats<K> {
 struct Inner<K> {
     in_all: usize,
     share: usize,
+    /// Whether an owner may have no more than are still free, so that a few of them do not have all.
+    yields: bool,
     open: Mutex<Open<K>>,
 }
 
@@ -64,8 +66,18 @@ impl Full {
 
 impl<K: Clone + Eq + Hash> Seats<K> {
     pub(crate) fn new(in_all: usize, share: usize) -> Self {
+        Self::with(in_all, share, false)
+    }
+
+    /// As [`Seats::new`], but nobody has more than are still free: of `n` owners that want all they can have, each has at
+    /// most one part of `n + 1`, and the last part stays for others.
+    pub(crate) fn that_yield(in_all: usize, share: usize) -> Self {
+        Self::with(in_all, share, true)
+    }
+
+    fn with(in_all: usize, share: usize, yields: bool) -> Self {
         let open = Mutex::new(Open { in_all: 0, of: HashMap::new() });
-        Self(Arc::new(Inner { in_all, share, open }))
+        Self(Arc::new(Inner { in_all, share, yields, open }))
     }
 
     /// One more for this owner, until the seat is dropped; nobody's counts in all only.
@@ -79,7 +91,9 @@ impl<K: Clone + Eq + Hash> Seats<K> {
         }
         if let Some(owner) = &owner {
             let theirs = open.of.get(owner).copied().unwrap_or_default();
-            if theirs >= self.0.share {
+            let free = self.0.in_all.saturating_sub(open.in_all);
+            let share = if self.0.yields { self.0.share.min(free) } else { self.0.share };
+            if theirs >= share {
                 return Err(Full::Share);
             }
             open.of.insert(owner.clone(), theirs.saturating_add(1));
@@ -138,6 +152,20 @@ mod tests {
         assert!(seats.take(one).is_ok());
         held.clear();
         assert!(seats.0.open().of.is_empty() && seats.0.open().in_all == 0);
+    }
+
+    #[test]
+    fn a_few_that_want_all_leave_some_to_others() {
+        let seats = Seats::<u8>::that_yield(16, 4);
+        let mut held = Vec::new();
+        for owner in 1..=4 {
+            while let Ok(seat) = seats.take(Some(owner)) {
+                held.push(seat);
+            }
+        }
+        assert!(held.len() > 12 && seats.take(Some(5)).is_ok(), "{}", held.len());
+        held.clear();
+        assert_eq!((0..4).filter_map(|_| seats.take(Some(1)).ok()).count(), 4);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Index {
         self.number_of(slug).is_some()
     }
 
-    /// Whether anything was ever listed in this region, or in a region of this country.
+    /// Whether anything is listed in this region, or in a region of this country, or was not long ago.
     #[must_use]
     pub fn has_region(&self, wanted: &str) -> bool {
         self.regions.iter().any(|(_, name)| is_in(name, wanted))

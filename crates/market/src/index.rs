@@ -353,15 +353,10 @@ impl Index {
     /// Lists an offer, in place of what was listed under its id.
     ///
     /// # Errors
-    /// [`Unlistable`]; then nothing is listed under its id any more.
+    /// [`Unlistable`]; what was listed under its id still is, and is to be removed.
     pub fn upsert(&mut self, listing: &Listing, now: u32) -> Result<Change, Unlistable> {
-        match self.pack(listing, now) {
-            Ok(row) => Ok(self.put(row)),
-            Err(error) => {
-                self.remove(listing.id);
-                Err(error)
-            }
-        }
+        let row = self.pack(listing, now)?;
+        Ok(self.put(row))
     }
 
     /// Puts a row that holds what it has in the place of what is there under its id.

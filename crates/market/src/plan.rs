@@ -352,7 +352,7 @@ impl Look<'_> {
                 let slot = block.slots().get(place);
                 if let Some(row) = slot.and_then(|slot| index.slab.get(*slot)) {
                     into.looked_at = into.looked_at.saturating_add(1);
-                    self.judge(row, into);
+                    self.judge(row, at.cheapest, into);
                 }
             }
             at.after = block.slots().last().map(|slot| index.slab.key(*slot));
@@ -360,7 +360,8 @@ impl Look<'_> {
         true
     }
 
-    fn judge(&self, row: &Row, into: &mut Gathered) {
+    /// Notes what an offer is good for, or why it is not. `cheapest` is the least that any of its model asks.
+    fn judge(&self, row: &Row, cheapest: u32, into: &mut Gathered) {
         let Self { index, wish, compiled } = self;
         let Wish { need, job, .. } = wish;
         let mut reasons = self.reasons(row);
@@ -428,9 +429,15 @@ impl Look<'_> {
                 into.refusals.note(offer.key, &[Reason::Budget]);
             }
         }
-        if need.split {
+        let whole = sizes & wanted != 0;
+        // one that is no part of anything, and was said to be good or not as a whole, needs no group
+        let is_told = whole && (need.gpus == 1 || wish.is_too_dear(cheapest, row.price, into));
+        if need.split && !is_told {
             let group = into.groups.entry((row.provider, row.model, row.region)).or_default();
-            let whole = sizes & wanted != 0;
+            if group.machines.is_empty() {
+                // most have one machine
+                group.machines.reserve_exact(1);
+            }
             if group.machines.len() < MAX_MACHINES {
                 group.machines.push(Candidate { offer, sizes, whole });
             } else if !whole {

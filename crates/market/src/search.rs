@@ -39,6 +39,17 @@ pub struct Page {
     pub next: Option<Position>,
 }
 
+/// What a change of an offer is to whoever follows a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// It is found now, with so many GPUs.
+    Appeared(u16),
+    /// It is found as before, with so many GPUs.
+    Changed(u16),
+    /// It is found no more.
+    Gone,
+}
+
 impl Index {
     /// Runs a query.
     #[must_use]
@@ -55,17 +66,24 @@ impl Index {
         Page { found, next }
     }
 
-    /// Whether a change let an offer come into what a query finds, or leave it: before and after. Whether a machine is
-    /// online is taken as the index noted it.
+    /// What each of these changes is to whoever follows a query; `None` for nothing. Whether a machine is online is taken as
+    /// the index noted it. What only time took out of the query's answer, is in it until something about it changes.
     #[must_use]
-    pub fn concerns(&self, query: &Query, change: &Change) -> (Option<u16>, Option<u16>) {
+    pub fn concerns(&self, query: &Query, changes: &[Change]) -> Vec<Option<Concern>> {
+        let timeless = Query { now: 0, start_window: 0, ..query.clone() };
         let compiled = Compiled::new(self, query).by_the_flag();
-        let size = |row: Option<Row>| {
+        let ever = Compiled::new(self, &timeless).by_the_flag();
+        let size = |compiled: &Compiled<'_>, row: Option<Row>| {
             let row = row?;
             let plan = compiled.plans.iter().find(|plan| plan.model == usize::from(row.model))?;
             compiled.fits(self, plan, &row).map(u16::from)
         };
-        (size(change.before), size(change.after))
+        let concern = |change: &Change| match size(&compiled, change.after) {
+            None => size(&ever, change.before).map(|_| Concern::Gone),
+            Some(gpus) if size(&compiled, change.before).is_some() => Some(Concern::Changed(gpus)),
+            Some(gpus) => Some(Concern::Appeared(gpus)),
+        };
+        changes.iter().map(concern).collect()
     }
 
     /// The offer of a [`Found`], as long as the index was not changed since.

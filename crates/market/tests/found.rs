@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use market::{
-    Field, Form, GpuModel, Index, Job, Listing, Names, Position, Query, Set, Sort, Speeds, Test,
-    Vendor, generate::Generator, total,
+    Concern, Field, Form, GpuModel, Index, Job, Listing, Names, Position, Query, Set, Sort, Speeds,
+    Test, Vendor, generate::Generator, total,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -369,4 +369,42 @@ fn a_machine_that_falls_silent_is_found_by_the_sweep() {
     let change = index.heard(one, NOW + 20, NOW + 51).unwrap();
     assert!(change.is_visible());
     assert_eq!(find(&index, NOW + 51), 0);
+}
+
+#[test]
+fn who_follows_is_told_of_what_time_took_out_once_it_changes() {
+    let listing = Listing {
+        min_duration_s: 60,
+        available_until: Some(NOW + 3_600),
+        heard_at: NOW,
+        ..Generator::new(&models(), 5, 1, NOW).next().unwrap()
+    };
+    let rented = Listing { gpus_free: 0, ..listing.clone() };
+    let dearer = Listing { price_micros: listing.price_micros + 1, ..listing.clone() };
+    let longer = Listing { available_until: Some(NOW + 36_000), ..listing.clone() };
+    let whole = Listing { gpus_free: listing.gpu_count, ..listing.clone() };
+    for (now, before, after, told) in [
+        (NOW, &rented, &whole, "appeared"),
+        (NOW, &whole, &dearer, "changed"),
+        (NOW, &whole, &rented, "gone"),
+        (NOW, &rented, &rented, "nothing"),
+        // it ends too soon by now, which nobody was told
+        (NOW + 3_600, &whole, &rented, "gone"),
+        (NOW + 3_600, &rented, &rented, "nothing"),
+        (NOW + 3_600, &whole, &longer, "appeared"),
+    ] {
+        let (mut index, _) = Index::build(models(), OFFLINE_AFTER, [before.clone()], NOW);
+        let change = index.upsert(after, NOW).unwrap();
+        let query = Query { available: true, now, ..Query::default() };
+        let found = index.concerns(&query, &[change, change]);
+        for found in found {
+            let name = match found {
+                Some(Concern::Appeared(_)) => "appeared",
+                Some(Concern::Changed(_)) => "changed",
+                Some(Concern::Gone) => "gone",
+                None => "nothing",
+            };
+            assert_eq!(name, told, "{found:?}");
+        }
+    }
 }

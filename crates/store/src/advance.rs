@@ -189,7 +189,8 @@ async fn write_effect(
             jobs::schedule(tx, id, JobKind::FundingDeadline, due).await
         }
         Effect::ArmReadyDeadline => {
-            let due = now.saturating_plus(policy.ready_ttl);
+            let promised = quotes::ready_within(tx, rental.quote_id).await?;
+            let due = now.saturating_plus(promised.unwrap_or(policy.ready_ttl));
             jobs::schedule(tx, id, JobKind::ReadyDeadline, due).await
         }
         Effect::ArmDurationEnd => {

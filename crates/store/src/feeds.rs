@@ -99,6 +99,15 @@ pub async fn name(
     Ok(())
 }
 
+/// Takes a token's oracle away.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(tx: &mut Connection, token: Address) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM price_feeds WHERE token = $1", token.as_slice()).execute(tx).await?;
+    Ok(())
+}
+
 /// Takes an answer, unless another one was taken meanwhile or the feed is another by now: the token's price and where it
 /// is from. A new answer that is taken ends a doubt. Returns whether it was taken.
 ///

@@ -20,7 +20,7 @@ mod service;
 mod standing;
 mod tests_ordered;
 
-pub use contact::{contact_since, forget_templates, heartbeat};
+pub use contact::{Contact, contact, forget_templates, heartbeat};
 pub use facts::{Facts, change, declare, declared, note_measured};
 pub use keys::{Enrolled, enroll, renew_enroll_token, revoke_key};
 pub use maintenance::{

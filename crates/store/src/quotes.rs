@@ -241,7 +241,6 @@ impl TryFrom<Row> for Quote {
         let usd = u64::try_from(row.usd_micros_per_hour).map_err(StoreError::corrupt)?;
         let fee = u16::try_from(row.fee_bps).map_err(StoreError::corrupt)?;
         let gb = |value: i32| u32::try_from(value).map_err(StoreError::corrupt);
-        let span = |value: i32| u32::try_from(value).map(Seconds).map_err(StoreError::corrupt);
         let fx = match (row.usd_micros_per_token, row.priced_by, row.priced_at) {
             (Some(usd), Some(source), Some(at)) => Some(Fx {
                 usd_per_token: UsdMicros::new(u64::try_from(usd).map_err(StoreError::corrupt)?),
@@ -320,7 +319,26 @@ pub async fn max_outage(
         .fetch_optional(connection)
         .await?
         .flatten();
-    promised.map(|most| u32::try_from(most).map(Seconds).map_err(StoreError::corrupt)).transpose()
+    promised.map(span).transpose()
+}
+
+/// Within how long of the lock the machine is ready, as its quote promised; `None` for a quote from before that was kept.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn ready_within(
+    connection: &mut Connection,
+    id: QuoteId,
+) -> Result<Option<Seconds>, StoreError> {
+    let promised = sqlx::query_scalar!("SELECT ready_s FROM quotes WHERE id = $1", id.uuid())
+        .fetch_optional(connection)
+        .await?
+        .flatten();
+    promised.map(span).transpose()
+}
+
+fn span(seconds: i32) -> Result<Seconds, StoreError> {
+    u32::try_from(seconds).map(Seconds).map_err(StoreError::corrupt)
 }
 
 /// Holds the quote with these terms until the transaction ends; none is none. A booking and the reading

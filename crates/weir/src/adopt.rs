@@ -122,6 +122,10 @@ async fn record(store: &Store, ours: Deployment, listings: Vec<Listing>) -> Resu
                 for Listing { token, is_due, feed } in &listings {
                     if *is_due {
                         tokens::upsert(tx, token).await?;
+                        if token.fixed {
+                            // what it was priced by has no say in it any more
+                            feeds::forget(tx, token.address).await?;
+                        }
                     }
                     if let Some(Feed { at, decimals, max_age }) = feed {
                         feeds::name(tx, token.address, *at, *decimals, *max_age).await?;

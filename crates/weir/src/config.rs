@@ -147,8 +147,8 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         "WEIR_CONNECTIONS",
         "16384",
-        "connections that `weir serve` has open at once; one more is closed. The process needs as many file handles, and \
-         some for the database",
+        "connections that `weir serve` has open at once; one more is closed. Five eighths of them may be event streams, \
+         a quarter agents that wait for orders. The process needs as many file handles, and some for the database",
     ),
     key(
         "WEIR_CONNECTIONS_NETWORK",

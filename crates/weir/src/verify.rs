@@ -151,7 +151,12 @@ fn print(receipt: &Receipt, proven: &Proven, args: &Args) {
     println!("  signed by      {} for the platform", signers.join(" and "));
     println!("  evidence       {} signed readings", proven.readings);
     if let Some(agent) = receipt.readings.agent {
-        println!("  by the machine {agent}, by its own word (--agent ADDRESS)");
+        let whose = if args.agent.is_some() {
+            "as --agent says"
+        } else {
+            "by its own word (--agent ADDRESS)"
+        };
+        println!("  by the machine {agent}, {whose}");
     }
     println!("  billed         {} at {} base units/h", totals.billed, proven.terms.pricePerHour);
     println!(

@@ -123,34 +123,66 @@ async fn a_machine_that_falls_silent_is_billed_to_its_last_good_second() {
     market.assert_divided(&rental, rental.parts(deposit, 10)).await;
 }
 
-#[tokio::test]
-async fn an_outage_may_last_as_long_as_its_quote_promised() {
-    let market = Market::new().await;
-    let rental = market.book_in(market.usdc).await;
-    let deposit = Amount::new(rental.deposit.get() * 9).unwrap();
-    market.lock(&rental, deposit).await;
-    market.settle_in().await;
-    market.make_active(&rental).await;
-    market.run_for(&rental, 10).await;
-    // what is promised now is an hour; this one was given when it was two and some
-    for sql in [
-        "ALTER TABLE quotes DISABLE TRIGGER USER",
-        "UPDATE quotes SET evidence_s = 10, max_outage_s = 8000",
-    ] {
+/// What a quote promised is otherwise than what is promised now.
+async fn promise(market: &Market, sql: &'static str) {
+    for sql in ["ALTER TABLE quotes DISABLE TRIGGER USER", sql] {
         sqlx::query(sql).execute(market.store.pool()).await.unwrap();
     }
-    market.pass(3_601).await;
-    market.tick().await;
-    assert_eq!(market.state(&rental).await, RentalState::Interrupted);
-    market.pass(3_601).await;
-    market.settle_in().await;
-    assert_eq!(market.state(&rental).await, RentalState::Interrupted);
-    market.pass(4_400).await;
-    market.until(&rental, RentalState::Settled).await;
-    market.settle_in().await;
-    let row = market.rental(&rental).await;
-    assert_eq!((row.progress.end, row.billed), (Some(EndReason::OutageTooLong), Some(Seconds(10))));
-    market.assert_divided(&rental, rental.parts(deposit, 10)).await;
+}
+
+#[tokio::test]
+async fn an_outage_may_last_as_long_as_its_quote_promised() {
+    // an hour is promised now
+    for (sql, most) in [
+        ("UPDATE quotes SET evidence_s = 10, max_outage_s = 8000", 8_000),
+        ("UPDATE quotes SET evidence_s = 10, max_outage_s = 1200", 1_200),
+    ] {
+        let market = Market::new().await;
+        let rental = market.book_in(market.usdc).await;
+        let deposit = Amount::new(rental.deposit.get() * 9).unwrap();
+        market.lock(&rental, deposit).await;
+        market.settle_in().await;
+        market.make_active(&rental).await;
+        market.run_for(&rental, 10).await;
+        promise(&market, sql).await;
+        market.pass(most / 2).await;
+        market.tick().await;
+        market.settle_in().await;
+        assert_eq!(market.state(&rental).await, RentalState::Interrupted);
+        market.pass(most / 2 + 1).await;
+        market.until(&rental, RentalState::Settled).await;
+        market.settle_in().await;
+        let row = market.rental(&rental).await;
+        let ended = (row.progress.end, row.billed);
+        assert_eq!(ended, (Some(EndReason::OutageTooLong), Some(Seconds(10))), "{most}");
+        market.assert_divided(&rental, rental.parts(deposit, 10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_machine_has_as_long_to_be_ready_as_its_quote_promised() {
+    // ten minutes are promised now
+    for (sql, most) in [
+        ("UPDATE quotes SET ready_s = 1000, notice_s = 0", 1_000),
+        ("UPDATE quotes SET ready_s = 300, notice_s = 0", 300),
+    ] {
+        let market = Market::new().await;
+        let rental = market.book_in(market.usdc).await;
+        promise(&market, sql).await;
+        market.lock(&rental, rental.deposit).await;
+        market.settle_in().await;
+        let waits = market.state(&rental).await;
+        market.pass(most - 30).await;
+        market.tick().await;
+        assert_eq!(market.state(&rental).await, waits, "{most}");
+        market.pass(60).await;
+        market.tick().await;
+        let failed = [RentalState::StartFailed, RentalState::Refunding, RentalState::Refunded];
+        assert!(failed.contains(&market.state(&rental).await), "{most}");
+        market.until(&rental, RentalState::Refunded).await;
+        market.settle_in().await;
+        market.assert_divided(&rental, rental.parts(rental.deposit, 0)).await;
+    }
 }
 
 /// Closed on the chain without us: all elapsed seconds are billed, and we follow.

@@ -276,7 +276,11 @@ async fn check_contact(
 ) -> Result<(), TxError<Problem>> {
     let now = reading.received_at;
     let timeout = app.store.policy().evidence_timeout;
-    let since = machines::contact_since(tx, machine, now, timeout).await?.unwrap_or(now);
+    let Some(contact) = machines::contact(tx, machine, now, timeout).await? else {
+        let detail = "the key that signed it is not the machine's any more";
+        return refuse(Problem::new(Code::ReadingSignatureInvalid, detail));
+    };
+    let since = contact.since.unwrap_or(now);
     if reading.span.from >= since {
         return Ok(());
     }

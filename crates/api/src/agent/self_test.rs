@@ -202,14 +202,7 @@ async fn answer(
     app.store
         .write("agent.self_test", move |tx| {
             let said = said.clone();
-            Box::pin(async move {
-                let found = machines::get(tx, machine).await?;
-                if found.is_none_or(|found| found.agent != Some(said.0.signer)) {
-                    let detail = "it is not by the machine's key over these checks";
-                    return refuse(Problem::invalid("/signature", detail));
-                }
-                take(tx, machine, id, &said, now).await
-            })
+            Box::pin(async move { take(tx, machine, id, &said, now).await })
         })
         .await
         .map_err(Problem::from)?
@@ -264,6 +257,12 @@ async fn take(
 ) -> Result<Taken, TxError<Problem>> {
     // whoever declares something else waits, or has done it
     machines::hold_machine(tx, machine).await?;
+    // and whoever revokes its key
+    let found = machines::get(tx, machine).await?;
+    if found.is_none_or(|found| found.agent != Some(said.signer)) {
+        let detail = "it is not by the machine's key over these checks";
+        return refuse(Problem::invalid("/signature", detail));
+    }
     let Some(test) = machines::test_of(tx, machine, id).await? else {
         return refuse(Problem::not_found("self-test"));
     };

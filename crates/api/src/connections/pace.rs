@@ -114,17 +114,19 @@ impl Pace {
     /// What has taken too long.
     fn judge(&self, now: u64) -> Result<u64, Late> {
         let (phase, since) = self.phase();
+        // a reader that stops meanwhile is noticed at the next look
+        let soon = now.saturating_add(millis(self.config.idle.min(TAKES_NOTHING)));
         let (until, late) = match phase {
             Phase::Idle => (since.saturating_add(millis(self.config.idle)), Late::Idle),
             Phase::Head => (since.saturating_add(millis(self.config.head)), Late::Head),
             // nothing can have taken too long before
-            Phase::Busy => (now.saturating_add(millis(self.config.idle)), Late::Idle),
+            Phase::Busy => (soon, Late::Idle),
         };
         if until <= now {
             return Err(late);
         }
         // a phase that begins before the next look may be over sooner than this one
-        let until = until.min(now.saturating_add(millis(self.config.idle)));
+        let until = until.min(soon);
         match self.stuck.load(Relaxed).checked_sub(1) {
             None => Ok(until),
             Some(since) => {
@@ -315,6 +317,16 @@ mod tests {
         assert_eq!(pace.judge(second(61)), Err(Late::Reader));
         pace.sent(true);
         assert!(pace.judge(second(61)).is_ok());
+    }
+
+    #[test]
+    fn a_long_rest_is_no_reason_to_look_seldom() {
+        let pace = Pace::new(ConnectionConfig { idle: Duration::from_secs(3_600), ..CONFIG });
+        pace.busy();
+        assert_eq!(pace.judge(second(1)), Ok(second(61)));
+        pace.phase.store((second(1) * 4) | IDLE, Relaxed);
+        assert_eq!(pace.judge(second(3_600)), Ok(second(3_601)));
+        assert_eq!(pace.judge(second(3_601)), Err(Late::Idle));
     }
 
     #[tokio::test]

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use domain::{id::OfferId, machine::Service, offer::OfferState};
 use store::{
@@ -17,11 +16,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    AppState, Code, Problem, access,
+    AppState, Code, Problem, access, cache,
     extract::{Body, Id, IfMatch},
     identity::Wallet,
     market::OfferView,
-    problem::{internal, refuse},
+    problem::refuse,
 };
 
 mod bulk;
@@ -38,19 +37,25 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .merge(own::routes())
 }
 
-/// The entity tag of an offer: its version and its state.
-fn etag(offer: &Offer) -> String {
-    format!("\"{}-{}\"", offer.version, offer.state)
+/// The part of an offer's tag that a change is conditional on: its version and its state.
+fn part(offer: &Offer) -> String {
+    format!("{}-{}", offer.version, offer.state)
 }
 
-/// An offer with its tag, or nothing if the reader has it already.
-fn tagged(status: StatusCode, offer: &Offer, app: &AppState) -> Result<Response, Problem> {
-    let tag = HeaderValue::from_str(&etag(offer)).map_err(internal)?;
-    let mut response = (status, Json(OfferView::new(offer, app))).into_response();
-    response.headers_mut().insert(header::ETAG, tag);
-    // public, and never stale: the next read asks again, and may be told "not modified"
-    let revalidate = HeaderValue::from_static("no-cache");
-    response.headers_mut().insert(header::CACHE_CONTROL, revalidate);
+/// A tag for the condition of a change, without the rest, which tells what else is shown.
+fn etag(offer: &Offer) -> String {
+    format!("\"{}\"", part(offer))
+}
+
+/// An offer with its tag, or nothing if the reader has it already. Public, and never stale: the next read asks again.
+fn tagged(request: &HeaderMap, offer: &Offer, app: &AppState) -> Result<Response, Problem> {
+    cache::revalidated(request, &part(offer), &OfferView::new(offer, app))
+}
+
+/// An offer as it was made or changed.
+fn fresh(status: StatusCode, offer: &Offer, app: &AppState) -> Result<Response, Problem> {
+    let mut response = tagged(&HeaderMap::new(), offer, app)?;
+    *response.status_mut() = status;
     Ok(response)
 }
 
@@ -64,7 +69,7 @@ async fn create(
     Body(request): Body<OfferRequest>,
 ) -> Result<Response, Problem> {
     let offer = list(&app, &wallet, request).await?;
-    tagged(StatusCode::CREATED, &offer, &app)
+    fresh(StatusCode::CREATED, &offer, &app)
 }
 
 /// Makes an offer of a machine of the caller's.
@@ -127,7 +132,8 @@ async fn list(app: &AppState, wallet: &Wallet, request: OfferRequest) -> Result<
 #[utoipa::path(get, path = "/v1/offers/{id}", tag = "market",
     params(("id" = String, Path, example = "ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"),
            ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = OfferView, headers(("ETag", description = "for If-Match"))),
+    responses((status = 200, body = OfferView, headers(
+                  ("ETag", description = "for If-None-Match, and for If-Match of a change"))),
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
 async fn read(
     State(app): State<AppState>,
@@ -138,15 +144,7 @@ async fn read(
     let offer = offers::get(&mut connection, id, app.now())
         .await?
         .ok_or_else(|| Problem::not_found("offer"))?;
-    let mut response = tagged(StatusCode::OK, &offer, &app)?;
-    let known = headers.get(header::IF_NONE_MATCH);
-    if known.is_some() && known == response.headers().get(header::ETAG) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.body_mut() = axum::body::Body::empty();
-        response.headers_mut().remove(header::CONTENT_TYPE);
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-    Ok(response)
+    tagged(&headers, &offer, &app)
 }
 
 fn mismatch(offer: &Offer) -> Problem {
@@ -170,7 +168,7 @@ async fn change(
     let condition = condition.ok_or_else(|| Problem::new(Code::PreconditionRequired, detail))?;
     patch.check_state()?;
     let offer = update(&app, &wallet, id, Some(condition), patch).await?;
-    tagged(StatusCode::OK, &offer, &app)
+    fresh(StatusCode::OK, &offer, &app)
 }
 
 /// Takes an offer off the market for good. Live rentals are not touched. Repeating it is harmless.
@@ -209,7 +207,7 @@ async fn update(
                 if let Some(key) = key.as_ref() {
                     access::may_touch_offer(key, offer.id, offer.machine).or_else(refuse)?;
                 }
-                if condition.as_ref().as_ref().is_some_and(|tag| !tag.names(&etag(&offer))) {
+                if condition.as_ref().as_ref().is_some_and(|tag| !tag.begins(&part(&offer))) {
                     return refuse(mismatch(&offer));
                 }
                 let state = patch.state.unwrap_or(offer.state);

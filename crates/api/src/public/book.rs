@@ -25,6 +25,7 @@ use crate::{
     extract::{Parameters, Params},
     kept::Kept,
     problem::internal,
+    provider::is_region,
     views::Usd,
 };
 
@@ -150,14 +151,14 @@ async fn book(
         name.parse::<Tier>().map_err(|_| wrong("tier", "one of unverified, verified, datacenter"))
     });
     let tier = tier.transpose()?;
-    if params.region.as_deref().is_some_and(|region| !(2..=32).contains(&region.len())) {
+    let region = params.region.map(|region| region.to_ascii_lowercase());
+    if region.as_deref().is_some_and(|region| !is_region(region)) {
         return Err(wrong("region", "a region such as de-fra, or the two letters of a country"));
     }
     let levels = params.levels.unwrap_or(LEVELS);
     if !(1..=MOST_LEVELS).contains(&levels) {
         return Err(wrong("levels", "1 to 200"));
     }
-    let region = params.region;
     let (known, listed) = app.market.read(|index| {
         let listed = region.as_deref().is_none_or(|region| index.has_region(region));
         (index.has_model(&model), listed)

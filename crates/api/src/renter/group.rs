@@ -56,7 +56,8 @@ pub(crate) struct GroupRequest {
 }
 
 /// The bookings, in the order of the quotes. From here on each is a rental of its own. `typed_data.permit` is in the first
-/// of each token only: the next permit is another once this one is used. The others are approved, or authorized.
+/// of each token only: the next permit is another once this one is used. The others are approved, or authorized. Approvals and permits of one token replace each other: send each
+/// `approve` just before its own lock, after the lock before it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GroupView {
     data: Vec<BookingView>,

@@ -50,12 +50,6 @@ pub(super) fn label_tag(rental: &Rental, account: AccountId) -> String {
     hash.get(..PART_BYTES).map(hex::encode).unwrap_or_default()
 }
 
-/// Whether a condition names a tag that begins so.
-fn named(condition: &IfMatch, part: &str) -> bool {
-    let tag = condition.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    tag.is_some_and(|tag| tag.split('.').next() == Some(part))
-}
-
 /// `null` is said; nothing is not.
 fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Option::deserialize(deserializer)
@@ -94,7 +88,7 @@ async fn change(
                     return refuse(Problem::new(Code::Forbidden, "only the renter names a rental"));
                 }
                 let part = label_tag(&rental, account);
-                if (*condition).as_ref().is_some_and(|condition| !named(condition, &part)) {
+                if (*condition).as_ref().is_some_and(|condition| !condition.begins(&part)) {
                     let detail = "the rental was named anew since it was read";
                     return refuse(Problem::new(Code::EtagMismatch, detail));
                 }

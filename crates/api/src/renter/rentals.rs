@@ -154,7 +154,7 @@ pub(crate) struct RentalWithAccess {
     /// When it ends at the latest, if its provider has given the notice that the quote promised; null while it has not.
     evicted_at: Option<Time>,
     /// The newest transaction that the platform signed for it, by its hash, from the moment on that it is signed; null before
-    /// the first. `/escrow` tells of all.
+    /// the first. `txs` of the receipt and `/v1/settlements` tell of all.
     #[schema(value_type = Option<String>, example = "0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e")]
     transaction: Option<B256>,
 }

@@ -90,7 +90,8 @@ async fn look(app: &AppState, account: AccountId, id: RentalId) -> Result<Value,
     Ok(serde_json::json!({ "rental": json_of(&view)?, "transaction": hash }))
 }
 
-/// The newest transaction of ours that carries one of these calls for a rental, once it is signed.
+/// The transaction that carries the newest of these calls for a rental, once it is signed. That of a call before, which came
+/// to nothing, is not it.
 ///
 /// # Errors
 /// The store's.
@@ -100,8 +101,8 @@ pub(super) async fn transaction(
     purposes: &[&str],
 ) -> Result<Option<B256>, StoreError> {
     let steps = intents::for_rental(connection, id).await?;
-    let mut newest = steps.iter().rev();
-    Ok(newest.find_map(|step| step.tx_hash.filter(|_| purposes.contains(&&*step.purpose))))
+    let newest = steps.iter().rev().find(|step| purposes.contains(&&*step.purpose));
+    Ok(newest.and_then(|step| step.tx_hash))
 }
 
 /// Fills in the transaction that an answer did not know when it was first given. What it tells besides is so without it:

@@ -10,7 +10,7 @@ use axum::{
     },
 };
 use futures_util::stream;
-use market::{Change, Query};
+use market::{Change, Concern, Index, Query};
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -31,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 /// they are counted to nobody else.
 const MOST_STREAMS: usize = 256;
 const SHARE: usize = 16;
+/// Changes that are looked at while the index waits, and before others have their turn.
+const AT_ONCE: usize = 64;
 /// The most events that wait for a slow reader.
 const MOST_WAITING: usize = 1_000;
 
@@ -47,8 +49,9 @@ pub(crate) fn market_seats() -> MarketSeats {
 }
 
 /// Follows what a search finds, for an hour at most. `begin` is the first event: search once after it, and what follows
-/// tells how the answer changes. 16 may be open from one network (an IPv4 address or 48 bits of an IPv6 address). `offer` is one that came into what the search finds, or changed in there (`change` says
-/// which); `gone` one that left. All have ids: send the last as `Last-Event-ID` to go on after it. `again` instead means
+/// tells how the answer changes. 16 may be open from one network (an IPv4 address or 48 bits of an IPv6 address). `offer` is
+/// one that came into what the search finds, or changed in there (`change` says which); `gone` one that left: one that only
+/// time takes out, as it ends too soon by then, is told so once anything about it changes. All have ids: send the last as `Last-Event-ID` to go on after it. `again` instead means
 /// that what was missed is not known any more: search anew. The filters are those of `/v1/offers`, without order and pages.
 #[utoipa::path(get, path = "/v1/offers/stream", tag = "market",
     params(SearchParams,
@@ -178,7 +181,7 @@ impl Follower {
                 return Some(come_again());
             }
             self.news.mark_unchanged();
-            if let Err(problem) = self.look() {
+            if let Err(problem) = self.look().await {
                 tracing::warn!(
                     error.code = problem.code().as_str(),
                     "a stream of the market broke off"
@@ -198,11 +201,11 @@ impl Follower {
     }
 
     /// Looks at what changed since the last look.
-    fn look(&mut self) -> Result<(), Problem> {
-        let (epoch, last, changes) = {
+    async fn look(&mut self) -> Result<(), Problem> {
+        let (epoch, last, generation, changes) = {
             let history = self.app.market.history();
             let changes = (history.epoch == self.epoch).then(|| history.after(self.seen)).flatten();
-            (history.epoch, history.last, changes)
+            (history.epoch, history.last, history.generation, changes)
         };
         let first = self.seen.saturating_add(1);
         self.epoch = epoch;
@@ -212,41 +215,55 @@ impl Follower {
             return Ok(());
         };
         self.query.now = u32::try_from(self.app.now().get()).map_err(internal)?;
-        let mut events = Vec::new();
-        for (number, change) in (first..).zip(&changes) {
-            events.extend(self.event(number, change)?);
-        }
-        self.waiting.extend(events);
-        if self.waiting.len() > MOST_WAITING {
-            self.again();
+        let mut numbered = (first..).zip(&changes);
+        for some in changes.chunks(AT_ONCE) {
+            let events = self.app.market.read_of(generation, |index| {
+                let concerns = index.concerns(&self.query, some);
+                // the concerns first: their end takes no number
+                let told = concerns.into_iter().zip(numbered.by_ref());
+                let told = told.filter_map(|(concern, (number, change))| {
+                    Some(self.event(index, number, change, concern?))
+                });
+                told.collect::<Result<Vec<Option<Event>>, Problem>>()
+            })?;
+            // of an index that was replaced meanwhile a new epoch tells
+            let Some(events) = events else { return Ok(()) };
+            self.waiting.extend(events?.into_iter().flatten());
+            if self.waiting.len() > MOST_WAITING {
+                self.again();
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    fn event(&self, number: u64, change: &Change) -> Result<Option<Event>, Problem> {
+    fn event(
+        &self,
+        index: &Index,
+        number: u64,
+        change: &Change,
+        concern: Concern,
+    ) -> Result<Option<Event>, Problem> {
         let query = &self.query;
-        let told = self.app.market.read(|index| {
-            let (name, change_name, gpus) = match index.concerns(query, change) {
-                (None, None) => return None,
-                (Some(_), None) => return Some(("gone", gone(change))),
-                (None, Some(gpus)) => ("offer", "appeared", gpus),
-                (Some(_), Some(gpus)) => ("offer", "changed", gpus),
-            };
-            let offer = index.changed(change, query)?;
-            let total = index.total_of_changed(query, change, gpus);
-            let view = FoundOffer::of(&offer, query, gpus, total, 0);
-            let view = serde_json::to_value(&view).map(|mut view| {
-                if let Some(members) = view.as_object_mut() {
-                    members.remove("rank_reason");
-                    members.insert("change".to_owned(), json!(change_name));
-                }
-                view.to_string()
-            });
-            Some((name, view))
-        })?;
-        let Some((name, data)) = told else { return Ok(None) };
-        let data = data.map_err(internal)?;
-        Ok(Some(Event::default().id(self.id(number)).event(name).data(data)))
+        let (change_name, gpus) = match concern {
+            Concern::Gone => {
+                let data = gone(change).map_err(internal)?;
+                return Ok(Some(Event::default().id(self.id(number)).event("gone").data(data)));
+            }
+            Concern::Appeared(gpus) => ("appeared", gpus),
+            Concern::Changed(gpus) => ("changed", gpus),
+        };
+        let Some(offer) = index.changed(change, query) else { return Ok(None) };
+        let total = index.total_of_changed(query, change, gpus);
+        let view = FoundOffer::of(&offer, query, gpus, total, 0);
+        let mut view = serde_json::to_value(&view).map_err(internal)?;
+        if let Some(members) = view.as_object_mut() {
+            members.remove("rank_reason");
+            members.insert("change".to_owned(), json!(change_name));
+        }
+        let event = Event::default().id(self.id(number)).event("offer").data(view.to_string());
+        Ok(Some(event))
     }
 }
 

@@ -54,6 +54,8 @@ const HISTORY: usize = 4_096;
 pub(crate) struct History {
     pub(crate) epoch: u64,
     pub(crate) last: u64,
+    /// Of the index that the changes are of: another one has other numbers for regions, providers and schedules.
+    pub(crate) generation: u64,
     changes: VecDeque<Change>,
 }
 
@@ -166,6 +168,21 @@ impl Market {
             return Err(not_ready());
         }
         self.inner.read(ask).ok_or_else(not_ready)
+    }
+
+    /// As [`Market::read`], if the index is still the one of this generation; `None` if it was replaced.
+    ///
+    /// # Errors
+    /// As [`Market::read`].
+    pub(crate) fn read_of<T>(
+        &self,
+        generation: u64,
+        ask: impl FnOnce(&Index) -> T,
+    ) -> Result<Option<T>, Problem> {
+        self.read(|index| {
+            let is_same = self.inner.generation.load(Ordering::Acquire) == generation;
+            is_same.then(|| ask(index))
+        })
     }
 
     /// As [`Market::read`], with what was written of offers before.
@@ -431,6 +448,7 @@ impl Inner {
             *history = History {
                 epoch: history.epoch.wrapping_add(1),
                 last: history.last,
+                generation: self.generation.load(Ordering::Acquire),
                 ..History::default()
             };
         }
@@ -520,6 +538,7 @@ impl Inner {
                         Ok(change) => changes.push(change),
                         Err(error @ (Unlistable::Model | Unlistable::Gpus | Unlistable::Crowd(_) | Unlistable::Name(_))) => {
                             tracing::warn!(offer = %listing.id, %error, "an offer cannot be listed");
+                            changes.extend(index.remove(listing.id));
                         }
                     }
                 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{FromRequest as _, Request, State},
+};
 use domain::{id::OfferId, money::UsdMicros};
 use market::plan::{
     Explained, MAX_EXPLAINED, MAX_GPUS, MAX_JUDGED, MAX_PROPOSALS, Match, Matching, Need, Part,
@@ -19,10 +22,16 @@ use super::{
     text::{Id, Micros},
     view::TotalView,
 };
-use crate::{AppState, Code, Problem, extract::Body, problem::internal, views::Usd};
+use crate::{
+    AppState, Code, Problem, extract::Body, problem::internal, streams::Seats, views::Usd,
+};
 
 /// Needs that are thought about at once in a process: each takes a processor, and anybody may ask.
 const AT_ONCE: usize = 2;
+/// Needs that may be thought about or wait for it, in a process and from one network: nobody's wait because of many others of
+/// one caller.
+const MOST_NEEDS: usize = 32;
+const SHARE: usize = 4;
 /// How long one waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Offers that are looked at while the index waits.
@@ -44,6 +53,14 @@ impl Turns {
             }
         }
     }
+}
+
+/// Room for needs, by network.
+pub(crate) type Needs = Seats<Vec<u8>>;
+
+/// As much room as there is.
+pub(crate) fn needs() -> Needs {
+    Seats::new(MOST_NEEDS, SHARE)
 }
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -204,18 +221,25 @@ struct NearestView {
 /// do not do. Nothing is held: quote and book what you choose.
 #[utoipa::path(post, path = "/v1/match", tag = "market", request_body = MatchRequest,
     responses((status = 200, body = MatchView),
-              (status = 503, description = "Others are matched already: come again after `Retry-After`.")))]
+              (status = 503, description = "Others are matched already, or four from the same network: come again after `Retry-After`.")))]
 async fn matching(
     State(app): State<AppState>,
-    Body(request): Body<MatchRequest>,
+    request: Request,
 ) -> Result<Json<MatchView>, Problem> {
+    let network = app.limits.network(&request);
+    let Body(request) = Body::<MatchRequest>::from_request(request, &app).await?;
     let need = request.need(&app)?;
+    let seat = app.needs.take(Some(network)).map_err(|_| {
+        let detail =
+            "too many needs are being matched, or too many from your network; come again later";
+        Problem::new(Code::Unavailable, detail)
+    })?;
     let market = app.market.clone();
     let turn = TURNS.take().await?;
     // some ten milliseconds of thought in a large market: not on the thread that answers others
     let found = tokio::task::spawn_blocking(move || {
         let found = thought(&market, &need);
-        drop(turn);
+        drop((turn, seat));
         found
     });
     Ok(Json(MatchView::new(found.await.map_err(internal)??)))
@@ -348,5 +372,15 @@ mod tests {
         assert_eq!(refused.code(), Code::Unavailable);
         drop(first);
         assert!(turns.take().await.is_ok());
+    }
+
+    #[test]
+    fn a_network_has_its_share_of_the_needs() {
+        let needs = needs();
+        let held: Vec<_> = (0..SHARE).map(|_| needs.take(Some(vec![1])).unwrap()).collect();
+        assert!(needs.take(Some(vec![1])).is_err());
+        assert!(needs.take(Some(vec![2])).is_ok());
+        drop(held);
+        assert!(needs.take(Some(vec![1])).is_ok());
     }
 }

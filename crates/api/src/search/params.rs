@@ -1,6 +1,6 @@
 //! The filters and orders of a search.
 
-use domain::{estimate::Hours, id::AccountId, money::UsdMicros};
+use domain::{estimate::Hours, id::AccountId, money::UsdMicros, quote::MAX_TRAFFIC_GB};
 use market::{
     Field, Form, Isolation, Job, Names, Query, Set, Sort, Test, Tier, Verification, language,
 };
@@ -172,8 +172,24 @@ params! {
     limit: u16,
 }
 
-/// A decimal number times `scale`, exact.
-fn decimal(name: &str, text: &str, scale: u64, form: &str) -> Result<u64, Problem> {
+/// A decimal number times `scale`. Where it has more digits than the fact, the least value above and the largest below are
+/// what bounds mean.
+struct Decimal {
+    units: u64,
+    divisor: u64,
+}
+
+impl Decimal {
+    fn floor(&self) -> u64 {
+        self.units.checked_div(self.divisor).unwrap_or(u64::MAX)
+    }
+
+    fn ceil(&self) -> u64 {
+        self.units.div_ceil(self.divisor.max(1))
+    }
+}
+
+fn decimal(name: &str, text: &str, scale: u64, form: &str) -> Result<Decimal, Problem> {
     let bad = || refused(name, format!("{name} must be {form}"));
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -188,12 +204,7 @@ fn decimal(name: &str, text: &str, scale: u64, form: &str) -> Result<u64, Proble
     };
     let divisor = 10_u64.saturating_pow(places);
     let units = number(whole).saturating_mul(divisor).saturating_add(number(fraction));
-    let scaled = units.saturating_mul(scale);
-    // more digits than the fact has: the next larger value is the least that is enough
-    scaled
-        .checked_add(divisor.saturating_sub(1))
-        .and_then(|up| up.checked_div(divisor))
-        .ok_or_else(bad)
+    Ok(Decimal { units: units.checked_mul(scale).ok_or_else(bad)?, divisor })
 }
 
 /// The names of a list.
@@ -333,6 +344,11 @@ impl SearchParams {
         if duration.get() == 0 {
             return Err(refused("hours", "hours must be above 0"));
         }
+        for (name, gb) in [("egress_gb", self.egress_gb), ("ingress_gb", self.ingress_gb)] {
+            if gb.is_some_and(|gb| gb > MAX_TRAFFIC_GB) {
+                return Err(refused(name, format!("{name} must be at most {MAX_TRAFFIC_GB}")));
+            }
+        }
         Ok(Some(Job {
             duration_s: duration.get(),
             disk_gb: self.disk_gb.unwrap_or(0),
@@ -451,14 +467,14 @@ impl SearchParams {
             ),
         ] {
             let Some(text) = text else { continue };
-            let least = decimal(name, text, scale, form)?;
+            let least = decimal(name, text, scale, form)?.ceil();
             if least > most {
                 return Err(refused(name, format!("{name} must be {form}")));
             }
             tests.add(name, field, Some(Set::at_least(least)));
         }
         if let Some(text) = &self.ready_p95_lte {
-            let most = decimal("ready_p95_lte", text, 1_000, "seconds such as 30")?;
+            let most = decimal("ready_p95_lte", text, 1_000, "seconds such as 30")?.floor();
             tests.add("ready_p95_lte", Field::Ready, Some(Set::at_most(most)));
         }
         if let Some(text) = &self.updated_since {
@@ -530,8 +546,10 @@ mod tests {
     }
 
     #[test]
-    fn decimals_are_exact_and_rounded_up() {
-        let read = |text| decimal("x", text, 10_000, "a number").ok();
+    fn decimals_are_exact_and_rounded_to_what_satisfies_their_bound() {
+        let read = |text| decimal("x", text, 10_000, "a number").ok().map(|found| found.ceil());
+        let most = |text| decimal("x", text, 1_000, "a number").unwrap().floor();
+        assert_eq!((most("30"), most("30.0001"), most("29.9999")), (30_000, 30_000, 29_999));
         assert_eq!(read("0.95"), Some(9_500));
         assert_eq!(read("1"), Some(10_000));
         assert_eq!(read("0.950001"), Some(9_501));

@@ -10,7 +10,7 @@ use domain::{
 };
 use serde_json::{Value, json};
 use store::{
-    machines,
+    machines::{self, Contact},
     rentals::MoneyDelta,
     revocations::{Heard, Listener},
 };
@@ -192,12 +192,12 @@ async fn a_rental_that_runs_keeps_its_machines_key_and_its_receipt_names_it() {
     beat(&world.router, &agent.token).await.ok(200);
     let (id, now) = (running.rig.machine.parse().unwrap(), world.now());
     let mut connection = world.store.read().await.unwrap();
-    for (agent, since) in
-        [(running.rig.agent.key.address(), None), (fresh.address(), Some(started_at))]
-    {
+    let old = running.rig.agent.key.address();
+    let known = Some(Contact { since: Some(started_at) });
+    for (agent, contact) in [(old, None), (fresh.address(), known)] {
         let timeout = Seconds(30);
-        let found = machines::contact_since(&mut connection, (id, agent), now, timeout).await;
-        assert_eq!(found.unwrap(), since, "{agent}");
+        let found = machines::contact(&mut connection, (id, agent), now, timeout).await;
+        assert_eq!(found.unwrap(), contact, "{agent}");
     }
     drop(connection);
 

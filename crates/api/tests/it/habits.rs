@@ -94,6 +94,29 @@ async fn public_reads_have_tags() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_offers_tag_tells_all_that_is_shown_and_a_change_asks_for_its_terms_alone() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let path = format!("/v1/offers/{}", rig.offer);
+    let reply = world.get(&path).send().await;
+    let tag = reply.header("etag").to_owned();
+    assert_eq!(reply.ok(200)["available"], true);
+    let drain = world.post(&format!("/v1/machines/{}/drain", rig.machine));
+    drain.auth(&rig.provider.token).send().await.ok(200);
+    let now = world.get(&path).header("if-none-match", &tag).send().await;
+    assert_ne!(now.header("etag"), tag);
+    assert_eq!(now.ok(200)["available"], false);
+    // its terms are as they were read
+    let body = json!({"price": {"amount": "0.70", "currency": "USD"}});
+    let change = |tag: &str| {
+        let call = world.call("PATCH", &path).auth(&rig.provider.token).header("if-match", tag);
+        call.json(&body).send()
+    };
+    change(&tag).await.ok(200);
+    change(&tag).await.problem(412, "etag-mismatch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn browsers_of_named_origins_may_send_and_read_everything() {
     let origin = "https://console.example";
     let world = World::with(|config| {

@@ -173,6 +173,12 @@ async fn machines_are_summed_by_the_formula_of_one() {
         (&page["summary"][0]["machines"], &page["summary"][0]["good_s"]),
         (&json!(1), &json!(300_000))
     );
+    // a machine that is retired shows nothing any more
+    let retire = world.post(&format!("/v1/machines/{second}/retire"));
+    retire.auth(&rig.provider.token).send().await.ok(200);
+    let page = world.get(path).auth(&rig.provider.token).send().await.ok(200);
+    let sum = &page["summary"][0];
+    assert_eq!((&sum["machines"], &sum["good_s"]), (&json!(1), &json!(719_000)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,9 +235,13 @@ async fn the_book_tells_what_is_free_at_each_price() {
     assert_eq!(again.status, 304);
     let one = world.get(&format!("{path}?levels=1")).send().await.ok(200);
     assert_eq!((one["asks"].as_array().unwrap().len(), &one["more"]), (1, &json!(true)));
-    for (query, levels) in
-        [("region=de", 2), ("region=us", 0), ("tier=unverified", 2), ("tier=datacenter", 0)]
-    {
+    for (query, levels) in [
+        ("region=de", 2),
+        ("region=DE", 2),
+        ("region=us", 0),
+        ("tier=unverified", 2),
+        ("tier=datacenter", 0),
+    ] {
         let found = world.get(&format!("{path}?{query}")).send().await.ok(200);
         assert_eq!(found["asks"].as_array().unwrap().len(), levels, "{query}");
     }
@@ -246,7 +256,7 @@ async fn the_book_tells_what_is_free_at_each_price() {
     let left = world.get(path).send().await.ok(200);
     assert_eq!(left["asks"].as_array().unwrap().len(), 1);
     world.get("/v1/market/book/no-such").send().await.problem(404, "not-found");
-    for bad in ["levels=0", "levels=201", "tier=gold", "region=x", "depth=3"] {
+    for bad in ["levels=0", "levels=201", "tier=gold", "region=x", "region=de_fra", "depth=3"] {
         world.get(&format!("{path}?{bad}")).send().await.problem(400, "invalid-request");
     }
 }

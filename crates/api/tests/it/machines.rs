@@ -707,3 +707,24 @@ async fn an_offer_that_is_turned_off_and_on_is_one_stretch() {
     turn("listed").await;
     assert_eq!(stretches().await, (2, 1));
 }
+
+/// Whoever ends the key of the machine's agent while a self-test is answered is waited for, and then nothing is shown by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_ends_while_its_self_test_is_answered_verifies_nothing() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    order(&world, &rig).await;
+    let measured = measured(&rig);
+    let (path, body) = answered(&world, &rig, &measured, &rig.agent).await;
+    let mut somebody = world.store.pool().acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT FROM machines FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    let call = world.post(&path).auth(&rig.agent.token).json(&body);
+    let mut answering = std::pin::pin!(call.send());
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut answering).await;
+    assert!(early.is_err(), "it waits");
+    let ended = "UPDATE machines SET agent_key = NULL, enrolled_at = NULL; COMMIT";
+    sqlx::raw_sql(ended).execute(&mut *somebody).await.unwrap();
+    answering.await.problem(422, "validation-failed");
+    let standing = public(&world, &rig.machine).await["standing"].clone();
+    assert_eq!(standing["verification"], "unverified");
+}

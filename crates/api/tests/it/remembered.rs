@@ -228,6 +228,10 @@ async fn nothing_is_promised_on_what_is_no_longer_so() {
     let other = |quote: &mut Quote| quote.fx.as_mut().unwrap().source.push('x');
     assert!(!kept.holds(|quote, _| other(quote)).await, "a token priced by another");
     assert!(!kept.holds(|quote, _| quote.gpu_count = 3).await, "more GPUs than are free");
+    assert!(
+        !kept.holds(|quote, _| quote.extras.disk_gb = 1_000_000).await,
+        "more disk than it has"
+    );
     let provider: (Uuid,) = sqlx::query_as("SELECT account_id FROM offers")
         .fetch_one(kept.world.store.pool())
         .await

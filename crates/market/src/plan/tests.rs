@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{MAX_JUDGED, MAX_PROPOSALS, Match, Need, Reason, combine::TRIED};
+use super::{MAX_JUDGED, MAX_PROPOSALS, Match, Matching, Need, Reason, combine::TRIED};
 use crate::{
     Form, GpuModel, Index, Isolation, Job, Listing, Query, Vendor, Verification,
     generate::Generator,
@@ -87,5 +87,40 @@ fn all_ways_are_tried_only_where_one_might_do() {
         let said: Vec<Reason> = found.refusals.iter().map(|said| said.reason).collect();
         assert_eq!(said, Vec::from_iter(reason), "{gpus} GPUs, {disk_gb} GB, {cents:?}");
         assert_eq!(found.proposals.is_empty(), reason.is_some());
+    }
+}
+
+/// Machines of one provider each, with one GPU.
+fn singles(of: u128) -> Vec<Listing> {
+    let single = pairs().remove(0);
+    let single = |number| Listing {
+        id: Uuid::from_u128(number),
+        machine: Uuid::from_u128(number),
+        provider: Uuid::from_u128(number),
+        gpu_count: 1,
+        gpus_free: 1,
+        gpus_in_machine: 1,
+        chunks: vec![1],
+        ..single.clone()
+    };
+    (1..=of).map(single).collect()
+}
+
+#[test]
+fn what_can_be_no_part_is_kept_nowhere_and_what_is_alone_takes_the_room_of_one() {
+    let index = Index::build(vec![model()], 30, singles(100), NOW).0;
+    for (gpus, groups) in [(1, 0), (8, 100)] {
+        let job = Job { duration_s: 3_600, disk_gb: 0, up_gb: 0, down_gb: 0 };
+        let query = Query { job: Some(job), now: NOW, ..Query::default() };
+        let (proposals, judged) = (MAX_PROPOSALS, MAX_JUDGED);
+        let need = Need { query, gpus, budget: None, split: true, proposals, explain: 0, judged };
+        let mut matching = Matching::new(&need);
+        assert!(matching.look(&index, 1_000));
+        assert_eq!(matching.gathered.looked_at, 100);
+        let kept = &matching.gathered.groups;
+        assert_eq!(kept.len(), groups, "{gpus}");
+        assert!(kept.values().all(|group| group.machines.capacity() == 1));
+        matching.put_together();
+        assert_eq!(matching.told(&index).proposals.is_empty(), gpus > 1);
     }
 }

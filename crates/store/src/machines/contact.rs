@@ -74,27 +74,38 @@ pub async fn forget_templates(tx: &mut Connection, id: MachineId) -> Result<(), 
     Ok(())
 }
 
-/// Since when the machine has been in contact without a silence of more than `timeout`, up to `now`;
-/// `None` if it is out of contact, or if `agent` is not its agent's key any more. What it says of earlier time is not
-/// believed.
+/// Since when a machine has been in contact without a silence of more than `timeout`, up to `now`; `None` if it is out of
+/// contact. What it says of earlier time is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// The time.
+    pub since: Option<UnixSeconds>,
+}
+
+/// The contact of a machine whose agent has this key; `None` if the key is not its agent's any more. Until the transaction
+/// ends nobody replaces or revokes the key.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
-pub async fn contact_since(
-    connection: &mut Connection,
+pub async fn contact(
+    tx: &mut Connection,
     (id, agent): (MachineId, Address),
     now: UnixSeconds,
     timeout: Seconds,
-) -> Result<Option<UnixSeconds>, StoreError> {
-    sqlx::query_scalar!(
-        "SELECT contact_since FROM machines WHERE id = $1 AND last_heartbeat_at >= $2 AND agent_key = $3",
+) -> Result<Option<Contact>, StoreError> {
+    let found = sqlx::query!(
+        "SELECT contact_since, last_heartbeat_at FROM machines WHERE id = $1 AND agent_key = $2 FOR KEY SHARE",
         id.uuid(),
-        ts(now.saturating_minus(timeout))?,
         agent.as_slice(),
     )
-    .fetch_optional(connection)
-    .await?
-    .flatten()
-    .map(seconds)
-    .transpose()
+    .fetch_optional(tx)
+    .await?;
+    let silent = ts(now.saturating_minus(timeout))?;
+    found
+        .map(|found| {
+            let is_heard = found.last_heartbeat_at.is_some_and(|heard| heard >= silent);
+            let since = found.contact_since.filter(|_| is_heard);
+            Ok(Contact { since: since.map(seconds).transpose()? })
+        })
+        .transpose()
 }

@@ -194,6 +194,8 @@ async fn put(
                WHERE o.id = n.offer AND o.state = 'listed' AND o.version = n.version AND o.machine_id = n.machine
                  AND v.usd_micros_per_hour = n.listed AND v.model = n.model AND n.expires_at > $38
                  AND m.service = 'open' AND m.last_heartbeat_at >= $37
+                 -- GPUs share the disk as they are counted below
+                 AND n.disk * n.gpus_all <= LEAST(v.disk_gb, m.sold_disk_gb)::bigint * n.gpus
                  AND s.account_id = n.account AND s.revoked_at IS NULL AND s.expires_at > $38
                  AND COALESCE(s.last_used_at, s.created_at) > $39
                  AND t.listed AND t.usd_micros = n.usd_per_token AND t.price_source = n.priced_by

@@ -24,7 +24,8 @@ pub struct Fleet {
     pub figures: Reliability,
 }
 
-/// What the machines of an account have shown together, by window; of `only` those, if they are named.
+/// What the machines of an account have shown together, by window; of `only` those, if they are named. One that is retired
+/// shows nothing any more.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -42,7 +43,7 @@ pub async fn of_account(
                   sum(r.starts) AS "starts!", sum(r.starts_ok) AS "starts_ok!",
                   sum(r.interruptions) AS "interruptions!", sum(r.disputes_lost) AS "disputes_lost!"
            FROM machines m JOIN machine_reliability r ON r.machine_id = m.id
-           WHERE m.account_id = $1 AND ($2::uuid[] IS NULL OR m.id = ANY($2))
+           WHERE m.account_id = $1 AND m.service <> 'retired' AND ($2::uuid[] IS NULL OR m.id = ANY($2))
            GROUP BY r.window_days ORDER BY r.window_days"#,
         account.uuid(),
         only.as_deref(),

@@ -111,7 +111,13 @@ impl Look<'_> {
         let priced_before = known.as_ref().filter(|_| !again);
         let priced = price::of(self.chain, (self.entry, setting), priced_before, found).await?;
         let Some(Price { usd, source: price_source, at: priced_at, feed }) = priced else {
-            return Ok(None);
+            let known = known.filter(|_| again && found.count() == before);
+            // nobody says any more that it is a dollar: from now on nothing is quoted in it
+            return Ok(known.map(|known| Listing {
+                token: Token { fixed: false, ..known },
+                is_due: true,
+                feed: None,
+            }));
         };
         let symbol = symbol.clone();
         let token =

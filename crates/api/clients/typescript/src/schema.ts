@@ -1146,8 +1146,9 @@ export interface paths {
         };
         /**
          * Follows what a search finds, for an hour at most. `begin` is the first event: search once after it, and what follows
-         *     tells how the answer changes. 16 may be open from one network (an IPv4 address or 48 bits of an IPv6 address). `offer` is one that came into what the search finds, or changed in there (`change` says
-         *     which); `gone` one that left. All have ids: send the last as `Last-Event-ID` to go on after it. `again` instead means
+         *     tells how the answer changes. 16 may be open from one network (an IPv4 address or 48 bits of an IPv6 address). `offer` is
+         *     one that came into what the search finds, or changed in there (`change` says which); `gone` one that left: one that only
+         *     time takes out, as it ends too soon by then, is told so once anything about it changes. All have ids: send the last as `Last-Event-ID` to go on after it. `again` instead means
          *     that what was missed is not known any more: search anew. The filters are those of `/v1/offers`, without order and pages.
          */
         get: operations["get_offers_stream"];
@@ -3608,7 +3609,8 @@ export interface components {
         };
         /**
          * @description The bookings, in the order of the quotes. From here on each is a rental of its own. `typed_data.permit` is in the first
-         *     of each token only: the next permit is another once this one is used. The others are approved, or authorized.
+         *     of each token only: the next permit is another once this one is used. The others are approved, or authorized. Approvals and permits of one token replace each other: send each
+         *     `approve` just before its own lock, after the lock before it.
          */
         GroupView: {
             data: components["schemas"]["BookingView"][];
@@ -5936,7 +5938,7 @@ export interface components {
             evicted_at?: components["schemas"]["Time"] | null;
             /**
              * @description The newest transaction that the platform signed for it, by its hash, from the moment on that it is signed; null before
-             *     the first. `/escrow` tells of all.
+             *     the first. `txs` of the receipt and `/v1/settlements` tell of all.
              * @example 0xe670ec64341771606e55d6b4ca35a1a6b75ee3d5145a99d05921026d1527331e
              */
             transaction?: string | null;
@@ -11152,7 +11154,7 @@ export interface operations {
                     "application/json": components["schemas"]["MatchView"];
                 };
             };
-            /** @description Others are matched already: come again after `Retry-After`. */
+            /** @description Others are matched already, or four from the same network: come again after `Retry-After`. */
             503: {
                 headers: {
                     /** @description under /v1: how many requests are left, and for how many seconds */
@@ -11568,7 +11570,7 @@ export interface operations {
             /** @description OK. */
             200: {
                 headers: {
-                    /** @description for If-Match */
+                    /** @description for If-None-Match, and for If-Match of a change */
                     ETag?: string;
                     [name: string]: unknown;
                 };

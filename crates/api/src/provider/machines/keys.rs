@@ -6,7 +6,9 @@ use store::machines;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{EnrollTokenView, mine, new_enroll_token, owned, retired};
-use crate::{AppState, Problem, extract::Id, identity::Wallet, problem::refuse, views::Time};
+use crate::{
+    AppState, Problem, extract::Id, identity::Wallet, problem::refuse, security, views::Time,
+};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(renew_enroll_token)).routes(routes!(revoke))
@@ -40,6 +42,7 @@ async fn renew_enroll_token(
         })
         .await
         .map_err(Problem::from)?;
+    security::credential("enrolment_token_made", wallet.account.id, id);
     let answer = EnrollTokenView { enroll_token: secret.text, expires_at: Time(enroll.expires_at) };
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -56,17 +59,18 @@ async fn revoke(
     Id(id): Id<MachineId>,
 ) -> Result<StatusCode, Problem> {
     let (account, now) = (wallet.account.id, app.now());
-    app.store
+    let had = app
+        .store
         .write("machines.revoke_key", move |tx| {
             Box::pin(async move {
                 mine(tx, account, id).await?;
-                if machines::revoke_key(tx, id, now).await? {
-                    tracing::info!(machine.id = %id, "its provider revoked the key of its agent");
-                }
-                Ok(())
+                Ok(machines::revoke_key(tx, id, now).await?)
             })
         })
         .await
         .map_err(Problem::from)?;
+    if had {
+        security::credential("agent_key_revoked", account, id);
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -298,6 +298,9 @@ async fn announce(
                     let detail = format!("{MOST_OPEN} windows are ahead already");
                     return refuse(Problem::new(Code::StateConflict, detail));
                 }
+                // before the window, whose insertion takes the machine: so does whoever enrols
+                let told = machines::runs_into(tx, id, during.from, ready).await?;
+                in_turn(tx, &told).await?;
                 match machines::announce(tx, &new).await {
                     Err(error) if error.is_conflict_on("maintenance_disjoint") => {
                         let detail = "it overlaps another window of this machine";
@@ -305,8 +308,6 @@ async fn announce(
                     }
                     done => done?,
                 }
-                let told = machines::runs_into(tx, id, during.from, ready).await?;
-                in_turn(tx, &told).await?;
                 for runs in &told {
                     notice(tx, runs.rental, "maintenance", &new, now).await?;
                 }

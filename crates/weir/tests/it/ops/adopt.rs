@@ -274,6 +274,22 @@ async fn written_again(place: &Place) {
     let (done, said) = place.adopt(&place.manifest, &place.network, &[]);
     assert!(done && said.contains("recorded; for") && said.contains("written again"), "{said}");
     assert_eq!(place.usdc().await, (true, true));
+    // nobody says that it is a dollar any more
+    let silent = but(&place.network, "/tokens/1/isDollar", json!(false));
+    let (done, said) = place.adopt(&place.manifest, &silent, &[]);
+    assert!(done && said.contains("recorded; for") && said.contains("written again"), "{said}");
+    assert_eq!(place.usdc().await, (false, true));
+    // a dollar again, whatever an oracle said meanwhile
+    let [.., feeds] = place.rows().await;
+    place
+        .sql(
+            "INSERT INTO price_feeds (token, feed, decimals, max_age_s)
+             SELECT address, decode(repeat('fe', 20), 'hex'), 8, 300 FROM tokens WHERE symbol = 'USDC'",
+        )
+        .await;
+    let (done, said) = place.adopt(&place.manifest, &place.network, &[]);
+    assert!(done && said.contains("recorded; for"), "{said}");
+    assert_eq!((place.usdc().await, place.rows().await[2]), ((true, true), feeds));
     let (done, said) = place.adopt(&place.manifest, &place.network, &[]);
     assert!(done && said.contains("all of it is recorded already"), "{said}");
     place.sql("UPDATE tokens SET fixed = false, listed = false WHERE symbol = 'USDC'").await;
