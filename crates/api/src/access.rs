@@ -10,9 +10,10 @@ use axum::{
 use domain::{
     id::{AccountId, MachineId, OfferId, RentalId},
     scope::Scope::{
-        self, AccountRead, BillingRead, DisputesWrite, MachinesRead, MachinesWrite, OffersWrite,
-        RentalsRead, RentalsWrite, TemplatesWrite, WebhooksWrite,
+        self, AccountRead, AgentsWrite, BillingRead, DisputesWrite, MachinesRead, MachinesWrite,
+        OffersWrite, RentalsRead, RentalsWrite, TemplatesWrite, WebhooksWrite,
     },
+    webhook::EVENTS,
 };
 use store::{Connection, api_keys::ApiKey, disputes, offers, quotes, rentals};
 
@@ -33,8 +34,8 @@ pub(crate) const SCOPES: &[(&str, &str, Scope)] = &[
     ("GET", "/v1/provider/reliability", MachinesRead),
     ("POST", "/v1/machines", MachinesWrite),
     ("PATCH", "/v1/machines/{id}", MachinesWrite),
-    ("POST", "/v1/machines/{id}/enroll-token", MachinesWrite),
-    ("DELETE", "/v1/machines/{id}/agent-key", MachinesWrite),
+    ("POST", "/v1/machines/{id}/enroll-token", AgentsWrite),
+    ("DELETE", "/v1/machines/{id}/agent-key", AgentsWrite),
     ("POST", "/v1/machines/{id}/verify", MachinesWrite),
     ("POST", "/v1/machines/{id}/drain", MachinesWrite),
     ("POST", "/v1/machines/{id}/undrain", MachinesWrite),
@@ -111,15 +112,41 @@ pub(crate) async fn check(
         let detail = "no API key may do that; sign in with the wallet";
         return Err(refused("wallet-only", Problem::new(Code::Forbidden, detail)));
     };
-    if !key.scopes.contains(&scope) {
-        let detail = format!("the key has not the scope {scope}");
-        let problem = Problem::new(Code::ScopeMissing, detail).with("scope", scope.as_str());
-        return Err(refused("scope-missing", problem));
-    }
+    needs(key, scope)?;
     if key.limits.machines.is_none() && key.limits.offers.is_none() {
         return Ok(());
     }
     check_place(parts, app, key, (account, &path)).await
+}
+
+/// Refuses a key without this scope.
+fn needs(key: &ApiKey, scope: Scope) -> Result<(), Problem> {
+    if key.scopes.contains(&scope) {
+        return Ok(());
+    }
+    let detail = format!("the key has not the scope {scope}");
+    let problem = Problem::new(Code::ScopeMissing, detail).with("scope", scope.as_str());
+    Err(refused("scope-missing", problem))
+}
+
+/// What a key needs to be told of events of this name.
+pub(crate) fn scope_of_event(name: &str) -> Scope {
+    match name.split('.').next().unwrap_or_default() {
+        "machine" | "offer" => MachinesRead,
+        "payout" => BillingRead,
+        _ => RentalsRead,
+    }
+}
+
+/// Refuses a key that would have somebody told of events that it may not see itself. `*` is all of them.
+///
+/// # Errors
+/// [`Code::ScopeMissing`].
+pub(crate) fn may_tell(key: &ApiKey, events: &[String]) -> Result<(), Problem> {
+    let all = events.iter().any(|name| name == "*");
+    let named = |name: &str| all || events.iter().any(|event| event == name);
+    let mut told = EVENTS.iter().map(|(name, _)| *name).filter(|name| named(name));
+    told.try_for_each(|name| needs(key, scope_of_event(name)))
 }
 
 /// Whether the thing that the path names is one that the key is limited to. What is not the account's own is left to

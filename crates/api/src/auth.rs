@@ -21,6 +21,7 @@ use crate::{
     account::{KeyView, program},
     extract::Body,
     identity::{self, Secret, Wallet},
+    limits::Origin,
     problem::refuse,
     security,
     siwe::{self, STATEMENT},
@@ -134,13 +135,14 @@ pub(crate) struct SessionAnswer {
     responses((status = 201, body = SessionAnswer)))]
 async fn verify(
     State(app): State<AppState>,
+    origin: Origin,
     headers: HeaderMap,
     Body(request): Body<VerifyRequest>,
 ) -> Result<(StatusCode, Json<SessionAnswer>), Problem> {
     let claim = siwe::check(&request.message, &app.config, app.now());
     let wallet = claim.as_ref().ok().map(|claim| claim.wallet);
     let done = match claim {
-        Ok(claim) => open(&app, &headers, claim, request).await,
+        Ok(claim) => open((&app, origin), &headers, claim, request).await,
         Err(problem) => Err(problem),
     };
     security::signed_in("wallet", wallet, &done);
@@ -149,7 +151,7 @@ async fn verify(
 
 /// Opens a session for whoever signed the message.
 async fn open(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     headers: &HeaderMap,
     claim: siwe::Claim,
     request: VerifyRequest,
@@ -161,7 +163,7 @@ async fn open(
         .ok_or_else(|| invalid("the signature is not hex").at("/signature", "expected hex"))?;
     if !siwe::is_by_key(&claim, &request.message, &signature) {
         let hash = eip191_hash_message(request.message.as_bytes());
-        check_contract(app, &claim, hash, &signature).await?;
+        check_contract((app, origin), &claim, hash, &signature).await?;
     }
     let secret = Secret::new()?;
     let expires_at = now.saturating_plus(app.config.session_ttl);
@@ -205,7 +207,7 @@ const MOST_ASKED: i32 = 8;
 /// Asks a contract wallet (EIP-1271, ERC-6492), for an open nonce only and a few times: an invented message costs the
 /// chain no call.
 async fn check_contract(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     claim: &siwe::Claim,
     hash: B256,
     signature: &[u8],
@@ -218,7 +220,7 @@ async fn check_contract(
     if !may_ask.await? {
         return Err(invalid("the nonce is unknown or was used before; ask for another"));
     }
-    let asked = wallets::signed(app, claim.wallet, hash, signature).await;
+    let asked = wallets::signed((app, origin), claim.wallet, hash, signature).await;
     let valid = asked.map_err(|error| {
         tracing::warn!(%error, "the chain could not be asked about a wallet");
         let detail = "the signature is not by the wallet's key, and the chain could not be asked \

@@ -76,6 +76,30 @@ pub(crate) fn bytes_of(
     tagged(request, &tag, &format!("public, max-age={max_age_s}"), (content_type, bytes))
 }
 
+/// A JSON answer that is told to many as it was written once: its bytes and their tag.
+pub(crate) struct Written {
+    tag: String,
+    bytes: Bytes,
+}
+
+impl Written {
+    /// # Errors
+    /// [`crate::Code::Internal`] if it cannot be written.
+    pub(crate) fn json(body: &impl Serialize) -> Result<Self, Problem> {
+        let bytes = Bytes::from(serde_json::to_vec(body).map_err(internal)?);
+        Ok(Self { tag: format!("\"{}\"", hash_of(&bytes)), bytes })
+    }
+
+    /// What [`json`] would answer.
+    ///
+    /// # Errors
+    /// [`crate::Code::Internal`] if a header cannot be written.
+    pub(crate) fn answer(&self, request: &HeaderMap, max_age_s: u32) -> Result<Response, Problem> {
+        let cache = format!("public, max-age={max_age_s}");
+        tagged(request, &self.tag, &cache, ("application/json", self.bytes.clone()))
+    }
+}
+
 fn hash_of(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
     hash.get(..TAG_BYTES).map(alloy::primitives::hex::encode).unwrap_or_default()
@@ -144,5 +168,12 @@ mod tests {
         };
         assert_eq!(tag("x"), tag("x"));
         assert_ne!(tag("x"), tag("y"));
+    }
+
+    #[test]
+    fn what_was_written_once_is_answered_as_if_anew() {
+        let told = Written::json(&["x"]).unwrap().answer(&HeaderMap::new(), 60).unwrap();
+        let anew = json(&HeaderMap::new(), 60, &["x"]).unwrap();
+        assert_eq!((told.status(), told.headers()), (anew.status(), anew.headers()));
     }
 }

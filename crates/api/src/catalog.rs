@@ -12,8 +12,9 @@ mod regions;
 mod templates;
 
 pub(crate) use export::Export;
-pub(crate) use models::{model_called, models_called, no_model};
+pub(crate) use models::{model_at, model_called, models_called, no_model};
 pub(crate) use reference::{NOTICE, PriceSpanView, ReferencePriceView};
+pub(crate) use regions::{nearest_regions, no_place};
 
 /// How long what is built into the program may be kept: it changes with the program.
 const KEEP_S: u32 = 3_600;

@@ -25,7 +25,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 /// An estimate, and what was estimated.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EstimateView {
-    /// The request as it was understood, with what was left out filled in.
+    /// The request as it was understood, with what was left out filled in; the parts of a `composite` as they were sent.
     request: EstimateRequest,
     #[serde(flatten)]
     answer: EstimateAnswer,

@@ -7,6 +7,7 @@ mod bucket;
 mod caller;
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     str::FromStr,
     sync::Arc,
@@ -14,8 +15,8 @@ use std::{
 };
 
 use axum::{
-    extract::{ConnectInfo, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    extract::{ConnectInfo, FromRequestParts, Request},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
 };
 use domain::id::{AccountId, MachineId};
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use self::bucket::{Buckets, Key, Standing, Vouched};
 pub use self::caller::Net;
 pub(crate) use self::caller::network_of;
-use crate::{Code, Problem, identity, search::digits, security};
+use crate::{AppState, Code, Problem, identity, search::digits, security};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -130,14 +131,38 @@ struct Policy {
 
 /// What a network may do in all, in times of what an address may without a session: many people share an address.
 const NETWORK: u32 = 16;
-/// How often the chain is asked about contract wallets, for everybody together.
-const WALLETS: Option<Quota> = Quota::new(300, 60);
+/// How often the chain is asked about contract wallets, for all who have signed in together, and for all others.
+const WALLETS: Setting = Setting(Quota::new(300, 60));
+/// How much of that one network has: a few cannot have all.
+const WALLETS_SHARE: Setting = Setting(Quota::new(30, 60));
+
+/// Limits on what is asked for many, each of whom has a share.
+struct Shared {
+    share: Policy,
+    all: Policy,
+}
+
+/// Whose question it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    network: Key,
+    signed_in: bool,
+}
+
+impl FromRequestParts<AppState> for Origin {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Infallible> {
+        Ok(app.limits.origin(&parts.extensions, &parts.headers))
+    }
+}
 
 /// Counts requests.
 pub(crate) struct Limits {
     address: Option<Policy>,
     network: Option<Policy>,
-    wallets: Option<Policy>,
+    /// Of who has signed in, and of everybody else.
+    wallets: Option<[Shared; 2]>,
     sign_in: Option<Policy>,
     identity: Option<Policy>,
     writes: Option<Policy>,
@@ -154,10 +179,14 @@ impl Limits {
                 Policy { name, told, buckets: Buckets::new(quota) }
             })
         };
+        let shared = || {
+            let (share, all) = (policy("wallets", WALLETS_SHARE)?, policy("wallets", WALLETS)?);
+            Some(Shared { share, all })
+        };
         Self {
             address: policy("address", config.address),
             network: policy("network", config.address.times(NETWORK)),
-            wallets: config.sign_in.0.and_then(|_| policy("wallets", Setting(WALLETS))),
+            wallets: config.sign_in.0.and_then(|_| Some([shared()?, shared()?])),
             sign_in: policy("sign-in", config.sign_in),
             identity: policy("identity", config.identity),
             writes: policy("writes", config.writes),
@@ -177,14 +206,26 @@ impl Limits {
     }
 
     /// Whether the chain may be asked about one more signature of a contract wallet.
-    pub(crate) fn may_ask_wallet(&self) -> bool {
-        let Some(policy) = &self.wallets else { return true };
-        let allowed = policy.buckets.take(Key::EVERYBODY, self.since.elapsed()).allowed;
+    pub(crate) fn may_ask_wallet(&self, origin: Origin) -> bool {
+        let Some([known, others]) = &self.wallets else { return true };
+        let Shared { share, all } = if origin.signed_in { known } else { others };
+        let elapsed = self.since.elapsed();
+        let allowed = share.buckets.take(origin.network, elapsed).allowed
+            && all.buckets.take(Key::EVERYBODY, elapsed).allowed;
         if !allowed {
-            metrics::counter!("weir_http_limited_total", "policy" => policy.name).increment(1);
-            security::limited(policy.name);
+            metrics::counter!("weir_http_limited_total", "policy" => all.name).increment(1);
+            security::limited(all.name);
         }
         allowed
+    }
+
+    /// Who asks, by what came with a request.
+    pub(crate) fn origin(&self, extensions: &Extensions, headers: &HeaderMap) -> Origin {
+        let known = bearer(headers).map(|token| Key::secret(&identity::hash_of(token)));
+        Origin {
+            network: Key::network(self.caller(extensions, headers)),
+            signed_in: known.is_some_and(|key| self.vouched.owner(key).is_some()),
+        }
     }
 
     /// It is nobody's any more.
@@ -193,14 +234,14 @@ impl Limits {
     }
 
     /// Where a request comes from.
-    fn caller(&self, request: &Request) -> IpAddr {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        caller::address(peer.map(|peer| peer.0.ip()), request.headers(), &self.proxies)
+    fn caller(&self, extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+        caller::address(peer.map(|peer| peer.0.ip()), headers, &self.proxies)
     }
 
     /// From which network a request comes ([`network_of`]).
     pub(crate) fn network(&self, request: &Request) -> Vec<u8> {
-        network_of(self.caller(request))
+        network_of(self.caller(request.extensions(), request.headers()))
     }
 
     /// Whether this is the address of a proxy of ours.
@@ -215,7 +256,7 @@ impl Limits {
         if !path.starts_with("/v1/") {
             return Judged::default();
         }
-        let address = self.caller(request);
+        let address = self.caller(request.extensions(), request.headers());
         security::comes_from(address);
         let known = bearer(request.headers()).map(|token| Key::secret(&identity::hash_of(token)));
         let known = known.and_then(|key| self.vouched.owner(key));
@@ -358,12 +399,23 @@ mod tests {
     }
 
     #[test]
-    fn wallets_are_asked_about_so_often_for_everybody_together() {
+    fn wallets_are_asked_about_so_often_and_no_network_has_all_of_it() {
         let limits = Limits::new(&LimitConfig::default());
-        let asked = (0..1_000).filter(|_| limits.may_ask_wallet()).count();
-        assert!((300..400).contains(&asked), "{asked}");
+        let from = |host: u8, signed_in| Origin {
+            network: Key::network([203, 0, 113, host].into()),
+            signed_in,
+        };
+        let asked = |host: u8, signed_in: bool| {
+            (0..100).filter(|_| limits.may_ask_wallet(from(host, signed_in))).count()
+        };
+        assert!((30..33).contains(&asked(1, false)));
+        let of_many = (2..50).map(|host| asked(host, false)).sum::<usize>();
+        assert!((270..400).contains(&of_many), "{of_many}");
+        assert_eq!(asked(50, false), 0);
+        // whoever has signed in is not in their way, nor they in his
+        assert!((30..33).contains(&asked(50, true)));
         let off = Limits::new(&LimitConfig::off());
-        assert!((0..1_000).all(|_| off.may_ask_wallet()));
+        assert!((0..1_000).all(|_| off.may_ask_wallet(from(1, false))));
     }
 
     #[test]

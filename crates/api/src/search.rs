@@ -6,6 +6,7 @@ mod index;
 mod matching;
 mod models;
 mod params;
+mod places;
 mod satisfiable;
 mod seal;
 mod text;
@@ -18,6 +19,7 @@ use axum::{
     http::{HeaderValue, header},
     response::Response,
 };
+use market::language::NoName;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -26,6 +28,7 @@ use crate::{AppState, Code, Problem, extract::Params, problem::internal};
 pub(crate) use follow::{MarketSeats, market_seats};
 pub(crate) use index::Market;
 pub(crate) use matching::{Needs, needs};
+pub(crate) use models::{names as models_named, one_called};
 pub(crate) use params::SearchParams;
 pub(crate) use text::digits;
 
@@ -89,4 +92,13 @@ async fn search(
 fn refused(name: &str, detail: impl Into<String>) -> Problem {
     let detail = detail.into();
     Problem::new(Code::InvalidRequest, detail.clone()).at(format!("?{name}"), detail)
+}
+
+/// A refusal of a name in a query parameter that nothing has, with the nearest.
+fn nameless(name: &str, why: NoName) -> Problem {
+    let problem = Problem::invalid(format!("?{name}"), why.reason);
+    match why.nearest {
+        Some(nearest) => problem.with("nearest", nearest),
+        None => problem,
+    }
 }

@@ -1,11 +1,16 @@
 //! Shapes shared by many answers: money, times, pages.
 
+use alloy::primitives::Address;
 use domain::{
     money::{Amount, UsdDelta, UsdMicros, mul_div_floor},
     time::UnixSeconds,
 };
 use serde::{Deserialize, Serialize, Serializer};
-use store::{quotes::Quote, tokens::Token};
+use store::{
+    Connection, StoreError,
+    quotes::Quote,
+    tokens::{self, Token},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 
@@ -50,7 +55,7 @@ pub struct TokenAmount {
     /// A whole number of base units as a decimal string.
     #[schema(value_type = String, example = "2070000")]
     pub base_units: Amount,
-    /// The token's symbol.
+    /// The token's symbol; its address, with 0 `decimals`, if the chain knows it and this market does not.
     pub token: String,
     /// One token is 10 to this power base units.
     pub decimals: u8,
@@ -80,6 +85,48 @@ impl Unit {
             token: self.token.symbol.clone(),
             decimals: self.token.decimals.get(),
             chain: format!("eip155:{}", self.chain_id),
+        }
+    }
+}
+
+/// What a sum on the chain is in. The ledger follows every token that the contract takes, and the
+/// list of tokens may be younger than it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Coin {
+    Known(Unit),
+    Unknown { address: Address, chain_id: u64 },
+}
+
+impl Coin {
+    /// The token at `address`, listed or not.
+    pub(crate) async fn at(
+        connection: &mut Connection,
+        address: Address,
+        chain_id: u64,
+    ) -> Result<Self, StoreError> {
+        let found = tokens::at(connection, address).await?;
+        Ok(match found {
+            Some(token) => Self::Known(Unit::new(token, chain_id)),
+            None => Self::Unknown { address, chain_id },
+        })
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        match self {
+            Self::Known(unit) => unit.token.address,
+            Self::Unknown { address, .. } => *address,
+        }
+    }
+
+    pub(crate) fn amount(&self, base_units: Amount) -> TokenAmount {
+        match self {
+            Self::Known(unit) => unit.amount(base_units),
+            Self::Unknown { address, chain_id } => TokenAmount {
+                base_units,
+                token: address.to_string(),
+                decimals: 0,
+                chain: format!("eip155:{chain_id}"),
+            },
         }
     }
 }

@@ -15,7 +15,7 @@ use chain::{Bounded, ChainError, ReadClient};
 use escrow::bindings::WalletProbe;
 use tokio::sync::Semaphore;
 
-use crate::AppState;
+use crate::{AppState, limits::Origin};
 
 sol! {
     function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);
@@ -71,13 +71,13 @@ impl Parts {
 /// # Errors
 /// [`ChainError::Unavailable`] if the chain does not answer in time, or is asked too much already.
 pub(crate) async fn signed(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     wallet: Address,
     hash: B256,
     signature: &[u8],
 ) -> Result<bool, ChainError> {
     let Some(parts) = Parts::of(signature) else { return Ok(false) };
-    in_turn(app, wallet, hash, parts).await
+    in_turn((app, origin), wallet, hash, parts).await
 }
 
 /// Whether a wallet that has code says that it signed a hash (EIP-1271 alone): as other contracts ask it.
@@ -85,22 +85,22 @@ pub(crate) async fn signed(
 /// # Errors
 /// As [`signed`].
 pub(crate) async fn signed_as_deployed(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     wallet: Address,
     hash: B256,
     signature: &[u8],
 ) -> Result<bool, ChainError> {
     let own = Bytes::copy_from_slice(signature);
-    in_turn(app, wallet, hash, Parts { own, deployment: None }).await
+    in_turn((app, origin), wallet, hash, Parts { own, deployment: None }).await
 }
 
 async fn in_turn(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     wallet: Address,
     hash: B256,
     parts: Parts,
 ) -> Result<bool, ChainError> {
-    if !app.limits.may_ask_wallet() {
+    if !app.limits.may_ask_wallet(origin) {
         let reason = "wallets are asked about too often; come again in a minute".to_owned();
         return Err(ChainError::Unavailable(reason));
     }

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use self::view::{WebhookList, WebhookSecret, WebhookView};
 use crate::{
     AppState, Code, Problem,
+    access::may_tell,
     extract::{Body, Id, IfMatch, distance},
     identity::Wallet,
     problem::{internal, refuse},
@@ -117,7 +118,8 @@ fn secret() -> Result<([u8; SECRET_BYTES], String), Problem> {
 }
 
 /// Registers a webhook. Its secret is shown here and never again. What is sent is signed with it as Standard Webhooks
-/// says: verify `webhook-signature` before you believe a call.
+/// says: verify `webhook-signature` before you believe a call. A key needs the scopes to see what it has told:
+/// `rentals:read`, for `machine.*` and `offer.*` `machines:read`, for `payout.*` `billing:read`.
 #[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", security(("bearer" = [])),
     request_body = WebhookRequest,
     responses((status = 201, body = WebhookSecret, headers(
@@ -130,6 +132,9 @@ async fn create(
     let WebhookRequest { url, events, description } = request;
     let description = description.unwrap_or_default();
     let wish = judged(Wish { url, events, description }, &app)?;
+    if let Some(key) = wallet.key() {
+        may_tell(key, &wish.events)?;
+    }
     let (id, account, now) = (WebhookId::from_uuid(Uuid::now_v7()), wallet.account.id, app.now());
     let (bytes, secret) = secret()?;
     let made = app
@@ -241,12 +246,17 @@ async fn change(
                 if !condition.names(&etag(&old)) {
                     return refuse(mismatch());
                 }
+                let tells_more =
+                    patch.url.is_some() || patch.events.is_some() || patch.enabled == Some(true);
                 let wish = Wish {
                     url: patch.url.unwrap_or_else(|| old.url.clone()),
                     events: patch.events.unwrap_or_else(|| old.events.clone()),
                     description: patch.description.unwrap_or_else(|| old.description.clone()),
                 };
                 let wish = judged(wish, &app).or_else(refuse)?;
+                if let Some(key) = wallet.key().filter(|_| tells_more) {
+                    may_tell(key, &wish.events).or_else(refuse)?;
+                }
                 if !webhooks::change(tx, id, old.version, &wish, now).await? {
                     return refuse(mismatch());
                 }

@@ -6,7 +6,7 @@
 mod region;
 mod resolve;
 
-pub use region::{Continent, Region, is_place, region, regions};
+pub use region::{Continent, Region, is_country, is_place, region, regions};
 pub use resolve::{Hint, Unresolved, candidates, resolve, sought};
 
 use std::sync::LazyLock;

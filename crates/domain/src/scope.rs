@@ -7,6 +7,8 @@ named_enum! {
     pub enum Scope ("scope") {
         /// See whose key it is.
         AccountRead => "account:read",
+        /// Say whose agent a machine has: renew its enrolment token, take its key away.
+        AgentsWrite => "agents:write",
         /// Read the ledger and the earnings of the whole account.
         BillingRead => "billing:read",
         /// Open cases about rentals, show evidence, propose and accept ends, take cases back.

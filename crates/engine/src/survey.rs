@@ -13,9 +13,9 @@ use crate::EngineError;
 
 const FIVE_MINUTES: u32 = 300;
 const DAY: u32 = 86_400;
-/// Deals of so many five minutes are looked at again: their deposits become final late.
-const DEALS_BACK: u32 = 24;
-/// Hours and days that are made once more after a start, in case nobody was there when they ended.
+/// Deals of so long ago are looked at again: their deposits become final late.
+const DEALS_BACK: Seconds = Seconds(2 * HOUR);
+/// What nobody surveyed, for as long as that, is made up for.
 const CATCH_UP: Seconds = Seconds(3 * DAY);
 
 /// Keeps the market's price history.
@@ -50,16 +50,18 @@ impl Surveyor {
         if done == bucket {
             return Ok(false);
         }
-        let first = done.get() == 0;
-        let online = self.store.policy().evidence_timeout;
+        let online = self.store.policy().offline_after();
         self.store
             .write("survey", move |tx| {
                 Box::pin(async move {
                     prices::take_time(tx).await?;
+                    let before = prices::newest(tx).await?;
                     let asks = prices::asks(tx, now, online).await?;
                     prices::note_asks(tx, bucket, &asks).await?;
-                    deals(tx, bucket).await?;
-                    draw_together(tx, now, first).await?;
+                    let last = if done.get() == 0 { before } else { Some(done) };
+                    let last = last.unwrap_or(bucket).max(bucket.saturating_minus(CATCH_UP));
+                    deals(tx, last.min(bucket), bucket).await?;
+                    draw_together(tx, now, last.min(bucket)).await?;
                     let dropped = prices::drop_old(tx, now).await?;
                     tracing::debug!(prices.asks = asks.len(), prices.dropped = dropped, "surveyed");
                     Ok::<_, TxError<EngineError>>(())
@@ -72,9 +74,13 @@ impl Surveyor {
     }
 }
 
-/// Deals of the last two hours by five minutes, and of the hours and days that they lie in.
-async fn deals(tx: &mut Connection, bucket: UnixSeconds) -> Result<(), StoreError> {
-    let since = bucket.saturating_minus(Seconds(FIVE_MINUTES.saturating_mul(DEALS_BACK)));
+/// Deals since two hours before the `last` survey by five minutes, and of the hours and days that they lie in.
+async fn deals(
+    tx: &mut Connection,
+    last: UnixSeconds,
+    bucket: UnixSeconds,
+) -> Result<(), StoreError> {
+    let since = last.saturating_minus(DEALS_BACK);
     for step in STEPS {
         let mut from = floor(since, step);
         while from <= bucket {
@@ -89,16 +95,15 @@ async fn deals(tx: &mut Connection, bucket: UnixSeconds) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Asks of the hours and days that are over.
+/// Asks of the hours and days that are over since the one before the `last` survey.
 async fn draw_together(
     tx: &mut Connection,
     now: UnixSeconds,
-    first: bool,
+    last: UnixSeconds,
 ) -> Result<(), StoreError> {
     for step in [HOUR, DAY] {
-        let over = floor(now, step);
-        let back = if first { CATCH_UP } else { Seconds(step) };
-        prices::roll_up(tx, step, floor(over.saturating_minus(back), step), over).await?;
+        let from = floor(last, step).saturating_minus(Seconds(step));
+        prices::roll_up(tx, step, from, floor(now, step)).await?;
     }
     Ok(())
 }

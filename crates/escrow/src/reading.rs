@@ -59,7 +59,7 @@ pub fn sign(
     Ok(signature.as_bytes())
 }
 
-/// Who signed a reading.
+/// Who signed a reading. Its signature has one spelling, which ends in 27 or 28: nothing else covers its bytes.
 ///
 /// # Errors
 /// [`SignatureError`].
@@ -68,6 +68,9 @@ pub fn recover(
     signature: &[u8],
     domain: &Eip712Domain,
 ) -> Result<Address, SignatureError> {
+    if !matches!(signature.last(), Some(27 | 28)) {
+        return Err(SignatureError::Malformed);
+    }
     recover_hash(&hash(reading, domain), signature)
 }
 
@@ -129,6 +132,11 @@ mod tests {
         for other in changed {
             assert_ne!(recover(&other, &signature, &domain), Ok(key.address()), "{other:?}");
         }
+        // as some devices spell the last byte
+        let mut spelled = signature;
+        spelled[64] -= 27;
+        assert_eq!(recover(&good, &spelled, &domain), Err(SignatureError::Malformed));
+        assert_eq!(recover_hash(&hash(&good, &domain), &spelled), Ok(key.address()));
         let elsewhere = crate::terms::domain(137, Address::repeat_byte(1));
         assert_ne!(recover(&good, &signature, &elsewhere), Ok(key.address()));
     }

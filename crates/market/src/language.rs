@@ -27,7 +27,7 @@ pub struct LanguageError {
     pub position: usize,
     /// What is wrong there, in a sentence.
     pub reason: String,
-    /// The field or model that may have been meant.
+    /// The field, model or place that may have been meant.
     pub nearest: Option<&'static str>,
 }
 
@@ -37,28 +37,45 @@ impl LanguageError {
     }
 }
 
-/// A name that no model has.
+/// A name that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoModel {
+pub struct NoName {
     /// That, in a sentence.
     pub reason: String,
-    /// The model that may have been meant.
+    /// The name that may have been meant.
     pub nearest: Option<&'static str>,
 }
 
-/// Adds the conditions of `text` to a query. `models` turns a name into those of all models that it stands for.
+/// What the names in a text stand for.
+pub trait Lexicon {
+    /// The names of all models that a name stands for.
+    ///
+    /// # Errors
+    /// If no model has it.
+    fn models(&self, name: &str) -> Result<Vec<String>, NoName>;
+
+    /// Whether there is a place of this name in lower case, such as `de` or `de-fra`; `not` if it is one to be left out.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn place(&self, name: &str, not: bool) -> Result<(), NoName>;
+}
+
+/// Adds the conditions of `text` to a query, but those on whether an offer can be booked. Returns what these come to: true for
+/// what can be booked alone, false for everything beside it, `None` if the text says nothing of it.
 ///
 /// # Errors
 /// The first thing that is not understood; the query is then of no use.
 pub fn parse(
     text: &str,
     query: &mut Query,
-    models: &impl Fn(&str) -> Result<Vec<String>, NoModel>,
-) -> Result<(), LanguageError> {
+    lexicon: &impl Lexicon,
+) -> Result<Option<bool>, LanguageError> {
     if text.len() > MAX_LENGTH {
         let reason = format!("the text is longer than {MAX_LENGTH} bytes");
         return Err(LanguageError::new(MAX_LENGTH.saturating_add(1), reason));
     }
+    let mut reading = Reading { query, lexicon, rentable: None };
     let mut reader = Reader::new(text);
     let mut conditions = 0_usize;
     while let Some(name) = reader.field()? {
@@ -70,9 +87,9 @@ pub fn parse(
         let known = field::find(&name.text).ok_or_else(|| unknown(&name.text, name.position))?;
         let op = reader.op()?;
         let values = reader.values(op)?;
-        add(query, &known, op, &values, models)?;
+        reading.add(&known, op, &values)?;
     }
-    Ok(())
+    Ok(reading.rentable)
 }
 
 fn unknown(name: &str, position: usize) -> LanguageError {
@@ -92,83 +109,102 @@ struct Value {
     position: usize,
 }
 
-fn add(
-    query: &mut Query,
-    known: &Known,
-    op: Op,
-    values: &[Value],
-    models: &impl Fn(&str) -> Result<Vec<String>, NoModel>,
-) -> Result<(), LanguageError> {
-    if values.len() > MAX_VALUES {
-        let position = values.first().map_or(1, |value| value.position);
-        return Err(LanguageError::new(
-            position,
-            format!("a list has at most {MAX_VALUES} values"),
-        ));
-    }
-    if let ([value], Op::Equal) = (values, op)
-        && value.text.eq_ignore_ascii_case("any")
-    {
-        return Ok(());
-    }
-    match known.kind {
-        Kind::Number { field, scale, shift } => {
-            let set = number_set(op, values, |value| scaled(value, scale, shift))?;
-            query.tests.push(Test { field, set });
+/// A query in the making.
+struct Reading<'a, L> {
+    query: &'a mut Query,
+    lexicon: &'a L,
+    /// What was said of whether an offer can be booked.
+    rentable: Option<bool>,
+}
+
+impl<L: Lexicon> Reading<'_, L> {
+    fn add(&mut self, known: &Known, op: Op, values: &[Value]) -> Result<(), LanguageError> {
+        if values.len() > MAX_VALUES {
+            let reason = format!("a list has at most {MAX_VALUES} values");
+            return Err(LanguageError::new(first_position(values), reason));
         }
-        Kind::Choice { field, names } => {
-            let set = choice_set(op, values, |value| field::choice(value, names))?;
-            query.tests.push(Test { field, set });
+        if let ([value], Op::Equal) = (values, op)
+            && value.text.eq_ignore_ascii_case("any")
+        {
+            return Ok(());
         }
-        Kind::Flag { field } => {
-            let set = choice_set(op, values, field::flag)?;
-            query.tests.push(Test { field, set });
-        }
-        Kind::Rentable => {
-            let set = choice_set(op, values, field::flag)?;
-            // what is not rentable now cannot be asked for alone: `rentable=false` shows everything
-            query.available = set.holds(1) && !set.holds(0);
-        }
-        Kind::Model => {
-            let not = negated(op, values)?;
-            let mut names = Vec::with_capacity(values.len());
-            for value in values {
-                names.extend(models(&value.text).map_err(|unknown| LanguageError {
-                    nearest: unknown.nearest,
-                    ..LanguageError::new(value.position, unknown.reason)
-                })?);
+        match known.kind {
+            Kind::Number { field, scale, shift } => {
+                let set = number_set(op, values, |value| scaled(value, scale, shift))?;
+                self.query.tests.push(Test { field, set });
             }
-            query.models.push(Names { names, not });
-        }
-        Kind::Region => {
-            let names = values.iter().map(|value| value.text.to_ascii_lowercase()).collect();
-            query.places.push(Names { names, not: negated(op, values)? });
-        }
-        Kind::Provider | Kind::Machine | Kind::Offer => {
-            if negated(op, values)? {
-                let position = values.first().map_or(1, |value| value.position);
-                return Err(LanguageError::new(position, "an id can be asked for, not excluded"));
+            Kind::Choice { field, names } => {
+                let set = choice_set(op, values, |value| field::choice(value, names))?;
+                self.query.tests.push(Test { field, set });
             }
-            let ids = values.iter().map(|value| field::id(known.kind, value));
-            let ids = ids.collect::<Result<Vec<_>, _>>()?;
-            let wanted = if known.kind == Kind::Provider {
-                &mut query.providers
-            } else if known.kind == Kind::Machine {
-                &mut query.machines
-            } else {
-                &mut query.offers
-            };
-            if !wanted.is_empty() {
-                let position = values.first().map_or(1, |value| value.position);
-                return Err(LanguageError::new(
-                    position,
-                    "ids are asked for twice; write one list",
-                ));
+            Kind::Flag { field } => {
+                let set = choice_set(op, values, field::flag)?;
+                self.query.tests.push(Test { field, set });
             }
-            *wanted = ids;
+            Kind::Rentable => {
+                let set = choice_set(op, values, field::flag)?;
+                // what is not rentable now cannot be asked for alone: `rentable=false` shows it beside the rest
+                let alone = match (set.holds(1), set.holds(0)) {
+                    (true, false) => true,
+                    (_, true) => false,
+                    (false, false) => {
+                        let reason = "an offer can be rented or not: this is neither";
+                        return Err(LanguageError::new(first_position(values), reason));
+                    }
+                };
+                // all conditions hold, in whatever order they stand
+                self.rentable = Some(alone || self.rentable == Some(true));
+            }
+            Kind::Model => {
+                let not = negated(op, values)?;
+                let mut names = Vec::with_capacity(values.len());
+                for value in values {
+                    let called = self.lexicon.models(&value.text);
+                    names.extend(called.map_err(|why| nameless(value, why))?);
+                }
+                self.query.models.push(Names { names, not });
+            }
+            Kind::Region => {
+                let not = negated(op, values)?;
+                let mut names = Vec::with_capacity(values.len());
+                for value in values {
+                    let name = value.text.to_ascii_lowercase();
+                    self.lexicon.place(&name, not).map_err(|why| nameless(value, why))?;
+                    names.push(name);
+                }
+                self.query.places.push(Names { names, not });
+            }
+            Kind::Provider | Kind::Machine | Kind::Offer => self.ids(known.kind, op, values)?,
         }
+        Ok(())
     }
-    Ok(())
+
+    fn ids(&mut self, kind: Kind, op: Op, values: &[Value]) -> Result<(), LanguageError> {
+        if negated(op, values)? {
+            let reason = "an id can be asked for, not excluded";
+            return Err(LanguageError::new(first_position(values), reason));
+        }
+        let ids = values.iter().map(|value| field::id(kind, value));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let wanted = if kind == Kind::Provider {
+            &mut self.query.providers
+        } else if kind == Kind::Machine {
+            &mut self.query.machines
+        } else {
+            &mut self.query.offers
+        };
+        if !wanted.is_empty() {
+            let reason = "ids are asked for twice; write one list";
+            return Err(LanguageError::new(first_position(values), reason));
+        }
+        *wanted = ids;
+        Ok(())
+    }
+}
+
+/// A refusal of a name that nothing has.
+fn nameless(value: &Value, why: NoName) -> LanguageError {
+    LanguageError { nearest: why.nearest, ..LanguageError::new(value.position, why.reason) }
 }
 
 fn first_position(values: &[Value]) -> usize {

@@ -173,15 +173,15 @@ fn a_fact_that_is_asked_for_twice_is_one_reason() {
 #[test]
 fn machines_beyond_those_that_are_put_together_are_counted() {
     let many: Vec<Listing> = (1_u32..=70).map(|n| machine(n.into(), 1, 1, &[1], 100 - n)).collect();
-    // 64 make no 65
-    let short = found(&many, &need(65, 0, None));
+    // eight make no nine
+    let short = found(&many, &need(9, 0, None));
     assert_eq!(
         (short.proposals.len(), said(&short)),
         (0, vec![(Reason::GpuCount, 70, 70, Some(70))])
     );
-    assert_eq!(found(&many, &need(64, 0, None)).proposals.len(), 1);
+    assert_eq!(found(&many, &need(8, 0, None)).proposals.len(), 1);
     // what the others are refused for is not known of them
-    let dear = found(&many, &need(64, 0, Some(64 * 31)));
+    let dear = found(&many, &need(8, 0, Some(8 * 31)));
     assert_eq!(
         said(&dear),
         [(Reason::Budget, 64, 64, Some(70)), (Reason::GpuCount, 6, 6, Some(6))]

@@ -170,14 +170,19 @@ pub async fn lock_live(tx: &mut Connection, rental: RentalId) -> Result<Option<C
     .transpose()
 }
 
-/// How many cases there have been about a rental.
+/// How many cases about a rental one side has opened.
 ///
 /// # Errors
 /// The database's.
-pub async fn count(connection: &mut Connection, rental: RentalId) -> Result<i64, StoreError> {
+pub async fn count(
+    connection: &mut Connection,
+    rental: RentalId,
+    by: Side,
+) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM disputes WHERE rental_id = $1"#,
-        rental.uuid()
+        r#"SELECT count(*) AS "count!" FROM disputes WHERE rental_id = $1 AND opened_by = $2"#,
+        rental.uuid(),
+        by.as_str()
     )
     .fetch_one(connection)
     .await?)

@@ -25,7 +25,7 @@ pub use facts::{Facts, change, declare, declared, note_measured};
 pub use keys::{Enrolled, enroll, renew_enroll_token, revoke_key};
 pub use maintenance::{
     MaintenanceWindow, NewWindow, RunsInto, announce, cancel_window, find_window, open_windows,
-    runs_into, windows,
+    runs_into, windows, windows_ahead,
 };
 pub use service::{
     Obstacle, Release, hold_machine, hold_offers, hold_service, lost_gpu, obstacle, release_gpu,
@@ -172,6 +172,19 @@ pub async fn create(tx: &mut Connection, machine: &NewMachine) -> Result<(), Sto
         .await?;
     }
     inherit_bar(tx, machine).await
+}
+
+/// How many machines an account has that are not retired.
+///
+/// # Errors
+/// The database's.
+pub async fn count(connection: &mut Connection, account: AccountId) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "n!" FROM machines WHERE account_id = $1 AND service <> 'retired'"#,
+        account.uuid()
+    )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// What the operator took away from a machine stays away from its GPUs, under whatever machine they come back.

@@ -29,7 +29,17 @@ pub struct Policy {
     pub start_slack: Seconds,
 }
 
+/// A machine that misses a heartbeat or two is not gone.
+const LEAST_PATIENCE: Seconds = Seconds(30);
+
 impl Policy {
+    /// A machine that was not heard of for longer is offline, wherever that is told: half a minute, and no less than
+    /// what is an outage.
+    #[must_use]
+    pub fn offline_after(&self) -> Seconds {
+        self.evidence_timeout.max(LEAST_PATIENCE)
+    }
+
     /// From quote to the last second at which the contract accepts a start: the sum of what may pass.
     #[must_use]
     pub fn start_window(&self) -> Seconds {

@@ -76,7 +76,8 @@ impl TryFrom<Row> for Band {
     }
 }
 
-/// The prices that are asked: of listed offers whose machine takes rentals and was heard of within `online`.
+/// The prices that are asked: of listed offers, whether they are rented or not, whose machine takes rentals, was heard of
+/// within `online` and is in no maintenance, and that last for the shortest rental that they allow.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -96,7 +97,9 @@ pub async fn asks(
                FROM offers o JOIN offer_versions v ON v.offer_id = o.id AND v.version = o.version
                JOIN machines m ON m.id = o.machine_id LEFT JOIN held ON held.machine_id = m.id
                WHERE o.state = 'listed' AND m.service = 'open' AND m.last_heartbeat_at >= $2
-                 AND (v.available_until IS NULL OR v.available_until > $1))
+                 AND (v.available_until IS NULL OR v.available_until >= $1::timestamptz + v.min_duration_s * interval '1 second')
+                 AND NOT EXISTS (SELECT FROM maintenance_windows w
+                                 WHERE w.machine_id = m.id AND w.cancelled_at IS NULL AND w.during @> $1::timestamptz))
            SELECT model, coalesce(tier, '') AS "tier!", coalesce(region, '') AS "region!", count(*) AS "n!",
                   min(price) AS "minimum!", percentile_disc(0.1) WITHIN GROUP (ORDER BY price) AS "p10!",
                   percentile_disc(0.5) WITHIN GROUP (ORDER BY price) AS "median!",
@@ -133,6 +136,17 @@ pub async fn is_large(connection: &mut Connection) -> Result<bool, StoreError> {
 pub async fn take_time(tx: &mut Connection) -> Result<(), StoreError> {
     sqlx::query!("SET LOCAL statement_timeout = '60s'").execute(tx).await?;
     Ok(())
+}
+
+/// When the market was last sampled.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn newest(connection: &mut Connection) -> Result<Option<UnixSeconds>, StoreError> {
+    let newest = sqlx::query_scalar!(
+        "SELECT max(bucket) FROM price_points WHERE step_s = 300 AND kind = 'ask'"
+    );
+    newest.fetch_one(connection).await?.map(seconds).transpose()
 }
 
 /// What was asked when it was last sampled, and when that was, if it is not before `since`.

@@ -33,6 +33,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let mut settings = ApiConfig::new(&config.public_url, site.chain_id);
     settings.escrow = config.escrow;
     settings.heartbeat_interval = config.heartbeat;
+    settings.offline_after = config.policy.offline_after();
     settings.cors_origins = config.cors_origins.clone();
     settings.connections = config.clients;
     settings.market_image = config.market_image.clone();

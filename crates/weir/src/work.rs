@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chain::{ReadClient, Signer};
-use domain::time::Seconds;
 use engine::{Courier, Engine, Site};
 use store::deployment;
 use tokio_util::sync::CancellationToken;
@@ -17,9 +16,6 @@ use crate::{
     shutdown, telemetry,
     vitals::Vitals,
 };
-
-/// Webhooks are told that a machine is offline when the API shows it so.
-const OFFLINE_AFTER: Seconds = Seconds(30);
 
 /// The courier has connections of its own: however much there is to tell, it takes none from those who move money.
 const CONNECTIONS_TO_CALL: u32 = 4;
@@ -57,7 +53,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     };
     let watching = tokio::spawn(vitals.keep(stop.clone()));
     let engine = Engine { store: store.clone(), client, signers, site, settings: config.engine };
-    let courier = Courier::new(calling.clone(), config.webhooks, OFFLINE_AFTER);
+    let courier = Courier::new(calling.clone(), config.webhooks, config.policy.offline_after());
     // Told to stop, each loop finishes the round that it is in and takes no new work: every timer that it has
     // claimed is done or given back by then.
     let outcome = tokio::select! {

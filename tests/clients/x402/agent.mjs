@@ -43,7 +43,8 @@ const before = await usdcOf();
 const offers = await json("/v1/offers?gpu_model=rtx-4090&duration_s=600&sort=price");
 const order = {
   method: "POST",
-  headers: { "content-type": "application/json", "idempotency-key": crypto.randomUUID() },
+  // without the wish, a lock that is in no block after 8 s is answered with 202
+  headers: { "content-type": "application/json", "idempotency-key": crypto.randomUUID(), prefer: "wait=30" },
   body: JSON.stringify({ offer_id: offers.data[0].id, duration_s: 600, token: "USDC" }),
 };
 
@@ -93,7 +94,7 @@ await sleep(3_000);
 await json(`${path}/stop`, { method: "POST", headers: { ...mine.headers, "idempotency-key": crypto.randomUUID() } });
 // what it does not sign may be held for a day: the end is signed with the same key
 const end = await (async () => {
-  for (let tries = 0; tries < 300; tries += 1) {
+  for (let tries = 0; tries < 1_000; tries += 1) {
     const answer = await fetch(`${api}${path}/end`, mine);
     if (answer.ok) return answer.json();
     await sleep(100);

@@ -193,7 +193,7 @@ async fn bytes_go_to_every_endpoint_and_one_that_takes_them_is_enough() {
     assert_eq!(wire.send(&first).await, SendOutcome::Accepted, "the other has taken them");
     one.behave();
     let mined = async || client.nonce(people::stranger()).await.unwrap() == 1;
-    for _ in 0..200 {
+    for _ in 0..3_000 {
         if mined().await {
             break;
         }

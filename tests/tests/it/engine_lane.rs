@@ -227,7 +227,7 @@ async fn who_died_is_replaced_at_once() {
     drop(dead);
     // the database notices a closed session within moments; by our clock no time passes
     let mut sent = 0;
-    for _ in 0..200 {
+    for _ in 0..1_200 {
         sent = market.engine.lane.tick().await.unwrap();
         if sent > 0 {
             break;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Folder,
-    fake::{ENROLL_TOKEN, Fake, FastClock},
+    fake::{ENROLL_TOKEN, Fake, FastClock, LIMIT},
     folder, rental,
 };
 use crate::{AgentConfig, AgentError, WorkloadCommand, process::Process};
@@ -41,7 +41,7 @@ struct Running {
 impl Running {
     async fn stop(self) {
         self.shutdown.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(15), self.task).await;
+        let ended = tokio::time::timeout(LIMIT, self.task).await;
         ended.expect("the agent does not stop").unwrap().unwrap();
     }
 }
@@ -177,7 +177,8 @@ async fn a_rental_that_waits_for_its_money_leaves_no_backlog() {
     scene.more_readings().await;
     let first = scene.fake.world().accepted[0].0;
     assert!(first.from >= started, "{first:?} {started}");
-    assert!(first.from.saturating_since(started).get() <= 2, "{first:?} {started}");
+    // within five seconds of ours
+    assert!(first.from.saturating_since(started).get() <= 20, "{first:?} {started}");
     scene.end().await;
     agent.stop().await;
 }

@@ -245,7 +245,13 @@ fn limits(asked: KeyLimits, scopes: &[Scope]) -> Result<Limits, Problem> {
     }
     let whole: &[Scope] = if asked.offers.is_some() {
         // an offer's machine is more than the offer
-        &[Scope::BillingRead, Scope::TemplatesWrite, Scope::MachinesRead, Scope::MachinesWrite]
+        &[
+            Scope::AgentsWrite,
+            Scope::BillingRead,
+            Scope::TemplatesWrite,
+            Scope::MachinesRead,
+            Scope::MachinesWrite,
+        ]
     } else if asked.machines.is_some() {
         &[Scope::BillingRead, Scope::TemplatesWrite]
     } else {

@@ -23,6 +23,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState, Code, Problem,
+    access::scope_of_event,
     identity::Wallet,
     problem::internal,
     revoked::AccountNews,
@@ -125,11 +126,10 @@ impl Sees {
     }
 
     fn takes(self, kind: &str) -> bool {
-        match kind.split('.').next().unwrap_or_default() {
-            "machine" | "offer" => self.machines,
-            "payout" => self.money,
-            _ => true,
-        }
+        // the others are what the route itself needs
+        let scope = scope_of_event(kind);
+        (scope != Scope::MachinesRead || self.machines)
+            && (scope != Scope::BillingRead || self.money)
     }
 }
 

@@ -1,8 +1,10 @@
 //! GPU models and their many names.
 
+use std::collections::BTreeSet;
+
 use axum::{http::HeaderMap, response::Response};
 use domain::catalog::{self, Form, GpuModel, Hint, ModelStatus, Unresolved};
-use market::language::NoModel;
+use market::language::NoName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -89,7 +91,7 @@ pub(crate) struct ModelParams {
     /// All that this may mean, in the spelling of Vast, RunPod, gpuhunt, SkyPilot, nvidia-smi or ours.
     #[param(example = "A100 80GB")]
     name: Option<String>,
-    /// `nvidia` or `amd`.
+    /// `nvidia` or `amd`, in any case.
     vendor: Option<String>,
     /// At least so much memory, in GB.
     min_vram_gb: Option<u32>,
@@ -113,8 +115,9 @@ pub(super) async fn list(
         None => catalog::models().iter().collect(),
         Some(name) => models_called(name, "?name")?,
     };
+    let vendor = params.vendor.as_deref().map(maker).transpose()?;
     let fits = |model: &&'static GpuModel| {
-        params.vendor.as_ref().is_none_or(|vendor| *vendor == model.vendor)
+        vendor.is_none_or(|vendor| vendor == model.vendor)
             && params.min_vram_gb.is_none_or(|least| model.vram_gb >= least)
             && params.form.is_none_or(|form| form == model.form)
     };
@@ -127,13 +130,39 @@ pub(super) async fn list(
     params(("slug" = String, Path, example = "rtx-4090")),
     responses((status = 200, body = ModelView), (status = 304, description = "The caller has it already.")))]
 pub(super) async fn read(headers: HeaderMap, Id(slug): Id<String>) -> Result<Response, Problem> {
-    let model = catalog::resolve(&slug, Hint::default()).map_err(|why| match &why {
-        Unresolved::Unknown { .. } => Problem::new(Code::NotFound, unknown(&why, &slug)),
-        Unresolved::Ambiguous { .. } | Unresolved::Contradicted { .. } => {
-            refused(&why, &slug, "/slug")
+    cache::json(&headers, KEEP_S, &ModelView::from(model_at(&slug, "/slug")?))
+}
+
+/// A maker by its name in any case.
+fn maker(name: &str) -> Result<&'static str, Problem> {
+    let makers = catalog::models().iter().map(|model| model.vendor.as_str());
+    let makers: BTreeSet<&'static str> = makers.collect();
+    let named = makers.iter().copied().find(|maker| maker.eq_ignore_ascii_case(name));
+    named.ok_or_else(|| {
+        let known: Vec<&str> = makers.into_iter().collect();
+        let detail = format!("vendor must be one of {}", known.join(", "));
+        Problem::new(Code::InvalidRequest, detail.clone()).at("?vendor", detail)
+    })
+}
+
+/// The one model that a path names, in any spelling.
+///
+/// # Errors
+/// [`Code::NotFound`], with the `nearest` if one is near; [`Code::ValidationFailed`] at `pointer`, with `candidates`, where
+/// several are called so.
+pub(crate) fn model_at(name: &str, pointer: &str) -> Result<&'static GpuModel, Problem> {
+    catalog::resolve(name, Hint::default()).map_err(|why| match &why {
+        Unresolved::Unknown { .. } => {
+            let problem = Problem::new(Code::NotFound, unknown(&why, name));
+            match nearest(name) {
+                Some(slug) => problem.with("nearest", slug),
+                None => problem,
+            }
         }
-    })?;
-    cache::json(&headers, KEEP_S, &ModelView::from(model))
+        Unresolved::Ambiguous { .. } | Unresolved::Contradicted { .. } => {
+            refused(&why, name, pointer)
+        }
+    })
 }
 
 /// The one model that is meant by a name, with what else the request says of it.
@@ -190,14 +219,14 @@ fn nearest(name: &str) -> Option<&'static str> {
 }
 
 /// Why a name is no model's, and the one that may have been meant.
-pub(crate) fn no_model(name: &str) -> NoModel {
+pub(crate) fn no_model(name: &str) -> NoName {
     match catalog::resolve(name, Hint::default()) {
-        Ok(model) => NoModel {
+        Ok(model) => NoName {
             reason: format!("this model is called {} here", model.slug),
             nearest: Some(&model.slug),
         },
         Err(why @ Unresolved::Unknown { .. }) => {
-            NoModel { reason: unknown(&why, name), nearest: nearest(name) }
+            NoName { reason: unknown(&why, name), nearest: nearest(name) }
         }
         Err(why) => {
             let nearest = match &why {
@@ -205,7 +234,7 @@ pub(crate) fn no_model(name: &str) -> NoModel {
                 | Unresolved::Contradicted { candidates, .. } => candidates.first().copied(),
                 Unresolved::Unknown { .. } => None,
             };
-            NoModel { reason: why.to_string(), nearest }
+            NoName { reason: why.to_string(), nearest }
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use axum::{http::HeaderMap, response::Response};
 use domain::catalog::{self, Continent};
+use market::language::NoName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::KEEP_S;
 use crate::{
     Problem, cache,
-    extract::{Parameters, Params},
+    extract::{Parameters, Params, distance},
 };
 
 /// A place where machines stand.
@@ -63,4 +64,88 @@ pub(super) async fn list(
         })
         .collect();
     cache::json(&headers, KEEP_S, &RegionList { data })
+}
+
+fn country_of(code: &str) -> &str {
+    code.split('-').next().unwrap_or(code)
+}
+
+/// The three regions that are spelled most alike, those of the same country first.
+pub(crate) fn nearest_regions(text: &str) -> Vec<&'static str> {
+    let wanted = country_of(text);
+    let mut near: Vec<&'static str> =
+        catalog::regions().iter().map(|region| region.code.as_str()).collect();
+    near.sort_by_key(|code| (country_of(code) != wanted, distance(text, code)));
+    near.truncate(3);
+    near
+}
+
+/// Why a name is no place's, and the one that may have been meant.
+pub(crate) fn no_place(name: &str) -> NoName {
+    let short: String = name.chars().take(64).collect();
+    let nearest = nearest_place(&short.replace('_', " ").to_ascii_lowercase());
+    let hint = match nearest {
+        Some(code) => format!("did you mean {code}?"),
+        None => "see /v1/regions".to_owned(),
+    };
+    let reason = format!("{short:?} is no region or country that is known here; {hint}");
+    NoName { reason, nearest }
+}
+
+/// The country or the region whose code or name has the fewest letters to change, if those are few; else the region of the
+/// same country that is spelled most alike.
+fn nearest_place(text: &str) -> Option<&'static str> {
+    if text == "uk" {
+        return Some("gb");
+    }
+    let spellings = catalog::regions().iter().flat_map(|region| {
+        let country = country_of(&region.code);
+        [
+            (country, country),
+            (region.code.as_str(), region.code.as_str()),
+            (region.country.as_str(), country),
+            (region.name.as_str(), region.code.as_str()),
+        ]
+    });
+    let by_distance = spellings.map(|(name, code)| {
+        let name = name.to_ascii_lowercase();
+        // of `usa` rather `us` than `ua`
+        ((distance(text, &name), !text.starts_with(&name)), code)
+    });
+    let ((letters, _), code) = by_distance.min_by_key(|(key, _)| *key)?;
+    // of two letters two are all
+    let few = if text.len() > 2 { 2 } else { 1 };
+    let near = (letters <= few).then_some(code);
+    near.or_else(|| {
+        let alike = nearest_regions(text).first().copied();
+        alike.filter(|code| text.contains('-') && country_of(code) == country_of(text))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_that_may_have_been_meant_is_named() {
+        for (name, nearest) in [
+            ("Germany", Some("de")),
+            ("germny", Some("de")),
+            ("united_states", Some("us")),
+            ("Vienna", Some("at-vie")),
+            ("uk", Some("gb")),
+            ("usa", Some("us")),
+            ("de-fr", Some("de-fra")),
+            ("us-ny", Some("us-nyc")),
+            ("moonbase", None),
+            ("zz-old-place", None),
+        ] {
+            let said = no_place(name);
+            assert_eq!(said.nearest, nearest, "{said:?}");
+            assert_eq!(said.reason.contains("did you mean"), nearest.is_some(), "{said:?}");
+        }
+        let far = no_place("us-far-away").nearest;
+        assert!(far.is_some_and(|code| code.starts_with("us-")), "{far:?}");
+        assert!(no_place("zz").nearest.is_some_and(|code| code.len() == 2));
+    }
 }

@@ -197,7 +197,8 @@ pub(crate) struct HereView {
     pub(super) total: Usd,
     /// The total in cents.
     pub(super) display: String,
-    /// Against the cheapest of the others whose price is not contradicted, by the second.
+    /// Against the cheapest of the others whose price is not contradicted, each in its own way of billing, by the second where none
+    /// is stated: the `change` of the first of `providers`. Negative where it saves.
     #[schema(example = "-12.50%")]
     pub(super) change: Option<String>,
 }
@@ -220,7 +221,8 @@ pub(crate) struct ProvidersAnswer {
     pub(super) elapsed_s: Seconds,
     /// Here; null if nothing that fits is free now.
     pub(super) here: Option<HereView>,
-    /// Elsewhere: cheapest first, by the second; behind them those whose price is contradicted.
+    /// Elsewhere: cheapest first, each in its own way of billing, by the second where none is stated; behind them those whose price
+    /// is contradicted.
     pub(super) providers: Vec<AtProviderView>,
 }
 

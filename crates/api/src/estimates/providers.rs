@@ -41,7 +41,7 @@ pub(super) fn answer(
     forms.dedup();
     let job = Job { models, gpus, elapsed };
     let found = across_providers(&job).map_err(|error| at.out_of_range(error))?;
-    let least = cheapest(&found).map(|at| at.by_second.low);
+    let least = cheapest(&found).map(|at| at.compared().low);
     let here = ours(app, &gpu_models, gpus, elapsed, least)?;
     let total = here.as_ref().map(|here| here.total.amount);
     let providers = found.into_iter().map(|at| elsewhere(at, total)).collect();
@@ -126,13 +126,13 @@ impl From<Span> for PriceSpanView {
 /// A job elsewhere, beside what it comes to here.
 fn elsewhere(at: AtProvider, here: Option<UsdMicros>) -> AtProviderView {
     let step = at.terms.and_then(|terms| terms.minimum_billing).map(Seconds::get);
-    let (billed, total) = match step {
-        Some(1) => (Some("per_second"), Some(at.by_second)),
-        Some(60) => (Some("per_minute"), Some(at.by_minute)),
-        Some(3_600) => (Some("per_hour"), Some(at.by_hour)),
-        _ => (None, None),
+    let billed = match step {
+        Some(1) => Some("per_second"),
+        Some(60) => Some("per_minute"),
+        Some(3_600) => Some("per_hour"),
+        _ => None,
     };
-    let compared = total.unwrap_or(at.by_second).low;
+    let (total, compared) = (at.own(), at.compared().low);
     let here = here.filter(|_| !at.price.contradicted);
     AtProviderView {
         reference: at.price.into(),

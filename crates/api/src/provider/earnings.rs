@@ -5,15 +5,14 @@ use axum::{Json, extract::State};
 use domain::{ledger::AccountKind, money::Amount};
 use escrow::calldata;
 use serde::Serialize;
-use store::{deployment, ledger, tokens};
+use store::{deployment, ledger};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState, Problem,
     identity::Wallet,
-    problem::internal,
-    views::{TokenAmount, Unit},
+    views::{Coin, TokenAmount},
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -68,14 +67,12 @@ async fn earnings(State(app): State<AppState>, wallet: Wallet) -> Result<Json<Ea
             continue;
         }
         // what was earned stays earned when its token leaves the list
-        let token = tokens::at(&mut connection, entry.account.token)
-            .await?
-            .ok_or_else(|| internal("a balance of an unknown token"))?;
-        let data = calldata::withdraw(token.address, owner, Amount::ZERO);
+        let coin = Coin::at(&mut connection, entry.account.token, app.config.chain_id).await?;
+        let data = calldata::withdraw(coin.address(), owner, Amount::ZERO);
         balances.push(BalanceView {
             kind: entry.account.kind.as_str(),
             withdraw: CallView { to: contract.escrow, calldata: Bytes::from(data) },
-            balance: Unit::new(token, app.config.chain_id).amount(base_units),
+            balance: coin.amount(base_units),
         });
     }
     Ok(Json(Earnings { balances, next_cursor: None }))

@@ -69,7 +69,10 @@ pub(crate) struct MachineCreated {
     enroll: EnrollTokenView,
 }
 
-/// Registers a machine and gives out the token that its agent enrols with.
+/// Machines of one account that are not retired: what one wallet takes of the market's memory has a bound.
+const MOST: i64 = 5_000;
+
+/// Registers a machine and gives out the token that its agent enrols with. An account may have 5,000 that are not retired.
 #[utoipa::path(post, path = "/v1/machines", tag = "provider", security(("bearer" = [])),
     request_body = MachineRequest, responses((status = 201, body = MachineCreated)))]
 async fn create(
@@ -90,6 +93,10 @@ async fn create(
             let (request, enroll) = (request.clone(), token.clone());
             Box::pin(async move {
                 validate_gpus(&request, &gpu_models::list(tx).await?).or_else(refuse)?;
+                if machines::count(tx, account).await? >= MOST {
+                    let detail = format!("an account may have {MOST} machines; retire one");
+                    return refuse(Problem::new(Code::StateConflict, detail));
+                }
                 let gpus = request.gpus.iter().map(|gpu| Gpu {
                     id: GpuId::from_uuid(Uuid::now_v7()),
                     vendor_uuid: gpu_uuid(&gpu.uuid),

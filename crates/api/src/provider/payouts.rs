@@ -3,10 +3,7 @@
 use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State};
 use serde::Serialize;
-use store::{
-    ledger::{self, Payout},
-    tokens,
-};
+use store::ledger::{self, Payout};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -15,8 +12,7 @@ use crate::{
     AppState, Problem, cursor,
     extract::Params,
     identity::Wallet,
-    problem::internal,
-    views::{Time, TokenAmount, Unit, page_limit},
+    views::{Coin, Time, TokenAmount, page_limit},
 };
 
 const LIST: &str = "payouts";
@@ -75,31 +71,29 @@ async fn payouts(
     let full = found.len() >= usize::from(limit);
     let last = found.last().filter(|_| full).map(|payout| payout.seq.to_string());
     let next_cursor = last.map(|seq| cursor::write(LIST, &[seq]));
-    let mut units: Vec<Unit> = Vec::new();
+    let mut coins: Vec<Coin> = Vec::new();
     let mut data = Vec::with_capacity(found.len());
     for payout in found {
-        let known = units.iter().find(|unit| unit.token().address == payout.token).cloned();
-        let unit = match known {
-            Some(unit) => unit,
+        let known = coins.iter().find(|coin| coin.address() == payout.token).cloned();
+        let coin = match known {
+            Some(coin) => coin,
             None => {
                 // what was paid stays paid when its token leaves the list
-                let token = tokens::at(&mut connection, payout.token).await?;
-                let token = token.ok_or_else(|| internal("a payout in an unknown token"))?;
-                let unit = Unit::new(token, app.config.chain_id);
-                units.push(unit.clone());
-                unit
+                let coin = Coin::at(&mut connection, payout.token, app.config.chain_id).await?;
+                coins.push(coin.clone());
+                coin
             }
         };
-        data.push(view(payout, &unit));
+        data.push(view(payout, &coin));
     }
     Ok(Json(PayoutPage { data, next_cursor }))
 }
 
-fn view(payout: Payout, unit: &Unit) -> PayoutView {
+fn view(payout: Payout, coin: &Coin) -> PayoutView {
     PayoutView {
         at: Time(payout.at),
         kind: payout.account.as_str(),
-        amount: unit.amount(payout.amount),
+        amount: coin.amount(payout.amount),
         to: payout.event.and_then(|event| event.to),
         tx_hash: payout.event.map(|event| event.tx_hash),
         block: payout.event.map(|event| event.block),

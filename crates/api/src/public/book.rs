@@ -26,6 +26,7 @@ use crate::{
     kept::Kept,
     problem::internal,
     provider::is_region,
+    search::one_called,
     views::Usd,
 };
 
@@ -135,9 +136,10 @@ fn views(levels: &[Level]) -> Vec<LevelView> {
 
 /// The asks for a GPU model by price, as they can be booked now: how many GPUs are free at each price. It is read from
 /// the same index as `/v1/offers`. Discounts for long rentals, disk and traffic are not in it: a quote says what a job
-/// costs.
+/// costs. A name that no model has is answered 404, with the `nearest`; one of several models 422, with `candidates`.
 #[utoipa::path(get, path = "/v1/market/book/{model}", tag = "market",
-    params(("model" = String, Path, example = "rtx-4090"), BookParams,
+    params(("model" = String, Path, description = "In any spelling: `RTX 4090` is `rtx-4090`.", example = "rtx-4090"),
+           BookParams,
            ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = BookView, headers(("ETag", description = "for If-None-Match"))),
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
@@ -159,6 +161,7 @@ async fn book(
     if !(1..=MOST_LEVELS).contains(&levels) {
         return Err(wrong("levels", "1 to 200"));
     }
+    let model = one_called(&app, &model)?;
     let (known, listed) = app.market.read(|index| {
         let listed = region.as_deref().is_none_or(|region| index.has_region(region));
         (index.has_model(&model), listed)

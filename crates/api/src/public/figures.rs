@@ -7,7 +7,6 @@ use axum::{
 };
 use domain::{
     money::UsdMicros,
-    offer::GpuModelSlug,
     time::{Seconds, UnixSeconds},
 };
 use serde::{Deserialize, Serialize};
@@ -21,10 +20,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{book::Books, cacheable};
 use crate::{
     AppState, Code, Problem,
+    cache::Written,
     extract::{Parameters, Params},
     kept::Kept,
     problem::internal,
-    provider::time_of,
+    provider::{is_region, time_of},
+    search::{models_named, one_called},
     views::{Time, Usd},
 };
 
@@ -43,7 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Default)]
 pub(crate) struct Figures {
     supply: Kept<SupplyView>,
-    prices: Kept<PricesView>,
+    prices: Kept<Prices>,
     pub(super) books: Books,
 }
 
@@ -102,7 +103,7 @@ async fn supply(State(app): State<AppState>, headers: HeaderMap) -> Result<Respo
 }
 
 /// The spread of prices per GPU and hour.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct BandView {
     /// `ask` for what is offered, `deal` for what was agreed.
     #[schema(example = "ask")]
@@ -157,23 +158,78 @@ pub(crate) struct PricesView {
     asks_at: Time,
     /// Deals are those of the day before `as_of`.
     deals_from: Time,
+    /// By kind, model, tier and region: those that were asked for.
     data: Vec<BandView>,
 }
 
-/// What GPUs are offered for now, and what they were rented for in the last 24 hours, per GPU and hour: for each model,
-/// for all tiers and regions together and for each. Percentiles are by nearest rank. A deal is a booking whose deposit
-/// is locked, finally.
-#[utoipa::path(get, path = "/v1/market/prices", tag = "market",
-    params(("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = PricesView, headers(("ETag", description = "for If-None-Match"))),
-              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
-async fn current(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
-    let (now, own) = (app.now(), app.clone());
-    let view = app.figures.prices.get(KEPT, now, || prices_at(own, now)).await?;
-    cacheable(&view, KEPT.get(), &headers)
+/// Prices as they were made, and all of them as they are told: without filters nobody has them written anew.
+pub(crate) struct Prices {
+    view: PricesView,
+    whole: Written,
 }
 
-async fn prices_at(app: AppState, now: UnixSeconds) -> Result<PricesView, Problem> {
+/// Which of the rows; what is left out does not matter.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PricesParams {
+    /// One or more models by any of their names, separated by commas. A name of several stands for all of them.
+    #[param(example = "rtx-4090")]
+    gpu_model: Option<String>,
+    /// `ask` or `deal`.
+    #[param(example = "ask")]
+    kind: Option<String>,
+    /// `unverified`, `verified` or `datacenter`; empty for the rows of all tiers together.
+    #[param(example = "verified")]
+    tier: Option<String>,
+    /// A country, as two letters in any case; empty for the rows of all countries together.
+    #[param(example = "de")]
+    region: Option<String>,
+}
+
+impl Parameters for PricesParams {
+    const NAMES: &'static [&'static str] = &["gpu_model", "kind", "tier", "region"];
+}
+
+const KINDS: &[&str] = &["ask", "deal"];
+/// No tier is all of them.
+const TIERS: &[&str] = &["", "unverified", "verified", "datacenter"];
+
+/// What GPUs are offered for now, and what they were rented for in the last 24 hours, per GPU and hour: for each model,
+/// for all tiers and regions together and for each; all rows, or those that `gpu_model`, `kind`, `tier` and `region` leave.
+/// Percentiles are by nearest rank. A deal is a booking whose deposit is locked, finally. A model that nobody knows is
+/// refused with the nearest (422).
+#[utoipa::path(get, path = "/v1/market/prices", tag = "market",
+    params(PricesParams, ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = PricesView, headers(("ETag", description = "for If-None-Match"))),
+              (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
+async fn current(
+    State(app): State<AppState>,
+    Params(params): Params<PricesParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let named = params.gpu_model.map(|text| models_named(&app, &text)).transpose()?;
+    let kind = params.kind.map(|kind| one_of("kind", &kind, KINDS)).transpose()?;
+    let tier = params.tier.map(|tier| one_of("tier", &tier, TIERS)).transpose()?;
+    let region = params.region.map(|region| country(&region)).transpose()?;
+    let (now, own) = (app.now(), app.clone());
+    let prices = app.figures.prices.get(KEPT, now, || prices_at(own, now)).await?;
+    if named.is_none() && kind.is_none() && tier.is_none() && region.is_none() {
+        return prices.whole.answer(&headers, KEPT.get());
+    }
+    let is_wanted = |band: &&BandView| {
+        named.as_ref().is_none_or(|named| named.names.contains(&band.model))
+            && kind.is_none_or(|kind| kind == band.kind)
+            && tier.is_none_or(|tier| tier == band.tier)
+            && region.as_ref().is_none_or(|region| *region == band.region)
+    };
+    let PricesView { as_of, asks_at, deals_from, data } = &prices.view;
+    let (as_of, asks_at, deals_from) = (*as_of, *asks_at, *deals_from);
+    let data = data.iter().filter(is_wanted).cloned().collect();
+    cacheable(&PricesView { as_of, asks_at, deals_from, data }, KEPT.get(), &headers)
+}
+
+async fn prices_at(app: AppState, now: UnixSeconds) -> Result<Prices, Problem> {
     let deals_from = now.saturating_minus(DAY);
     let mut connection = app.store.read().await?;
     let sampled = if prices::is_large(&mut connection).await? {
@@ -188,8 +244,11 @@ async fn prices_at(app: AppState, now: UnixSeconds) -> Result<PricesView, Proble
     let deals =
         prices::deals(&mut connection, deals_from, now.saturating_plus(Seconds::ONE)).await?;
     let asks = asks.into_iter().map(|band| band_view("ask", band));
-    let data = asks.chain(deals.into_iter().map(|band| band_view("deal", band))).collect();
-    Ok(PricesView { as_of: Time(now), asks_at: Time(asks_at), deals_from: Time(deals_from), data })
+    let bands = asks.chain(deals.into_iter().map(|band| band_view("deal", band)));
+    let (as_of, asks_at, deals_from) = (Time(now), Time(asks_at), Time(deals_from));
+    let view = PricesView { as_of, asks_at, deals_from, data: bands.collect() };
+    let whole = Written::json(&view)?;
+    Ok(Prices { view, whole })
 }
 
 /// Which course of prices.
@@ -201,11 +260,11 @@ pub(crate) struct CourseParams {
     kind: Option<String>,
     /// `unverified`, `verified` or `datacenter`; all if left out.
     tier: Option<String>,
-    /// A country; all if left out.
+    /// A country, as two letters in any case; all if left out.
     region: Option<String>,
     /// RFC 3339; as far back as one answer can tell, at most, if left out.
     from: Option<String>,
-    /// RFC 3339, not included; now and with it if left out.
+    /// RFC 3339, not included; the end of the step that is under way if left out.
     to: Option<String>,
     /// 300, 3600 (the default) or 86400 seconds.
     step: Option<u32>,
@@ -241,9 +300,9 @@ pub(crate) struct CourseView {
     #[schema(example = "rtx-4090")]
     model: String,
     #[schema(example = "ask")]
-    kind: String,
+    kind: &'static str,
     /// Empty for all.
-    tier: String,
+    tier: &'static str,
     /// Empty for all.
     region: String,
     #[schema(example = 3600)]
@@ -273,22 +332,66 @@ fn wrong(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidRequest, format!("{name}: {detail}")).at(format!("?{name}"), detail)
 }
 
-/// One of `known`, or the first of them if nothing is given.
-fn one_of(name: &str, given: Option<String>, known: &[&str]) -> Result<String, Problem> {
-    let Some(given) = given else {
-        return Ok(known.first().copied().unwrap_or_default().to_owned());
-    };
-    if known.contains(&given.as_str()) && !given.is_empty() {
-        return Ok(given);
+/// One of `known`.
+fn one_of(name: &str, given: &str, known: &[&'static str]) -> Result<&'static str, Problem> {
+    let found = known.iter().copied().find(|known| *known == given);
+    found.ok_or_else(|| {
+        let named: Vec<&str> = known.iter().copied().filter(|known| !known.is_empty()).collect();
+        wrong(name, &format!("one of {}", named.join(", ")))
+    })
+}
+
+/// A country in lower case, or none, which is all.
+fn country(given: &str) -> Result<String, Problem> {
+    let region = given.to_ascii_lowercase();
+    let letters = region.len() == 2 && region.bytes().all(|b| b.is_ascii_lowercase());
+    if letters || region.is_empty() {
+        return Ok(region);
     }
-    let known: Vec<&str> = known.iter().copied().filter(|known| !known.is_empty()).collect();
-    Err(wrong(name, &format!("one of {}", known.join(", "))))
+    match region.split_once('-') {
+        Some((country, _)) if is_region(&region) => {
+            Err(wrong("region", &format!("prices are kept by country: ask for {country}")))
+        }
+        _ => Err(wrong("region", "two letters of a country")),
+    }
+}
+
+/// From when up to when, not included: as was asked for, else up to the end of the step that is under way, so that whoever asks
+/// again within it asks for the same.
+fn span(
+    now: UnixSeconds,
+    step: u32,
+    (from, to): (Option<String>, Option<String>),
+) -> Result<(UnixSeconds, UnixSeconds), Problem> {
+    let time = |text: Option<String>, name: &str| match text {
+        None => Ok(None),
+        Some(text) => time_of(&text)
+            .map(Some)
+            .ok_or_else(|| wrong(name, "a time such as 2027-02-01T02:00:00Z")),
+    };
+    let longest = Seconds(step.saturating_mul(MAX_POINTS));
+    let under_way = now.get().checked_rem(step.into()).unwrap_or_default();
+    let end = UnixSeconds(now.get().saturating_sub(under_way)).saturating_plus(Seconds(step));
+    let (from, to) = (time(from, "from")?, time(to, "to")?);
+    // where only a beginning is said, it may be so long ago that the rest of this step would be too much
+    let so_far = |from: UnixSeconds| {
+        end.min(from.saturating_plus(longest)).max(now.saturating_plus(Seconds::ONE))
+    };
+    let to = to.unwrap_or_else(|| from.map_or(end, so_far));
+    let from = from.unwrap_or_else(|| to.saturating_minus(longest));
+    if from >= to || to > from.saturating_plus(longest) {
+        let detail = format!("before `to`, by at most {MAX_POINTS} steps");
+        return Err(wrong("from", &detail));
+    }
+    Ok((from, to))
 }
 
 /// How prices of a model went, by steps of time. Steps of five minutes are kept for seven days, of an hour for 400 days,
-/// of a day for ever.
+/// of a day for ever. A name that no model has is answered 404, with the `nearest`; one of several models 422, with
+/// `candidates`.
 #[utoipa::path(get, path = "/v1/market/prices/{model}/history", tag = "market",
-    params(("model" = String, Path, example = "rtx-4090"), CourseParams,
+    params(("model" = String, Path, description = "In any spelling: `RTX 4090` is `rtx-4090`.", example = "rtx-4090"),
+           CourseParams,
            ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = CourseView, headers(("ETag", description = "for If-None-Match"))),
               (status = 304, description = "Unchanged since the tag of `If-None-Match`.")))]
@@ -298,37 +401,19 @@ async fn course(
     Params(params): Params<CourseParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let kind = one_of("kind", params.kind, &["ask", "deal"])?;
-    let tier = one_of("tier", params.tier, &["", "unverified", "verified", "datacenter"])?;
-    let region = params.region.unwrap_or_default();
-    let country = region.len() == 2 && region.bytes().all(|b| b.is_ascii_lowercase());
-    if !(region.is_empty() || country) {
-        return Err(wrong("region", "two letters of a country"));
-    }
+    let kind = one_of("kind", params.kind.as_deref().unwrap_or("ask"), KINDS)?;
+    let tier = one_of("tier", params.tier.as_deref().unwrap_or_default(), TIERS)?;
+    let region = country(params.region.as_deref().unwrap_or_default())?;
     let step = params.step.unwrap_or(3_600);
     if !STEPS.contains(&step) {
         return Err(wrong("step", "300, 3600 or 86400"));
     }
-    let time = |text: Option<String>, name: &str| match text {
-        None => Ok(None),
-        Some(text) => time_of(&text)
-            .map(Some)
-            .ok_or_else(|| wrong(name, "a time such as 2027-02-01T02:00:00Z")),
-    };
-    let longest = Seconds(step.saturating_mul(MAX_POINTS));
-    let to = time(params.to, "to")?.unwrap_or_else(|| app.now().saturating_plus(Seconds::ONE));
-    let from = time(params.from, "from")?.unwrap_or_else(|| to.saturating_minus(longest));
-    if from >= to || to > from.saturating_plus(longest) {
-        let detail = format!("before `to`, by at most {MAX_POINTS} steps");
-        return Err(wrong("from", &detail));
-    }
-    let known = GpuModelSlug::new(model.as_str()).is_ok();
+    let (from, to) = span(app.now(), step, (params.from, params.to))?;
     let mut connection = app.store.read().await?;
-    let known = known && gpu_models::list(&mut connection).await?.iter().any(|m| m.slug == model);
-    if !known {
-        return Err(Problem::not_found("GPU model"));
-    }
-    let series = Series { kind: &kind, model: &model, tier: &tier, region: &region, step };
+    // a newer program may have written more models than this one knows
+    let known = gpu_models::list(&mut connection).await?.iter().any(|known| known.slug == model);
+    let model = if known { model } else { one_called(&app, &model)? };
+    let series = Series { kind, model: &model, tier, region: &region, step };
     let limit = i64::from(MAX_POINTS.saturating_add(1));
     let found = prices::points(&mut connection, &series, from, to, limit).await?;
     drop(connection);

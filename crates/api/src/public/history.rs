@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{extract::State, http::HeaderMap, response::Response};
+use axum::{
+    extract::{Request, State},
+    http::HeaderMap,
+    response::Response,
+};
 use domain::{
     id::MachineId,
     metering::Interval,
@@ -14,7 +18,7 @@ use store::{
     machines,
     reliability::{self, Shown},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,38 +26,66 @@ use super::cacheable;
 use crate::{
     AppState, Code, Problem,
     extract::{Id, Parameters, Params},
-    problem::internal,
     provider::time_of,
+    streams::{Seat, Seats},
     views::Time,
 };
 
 /// Histories that are read at once: each is some seven looks through months of rows, and anybody may ask.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
+/// Those of them that are one network's: nobody waits because of one caller's many.
+const SHARE: usize = 1;
 /// How long one waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest time that one answer tells of.
 const LONGEST: Seconds = Seconds(7 * 86_400);
 
-/// Turns at the histories.
+/// Turns at the histories, by network.
 #[derive(Clone)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct Turns {
+    seats: Seats<Vec<u8>>,
+    /// A turn was given back.
+    freed: Arc<Notify>,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self { seats: Seats::new(AT_ONCE, SHARE), freed: Arc::default() }
+    }
+}
+
+/// A turn, which lasts until it is dropped.
+struct Turn {
+    seat: Option<Seat<Vec<u8>>>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // it is free before those who wait for it look
+        drop(self.seat.take());
+        self.freed.notify_waiters();
     }
 }
 
 impl Turns {
-    /// Waits for a turn, which lasts until it is dropped.
-    async fn take(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        match tokio::time::timeout(PATIENCE, self.0.acquire()).await {
-            Ok(turn) => turn.map_err(internal),
-            Err(_) => {
-                let detail = "too many histories are being read; come again later";
-                Err(Problem::new(Code::Unavailable, detail))
+    /// Waits for a turn of this network.
+    async fn take(&self, network: Vec<u8>) -> Result<Turn, Problem> {
+        let turn = async {
+            loop {
+                // one that is given back from here on is heard of
+                let freed = self.freed.notified();
+                if let Ok(seat) = self.seats.take(Some(network.clone())) {
+                    return Turn { seat: Some(seat), freed: self.freed.clone() };
+                }
+                freed.await;
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, turn).await.map_err(|_| {
+            let detail = "too many histories are being read, or one from your network already; \
+                          come again later";
+            Problem::new(Code::Unavailable, detail)
+        })
     }
 }
 
@@ -245,15 +277,17 @@ fn asked(params: &SpanParams, settled: UnixSeconds) -> Result<Interval, Problem>
            ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = HistoryView, headers(("ETag", description = "for If-None-Match"))),
               (status = 304, description = "Unchanged since the tag of `If-None-Match`."),
-              (status = 503, description = "Too many are being read: come again after `Retry-After`.")))]
+              (status = 503, description = "Four are being read already, or one for the same network: come again after `Retry-After`.")))]
 async fn rows(
     State(app): State<AppState>,
     Id(id): Id<MachineId>,
     Params(params): Params<SpanParams>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
     let window = asked(&params, reliability::settled_until(app.store.policy(), app.now()))?;
-    let turn = app.histories.take().await?;
+    let network = app.limits.network(&request);
+    let headers = request.into_parts().0.headers;
+    let turn = app.histories.take(network).await?;
     let mut connection = app.store.read().await?;
     if machines::get(&mut connection, id).await?.is_none() {
         return Err(Problem::not_found("machine"));
@@ -306,12 +340,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_third_reader_waits_a_second_and_is_told_to_come_again() {
+    async fn a_fifth_reader_waits_a_second_and_is_told_to_come_again() {
         let turns = Turns::default();
-        let (first, _second) = (turns.take().await.unwrap(), turns.take().await.unwrap());
-        let refused = turns.take().await.map(drop).unwrap_err();
+        let mut held = Vec::new();
+        for network in 1..=4 {
+            held.push(turns.take(vec![network]).await.unwrap());
+        }
+        let refused = turns.take(vec![5]).await.map(drop).unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable);
-        drop(first);
-        assert!(turns.take().await.is_ok());
+        held.pop();
+        assert!(turns.take(vec![5]).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_network_has_one_turn_at_a_time() {
+        let turns = Turns::default();
+        let first = turns.take(vec![1]).await.unwrap();
+        let refused = turns.take(vec![1]).await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(turns.take(vec![2]).await.is_ok(), "others have theirs");
+        // who waits has it once it is free
+        let (second, ()) = tokio::join!(turns.take(vec![1]), async { drop(first) });
+        assert!(second.is_ok());
     }
 }

@@ -102,10 +102,7 @@ async fn page(
     let mut connection = app.store.read().await?;
     let machine =
         machines::get(&mut connection, id).await?.ok_or_else(|| Problem::not_found("machine"))?;
-    let windows = machines::windows(&mut connection, id, None, SHOWN_WINDOWS).await?;
-    let ahead = |window: &machines::MaintenanceWindow| {
-        window.cancelled_at.is_none() && window.during.to > now
-    };
+    let windows = machines::windows_ahead(&mut connection, id, now, SHOWN_WINDOWS).await?;
     let shown = reliability::of(&mut connection, id).await?;
     let (n, stars) = reviews::sum(&mut connection, id).await?;
     drop(connection);
@@ -125,7 +122,6 @@ async fn page(
         online: is_online(machine.last_heartbeat_at, &app.config, now),
         maintenance: windows
             .into_iter()
-            .filter(ahead)
             .map(|window| {
                 let Interval { from, to } = window.during;
                 Outage { from: Time(from), to: Time(to), reason: window.reason }

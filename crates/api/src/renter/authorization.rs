@@ -32,6 +32,7 @@ use crate::{
     detached::detached,
     extract::{Body, Id, IdempotencyKey},
     identity::Wallet,
+    limits::Origin,
     prefer::Wait,
     problem::refuse,
     views::json_of,
@@ -81,7 +82,7 @@ pub(crate) struct AuthorizedView {
         ("Idempotent-Replayed", description = "`true` if this answer was given before")))))]
 async fn authorize(
     State(app): State<AppState>,
-    wallet: Wallet,
+    (wallet, origin): (Wallet, Origin),
     Id(id): Id<RentalId>,
     IdempotencyKey(key): IdempotencyKey,
     wait: Wait,
@@ -89,12 +90,13 @@ async fn authorize(
 ) -> Result<Response, Problem> {
     let (account, shared) = (wallet.account.id, app.clone());
     // to wait is for whoever is still there
-    let said = detached(async move { fund(&shared, &wallet, id, key, &request).await }).await?;
+    let said =
+        detached(async move { fund((&shared, origin), &wallet, id, key, &request).await }).await?;
     tell(&app, account, wait, said).await
 }
 
 async fn fund(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     wallet: &Wallet,
     id: RentalId,
     key: String,
@@ -111,7 +113,7 @@ async fn fund(
     let seen = replay(app, "rentals.authorize.look", account, &key, hash).await?;
     let call = match seen {
         Some((status, response)) => return Ok((status, response, true)),
-        None => checked(app, wallet, id, request).await?,
+        None => checked((app, origin), wallet, id, request).await?,
     };
     let shared = app.clone();
     app.store
@@ -169,7 +171,7 @@ pub(super) async fn replay(
 
 /// The call to send, if the authorization is the renter's over this rental.
 async fn checked(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     wallet: &Wallet,
     id: RentalId,
     request: &AuthorizationRequest,
@@ -203,7 +205,8 @@ async fn checked(
         quote.deposit,
         valid,
     );
-    check_signature(app, quote.renter, signed::digest(&message, &domain), &signature).await?;
+    let digest = signed::digest(&message, &domain);
+    check_signature((app, origin), quote.renter, digest, &signature).await?;
     Ok(Call::Lock {
         deposit: quote.deposit,
         valid_after: valid.0,

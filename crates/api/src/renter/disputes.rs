@@ -51,11 +51,11 @@ const LIST: &str = "disputes";
 /// The longest statement, in bytes.
 const MAX_STATEMENT: usize = 4_096;
 const MAX_URI: usize = 1_024;
-/// Pieces of evidence in one request, and in a case.
+/// Pieces of evidence in one request, and of a side in a case: neither takes the other's room.
 const MAX_AT_ONCE: usize = 16;
-const MAX_EVIDENCE: usize = 64;
-/// Cases about a rental, those over and taken back included.
-const MAX_CASES: i64 = 8;
+const MAX_EVIDENCE: usize = 32;
+/// Cases about a rental that one side may open, those over and taken back included.
+const MAX_CASES: i64 = 4;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -195,9 +195,9 @@ async fn open(
         let problem = Problem::new(Code::AlreadyExists, detail);
         return refuse(problem.with("dispute_id", live.id.to_string()));
     }
-    if disputes::count(tx, id).await? >= MAX_CASES {
+    if disputes::count(tx, id, role).await? >= MAX_CASES {
         let detail =
-            format!("there have been {MAX_CASES} cases about this rental, and no more are taken");
+            format!("you have opened {MAX_CASES} cases about this rental, and no more are taken");
         return refuse(Problem::new(Code::StateConflict, detail));
     }
     let contract = app.known(deployment::get(tx).await?).map_err(TxError::Refused)?;
@@ -357,7 +357,7 @@ pub(crate) struct DisputeEvidenceBatch {
     evidence: Vec<DisputeEvidenceRequest>,
 }
 
-/// Shows evidence, on the caller's side. A case has room for 64 pieces; each stays.
+/// Shows evidence, on the caller's side. Each side may show 32 pieces; each stays.
 #[utoipa::path(post, path = "/v1/disputes/{id}/evidence", tag = "renter", security(("bearer" = [])),
     params(("id" = String, Path, example = "dsp_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
     request_body = DisputeEvidenceBatch, responses((status = 201, body = DisputeView)))]
@@ -378,10 +378,11 @@ async fn add_evidence(
             let (app, request) = (app.clone(), request.clone());
             Box::pin(async move {
                 let (case, rental, quote, role) = live(tx, asker, id).await?;
-                let before = disputes::shown(tx, id).await?.len();
+                let shown = disputes::shown(tx, id).await?;
+                let before = shown.iter().filter(|one| one.side == role).count();
                 if before.saturating_add(request.evidence.len()) > MAX_EVIDENCE {
                     let detail =
-                        format!("{before} pieces are shown, and {MAX_EVIDENCE} are the most");
+                        format!("you have shown {before} pieces, and {MAX_EVIDENCE} are the most");
                     return refuse(Problem::new(Code::StateConflict, detail));
                 }
                 keep(tx, id, role, &request.evidence, app.now()).await?;

@@ -25,6 +25,7 @@ use crate::{
     detached::detached,
     extract::{Body, Id},
     identity::Wallet,
+    limits::Origin,
     problem::refuse,
     views::Time,
     wallets,
@@ -114,17 +115,18 @@ fn none_to_sign() -> Problem {
 async fn sign(
     State(app): State<AppState>,
     wallet: Wallet,
+    origin: Origin,
     Id(id): Id<RentalId>,
     Body(request): Body<EndSignature>,
 ) -> Result<(StatusCode, Json<EndView>), Problem> {
     let signature = signature_of(&request.signature)?;
     let by = (wallet.account.id, wallet.account.address);
-    let answer = detached(async move { take(&app, by, id, signature).await }).await?;
+    let answer = detached(async move { take((&app, origin), by, id, signature).await }).await?;
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 async fn take(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     (account, signer): (AccountId, Address),
     id: RentalId,
     signature: Vec<u8>,
@@ -138,7 +140,7 @@ async fn take(
         let told = signed::end(rental.escrow_id, end.stopped_at, end.credit);
         (end, signed::digest(&told, &domain))
     };
-    check_signature(app, signer, digest, &signature).await?;
+    check_signature((app, origin), signer, digest, &signature).await?;
     let shared = app.clone();
     app.store
         .write("rentals.sign_end", move |tx| {
@@ -194,7 +196,7 @@ pub(super) fn signature_of(text: &str) -> Result<Vec<u8>, Problem> {
 
 /// Whether a wallet signed: by its key, or as a contract (EIP-1271).
 pub(super) async fn check_signature(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     wallet: Address,
     digest: B256,
     signature: &[u8],
@@ -210,6 +212,6 @@ pub(super) async fn check_signature(
                       whether it is by a contract wallet";
         Problem::new(Code::ChainUnavailable, detail)
     };
-    let valid = wallets::signed_as_deployed(app, wallet, digest, signature).await;
+    let valid = wallets::signed_as_deployed((app, origin), wallet, digest, signature).await;
     if valid.map_err(offline)? { Ok(()) } else { Err(refused()) }
 }

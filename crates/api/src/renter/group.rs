@@ -1,12 +1,18 @@
 //! Booking several quotes at once, all or none: what a plan of several machines is worth.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use alloy::primitives::Address;
 use axum::{extract::State, http::StatusCode, response::Response};
 use domain::{
     id::{AccountId, QuoteId, SshKeyId},
+    money::Amount,
     time::UnixSeconds,
 };
+use escrow::calldata;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{
@@ -29,11 +35,12 @@ use crate::{
     extract::{Body, IdempotencyKey},
     identity::Wallet,
     problem::{internal, refuse},
-    views::json_of,
+    provider::CallView,
+    views::{TokenAmount, json_of},
 };
 
-/// Quotes that are booked together, at most.
-const MOST: usize = 8;
+/// Quotes that are booked together, at most: what a match puts together.
+const MOST: usize = market::plan::MAX_PARTS;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create))
@@ -55,12 +62,24 @@ pub(crate) struct GroupRequest {
     ssh_key_ids: Vec<SshKeyId>,
 }
 
-/// The bookings, in the order of the quotes. From here on each is a rental of its own. `typed_data.permit` is in the first
-/// of each token only: the next permit is another once this one is used. The others are approved, or authorized. Approvals and permits of one token replace each other: send each
-/// `approve` just before its own lock, after the lock before it.
+/// The bookings, in the order of the quotes. From here on each is a rental of its own.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GroupView {
+    /// `typed_data.permit` is in the first of each token only: the next permit is another once this one is used. What is
+    /// not approved by `approvals` or `approve` is authorized (`typed_data.authorization`).
     data: Vec<BookingView>,
+    /// For each ERC-20 token, the one approval of all its deposits together: with it they are locked in any order, and
+    /// each booking's own `approve` is left out, which would replace it.
+    approvals: Vec<ApprovalView>,
+}
+
+/// An approval of several deposits.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ApprovalView {
+    /// What they come to.
+    amount: TokenAmount,
+    /// Send this to the chain first.
+    approve: CallView,
 }
 
 /// Books several quotes, all or none: the GPUs of all are held from now on, or of none, and which quote it fails at is told
@@ -169,10 +188,31 @@ async fn commit(
     }
     data.sort_by_key(|(place, _)| *place);
     let data = data.into_iter().map(|(_, made)| made).collect();
-    let body = json_of(&GroupView { data }).map_err(TxError::Refused)?;
+    let approvals = approvals(bookings).map_err(TxError::Refused)?;
+    let body = json_of(&GroupView { data, approvals }).map_err(TxError::Refused)?;
     let status = StatusCode::CREATED.as_u16();
     idempotency::finish(tx, account, key, status, &body).await?;
     Ok((status, body, false))
+}
+
+/// One approval for each token that needs one, of all the deposits in it.
+fn approvals(bookings: &[Booking]) -> Result<Vec<ApprovalView>, Problem> {
+    let mut tokens: BTreeMap<Address, (&Booking, Amount)> = BTreeMap::new();
+    for booking in bookings.iter().filter(|booking| !booking.quote.token.is_zero()) {
+        let sum = tokens.entry(booking.quote.token).or_insert((booking, Amount::ZERO));
+        let added = sum.1.checked_add(booking.quote.deposit);
+        sum.1 = added.ok_or_else(|| internal("deposits beyond any token's supply"))?;
+    }
+    Ok(tokens
+        .into_iter()
+        .map(|(token, (booking, sum))| ApprovalView {
+            amount: booking.unit.amount(sum),
+            approve: CallView {
+                to: token,
+                calldata: calldata::approve(booking.contract.escrow, sum).into(),
+            },
+        })
+        .collect())
 }
 
 /// Holds what all of them depend on, in the order of the offers, so that two groups do not wait for each other; what was

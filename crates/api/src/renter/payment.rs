@@ -45,6 +45,7 @@ use crate::{
     account::{given_keys, label, refuse_private_keys},
     detached::detached,
     extract::{Body, IdempotencyKey},
+    limits::Origin,
     prefer::Wait,
     problem::{internal, refuse},
     views::{Time, Unit, json_of},
@@ -71,6 +72,7 @@ struct Asked {
     wait: Wait,
     /// Where from.
     network: Vec<u8>,
+    origin: Origin,
     /// When it came.
     since: Instant,
 }
@@ -118,9 +120,14 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let since = Instant::now();
     let network = app.limits.network(&request);
+    let origin = app.limits.origin(request.extensions(), headers);
     let (mut parts, body) = request.into_parts();
-    let IdempotencyKey(key) =
-        <IdempotencyKey as FromRequestParts<AppState>>::from_request_parts(&mut parts, app).await?;
+    // to ask what it costs does nothing that could be done twice
+    let key = if parts.headers.contains_key(wire::SIGNATURE) {
+        <IdempotencyKey as FromRequestParts<AppState>>::from_request_parts(&mut parts, app).await?.0
+    } else {
+        String::new()
+    };
     let request = Request::from_parts(parts, body);
     refuse_private_keys(&order)?;
     let hash = request_hash("POST /v1/rentals", &order);
@@ -128,7 +135,7 @@ async fn answer(
     let ssh_keys = given_keys(&order.ssh_public_keys, app.now())?;
     let label = order.label.as_deref().map(label).transpose()?;
     let wait = Wait::of(headers);
-    let asked = Asked { order, hash, key, ssh_keys, label, wait, network, since };
+    let asked = Asked { order, hash, key, ssh_keys, label, wait, network, origin, since };
     match wire::payment(headers, app.config.chain_id)? {
         None => ask(app, asked).await,
         Some(payment) => {
@@ -232,7 +239,7 @@ async fn settle(app: &AppState, asked: Asked, payment: Payment) -> Result<Respon
     quote.renter = payer;
     let terms = terms_of(&quote);
     let id = escrow::terms_hash(&terms, &escrow::domain(contract.chain_id, contract.escrow));
-    check(app, &quote, (id, &contract, &unit), &payment).await?;
+    check((app, asked.origin), &quote, (id, &contract, &unit), &payment).await?;
     if !booked {
         affordable(app, &quote, &payment).await?;
     }

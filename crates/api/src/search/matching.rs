@@ -142,7 +142,8 @@ pub(super) struct MatchView {
     explained: Vec<ExplainedView>,
 }
 
-/// All of these together: book every part, or none.
+/// All of these together: quote every part and book the quotes at once (`/v1/rentals/group`), or none. There are at most
+/// eight, of one provider in one region.
 #[derive(Serialize, ToSchema)]
 struct ProposalView {
     parts: Vec<PartView>,

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use domain::{catalog, offer::GpuModelSlug};
-use market::{Names, Speeds, language::NoModel};
+use market::{Names, Speeds, language::NoName};
 
-use super::{params::list, refused};
-use crate::{AppState, Problem, catalog::no_model};
+use super::{nameless, params::list, refused};
+use crate::{
+    AppState, Code, Problem,
+    catalog::{model_at, no_model},
+};
 
 /// The names under which the index has every model that a name stands for. A slug stands for itself.
-pub(super) fn called(app: &AppState, name: &str) -> Result<Vec<String>, NoModel> {
+pub(super) fn called(app: &AppState, name: &str) -> Result<Vec<String>, NoName> {
     if catalog::model_by_slug(name).is_some() {
         return Ok(vec![name.to_owned()]);
     }
@@ -28,22 +31,42 @@ pub(super) fn called(app: &AppState, name: &str) -> Result<Vec<String>, NoModel>
     Ok(slugs.chain([name.to_owned()]).collect())
 }
 
+/// The slug of the one model that `{model}` in a path names, in any spelling.
+///
+/// # Errors
+/// [`Code::NotFound`], with the `nearest`; [`Code::ValidationFailed`], with `candidates`, where several are called so.
+pub(crate) fn one_called(app: &AppState, name: &str) -> Result<String, Problem> {
+    let refused = match model_at(name, "/model") {
+        Ok(model) => return Ok(model.slug.clone()),
+        Err(refused) => refused,
+    };
+    if refused.code() != Code::NotFound {
+        return Err(refused);
+    }
+    // a newer program may have written more models than this one knows
+    let slugs = app.market.read(|index| index.slugs_called(name))?;
+    match slugs.as_slice() {
+        [] => Err(refused),
+        [slug] => Ok(slug.clone()),
+        several => {
+            let detail = format!("several models are called so: {}", several.join(", "));
+            Err(Problem::invalid("/model", detail).with("candidates", several))
+        }
+    }
+}
+
 /// A refusal of a name in a parameter.
-fn unknown(parameter: &str, name: &str, why: NoModel) -> Problem {
+fn unknown(parameter: &str, name: &str, why: NoName) -> Problem {
     let letter = |c: char| if c == '_' || c == ' ' { '-' } else { c.to_ascii_lowercase() };
     let slug: String = name.chars().map(letter).collect();
     if let Err(error) = GpuModelSlug::new(slug) {
         return refused(parameter, error.to_string());
     }
-    let problem = Problem::invalid(format!("?{parameter}"), why.reason);
-    match why.nearest {
-        Some(nearest) => problem.with("nearest", nearest),
-        None => problem,
-    }
+    nameless(parameter, why)
 }
 
-/// The models of a list.
-pub(super) fn names(app: &AppState, text: &str) -> Result<Names, Problem> {
+/// The models of a list, which `gpu_model` has.
+pub(crate) fn names(app: &AppState, text: &str) -> Result<Names, Problem> {
     let mut names = Vec::new();
     for name in list("gpu_model", text)? {
         names.extend(called(app, name).map_err(|why| unknown("gpu_model", name, why))?);

@@ -2,14 +2,15 @@
 
 use domain::{estimate::Hours, id::AccountId, money::UsdMicros, quote::MAX_TRAFFIC_GB};
 use market::{
-    Field, Form, Isolation, Job, Names, Query, Set, Sort, Test, Tier, Verification, language,
+    Field, Form, Isolation, Job, Names, Query, Set, Sort, Test, Tier, Verification,
+    language::{self, Lexicon, NoName},
 };
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    models, refused,
+    models, nameless, places, refused,
     satisfiable::{self, Given},
     seal,
     text::digits,
@@ -95,13 +96,14 @@ params! {
     inet_down_gte: u32,
     /// At least so many ports.
     ports_gte: u32,
-    /// In one of these regions or inside them, separated by commas: `de` finds `de-fra`.
+    /// In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
+    /// `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
     #[param(example = "de")]
     region: String,
-    /// In one of these countries, separated by commas.
+    /// In one of these countries, as two letters, separated by commas.
     #[param(example = "de,se")]
     country: String,
-    /// In none of these countries, separated by commas.
+    /// In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
     #[param(example = "us")]
     not_country: String,
     /// `unverified`, `verified` or `datacenter`; several by commas.
@@ -155,7 +157,8 @@ params! {
     /// Changed at or after this time (RFC 3339).
     #[param(example = "2026-01-31T12:00:00Z")]
     updated_since: String,
-    /// `false` shows offers that are offline or taken, too.
+    /// `false` shows offers that are offline or taken, too. Left out, it is what `available` in `q` says, else `true`; where one of
+    /// both is `true`, only what can be booked now is shown.
     available: bool,
     /// Conditions as `field op value`, as Vast.ai's search takes them; all must hold beside the other filters.
     #[param(example = "gpu_name=RTX_4090 num_gpus>=2 dph<0.5 reliability>0.98 geolocation in [DE,SE]")]
@@ -235,6 +238,19 @@ fn choices<T: std::str::FromStr + Copy>(
     list(name, text)?.into_iter().map(number).collect::<Result<_, _>>().map(Set::OneOf)
 }
 
+/// What names in `q` stand for.
+struct Known<'a>(&'a AppState);
+
+impl Lexicon for Known<'_> {
+    fn models(&self, name: &str) -> Result<Vec<String>, NoName> {
+        models::called(self.0, name)
+    }
+
+    fn place(&self, name: &str, not: bool) -> Result<(), NoName> {
+        places::known(self.0, name, not)
+    }
+}
+
 /// The conditions in the making, and the parameter that each is of.
 #[derive(Default)]
 struct Tests {
@@ -292,13 +308,12 @@ impl SearchParams {
         let speeds =
             self.tokens_per_s.as_ref().map(|text| models::speeds(app, text)).transpose()?;
         let named = self.gpu_model.as_ref().map(|text| models::names(app, text)).transpose()?;
-        let (places, placed) = self.places()?;
+        let (places, placed) = self.places(app)?;
         let mut query = Query {
             tests,
             models: named.into_iter().collect(),
             places,
             providers: self.provider.map(AccountId::uuid).into_iter().collect(),
-            available: self.available.unwrap_or(true),
             reserved: self.reserved()?,
             job,
             total_most: self.total_lte.map(UsdMicros::get),
@@ -309,20 +324,25 @@ impl SearchParams {
             start_window,
             ..Query::default()
         };
-        if let Some(text) = &self.q {
-            let known = |name: &str| models::called(app, name);
-            language::parse(text, &mut query, &known).map_err(|error| {
-                let problem =
-                    Problem::invalid("?q", error.to_string()).with("position", error.position);
-                match error.nearest {
-                    Some(name) => problem.with("nearest", name),
-                    None => problem,
-                }
-            })?;
-        }
+        // all conditions hold: what one of them asks for alone the other cannot widen
+        let said = [self.available, self.conditions(app, &mut query)?];
+        query.available = said.contains(&Some(true)) || !said.contains(&Some(false));
         satisfiable::tests(&query.tests, Given(&given))?;
         satisfiable::places(&query.places, Given(&placed))?;
         Ok(query)
+    }
+
+    /// Adds the conditions of `q`, and returns what they say of what can be booked.
+    fn conditions(&self, app: &AppState, query: &mut Query) -> Result<Option<bool>, Problem> {
+        let Some(text) = &self.q else { return Ok(None) };
+        language::parse(text, query, &Known(app)).map_err(|error| {
+            let problem =
+                Problem::invalid("?q", error.to_string()).with("position", error.position);
+            match error.nearest {
+                Some(name) => problem.with("nearest", name),
+                None => problem,
+            }
+        })
     }
 
     fn job(&self) -> Result<Option<Job>, Problem> {
@@ -388,7 +408,7 @@ impl SearchParams {
     }
 
     /// Places, and the parameter that each list is of.
-    fn places(&self) -> Result<(Vec<Names>, Vec<&'static str>), Problem> {
+    fn places(&self, app: &AppState) -> Result<(Vec<Names>, Vec<&'static str>), Problem> {
         let (mut places, mut given) = (Vec::new(), Vec::new());
         for (name, text, not) in [
             ("region", &self.region, false),
@@ -404,6 +424,9 @@ impl SearchParams {
                 if name == "region" { (&is_region, "de or de-fra") } else { (&is_country, "de") };
             if !names.iter().all(|name| fits(name)) {
                 return Err(refused(name, format!("{name} must be of the form {form}")));
+            }
+            for place in &names {
+                places::known(app, place, not).map_err(|why| nameless(name, why))?;
             }
             places.push(Names { names, not });
             given.push(name);

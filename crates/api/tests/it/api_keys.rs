@@ -189,7 +189,7 @@ async fn a_stream_ends_with_what_opened_it() {
 
 async fn ended(stream: &mut Stream) {
     let all = async { while stream.next().await.is_some() {} };
-    tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("it goes on");
+    tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("it goes on");
 }
 
 /// A booking that is under way when its key is revoked does not happen.
@@ -319,6 +319,34 @@ async fn a_key_rents_only_what_it_is_limited_to() {
     try_quote(&world, &key.person, &cheap).await.ok(201);
 }
 
+/// Whose agent a machine has decides who is told renters' SSH keys: writing machines is not enough for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_writes_machines_changes_no_agent() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.65").await;
+    let machine = format!("/v1/machines/{}", rig.machine);
+    let routes = [("POST", "enroll-token", 201), ("DELETE", "agent-key", 204)];
+    let keys = [("machines:write", false), ("agents:write", true)];
+    for (scope, may) in keys {
+        let key = make(&world, &rig.provider, &[scope], json!({})).await.person.token;
+        for (method, path, status) in routes {
+            let said = world.call(method, &format!("{machine}/{path}")).auth(&key).send().await;
+            if may {
+                said.ok(status);
+            } else {
+                let refused = said.problem(403, "scope-missing");
+                assert_eq!(refused["scope"], "agents:write");
+            }
+        }
+        let drained = world.post(&format!("{machine}/drain")).auth(&key).json(&json!({})).send();
+        if may {
+            drained.await.problem(403, "scope-missing");
+        } else {
+            drained.await.ok(200);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limited_key_sees_and_changes_nothing_else() {
     let world = World::new().await;
@@ -329,8 +357,14 @@ async fn a_limited_key_sees_and_changes_nothing_else() {
     let renter = world.sign_in(1).await;
     let booking = world.start(&renter, &rig).await;
     let rental = booking["rental"]["id"].as_str().unwrap();
-    let scopes =
-        ["machines:read", "machines:write", "offers:write", "rentals:read", "rentals:write"];
+    let scopes = [
+        "agents:write",
+        "machines:read",
+        "machines:write",
+        "offers:write",
+        "rentals:read",
+        "rentals:write",
+    ];
     let other = second["machine"]["id"].as_str().unwrap();
     let limits = json!({"machines": [other]});
     let narrow = make(&world, &provider, &scopes, limits).await.person.token;
@@ -444,6 +478,12 @@ async fn a_key_that_makes_no_sense_is_not_made() {
         ),
         (
             json!({"label": "x", "scopes": ["machines:read"],
+                "limits": {"offers": ["ofr_00000000000000000000000000000000"]}}),
+            422,
+            "/scopes",
+        ),
+        (
+            json!({"label": "x", "scopes": ["agents:write"],
                 "limits": {"offers": ["ofr_00000000000000000000000000000000"]}}),
             422,
             "/scopes",

@@ -27,6 +27,8 @@ async fn models_are_found_by_what_others_call_them() {
     assert_eq!(slugs(&named("name=A100%2080GB").await), ["a100-80gb-pcie", "a100-80gb-sxm"]);
     assert_eq!(slugs(&named("name=A100&form=sxm&min_vram_gb=80").await), ["a100-80gb-sxm"]);
     assert_eq!(slugs(&named("vendor=amd&min_vram_gb=192").await), ["mi300x", "mi325x"]);
+    assert_eq!(named("vendor=NVIDIA").await, named("vendor=nvidia").await);
+    assert!(!slugs(&named("vendor=NVIDIA").await).is_empty());
     let one = world.get("/v1/gpu-models/NVIDIA%20GeForce%20RTX%204090").send().await.ok(200);
     assert_eq!((&one["slug"], &one["fp32_gflops"]), (&json!("rtx-4090"), &json!(82_600)));
     let unsure = world.get("/v1/gpu-models/a10g").send().await.ok(200);
@@ -34,10 +36,14 @@ async fn models_are_found_by_what_others_call_them() {
 
     let said = world.get("/v1/gpu-models/rtx-4091").send().await.problem(404, "not-found");
     assert!(said["detail"].as_str().unwrap().contains("did you mean rtx-4090?"), "{said}");
+    assert_eq!(said["nearest"], "rtx-4090");
     let said = world.get("/v1/gpu-models/A100").send().await.problem(422, "validation-failed");
     assert_eq!(said["candidates"].as_array().unwrap().len(), 4);
     world.get("/v1/gpu-models?name=nonsense").send().await.problem(422, "validation-failed");
     world.get("/v1/gpu-models?form=round").send().await.problem(400, "invalid-request");
+    let said = world.get("/v1/gpu-models?vendor=foo").send().await.problem(400, "invalid-request");
+    assert_eq!(said["errors"][0]["pointer"], "?vendor");
+    assert_eq!(said["detail"], "vendor must be one of amd, nvidia");
     world.get("/v1/gpu-models?nmae=x").send().await.problem(400, "invalid-request");
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fixture::World;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const ASKED: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// A service with these limits, until it is dropped.
@@ -61,7 +61,7 @@ fn limits(head: u64, idle: u64) -> ConnectionConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_come_slowly_are_cut_off_while_others_are_served() {
-    let served = Served::new(|config| config.connections = limits(1_500, 60_000)).await;
+    let served = Served::new(|config| config.connections = limits(3_000, 600_000)).await;
     let begun = Instant::now();
     let mut slow = tokio::task::JoinSet::new();
     for n in 0..40 {
@@ -96,7 +96,7 @@ async fn heads_that_come_slowly_are_cut_off_while_others_are_served() {
         }
         assert!(begun.elapsed() < PATIENCE, "{} are still open", slow.len());
     }
-    assert!(begun.elapsed() >= Duration::from_millis(1_400), "a head has its time");
+    assert!(begun.elapsed() >= Duration::from_millis(2_900), "a head has its time");
     // and a head that begins later than the connection
     client.write_all(b"GET /heal").await.unwrap();
     closes(&mut client).await;
@@ -104,15 +104,14 @@ async fn heads_that_come_slowly_are_cut_off_while_others_are_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_kept_between_requests_for_a_while() {
-    let served = Served::new(|config| config.connections = limits(30_000, 2_000)).await;
+    let served = Served::new(|config| config.connections = limits(600_000, 5_000)).await;
     let mut client = served.connect().await;
     for _ in 0..3 {
         assert!(Served::answers(&mut client).await);
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
-    let begun = Instant::now();
+    // by nothing else: a head has longer than is waited here
     closes(&mut client).await;
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +148,7 @@ async fn a_network_has_so_many_connections_and_all_have_so_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_may_be_long_and_not_without_end() {
-    let served = Served::new(|config| config.connections = limits(60_000, 60_000)).await;
+    let served = Served::new(|config| config.connections = limits(600_000, 600_000)).await;
     let head =
         |bytes: usize| format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: {}", "a".repeat(bytes));
     let mut client = served.connect().await;
@@ -167,11 +166,12 @@ async fn a_head_may_be_long_and_not_without_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_nothing_does_not_keep_the_service_from_stopping() {
-    let mut served = Served::new(|_| {}).await;
+    // far longer than is waited for the stop
+    let mut served = Served::new(|config| config.drain_timeout = Duration::from_secs(300)).await;
     let mut idle = served.connect().await;
     assert!(Served::answers(&mut idle).await);
     served.stop.cancel();
-    let stopped = tokio::time::timeout(Duration::from_secs(5), &mut served.server).await;
+    let stopped = tokio::time::timeout(PATIENCE, &mut served.server).await;
     stopped.expect("an idle connection is closed").unwrap().unwrap();
     closes(&mut idle).await;
 }

@@ -78,13 +78,17 @@ async fn a_case_holds_what_was_said_within_bounds() {
     assert_eq!(case["facts"]["judgement"], "not_judged");
     let path = format!("/v1/disputes/{}", case["id"].as_str().unwrap());
 
-    // a case has room for 64 pieces
+    // each side has room for 32 pieces, whatever the other one shows
     let evidence = format!("{path}/evidence");
     post(evidence.clone(), json!({"evidence": []})).await.problem(422, "validation-failed");
-    for _ in 0..3 {
-        post(evidence.clone(), json!({"evidence": many[..16]})).await.ok(201);
-    }
+    post(evidence.clone(), json!({"evidence": many[..16]})).await.ok(201);
     post(evidence.clone(), json!({"evidence": [piece(1)]})).await.problem(409, "state-conflict");
+    let theirs =
+        |body: Value| world.post(&evidence).auth(&running.rig.provider.token).json(&body).send();
+    for _ in 0..2 {
+        theirs(json!({"evidence": many[..16]})).await.ok(201);
+    }
+    theirs(json!({"evidence": [piece(1)]})).await.problem(409, "state-conflict");
     let seen = world.get(&path).auth(&running.rig.provider.token).send().await.ok(200);
     assert_eq!(seen["evidence"].as_array().unwrap().len(), 64);
     assert_eq!(seen["role"], "provider");

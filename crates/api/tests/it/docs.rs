@@ -422,6 +422,7 @@ fn every_code_is_reached() {
         include_str!("events.rs"),
         include_str!("limits.rs"),
         include_str!("machines.rs"),
+        include_str!("machines/windows.rs"),
         include_str!("market.rs"),
         include_str!("money.rs"),
         include_str!("payments.rs"),
@@ -463,7 +464,8 @@ async fn a_process_with_metrics_shows_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_answers_and_stops_with_streams_open() {
-    let world = World::new().await;
+    // far longer than is waited for the stop
+    let world = World::with(|config| config.drain_timeout = Duration::from_secs(300)).await;
     let running = crate::running::Running::new(&world).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -476,10 +478,10 @@ async fn the_server_answers_and_stops_with_streams_open() {
     );
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut seen = vec![0; 512];
-    let read = tokio::time::timeout(Duration::from_secs(5), socket.read(&mut seen));
+    let read = tokio::time::timeout(Duration::from_secs(30), socket.read(&mut seen));
     let read = read.await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&seen[..read]).starts_with("HTTP/1.1 200"));
     shutdown.cancel();
-    let stopped = tokio::time::timeout(Duration::from_secs(5), server).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(30), server).await;
     stopped.expect("streams end when the service closes").unwrap().unwrap();
 }

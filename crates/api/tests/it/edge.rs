@@ -131,15 +131,14 @@ async fn ids_and_queries_are_read_strictly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_request_is_given_up() {
-    let world = World::with(|config| config.request_timeout = Duration::from_millis(100)).await;
-    // every connection is taken, so that the request waits for one
-    let pool = world.store.pool();
-    let mut taken = Vec::new();
-    while let Ok(one) = tokio::time::timeout(Duration::from_millis(500), pool.acquire()).await {
-        taken.push(one.unwrap());
-    }
+    let world = World::with(|config| config.request_timeout = Duration::from_secs(1)).await;
+    // somebody holds what it reads, for longer than a request may take
+    let mut holder = world.store.read().await.unwrap();
+    let mut held = testkit::begin(&mut holder).await.unwrap();
+    let lock = "LOCK TABLE tokens IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *held).await.unwrap();
     world.get("/v1/tokens").send().await.problem(503, "timed-out");
-    drop(taken);
+    held.rollback().await.unwrap();
     world.get("/healthz").send().await.ok(200);
 }
 

@@ -100,6 +100,27 @@ async fn a_price_that_is_contradicted_is_told_and_compared_with_nothing() {
     );
 }
 
+/// What is saved is reckoned against what each would bill, and so is which of them is the cheapest.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_is_compared_by_its_own_way_of_billing() {
+    let world = World::new().await;
+    world.rig(1, 1, "0.30").await;
+    let t4 =
+        "ALTER TABLE offer_versions DISABLE TRIGGER USER; UPDATE offer_versions SET model = 't4';
+              UPDATE gpus SET model = 't4'; UPDATE machines SET region = 'de-ber'";
+    sqlx::raw_sql(t4).execute(world.store.pool()).await.unwrap();
+    let body = json!({"kind": "compare_providers", "gpu_model": "T4", "elapsed_s": 90});
+    let said = ask(&world, &body).await;
+    assert_eq!(said["here"]["total"]["amount"], "0.007500");
+    let first = &said["providers"][0];
+    assert_eq!(
+        (&first["reference"]["provider"], &first["billed"], &first["total"]["low"]["amount"]),
+        (&json!("GCP"), &json!("per_minute"), &json!("0.011666"))
+    );
+    // two minutes at 0.35 an hour, where 90 seconds are used
+    assert_eq!((&first["change"], &said["here"]["change"]), (&json!("-35.71%"), &json!("-35.71%")));
+}
+
 fn low(row: &Value) -> f64 {
     row["totals"]["per_second"]["low"]["amount"].as_str().unwrap().parse().unwrap()
 }

@@ -312,6 +312,7 @@ async fn supply_and_prices_are_those_of_the_offers_and_deals() {
     assert_eq!((&deals["n"], &deals["median"]["amount"]), (&json!(1), &json!("0.600000")));
     let again = world.get("/v1/market/prices").header("if-none-match", &tag).send().await;
     assert_eq!(again.status, 304);
+    some_prices(&world, &prices, &tag).await;
 
     // offline machines ask for nothing; the answer is new after ten seconds
     // what a deal costs with disk in it is no price of a GPU
@@ -326,6 +327,37 @@ async fn supply_and_prices_are_those_of_the_offers_and_deals() {
     world.state.catch_up_with_market().await.unwrap();
     let row = world.get("/v1/market/supply").send().await.ok(200)["data"][0].clone();
     assert_eq!((&row["listed"], &row["online"]), (&json!(8), &json!(2)));
+}
+
+/// What filters leave of all prices.
+async fn some_prices(world: &World, all: &Value, tag: &str) {
+    for (query, field, value) in [
+        ("gpu_model=NVIDIA%20GeForce%20RTX%204090", "model", "rtx-4090"),
+        ("gpu_model=t4,rtx-4090", "model", "rtx-4090"),
+        ("gpu_model=t4", "model", "t4"),
+        ("kind=deal", "kind", "deal"),
+        ("tier=unverified", "tier", "unverified"),
+        ("tier=", "tier", ""),
+        ("region=DE", "region", "de"),
+        ("region=us", "region", "us"),
+    ] {
+        let reply = world.get(&format!("/v1/market/prices?{query}")).send().await;
+        assert_eq!(reply.header("cache-control"), "public, max-age=10");
+        let own = reply.header("etag").to_owned();
+        let said = reply.ok(200);
+        let rows = all["data"].as_array().unwrap().iter();
+        let wanted: Vec<&Value> = rows.filter(|band| band[field] == value).collect();
+        assert_eq!((&said["data"], &said["as_of"]), (&json!(wanted), &all["as_of"]), "{query}");
+        assert_eq!(own == tag, said == *all, "{query}");
+    }
+    let both = world.get("/v1/market/prices?kind=ask&tier=&region=de").send().await.ok(200);
+    assert_eq!(both["data"].as_array().unwrap().len(), 1);
+    for bad in ["kind=bid", "kind=", "tier=gold", "region=Germany", "region=de-fra", "model=t4"] {
+        let path = format!("/v1/market/prices?{bad}");
+        world.get(&path).send().await.problem(400, "invalid-request");
+    }
+    let unknown = world.get("/v1/market/prices?gpu_model=rtx-4091").send().await;
+    assert_eq!(unknown.problem(422, "validation-failed")["nearest"], "rtx-4090");
 }
 
 // one thread, so that all statements are sent from it, and those of other tests are not
@@ -349,6 +381,80 @@ async fn the_prices_of_ten_seconds_are_one_look_and_supply_is_none() {
     world.pass(1);
     ask("/v1/market/prices").await;
     assert_eq!(looks(), 2, "they are made anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_course_is_the_same_for_as_long_as_its_step_lasts() {
+    let world = World::new().await;
+    world.rig(1, 1, "0.50").await;
+    let now = world.now();
+    let sampled = world.store.write::<(), (), _>("test.sample", move |tx| {
+        Box::pin(async move {
+            let asks = prices::asks(tx, now, Seconds(30)).await?;
+            prices::note_asks(tx, now, &asks).await?;
+            Ok::<_, TxError<()>>(())
+        })
+    });
+    sampled.await.unwrap();
+    let path = "/v1/market/prices/rtx-4090/history";
+    let steps = format!("{path}?step=300");
+    let first = world.get(&steps).send().await;
+    let tag = first.header("etag").to_owned();
+    let first = first.ok(200);
+    let span = |said: &Value| json!([said["from"], said["to"]]);
+    assert_eq!(span(&first), json!(["2027-01-08T08:05:00Z", "2027-01-15T08:05:00Z"]));
+    assert_eq!(first["points"].as_array().unwrap().len(), 1, "the step that is under way is there");
+    for _ in 0..2 {
+        world.pass(1);
+        let again = world.get(&steps).send().await;
+        assert_eq!(again.header("etag"), tag);
+        again.ok(200);
+        world.get(&steps).header("if-none-match", &tag).send().await.ok(304);
+    }
+    world.pass(298);
+    let next = world.get(&steps).header("if-none-match", &tag).send().await.ok(200);
+    assert_eq!(span(&next), json!(["2027-01-08T08:10:00Z", "2027-01-15T08:10:00Z"]));
+    // as far back as an answer tells: up to now, if not up to the end of the step
+    let begun = world.get(&format!("{steps}&from=2027-01-08T08:05:01Z")).send().await.ok(200);
+    assert_eq!(begun["to"], "2027-01-15T08:05:01Z");
+    let sooner = world.get(&format!("{steps}&from=2027-01-08T08:05:00Z")).send().await;
+    sooner.problem(400, "invalid-request");
+
+    let country = world.get(&format!("{steps}&region=DE")).send().await.ok(200);
+    assert_eq!(
+        (&country["region"], country["points"].as_array().unwrap().len()),
+        (&json!("de"), 1)
+    );
+    let place = world.get(&format!("{path}?region=de-fra")).send().await;
+    let place = place.problem(400, "invalid-request");
+    assert!(place["detail"].as_str().unwrap().ends_with("by country: ask for de"), "{place}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_of_a_path_is_named_in_any_spelling() {
+    let world = World::new().await;
+    world.rig(1, 1, "0.50").await;
+    world.state.catch_up_with_market().await.unwrap();
+    let book: fn(&str) -> String = |name| format!("/v1/market/book/{name}");
+    let course: fn(&str) -> String = |name| format!("/v1/market/prices/{name}/history");
+    for path in [book, course] {
+        for name in ["rtx-4090", "RTX%204090", "rtx_4090", "NVIDIA%20GeForce%20RTX%204090"] {
+            assert_eq!(world.get(&path(name)).send().await.ok(200)["model"], "rtx-4090", "{name}");
+        }
+        let unknown = world.get(&path("RTX%204091")).send().await.problem(404, "not-found");
+        assert_eq!(unknown["nearest"], "rtx-4090", "{unknown}");
+        let several = world.get(&path("A100")).send().await.problem(422, "validation-failed");
+        assert_eq!(several["candidates"].as_array().unwrap().len(), 4, "{several}");
+        assert_eq!(several["errors"][0]["pointer"], "/model");
+        let none = world.get(&path("abacus")).send().await.problem(404, "not-found");
+        assert_eq!(none.get("nearest"), None, "{none}");
+    }
+    // what only the database knows
+    let newer =
+        "INSERT INTO gpu_models (slug, name, vendor, vram_gb, form, compute_capability, aliases)
+                 VALUES ('z999', 'Vendor Z 999', 'nvidia', 24, 'pcie', '9.9', '{Zed 999}')";
+    sqlx::raw_sql(newer).execute(world.store.pool()).await.unwrap();
+    assert_eq!(world.get(&course("z999")).send().await.ok(200)["model"], "z999");
 }
 
 #[tokio::test(flavor = "multi_thread")]

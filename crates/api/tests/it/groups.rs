@@ -1,10 +1,12 @@
 //! Several quotes booked at once: all or none.
 
+use alloy::primitives::Bytes;
+use domain::money::Amount;
 use serde_json::{Value, json};
 
 use crate::{
     api_keys,
-    fixture::{Person, Reply, Rig, World},
+    fixture::{ESCROW, Person, Reply, Rig, USDC, World},
 };
 
 async fn rigs(world: &World, count: u8) -> Vec<Rig> {
@@ -55,6 +57,14 @@ async fn several_machines_are_held_at_once_and_more_than_one_by_one() {
     // one permit of a token is good at a time
     let permits = data.iter().map(|booking| &booking["funding"]["typed_data"]["permit"]);
     assert_eq!(permits.map(Value::is_null).collect::<Vec<_>>(), [false, true, true, true]);
+    // one approval is good for all of them
+    let call = escrow::calldata::approve(ESCROW, Amount::new(4 * 650_000).unwrap());
+    let sum =
+        json!({"base_units": "2600000", "token": "USDC", "decimals": 6, "chain": "eip155:31337"});
+    assert_eq!(
+        said["approvals"],
+        json!([{"amount": sum, "approve": {"to": format!("{USDC:#x}"), "calldata": Bytes::from(call)}}])
+    );
 
     // the same request again is the same answer, another one with its key is none
     let again = book(&world, &renter, &ids, "all").await;

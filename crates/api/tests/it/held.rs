@@ -144,19 +144,25 @@ async fn only_what_the_contract_would_take_is_proposed() {
     propose(3_601).await.problem(422, "validation-failed");
 }
 
+/// Whatever one side opens and takes back, the other can still open a case.
 #[tokio::test(flavor = "multi_thread")]
-async fn cases_about_a_rental_have_an_end() {
+async fn cases_about_a_rental_have_an_end_for_each_side() {
     let world = world().await;
     let running = Running::new(&world).await;
     let token = &running.renter.token;
     let body = json!({"rental_id": running.id, "code": "abuse"});
-    for _ in 0..8 {
+    for _ in 0..4 {
         let case = world.post("/v1/disputes").auth(token).json(&body).send().await.ok(201);
         let path = format!("/v1/disputes/{}/withdraw", case["id"].as_str().unwrap());
         world.post(&path).auth(token).send().await.ok(200);
     }
-    let said = world.post("/v1/disputes").auth(token).json(&body).send().await;
-    said.problem(409, "state-conflict");
+    let open = || world.post("/v1/disputes").auth(token).json(&body).send();
+    let said = open().await.problem(409, "state-conflict");
+    assert!(said["detail"].as_str().unwrap().contains("opened 4 cases"), "{said}");
+    // had the provider opened them, the renter could
+    let theirs = sqlx::query("UPDATE disputes SET opened_by = 'provider'");
+    theirs.execute(world.store.pool()).await.unwrap();
+    open().await.ok(201);
 }
 
 /// The rental before its case, as the engine does: two who wait for each other would fail.

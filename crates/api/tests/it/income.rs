@@ -4,7 +4,7 @@
 use alloy::primitives::{Address, B256};
 use domain::{
     id::MachineId,
-    ledger::{AccountKind, LedgerAccount, withdraw_posting},
+    ledger::{AccountKind, LedgerAccount, prepay_posting, withdraw_posting},
     money::Amount,
     reliability::{Reliability, lower_bound_bps},
     rental::RentalEvent,
@@ -110,6 +110,39 @@ async fn payouts_are_told_with_their_transactions_and_to_nobody_else() {
     assert_eq!(none, json!({"data": [], "next_cursor": null}));
     let bad = world.get(&format!("{path}?cursor=zzz")).auth(&provider.token).send().await;
     bad.problem(400, "invalid-cursor");
+}
+
+/// The contract takes a token that this market's list does not have: whoever put some in must see it, and get it out.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_in_a_token_that_the_list_lacks_is_told_by_its_address() {
+    let world = World::new().await;
+    let owner = world.sign_in(1).await;
+    let (address, token) = (owner.key.address(), Address::repeat_byte(0x77));
+    let credit = LedgerAccount::renter_credit(address, token);
+    let taken = withdraw_posting(address, token, units(40), &[(credit, units(90))]).unwrap();
+    let facts = [("in", prepay_posting(address, token, units(90))), ("out", taken)];
+    let facts = facts.map(|(source, posting)| Sourced {
+        source: source.to_owned(),
+        at: world.now(),
+        posting,
+    });
+    let posted = world.store.write::<(), (), _>("test.prepay", move |tx| {
+        let facts = facts.clone();
+        Box::pin(async move { Ok(ledger::post(tx, &facts).await.map(|_| ())?) })
+    });
+    posted.await.unwrap();
+    let amount = |units: &str| json!({"base_units": units, "token": token, "decimals": 0, "chain": "eip155:31337"});
+    let said = world.get("/v1/provider/earnings").auth(&owner.token).send().await.ok(200);
+    let balance = &said["balances"][0];
+    assert_eq!(
+        (&balance["kind"], &balance["balance"]),
+        (&json!("renter_credit"), &amount("50")),
+        "{said}"
+    );
+    let call = escrow::calldata::withdraw(token, address, Amount::ZERO);
+    assert_eq!(balance["withdraw"]["calldata"], json!(alloy::primitives::Bytes::from(call)));
+    let paid = world.get("/v1/provider/payouts").auth(&owner.token).send().await.ok(200);
+    assert_eq!(paid["data"][0]["amount"], amount("40"), "{paid}");
 }
 
 async fn show(store: &Store, machine: &str, (promised_s, good_s): (u64, u64)) {

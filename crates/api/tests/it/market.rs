@@ -43,7 +43,9 @@ async fn offers_are_found_by_what_they_are() {
     assert_eq!(find("price_lte=0.5").await, [cheap.clone(), double.clone()]);
     assert_eq!(find("gpu_model=t4,rtx-4090&region=de").await, all);
     assert_eq!(find("gpu_model=t4").await, [""; 0]);
-    assert_eq!(find("region=de-fr").await, [""; 0], "a region is whole parts");
+    assert_eq!(find("region=de-ber").await, [""; 0]);
+    let part = world.get("/v1/offers?region=de-fr").send().await.problem(422, "validation-failed");
+    assert_eq!(part["nearest"], "de-fra", "a region is whole parts: {part}");
     assert_eq!(find("region=de-fra").await, all);
     assert_eq!(find("min_vram_gb=25").await, [""; 0]);
     assert_eq!(find("min_duration_lte=59").await, [""; 0]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::rental::RentalEvent;
+use futures_util::future::select_all;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -23,6 +24,23 @@ fn wait(world: &World, rig: &Rig, known: &str) -> JoinHandle<Reply> {
 async fn answered(waiting: JoinHandle<Reply>) -> Reply {
     let answer = tokio::time::timeout(PATIENCE, waiting).await;
     answer.expect("nothing woke the agent that waits").unwrap()
+}
+
+/// One more wait than there are seats: whichever comes last is refused. Those that sit are left.
+async fn refused(waiting: Vec<JoinHandle<Reply>>) -> Vec<JoinHandle<Reply>> {
+    let first = tokio::time::timeout(PATIENCE, select_all(waiting)).await;
+    let (reply, _, seated) = first.expect("nobody is refused");
+    reply.unwrap().problem(503, "unavailable");
+    assert!(seated.iter().all(|waiting| !waiting.is_finished()));
+    seated
+}
+
+/// They hang up, and have gone.
+async fn leave(seated: Vec<JoinHandle<Reply>>) {
+    for waiting in seated {
+        waiting.abort();
+        waiting.await.unwrap_err();
+    }
 }
 
 async fn booked(world: &World, rig: &Rig) -> String {
@@ -99,13 +117,9 @@ async fn who_does_not_wait_is_answered_at_once_and_seats_are_few() {
         .await
         .problem(403, "forbidden");
 
-    let (one, two) = (wait(&world, &rig, ""), wait(&world, &rig, ""));
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let third = answered(wait(&world, &rig, "")).await;
-    third.problem(503, "unavailable");
-    one.abort();
-    two.abort();
+    let seated = refused((0..3).map(|_| wait(&world, &rig, "")).collect()).await;
     // seats are given back by whoever goes away
+    leave(seated).await;
     let id = booked(&world, &rig).await;
     let waiting = wait(&world, &rig, "");
     world.advance(&id, RentalEvent::LockIncluded).await;
@@ -163,10 +177,9 @@ async fn agents_that_wait_have_a_quarter_of_the_connections() {
     })
     .await;
     let (one, other) = (world.rig(1, 1, "0.65").await, world.rig(20, 1, "0.65").await);
-    let waiting = wait(&world, &one, "");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!waiting.is_finished());
-    answered(wait(&world, &other, "")).await.problem(503, "unavailable");
+    let seated = refused(vec![wait(&world, &one, ""), wait(&world, &other, "")]).await;
+    // which is no refusal of what it sends
+    world.heartbeat(&one.agent, &[]).await;
     world.heartbeat(&other.agent, &[]).await;
-    waiting.abort();
+    leave(seated).await;
 }

@@ -72,7 +72,8 @@ impl Town {
     async fn send(&self, request: Value) -> Value {
         let hash = self.chain.anvil().call("eth_sendTransaction", json!([request])).await.unwrap();
         // anvil mines at once, but answers a moment before
-        for _ in 0..2_000 {
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < Duration::from_secs(60) {
             let asked = self.chain.anvil().call("eth_getTransactionReceipt", json!([hash])).await;
             let receipt = asked.unwrap();
             if !receipt.is_null() {

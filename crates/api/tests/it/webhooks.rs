@@ -9,7 +9,10 @@ use domain::{
 use serde_json::{Value, json};
 use store::webhooks::{deliveries, links};
 
-use crate::fixture::{Person, World};
+use crate::{
+    api_keys::make,
+    fixture::{Person, World},
+};
 
 const URL: &str = "https://hooks.example.com/weir";
 
@@ -103,6 +106,41 @@ async fn a_webhook_is_made_read_changed_and_deleted() {
 
     world.call("DELETE", &location).auth(&person.token).send().await.ok(204);
     world.get(&location).auth(&person.token).send().await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_nobody_told_of_what_it_may_not_see() {
+    let world = World::new().await;
+    let owner = world.sign_in(1).await;
+    let cases = [
+        ("rentals:read", json!(["rental.ready", "settlement.final", "dispute.opened"])),
+        ("machines:read", json!(["machine.offline"])),
+        ("billing:read", json!(["payout.paid"])),
+    ];
+    for (scope, events) in cases {
+        let body = json!({"url": URL, "events": events});
+        let blind = make(&world, &owner, &["webhooks:write"], json!({})).await.person.token;
+        let make_it = |token: &str| world.post("/v1/webhooks").auth(token).json(&body).send();
+        let refused = make_it(&blind).await.problem(403, "scope-missing");
+        assert_eq!(refused["scope"], scope);
+        let sees = make(&world, &owner, &["webhooks:write", scope], json!({})).await.person.token;
+        let made = make_it(&sees).await.ok(201);
+        // nor does it have somebody else called, though it may say what the webhook is for
+        let path = format!("/v1/webhooks/{}", id_of(&made));
+        let change = |token: &str, body: Value| {
+            let call = world.call("PATCH", &path).auth(token);
+            call.header("if-match", "\"1\"").json(&body).send()
+        };
+        for body in [
+            json!({"url": "https://evil.example/x"}),
+            json!({"events": ["*"]}),
+            json!({"enabled": true}),
+        ] {
+            change(&blind, body).await.problem(403, "scope-missing");
+        }
+        change(&sees, json!({"events": ["*"]})).await.problem(403, "scope-missing");
+        change(&blind, json!({"description": "ours"})).await.ok(200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,17 @@ static REGIONS: LazyLock<Vec<Region>> = LazyLock::new(|| {
     })
 });
 
+/// The countries' codes of ISO 3166-1.
+const COUNTRIES: &str = "\
+    ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bl bm bn bo bq br bs bt bv bw by bz \
+    ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg eh er es et fi fj fk fm fo fr \
+    ga gb gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it \
+    je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly \
+    ma mc md me mf mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om \
+    pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw \
+    sa sb sc sd se sg sh si sj sk sl sm sn so sr ss st sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz \
+    ua ug um us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw ";
+
 /// All regions, by code.
 #[must_use]
 pub fn regions() -> &'static [Region] {
@@ -59,6 +70,14 @@ pub fn regions() -> &'static [Region] {
 pub fn is_place(code: &str) -> bool {
     let country = |region: &Region| region.code.split('-').next() == Some(code);
     region(code).is_some() || regions().iter().any(country)
+}
+
+/// Whether this is a country's code, whether or not a machine may stand there, or one from `xa` to `xz`, which ISO 3166
+/// leaves to users, and which others give to places in no country.
+#[must_use]
+pub fn is_country(code: &str) -> bool {
+    let letters = code.len() == 2 && code.bytes().all(|b| b.is_ascii_lowercase());
+    letters && (code.starts_with('x') || COUNTRIES.split(' ').any(|country| country == code))
 }
 
 /// The region with this code.

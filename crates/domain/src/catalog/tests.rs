@@ -54,6 +54,22 @@ fn slugs_and_codes_are_unique_sorted_and_well_formed() {
     }
 }
 
+#[test]
+fn countries_are_those_of_iso_3166() {
+    let letters = b'a'..=b'z';
+    let pairs = letters.clone().flat_map(|one| letters.clone().map(move |other| [one, other]));
+    let codes = pairs.map(|pair| String::from_utf8(pair.to_vec()).unwrap());
+    let countries: Vec<String> = codes.filter(|code| is_country(code)).collect();
+    let (others, assigned): (Vec<_>, Vec<_>) = countries.iter().partition(|it| it.starts_with('x'));
+    assert_eq!((assigned.len(), others.len()), (249, 26));
+    for region in regions() {
+        assert!(is_country(region.code.split('-').next().unwrap()), "{}", region.code);
+    }
+    for nowhere in ["", " ", "d", "DE", "de-fra", "zz", "uk", "de "] {
+        assert!(!is_country(nowhere), "{nowhere}");
+    }
+}
+
 /// What was in the first migration can be pointed at by rows, and stays.
 #[test]
 fn the_first_models_keep_their_slugs() {

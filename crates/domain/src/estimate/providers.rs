@@ -45,7 +45,26 @@ pub struct AtProvider {
     pub by_hour: Span,
 }
 
-/// What the job comes to at every published price that fits, cheapest by the second first, in the table's order
+impl AtProvider {
+    /// What it comes to in the provider's own way of billing; `None` where its terms do not state one.
+    #[must_use]
+    pub fn own(&self) -> Option<Span> {
+        match self.terms.and_then(|terms| terms.minimum_billing).map(Seconds::get) {
+            Some(1) => Some(self.by_second),
+            Some(60) => Some(self.by_minute),
+            Some(3_600) => Some(self.by_hour),
+            Some(_) | None => None,
+        }
+    }
+
+    /// What it is compared by: in the provider's own way of billing, by the second where none is stated.
+    #[must_use]
+    pub fn compared(&self) -> Span {
+        self.own().unwrap_or(self.by_second)
+    }
+}
+
+/// What the job comes to at every published price that fits, cheapest first as they are compared, in the table's order
 /// between equals; behind all of them, in the same order, those that are the price of something else by their own note. A
 /// price that leaves open which form is meant fits; one that leaves the memory open does not.
 ///
@@ -58,7 +77,7 @@ pub fn across_providers(job: &Job) -> Result<Vec<AtProvider>, MoneyError> {
             found.push(at);
         }
     }
-    found.sort_by_key(|at| (at.price.contradicted, at.by_second.low, at.by_second.high));
+    found.sort_by_key(|at| (at.price.contradicted, at.compared().low, at.compared().high));
     Ok(found)
 }
 

@@ -207,7 +207,7 @@ fn what_is_contradicted_is_told_and_not_ranked() {
     let eight_hours = job("A100 80GB", 1, 28_800);
     let ranked = eight_hours.iter().take_while(|at| !at.price.contradicted).count();
     let (ranked, told) = eight_hours.split_at(ranked);
-    assert!(ranked.is_sorted_by_key(|at| (at.by_second.low, at.by_second.high)));
+    assert!(ranked.is_sorted_by_key(|at| (at.compared().low, at.compared().high)));
     let named: Vec<_> = told.iter().map(|at| at.price.provider.as_str()).collect();
     assert_eq!(named, ["GCP", "AWS"], "behind all others");
     let clouds: Vec<AtProvider> = eight_hours
@@ -220,6 +220,28 @@ fn what_is_contradicted_is_told_and_not_ranked() {
         ("Azure", "29.36")
     );
     assert!(cheapest(&[]).is_none());
+}
+
+#[test]
+fn each_is_compared_as_it_bills() {
+    // by the minute, all that state it
+    let short = job("T4", 1, 90);
+    let least = cheapest(&short).unwrap();
+    assert_eq!((least.price.provider.as_str(), least.compared()), ("GCP", least.by_minute));
+    assert_eq!(least.compared().low, usd("0.011666"));
+    for name in ["A100 80GB", "H100 SXM", "RTX 4090"] {
+        let found = job(name, 1, 61);
+        for at in &found {
+            let own = match at.price.provider.as_str() {
+                "AWS" | "Azure" | "GCP" | "HuggingFace" => Some(at.by_minute),
+                "RunPod" | "Vast.ai" | "GPUFlow" => Some(at.by_second),
+                _ => None,
+            };
+            assert_eq!((at.own(), at.compared()), (own, own.unwrap_or(at.by_second)), "{at:?}");
+        }
+        let ranked = found.iter().filter(|at| !at.price.contradicted);
+        assert!(ranked.map(|at| at.compared().low).is_sorted(), "{found:?}");
+    }
 }
 
 #[test]

@@ -3,20 +3,34 @@ use proptest::prelude::*;
 use super::*;
 use crate::query::Field;
 
-/// Every name but one is a model's.
-fn models(name: &str) -> Result<Vec<String>, NoModel> {
-    let unknown = NoModel { reason: "no such model".to_owned(), nearest: Some("rtx-4090") };
-    if name == "RTX_4091" { Err(unknown) } else { Ok(vec![name.to_owned()]) }
+/// Every name but one is a model's, and every place but one is there; another is known only to be left out.
+struct Most;
+
+impl Lexicon for Most {
+    fn models(&self, name: &str) -> Result<Vec<String>, NoName> {
+        let unknown = NoName { reason: "no such model".to_owned(), nearest: Some("rtx-4090") };
+        if name == "RTX_4091" { Err(unknown) } else { Ok(vec![name.to_owned()]) }
+    }
+
+    fn place(&self, name: &str, not: bool) -> Result<(), NoName> {
+        let unknown = NoName { reason: "no such place".to_owned(), nearest: Some("de") };
+        if name == "germany" || (name == "xv" && !not) { Err(unknown) } else { Ok(()) }
+    }
+}
+
+fn read(text: &str) -> (Query, Option<bool>) {
+    let mut query = Query::default();
+    let rentable = parse(text, &mut query, &Most);
+    let rentable = rentable.unwrap_or_else(|error| panic!("{text}: {error}"));
+    (query, rentable)
 }
 
 fn parsed(text: &str) -> Query {
-    let mut query = Query::default();
-    parse(text, &mut query, &models).unwrap_or_else(|error| panic!("{text}: {error}"));
-    query
+    read(text).0
 }
 
 fn refused(text: &str) -> LanguageError {
-    parse(text, &mut Query::default(), &models).unwrap_err()
+    parse(text, &mut Query::default(), &Most).unwrap_err()
 }
 
 fn test(field: Field, set: Set) -> Test {
@@ -72,11 +86,11 @@ fn spaces_quotes_lists_and_units_are_understood() {
     ] {
         assert_eq!(parsed(text).tests, [test(field, set)], "{text}");
     }
-    let query = parsed(
+    let (query, rentable) = read(
         "  gpu_name != \"Tesla V100\"  rentable = True,id=ofr_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f",
     );
     assert_eq!(query.models, [Names { names: vec!["Tesla V100".to_owned()], not: true }]);
-    assert!(query.available && query.offers.len() == 1);
+    assert_eq!((rentable, query.offers.len()), (Some(true), 1));
     // as Vast.ai's own help writes it
     let query = parsed("geolocation not in ['XV', 'XZ'] gpu_name = 'RTX 4090'");
     assert_eq!(query.places, [Names { names: vec!["xv".to_owned(), "xz".to_owned()], not: true }]);
@@ -84,6 +98,25 @@ fn spaces_quotes_lists_and_units_are_understood() {
     assert_eq!(parsed("gpu_name = \"it's\"").models[0].names, ["it's"]);
     assert_eq!(parsed("verified=any").tests, []);
     assert_eq!(parsed("").tests, []);
+}
+
+#[test]
+fn what_is_said_of_being_rentable_holds_together() {
+    for (text, said) in [
+        ("price<1", None),
+        ("rentable=any", None),
+        ("rentable=true", Some(true)),
+        ("available != false", Some(true)),
+        ("rentable=false", Some(false)),
+        ("rentable in [true, false]", Some(false)),
+        // what asks for more takes nothing back of what asks for less
+        ("rentable=true rentable=false", Some(true)),
+        ("rentable=false price<1 available=true", Some(true)),
+        ("rentable=false available=false", Some(false)),
+    ] {
+        let (query, rentable) = read(text);
+        assert_eq!((rentable, query.available), (said, false), "{text}");
+    }
 }
 
 #[test]
@@ -103,6 +136,11 @@ fn what_is_not_understood_is_named_with_its_place() {
         ("gpu_name>RTX", 10, "use =, !=, in or notin", None),
         ("gpu_name!=RTX_4091", 11, "no such model", Some("rtx-4090")),
         ("price<1 gpu_name in [T4, RTX_4091]", 26, "no such model", Some("rtx-4090")),
+        ("rentable notin [true, false]", 17, "this is neither", None),
+        ("country=Germany", 9, "no such place", Some("de")),
+        ("country!='germany'", 10, "no such place", Some("de")),
+        ("price<1 geolocation in [DE, Germany]", 29, "no such place", Some("de")),
+        ("region=XV", 8, "no such place", Some("de")),
         ("country in DE", 12, "expected a list", None),
         ("country in [DE", 15, "expected a comma or the list's end", None),
         ("country in []", 13, "expected a value", None),
@@ -132,7 +170,7 @@ proptest! {
     #[test]
     fn no_text_makes_it_fail_in_another_way(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let text = String::from_utf8_lossy(&bytes);
-        if let Err(error) = parse(&text, &mut Query::default(), &models) {
+        if let Err(error) = parse(&text, &mut Query::default(), &Most) {
             prop_assert!(error.position >= 1 && error.position <= text.chars().count().saturating_add(1));
         }
     }
@@ -145,7 +183,7 @@ proptest! {
             Just("tier"), Just("id"), Just("é"), Just("any"), Just("18446744073709551615"),
         ], 0..24)) {
         let text = words.concat();
-        if let Err(error) = parse(&text, &mut Query::default(), &models) {
+        if let Err(error) = parse(&text, &mut Query::default(), &Most) {
             prop_assert!(error.position >= 1 && error.position <= text.chars().count().saturating_add(1));
         }
     }

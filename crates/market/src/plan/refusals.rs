@@ -21,8 +21,8 @@ pub enum Reason {
     Closed,
     /// Its GPUs are rented, or too few are left.
     Taken,
-    /// It is rented in other numbers of GPUs, and could not be put together with others; or it was not looked at with
-    /// others, as its provider has 64 cheaper ones there.
+    /// It is rented in other numbers of GPUs, and could not be put together with seven others at most; or it was not looked
+    /// at with others, as its provider has 64 cheaper ones there, 32 if it is too small to be one of eight alike.
     GpuCount,
     /// It is rented for longer or shorter times only.
     Duration,

@@ -124,3 +124,40 @@ fn what_can_be_no_part_is_kept_nowhere_and_what_is_alone_takes_the_room_of_one()
         assert_eq!(matching.told(&index).proposals.is_empty(), gpus > 1);
     }
 }
+
+/// What is proposed is booked at once, all or none: of no more machines than can be.
+#[test]
+fn no_more_machines_are_put_together_than_are_booked_at_once() {
+    let of_one = |mut listing: Listing| {
+        listing.provider = Uuid::from_u128(1);
+        listing
+    };
+    let mut listings: Vec<Listing> = singles(70).into_iter().map(of_one).collect();
+    let proposed = |listings: &[Listing], gpus: u16| {
+        let job = Job { duration_s: 3_600, disk_gb: 0, up_gb: 0, down_gb: 0 };
+        let query = Query { job: Some(job), now: NOW, ..Query::default() };
+        let (proposals, judged) = (1, MAX_JUDGED);
+        let need = Need { query, gpus, budget: None, split: true, proposals, explain: 0, judged };
+        let found = Index::build(vec![model()], 30, listings.to_vec(), NOW).0.matching(&need);
+        let parts = found.proposals.first().map_or(0, |proposal| proposal.parts.len());
+        (parts, found.proposals.first().map(|proposal| proposal.total))
+    };
+    assert_eq!(proposed(&listings, 8), (8, Some(8 * 300_000)));
+    assert_eq!(proposed(&listings, 9), (0, None));
+    // two larger ones that are dearer find room beside them all
+    let large = |number: u128| Listing {
+        id: Uuid::from_u128(number),
+        machine: Uuid::from_u128(number),
+        provider: Uuid::from_u128(1),
+        gpu_count: 8,
+        gpus_free: 8,
+        gpus_in_machine: 8,
+        chunks: vec![8],
+        price_micros: 350_000,
+        ..pairs().remove(0)
+    };
+    listings.extend([large(101), large(102)]);
+    assert_eq!(proposed(&listings, 16), (2, Some(16 * 350_000)));
+    assert_eq!(proposed(&listings, 15), (8, Some(8 * 350_000 + 7 * 300_000)));
+    assert_eq!(proposed(&listings, 17), (3, Some(16 * 350_000 + 300_000)));
+}

@@ -160,6 +160,32 @@ pub async fn windows(
     .collect()
 }
 
+/// Up to `limit` windows of a machine that are under way or ahead, the next first.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn windows_ahead(
+    connection: &mut Connection,
+    machine: MachineId,
+    now: UnixSeconds,
+    limit: i64,
+) -> Result<Vec<MaintenanceWindow>, StoreError> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT id, lower(during) AS "from_at!", upper(during) AS "to_at!", reason, created_at, cancelled_at
+           FROM maintenance_windows WHERE machine_id = $1 AND cancelled_at IS NULL AND upper(during) > $2
+           ORDER BY lower(during), id LIMIT $3"#,
+        machine.uuid(),
+        ts(now)?,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(MaintenanceWindow::try_from)
+    .collect()
+}
+
 /// How many windows of a machine are ahead or under way.
 ///
 /// # Errors

@@ -13,7 +13,8 @@ use alloy::signers::local::PrivateKeySigner;
 use escrow::receipt;
 
 /// Nothing here takes longer on a machine that is not stuck.
-const LIMIT: Duration = Duration::from_secs(180);
+/// Less than a test may take in all.
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// A data folder and a port of its own per test.
 struct Market {
@@ -98,7 +99,7 @@ impl Run {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(2)) {
+                while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(10)) {
                     self.seen.push(line);
                 }
                 return (status, self.seen.join("\n"));
@@ -126,8 +127,13 @@ fn an_outage_of_twenty_seconds_is_not_billed() {
     assert_adds_up(status, &output);
     let line = output.lines().find(|line| line.contains("s of outage")).expect("an outage line");
     let seconds: u32 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
-    // the last reading before and the first after it may each miss a second or two
-    assert!((19..=24).contains(&seconds), "{line}");
+    let at = |what: &str| -> u32 {
+        let said = output.lines().find(|line| line.contains(what)).unwrap();
+        said.split('.').next().unwrap().trim().parse().unwrap()
+    };
+    let frozen = at("agent goes on") - at("agent frozen") + 1;
+    // the last reading before and the first after it may each miss a second or two, and more on a machine that is busy
+    assert!((19..=frozen + 10).contains(&seconds), "{line}, of {frozen} s");
     assert_kept_receipt(&market, &output);
 }
 
@@ -225,7 +231,15 @@ fn assert_every_byte_of_readings_counts(market: &Market, good: &[u8]) {
         let (code, text) = found(&other);
         assert_eq!(code, Some(8), "byte {place}: {text}");
     }
+    // the last byte of a signature has another spelling, which the same key recovers from
+    let (first, rest) = lines.split_once('\n').unwrap();
+    let spelled = match (first.strip_suffix("1b\"}"), first.strip_suffix("1c\"}")) {
+        (Some(begin), _) => format!("{begin}00\"}}\n{rest}"),
+        (None, Some(begin)) => format!("{begin}01\"}}\n{rest}"),
+        (None, None) => panic!("{first}"),
+    };
     for other in [
+        spelled,
         lines.replacen("\"seq\":1", "\"seq\": 1", 1),
         lines.replacen(r#""seq":1,"#, r#""seq":1,"seq":1,"#, 1),
         format!("{lines}\n"),

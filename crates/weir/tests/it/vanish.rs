@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
+    sync::mpsc::channel,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,8 @@ use escrow::{
 use serde_json::json;
 use testkit::{Anvil, AnvilOptions, DEV_KEYS};
 
-const LIMIT: Duration = Duration::from_secs(180);
+/// Less than a test may take in all.
+const LIMIT: Duration = Duration::from_secs(150);
 /// The parts that `weir up` gives to anvil's well-known test accounts.
 const RENTER: &str = DEV_KEYS[4];
 const PROVIDER: &str = DEV_KEYS[5];
@@ -46,15 +48,24 @@ fn start(folder: &std::path::Path, rpc: &str) -> Child {
 }
 
 fn wait_for(child: &mut Child, wanted: &str) {
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (tell, lines) = channel();
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            println!("{line}");
+            if tell.send(line).is_err() {
+                return;
+            }
+        }
+    });
     let since = Instant::now();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while since.elapsed() < LIMIT {
-        let line = lines.next().expect("it ended").unwrap();
-        println!("{line}");
+    // until then, or until it ends
+    while let Ok(line) = lines.recv_timeout(LIMIT.saturating_sub(since.elapsed())) {
         if line.contains(wanted) {
             return;
         }
     }
+    child.kill().unwrap();
     panic!("{wanted:?} did not appear");
 }
 

@@ -1,6 +1,6 @@
 //! The agent with the program that runs rentals in Docker, and a Docker that only writes down what it is told.
 
-use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, time::Instant};
 
 use super::*;
 
@@ -47,17 +47,28 @@ impl Docker {
 
     /// Waits for a call that begins so.
     async fn until_called(&self, begin: &str) {
-        for _ in 0..200 {
-            if self.called(begin) {
-                return;
-            }
+        self.until_calls(begin, 1).await;
+    }
+
+    /// Waits for one more.
+    async fn until_called_again(&self, begin: &str) {
+        self.until_calls(begin, self.count(begin) + 1).await;
+    }
+
+    async fn until_calls(&self, begin: &str, count: usize) {
+        let begun = Instant::now();
+        while self.count(begin) < count {
+            assert!(begun.elapsed() < LIMIT, "no {begin}: {:#?}", self.calls());
             sleep(Duration::from_millis(50)).await;
         }
-        panic!("no {begin}: {:#?}", self.calls());
     }
 
     fn called(&self, begin: &str) -> bool {
-        self.calls().iter().any(|call| call.starts_with(begin))
+        self.count(begin) > 0
+    }
+
+    fn count(&self, begin: &str) -> usize {
+        self.calls().iter().filter(|call| call.starts_with(begin)).count()
     }
 
     fn calls(&self) -> Vec<String> {
@@ -108,12 +119,7 @@ async fn a_template_becomes_a_container_which_ends_with_the_rental() {
     let server = docker.0.path().join("server");
     std::fs::remove_file(&server).unwrap();
     scene.fake.world().order("provision", scene.rental);
-    for _ in 0..100 {
-        if docker.calls().iter().any(|call| call.starts_with("<exec>")) {
-            break;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
+    docker.until_called("<exec>").await;
     sleep(Duration::from_millis(500)).await;
     assert_eq!(scene.fake.world().readies, 0, "nobody can come in yet");
     std::fs::write(server, "").unwrap();
@@ -149,16 +155,8 @@ async fn a_template_becomes_a_container_which_ends_with_the_rental() {
     std::fs::remove_file(docker.boxed(&scene)).unwrap();
     std::fs::write(docker.boxed(&scene), "").unwrap();
     kill(&scene.process().unwrap());
-    let again = format!("<start><weir-{id}>");
-    for _ in 0..200 {
-        if docker.calls().contains(&again) {
-            break;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    let calls = docker.calls();
-    assert!(calls.contains(&again), "{calls:#?}");
-    assert_eq!(calls.iter().filter(|call| call.starts_with("<run>")).count(), 1);
+    docker.until_called(&format!("<start><weir-{id}>")).await;
+    assert_eq!(docker.count("<run>"), 1);
 
     scene.more_readings().await;
     scene.end().await;

@@ -52,10 +52,9 @@ async fn a_template_is_told_to_the_program_which_says_when_it_is_ready() {
     std::fs::remove_file(place.join("found")).unwrap();
     scene.fake.world().ordered.clear();
     let agent = scene.run(config(&scene, true, begin));
-    for _ in 0..100 {
-        if place.join("found").exists() && scene.starts() == 2 {
-            break;
-        }
+    let begun = std::time::Instant::now();
+    while !place.join("found").exists() || scene.starts() < 2 {
+        assert!(begun.elapsed() < LIMIT, "it is not begun anew");
         sleep(Duration::from_millis(100)).await;
     }
     let again = std::fs::read_to_string(place.join("found")).unwrap();

@@ -488,7 +488,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Shows evidence, on the caller's side. A case has room for 64 pieces; each stays. */
+        /** Shows evidence, on the caller's side. Each side may show 32 pieces; each stays. */
         post: operations["post_disputes_id_evidence"];
         delete?: never;
         options?: never;
@@ -683,7 +683,7 @@ export interface paths {
         /** The caller's machines, oldest first. */
         get: operations["get_machines"];
         put?: never;
-        /** Registers a machine and gives out the token that its agent enrols with. */
+        /** Registers a machine and gives out the token that its agent enrols with. An account may have 5,000 that are not retired. */
         post: operations["post_machines"];
         delete?: never;
         options?: never;
@@ -966,7 +966,7 @@ export interface paths {
         /**
          * The asks for a GPU model by price, as they can be booked now: how many GPUs are free at each price. It is read from
          *     the same index as `/v1/offers`. Discounts for long rentals, disk and traffic are not in it: a quote says what a job
-         *     costs.
+         *     costs. A name that no model has is answered 404, with the `nearest`; one of several models 422, with `candidates`.
          */
         get: operations["get_market_book_model"];
         put?: never;
@@ -986,8 +986,9 @@ export interface paths {
         };
         /**
          * What GPUs are offered for now, and what they were rented for in the last 24 hours, per GPU and hour: for each model,
-         *     for all tiers and regions together and for each. Percentiles are by nearest rank. A deal is a booking whose deposit
-         *     is locked, finally.
+         *     for all tiers and regions together and for each; all rows, or those that `gpu_model`, `kind`, `tier` and `region` leave.
+         *     Percentiles are by nearest rank. A deal is a booking whose deposit is locked, finally. A model that nobody knows is
+         *     refused with the nearest (422).
          */
         get: operations["get_market_prices"];
         put?: never;
@@ -1007,7 +1008,8 @@ export interface paths {
         };
         /**
          * How prices of a model went, by steps of time. Steps of five minutes are kept for seven days, of an hour for 400 days,
-         *     of a day for ever.
+         *     of a day for ever. A name that no model has is answered 404, with the `nearest`; one of several models 422, with
+         *     `candidates`.
          */
         get: operations["get_market_prices_model_history"];
         put?: never;
@@ -1813,7 +1815,8 @@ export interface paths {
         put?: never;
         /**
          * Registers a webhook. Its secret is shown here and never again. What is sent is signed with it as Standard Webhooks
-         *     says: verify `webhook-signature` before you believe a call.
+         *     says: verify `webhook-signature` before you believe a call. A key needs the scopes to see what it has told:
+         *     `rentals:read`, for `machine.*` and `offer.*` `machines:read`, for `payout.*` `billing:read`.
          */
         post: operations["post_webhooks"];
         delete?: never;
@@ -1969,6 +1972,13 @@ export interface components {
         /** @description What to sign. */
         AgreementView: {
             typed_data: unknown;
+        };
+        /** @description An approval of several deposits. */
+        ApprovalView: {
+            /** @description What they come to. */
+            amount: components["schemas"]["TokenAmount"];
+            /** @description Send this to the chain first. */
+            approve: components["schemas"]["CallView"];
         };
         /** @description A job at one published price. */
         AtProviderView: {
@@ -2268,7 +2278,8 @@ export interface components {
             problem?: components["schemas"]["ItemProblem"] | null;
             /**
              * Format: u-int16
-             * @description The status that it would have got alone.
+             * @description 201 for what was listed, 200 for what was changed or withdrawn, as the offer comes with it; for what was refused the status
+             *     that it would have got alone.
              * @example 200
              */
             status: number;
@@ -3085,7 +3096,10 @@ export interface components {
             kind: "compare_providers";
             /** @description What these figures are, and what they are not. */
             notice: string;
-            /** @description Elsewhere: cheapest first, by the second; behind them those whose price is contradicted. */
+            /**
+             * @description Elsewhere: cheapest first, each in its own way of billing, by the second where none is stated; behind them those whose price
+             *     is contradicted.
+             */
             providers: components["schemas"]["AtProviderView"][];
             /**
              * Format: u-int32
@@ -3342,7 +3356,7 @@ export interface components {
         };
         /** @description An estimate, and what was estimated. */
         EstimateView: components["schemas"]["EstimateAnswer"] & {
-            /** @description The request as it was understood, with what was left out filled in. */
+            /** @description The request as it was understood, with what was left out filled in; the parts of a `composite` as they were sent. */
             request: components["schemas"]["EstimateRequest"];
         };
         /** @description The evidence in a word. */
@@ -3607,12 +3621,17 @@ export interface components {
              */
             ssh_key_ids?: string[];
         };
-        /**
-         * @description The bookings, in the order of the quotes. From here on each is a rental of its own. `typed_data.permit` is in the first
-         *     of each token only: the next permit is another once this one is used. The others are approved, or authorized. Approvals and permits of one token replace each other: send each
-         *     `approve` just before its own lock, after the lock before it.
-         */
+        /** @description The bookings, in the order of the quotes. From here on each is a rental of its own. */
         GroupView: {
+            /**
+             * @description For each ERC-20 token, the one approval of all its deposits together: with it they are locked in any order, and
+             *     each booking's own `approve` is left out, which would replace it.
+             */
+            approvals: components["schemas"]["ApprovalView"][];
+            /**
+             * @description `typed_data.permit` is in the first of each token only: the next permit is another once this one is used. What is
+             *     not approved by `approvals` or `approve` is authorized (`typed_data.authorization`).
+             */
             data: components["schemas"]["BookingView"][];
         };
         /** @description How far the evidence of a running rental is. Times are unix seconds, as readings sign them. */
@@ -3719,7 +3738,8 @@ export interface components {
         /** @description The offer of this market that does the job for the least now. */
         HereView: {
             /**
-             * @description Against the cheapest of the others whose price is not contradicted, by the second.
+             * @description Against the cheapest of the others whose price is not contradicted, each in its own way of billing, by the second where none
+             *     is stated: the `change` of the first of `providers`. Negative where it saves.
              * @example -12.50%
              */
             change?: string | null;
@@ -3961,7 +3981,7 @@ export interface components {
              *       "rentals:write"
              *     ]
              */
-            scopes: ("account:read" | "billing:read" | "disputes:write" | "machines:read" | "machines:write" | "offers:write" | "rentals:read" | "rentals:write" | "templates:write" | "webhooks:write")[];
+            scopes: ("account:read" | "agents:write" | "billing:read" | "disputes:write" | "machines:read" | "machines:write" | "offers:write" | "rentals:read" | "rentals:write" | "templates:write" | "webhooks:write")[];
         };
         /** @description A key, without its secret. */
         KeyView: {
@@ -3989,7 +4009,7 @@ export interface components {
              *       "rentals:write"
              *     ]
              */
-            scopes: ("account:read" | "billing:read" | "disputes:write" | "machines:read" | "machines:write" | "offers:write" | "rentals:read" | "rentals:write" | "templates:write" | "webhooks:write")[];
+            scopes: ("account:read" | "agents:write" | "billing:read" | "disputes:write" | "machines:read" | "machines:write" | "offers:write" | "rentals:read" | "rentals:write" | "templates:write" | "webhooks:write")[];
             spend_cap_left?: components["schemas"]["Usd"] | null;
             spend_cap_per_day_left?: components["schemas"]["Usd"] | null;
         };
@@ -5196,6 +5216,7 @@ export interface components {
             as_of: components["schemas"]["Time"];
             /** @description When asks were looked at: with very many offers at the last sample of five minutes. */
             asks_at: components["schemas"]["Time"];
+            /** @description By kind, model, tier and region: those that were asked for. */
             data: components["schemas"]["BandView"][];
             /** @description Deals are those of the day before `as_of`. */
             deals_from: components["schemas"]["Time"];
@@ -5273,7 +5294,10 @@ export interface components {
              */
             valid_until: string;
         };
-        /** @description All of these together: book every part, or none. */
+        /**
+         * @description All of these together: quote every part and book the quotes at once (`/v1/rentals/group`), or none. There are at most
+         *     eight, of one provider in one region.
+         */
         ProposalView: {
             parts: components["schemas"]["PartView"][];
             total: components["schemas"]["Usd"];
@@ -5304,7 +5328,10 @@ export interface components {
             here?: components["schemas"]["HereView"] | null;
             /** @description What these figures are, and what they are not. */
             notice: string;
-            /** @description Elsewhere: cheapest first, by the second; behind them those whose price is contradicted. */
+            /**
+             * @description Elsewhere: cheapest first, each in its own way of billing, by the second where none is stated; behind them those whose price
+             *     is contradicted.
+             */
             providers: components["schemas"]["AtProviderView"][];
             /**
              * Format: u-int32
@@ -6089,7 +6116,8 @@ export interface components {
         /** @description What to search for; what is left out does not matter. */
         SearchParams: {
             /**
-             * @description `false` shows offers that are offline or taken, too.
+             * @description `false` shows offers that are offline or taken, too. Left out, it is what `available` in `q` says, else `true`; where one of
+             *     both is `true`, only what can be booked now is shown.
              * @default null
              */
             available: boolean | null;
@@ -6105,7 +6133,7 @@ export interface components {
              */
             compute_capability_gte: string | null;
             /**
-             * @description In one of these countries, separated by commas.
+             * @description In one of these countries, as two letters, separated by commas.
              * @default null
              */
             country: string | null;
@@ -6231,7 +6259,7 @@ export interface components {
              */
             min_vram_gb: number | null;
             /**
-             * @description In none of these countries, separated by commas.
+             * @description In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
              * @default null
              */
             not_country: string | null;
@@ -6280,7 +6308,8 @@ export interface components {
              */
             ready_p95_lte: string | null;
             /**
-             * @description In one of these regions or inside them, separated by commas: `de` finds `de-fra`.
+             * @description In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
+             *     `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
              * @default null
              */
             region: string | null;
@@ -6975,7 +7004,7 @@ export interface components {
              * @description One token is 10 to this power base units.
              */
             decimals: number;
-            /** @description The token's symbol. */
+            /** @description The token's symbol; its address, with 0 `decimals`, if the chain knows it and this market does not. */
             token: string;
         };
         /** @description All tokens. */
@@ -9296,7 +9325,7 @@ export interface operations {
                  * @example A100 80GB
                  */
                 name?: string;
-                /** @description `nvidia` or `amd`. */
+                /** @description `nvidia` or `amd`, in any case. */
                 vendor?: string;
             };
             header?: {
@@ -10038,7 +10067,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Too many are being read: come again after `Retry-After`. */
+            /** @description Four are being read already, or one for the same network: come again after `Retry-After`. */
             503: {
                 headers: {
                     /** @description under /v1: how many requests are left, and for how many seconds */
@@ -10576,7 +10605,10 @@ export interface operations {
                 "If-None-Match"?: string | null;
             };
             path: {
-                /** @example rtx-4090 */
+                /**
+                 * @description In any spelling: `RTX 4090` is `rtx-4090`.
+                 * @example rtx-4090
+                 */
                 model: string;
             };
             cookie?: never;
@@ -10639,7 +10671,28 @@ export interface operations {
     };
     get_market_prices: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description One or more models by any of their names, separated by commas. A name of several stands for all of them.
+                 * @example rtx-4090
+                 */
+                gpu_model?: string;
+                /**
+                 * @description `ask` or `deal`.
+                 * @example ask
+                 */
+                kind?: string;
+                /**
+                 * @description A country, as two letters in any case; empty for the rows of all countries together.
+                 * @example de
+                 */
+                region?: string;
+                /**
+                 * @description `unverified`, `verified` or `datacenter`; empty for the rows of all tiers together.
+                 * @example verified
+                 */
+                tier?: string;
+            };
             header?: {
                 "If-None-Match"?: string | null;
             };
@@ -10933,20 +10986,23 @@ export interface operations {
                 from?: string;
                 /** @description `ask` (the default) or `deal`. */
                 kind?: string;
-                /** @description A country; all if left out. */
+                /** @description A country, as two letters in any case; all if left out. */
                 region?: string;
                 /** @description 300, 3600 (the default) or 86400 seconds. */
                 step?: number;
                 /** @description `unverified`, `verified` or `datacenter`; all if left out. */
                 tier?: string;
-                /** @description RFC 3339, not included; now and with it if left out. */
+                /** @description RFC 3339, not included; the end of the step that is under way if left out. */
                 to?: string;
             };
             header?: {
                 "If-None-Match"?: string | null;
             };
             path: {
-                /** @example rtx-4090 */
+                /**
+                 * @description In any spelling: `RTX 4090` is `rtx-4090`.
+                 * @example rtx-4090
+                 */
                 model: string;
             };
             cookie?: never;
@@ -11230,7 +11286,10 @@ export interface operations {
     get_offers: {
         parameters: {
             query?: {
-                /** @description `false` shows offers that are offline or taken, too. */
+                /**
+                 * @description `false` shows offers that are offline or taken, too. Left out, it is what `available` in `q` says, else `true`; where one of
+                 *     both is `true`, only what can be booked now is shown.
+                 */
                 available?: boolean;
                 /** @description That can be quoted now for so many seconds, as far as the offer's end goes. */
                 available_for_s?: number;
@@ -11240,7 +11299,7 @@ export interface operations {
                  */
                 compute_capability_gte?: string;
                 /**
-                 * @description In one of these countries, separated by commas.
+                 * @description In one of these countries, as two letters, separated by commas.
                  * @example de,se
                  */
                 country?: string;
@@ -11304,7 +11363,7 @@ export interface operations {
                 /** @description At least so much memory per GPU, in GB. */
                 min_vram_gb?: number;
                 /**
-                 * @description In none of these countries, separated by commas.
+                 * @description In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
                  * @example us
                  */
                 not_country?: string;
@@ -11334,7 +11393,8 @@ export interface operations {
                  */
                 ready_p95_lte?: string;
                 /**
-                 * @description In one of these regions or inside them, separated by commas: `de` finds `de-fra`.
+                 * @description In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
+                 *     `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
                  * @example de
                  */
                 region?: string;
@@ -11737,7 +11797,10 @@ export interface operations {
     get_offers_stream: {
         parameters: {
             query?: {
-                /** @description `false` shows offers that are offline or taken, too. */
+                /**
+                 * @description `false` shows offers that are offline or taken, too. Left out, it is what `available` in `q` says, else `true`; where one of
+                 *     both is `true`, only what can be booked now is shown.
+                 */
                 available?: boolean;
                 /** @description That can be quoted now for so many seconds, as far as the offer's end goes. */
                 available_for_s?: number;
@@ -11747,7 +11810,7 @@ export interface operations {
                  */
                 compute_capability_gte?: string;
                 /**
-                 * @description In one of these countries, separated by commas.
+                 * @description In one of these countries, as two letters, separated by commas.
                  * @example de,se
                  */
                 country?: string;
@@ -11811,7 +11874,7 @@ export interface operations {
                 /** @description At least so much memory per GPU, in GB. */
                 min_vram_gb?: number;
                 /**
-                 * @description In none of these countries, separated by commas.
+                 * @description In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
                  * @example us
                  */
                 not_country?: string;
@@ -11841,7 +11904,8 @@ export interface operations {
                  */
                 ready_p95_lte?: string;
                 /**
-                 * @description In one of these regions or inside them, separated by commas: `de` finds `de-fra`.
+                 * @description In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
+                 *     `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
                  * @example de
                  */
                 region?: string;
@@ -12904,7 +12968,7 @@ export interface operations {
         parameters: {
             query?: never;
             header: {
-                /** @description new for each intent, the same for its retries */
+                /** @description new for each intent, the same for its retries; x402's first request, which only asks what to sign, needs none */
                 "Idempotency-Key": string;
                 /** @description x402 version 2: a payment of the scheme `weir-escrow` */
                 "PAYMENT-SIGNATURE"?: string | null;

@@ -12,7 +12,7 @@ use store::{
 };
 use utoipa::ToSchema;
 
-use crate::{Code, Problem, extract::distance};
+use crate::{Code, Problem, catalog::nearest_regions};
 
 /// How the vendor's ids of slices of a GPU begin.
 const SLICE: &str = "MIG-";
@@ -331,17 +331,6 @@ pub(super) fn validate_gpus(request: &MachineRequest, models: &[GpuModel]) -> Re
         wrong.unless(named, &pointer("name"), message);
     }
     wrong.result()
-}
-
-/// The three regions that are spelled most alike, those of the same country first.
-fn nearest_regions(text: &str) -> Vec<&'static str> {
-    let country = |code: &str| code.split('-').next().map(str::to_owned);
-    let wanted = country(text);
-    let mut near: Vec<&'static str> =
-        catalog::regions().iter().map(|region| region.code.as_str()).collect();
-    near.sort_by_key(|code| (country(code) != wanted, distance(text, code)));
-    near.truncate(3);
-    near
 }
 
 /// Two letters, then parts of letters and digits behind hyphens, 32 characters at most.

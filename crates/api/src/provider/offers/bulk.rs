@@ -92,7 +92,8 @@ struct BulkWithdrawal {
 struct BulkResult {
     /// Its place in the request, from 0.
     index: usize,
-    /// The status that it would have got alone.
+    /// 201 for what was listed, 200 for what was changed or withdrawn, as the offer comes with it; for what was refused the status
+    /// that it would have got alone.
     #[schema(example = 200)]
     status: u16,
     /// For the next If-Match; null if it was refused.

@@ -36,6 +36,7 @@ use crate::{
     AppState, Code, Problem,
     extract::{Body, Id, IdempotencyKey},
     identity::Wallet,
+    limits::Origin,
     problem::refuse,
     renter::{
         book::{given, in_flight},
@@ -43,7 +44,8 @@ use crate::{
     },
 };
 
-const MAX_PROPOSALS: usize = 32;
+/// Proposals of a side in a case.
+const MAX_PROPOSALS: usize = 16;
 /// A proposal is an option for the other side: not for longer than the arbiter has.
 const LONGEST_OFFER: Seconds = Seconds(15 * 24 * 3_600);
 
@@ -85,7 +87,7 @@ pub(crate) struct AgreementView {
               (status = 200, body = AgreementView)))]
 async fn propose(
     State(app): State<AppState>,
-    wallet: Wallet,
+    (wallet, origin): (Wallet, Origin),
     Id(id): Id<DisputeId>,
     key: Option<IdempotencyKey>,
     Body(request): Body<ProposalRequest>,
@@ -113,7 +115,7 @@ async fn propose(
     };
     let signature = signature_of(text)?;
     let digest = signed::digest(&agreed, &domain);
-    check_signature(&app, wallet.account.address, digest, &signature).await?;
+    check_signature((&app, origin), wallet.account.address, digest, &signature).await?;
     let (shared, once) = (app.clone(), Arc::new(once));
     let said = app.store.write("disputes.propose", move |tx| {
         let (app, once, signature) = (shared.clone(), once.clone(), signature.clone());
@@ -142,7 +144,7 @@ async fn propose(
     given(status, body, replayed)
 }
 
-/// Keeps a proposal, unless it is there.
+/// Keeps a proposal, unless it is there. Each side has room of its own: neither can take the other's.
 async fn keep(
     tx: &mut Connection,
     id: DisputeId,
@@ -157,8 +159,8 @@ async fn keep(
     if before.iter().any(same) {
         return Ok(());
     }
-    if before.len() >= MAX_PROPOSALS {
-        let detail = format!("there are {MAX_PROPOSALS} proposals, and no room for more");
+    if before.iter().filter(|one| one.side == proposal.side).count() >= MAX_PROPOSALS {
+        let detail = format!("you have made {MAX_PROPOSALS} proposals, and no more are taken");
         return refuse(Problem::new(Code::StateConflict, detail));
     }
     Ok(disputes::propose(tx, id, proposal).await?)
@@ -234,7 +236,7 @@ pub(crate) struct ProposalAcceptance {
               (status = 200, body = AgreementView)))]
 async fn accept(
     State(app): State<AppState>,
-    wallet: Wallet,
+    (wallet, origin): (Wallet, Origin),
     Id(id): Id<DisputeId>,
     key: Option<IdempotencyKey>,
     Body(request): Body<ProposalAcceptance>,
@@ -264,7 +266,7 @@ async fn accept(
     };
     let signature = signature_of(text)?;
     let digest = signed::digest(&agreed, &domain);
-    check_signature(&app, wallet.account.address, digest, &signature).await?;
+    check_signature((&app, origin), wallet.account.address, digest, &signature).await?;
     let (shared, once) = (app.clone(), Arc::new(once));
     let said = app.store.write("disputes.accept", move |tx| {
         let (app, once, signature) = (shared.clone(), once.clone(), signature.clone());

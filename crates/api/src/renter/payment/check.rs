@@ -8,6 +8,7 @@ use store::{deployment::Deployment, quotes::Quote};
 use super::{invalid, wire::Payment};
 use crate::{
     AppState, Code, Problem,
+    limits::Origin,
     renter::{
         authorization::LEAST_LEFT_S,
         end::{MAX_SIGNATURE, check_signature},
@@ -18,7 +19,7 @@ use crate::{
 
 /// Whether the payment is the payer's, of this deposit, for this rental.
 pub(super) async fn check(
-    app: &AppState,
+    (app, origin): (&AppState, Origin),
     quote: &Quote,
     (id, contract, unit): (B256, &Deployment, &Unit),
     payment: &Payment,
@@ -47,13 +48,15 @@ pub(super) async fn check(
     let message =
         signed::authorization(&terms_of(quote), id, contract.escrow, quote.deposit, valid);
     let digest = signed::digest(&message, &domain);
-    check_signature(app, quote.renter, digest, &payment.signature).await.map_err(|problem| {
-        if problem.code() == Code::ValidationFailed {
-            invalid("the signature is not by `from` over this authorization")
-        } else {
-            problem
-        }
-    })
+    check_signature((app, origin), quote.renter, digest, &payment.signature).await.map_err(
+        |problem| {
+            if problem.code() == Code::ValidationFailed {
+                invalid("the signature is not by `from` over this authorization")
+            } else {
+                problem
+            }
+        },
+    )
 }
 
 /// Whether the payment can be sent now, and the payer has the money.

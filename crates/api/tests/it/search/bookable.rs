@@ -132,3 +132,29 @@ async fn an_offer_is_available_if_it_can_be_quoted() {
     world.book(&renter, &quote, "taken").await.ok(201);
     assert!(!is_available(&world, &third).await);
 }
+
+/// What `available` and `q` say of it holds together, whichever of them says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asks_for_what_can_be_booked_is_not_undone_by_what_asks_for_more() {
+    let world = World::new().await;
+    let offline = world.rig(1, 1, "0.40").await;
+    world.pass(31);
+    let online = world.rig(3, 1, "0.50").await;
+    for (query, all) in [
+        ("", false),
+        ("available=true", false),
+        ("available=false", true),
+        ("q=rentable%3Dtrue", false),
+        ("q=rentable%3Dfalse", true),
+        ("q=rentable%3Dtrue+rentable%3Dfalse", false),
+        ("q=rentable%3Dfalse+rentable%3Dtrue", false),
+        ("available=true&q=rentable%3Dfalse", false),
+        ("available=false&q=rentable%3Dtrue", false),
+        ("available=false&q=rentable%3Dfalse", true),
+        ("available=false&q=price%3C1", true),
+    ] {
+        let both = [offline.offer.clone(), online.offer.clone()];
+        let wanted = if all { &both[..] } else { &both[1..] };
+        assert_eq!(ids(&world, query).await, wanted, "{query}");
+    }
+}

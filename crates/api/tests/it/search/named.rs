@@ -157,3 +157,64 @@ async fn a_name_that_no_model_has_is_refused_with_the_nearest() {
         refused(said.problem(422, "validation-failed"), "/q", json!(10));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_nobody_knows_is_refused_with_the_nearest() {
+    let world = World::new().await;
+    world.rig(1, 1, "0.40").await;
+    world.state.catch_up_with_market().await.unwrap();
+    for path in ["/v1/offers", "/v1/offers/stream"] {
+        for (query, pointer, position, nearest) in [
+            ("region=us-ny", "?region", Value::Null, "us-nyc"),
+            ("region=de,zz", "?region", Value::Null, "cz"),
+            ("country=ZZ", "?country", Value::Null, "cz"),
+            // a country in which no machine may stand
+            ("country=gr", "?country", Value::Null, "br"),
+            ("not_country=zz", "?not_country", Value::Null, "cz"),
+            ("q=price%3C1+geolocation%3DGermany", "?q", json!(21), "de"),
+            ("q=country+notin+[zz]", "?q", json!(16), "cz"),
+        ] {
+            let said = world.get(&format!("{path}?{query}")).send().await;
+            let said = said.problem(422, "validation-failed");
+            assert_eq!(said["errors"][0]["pointer"], pointer, "{said}");
+            assert_eq!(
+                (&said["nearest"], &said["position"]),
+                (&json!(nearest), &position),
+                "{said}"
+            );
+            assert!(said["detail"].as_str().unwrap().contains("did you mean"), "{said}");
+        }
+    }
+    let matched = async |body: Value| {
+        world.post("/v1/match").json(&body).send().await.problem(422, "validation-failed")
+    };
+    let said = matched(json!({"gpus": 1, "hours": "1", "regions": ["de", "us-ny"]})).await;
+    assert_eq!(
+        (&said["errors"][0]["pointer"], &said["nearest"]),
+        (&json!("/regions"), &json!("us-nyc"))
+    );
+    let said = matched(json!({"gpus": 1, "hours": "1", "q": "region=us-ny"})).await;
+    assert_eq!((&said["errors"][0]["pointer"], &said["position"]), (&json!("/q"), &json!(8)));
+
+    let found = async |query: &str| {
+        let page = world.get(&format!("/v1/offers?{query}")).send().await.ok(200);
+        page["data"].as_array().unwrap().len()
+    };
+    for (query, offers) in [
+        ("region=DE-FRA", 1),
+        ("region=za-jnb", 0),
+        ("country=De,us", 1),
+        // whoever must not rent somewhere says so, whatever is there
+        ("not_country=ru,kp,gr", 1),
+        ("q=geolocation+not+in+[RU,XV]", 1),
+    ] {
+        assert_eq!(found(query).await, offers, "{query}");
+    }
+    // where a machine stands since before
+    let moved = sqlx::query("UPDATE machines SET region = 'zz-old'");
+    moved.execute(world.store.pool()).await.unwrap();
+    world.state.catch_up_with_market().await.unwrap();
+    for (query, offers) in [("region=zz-old", 1), ("country=zz", 1), ("not_country=zz", 0)] {
+        assert_eq!(found(query).await, offers, "{query}");
+    }
+}

@@ -47,6 +47,7 @@ async fn what_nothing_can_satisfy_is_refused_where_it_was_asked() {
         ("tier=verified&q=tier!=verified", &["?q", "?tier"]),
         ("q=reliability%3E1", &["?q"]),
         ("q=datacenter%3Dtrue+datacenter%3Dfalse", &["?q"]),
+        ("q=rentable+notin+[true,false]", &["?q"]),
     ] {
         for path in ["/v1/offers", "/v1/offers/stream"] {
             let said = world.get(&format!("{path}?{query}")).send().await;

@@ -31,7 +31,7 @@ use store::{
 use testkit::{AnvilOptions, DEV_KEYS, TestChain, TestDb};
 use uuid::Uuid;
 
-use super::process::{Running, weir};
+use super::process::{LIMIT, Running, weir};
 
 const MODEL: &str = "h100-sxm";
 const PRICE: u64 = 2_500_000;
@@ -93,10 +93,17 @@ impl Market {
         command.arg(folder.path()).env("WEIR_LISTEN", listen).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("serving at")), "it did not come up");
-        // it goes on talking
-        std::thread::spawn(move || lines.for_each(drop));
         let up = Running::from(child);
+        let (tell, serves) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let serves = lines.any(|line| line.contains("serving at"));
+            // it goes on talking
+            if tell.send(serves).is_ok() {
+                lines.for_each(drop);
+            }
+        });
+        let serves = tokio::time::timeout(LIMIT, serves).await.expect("it comes up").unwrap();
+        assert!(serves, "it did not come up");
         up.signal("TERM");
         assert!(up.end().await.success());
         market

@@ -1,0 +1,21 @@
+//! Places that may be asked for.
+
+use domain::catalog;
+use market::language::NoName;
+
+use crate::{AppState, catalog::no_place};
+
+/// Whether there is a place of this name in lower case: a region or its country, or where something is listed all the same.
+/// Any country may be left out: who must not rent somewhere says so, whatever is there.
+///
+/// # Errors
+/// If there is none.
+pub(super) fn known(app: &AppState, name: &str, not: bool) -> Result<(), NoName> {
+    // without a market the caller will be told that
+    let listed = || app.market.read(|index| index.has_region(name)).unwrap_or(true);
+    if catalog::is_place(name) || (not && catalog::is_country(name)) || listed() {
+        Ok(())
+    } else {
+        Err(no_place(name))
+    }
+}
