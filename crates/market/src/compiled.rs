@@ -452,6 +452,7 @@ pub(crate) fn value(row: &Row, field: Field) -> Option<u64> {
         Field::Datacenter => row.has(flags::DATACENTER).into(),
         Field::Isolation => row.isolation.code().into(),
         Field::StaticIp => row.has(flags::STATIC_IP).into(),
+        Field::Templates => row.templates.into(),
         Field::Rented => (row.chunks & up_to(row.gpus_free) == 0).into(),
         Field::Updated => row.updated_at.into(),
         Field::GpuCount

@@ -175,6 +175,8 @@ impl Generator {
             inet_down_mbps: known.then(|| rng.low(50, if datacenter { 20_000 } else { 2_500 })),
             ports: u16::try_from(rng.low(0, 500)).unwrap_or(0),
             static_ip: datacenter || rng.percent(20),
+            // whose agent measures runs what it is given
+            runs_templates: known,
             verification: if verified {
                 Verification::Verified
             } else if rng.percent(5) {

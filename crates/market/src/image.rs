@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Names how the bytes are laid out. To be raised with every change of that, and of what a row says of a listing.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Bytes of a row.
-pub const ROW: usize = 142;
+pub const ROW: usize = 143;
 
 /// Bytes that are no image, or one of another market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -246,6 +246,7 @@ fn put_row(out: &mut Vec<u8>, row: &Row) {
         row.isolation.code(),
         row.verification.code(),
         row.flags,
+        row.templates.into(),
     ]);
 }
 
@@ -290,6 +291,11 @@ fn row_of(bytes: &[u8; ROW]) -> Result<Row, Unreadable> {
         isolation: Isolation::from_code(bytes.u8()?).ok_or(strange)?,
         verification: Verification::from_code(bytes.u8()?).ok_or(strange)?,
         flags: bytes.u8()?,
+        templates: match bytes.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(strange),
+        },
     })
 }
 
@@ -530,8 +536,11 @@ mod tests {
         assert!(Restored::new(vec![model("rtx-4090", 24)], 30, NOW, &names).is_err());
         let mut restored = Restored::new(models(), 30, NOW, &names).unwrap();
         assert_eq!(restored.take(&pieces[0][1..]), Err(SHORT));
-        let mut strange = pieces[0].clone();
-        strange[ROW - 2] = 99;
-        assert!(restored.take(&strange).is_err());
+        // what is either one or the other, and a verification
+        for from_the_end in [1, 3] {
+            let mut strange = pieces[0].clone();
+            strange[ROW - from_the_end] = 99;
+            assert!(restored.take(&strange).is_err(), "{from_the_end}");
+        }
     }
 }

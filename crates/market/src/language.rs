@@ -54,11 +54,11 @@ pub trait Lexicon {
     /// If no model has it.
     fn models(&self, name: &str) -> Result<Vec<String>, NoName>;
 
-    /// Whether there is a place of this name in lower case, such as `de` or `de-fra`; `not` if it is one to be left out.
+    /// Whether there is a place of this name in lower case, such as `de` or `de-fra`.
     ///
     /// # Errors
     /// If there is none.
-    fn place(&self, name: &str, not: bool) -> Result<(), NoName>;
+    fn place(&self, name: &str) -> Result<(), NoName>;
 }
 
 /// Adds the conditions of `text` to a query, but those on whether an offer can be booked. Returns what these come to: true for
@@ -169,7 +169,7 @@ impl<L: Lexicon> Reading<'_, L> {
                 let mut names = Vec::with_capacity(values.len());
                 for value in values {
                     let name = value.text.to_ascii_lowercase();
-                    self.lexicon.place(&name, not).map_err(|why| nameless(value, why))?;
+                    self.lexicon.place(&name).map_err(|why| nameless(value, why))?;
                     names.push(name);
                 }
                 self.query.places.push(Names { names, not });

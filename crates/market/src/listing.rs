@@ -188,6 +188,8 @@ pub struct Listing {
     pub ports: u16,
     /// Whether its address stays.
     pub static_ip: bool,
+    /// Whether the machine runs templates.
+    pub runs_templates: bool,
     /// What the platform has seen of it.
     pub verification: Verification,
     /// Whether it stands in a data centre.

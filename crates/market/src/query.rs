@@ -90,6 +90,8 @@ fields! {
     Isolation = "isolation";
     /// 0 or 1.
     StaticIp = "static_ip";
+    /// 0 or 1: whether the machine runs templates.
+    Templates = "runs_templates";
     /// 0 or 1: whether too few GPUs are left for any rental.
     Rented = "rented";
     /// Seconds since 1970.

@@ -59,6 +59,8 @@ pub(crate) struct Row {
     pub(crate) created_at: u32,
     pub(crate) updated_at: u32,
     pub(crate) starts: u16,
+    /// The machine runs templates.
+    pub(crate) templates: bool,
 }
 
 /// Bits of [`Column::Flags`].

@@ -45,6 +45,8 @@ pub struct Offer<'a> {
     pub inet_down_mbps: Option<u32>,
     pub ports: u16,
     pub static_ip: bool,
+    /// Whether the machine runs templates.
+    pub runs_templates: bool,
     pub verification: Verification,
     pub tier: Tier,
     pub reliability_bps: Option<u16>,
@@ -154,6 +156,7 @@ impl Index {
             inet_down_mbps: known(row.down_mbps),
             ports: row.ports,
             static_ip: row.has(flags::STATIC_IP),
+            runs_templates: row.templates,
             verification: row.verification,
             tier: Self::tier(row),
             reliability_bps: (row.reliability != UNKNOWN_BPS).then_some(row.reliability),

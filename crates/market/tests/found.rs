@@ -79,6 +79,7 @@ fn fact(listing: &Listing, model: &GpuModel, field: Field, gpus: u16) -> Option<
         Field::Datacenter => listing.datacenter.into(),
         Field::Isolation => listing.isolation.code().into(),
         Field::StaticIp => listing.static_ip.into(),
+        Field::Templates => listing.runs_templates.into(),
         Field::Updated => listing.updated_at.into(),
     })
 }

@@ -108,6 +108,7 @@ struct Row {
     inet_down_mbps: Option<i32>,
     ports: i32,
     static_ip: bool,
+    templates: bool,
     verification: String,
     datacenter: bool,
     service: String,
@@ -179,6 +180,7 @@ impl TryFrom<Row> for Listing {
             inet_down_mbps: known(row.inet_down_mbps)?,
             ports: number(row.ports)?,
             static_ip: row.static_ip,
+            runs_templates: row.templates,
             verification: row.verification.parse::<Verification>().map_err(StoreError::corrupt)?,
             datacenter: row.datacenter,
             reliability_bps: known(row.score_bps)?,
@@ -206,7 +208,7 @@ macro_rules! listings {
                       v.isolation, LEAST(v.available_until, w.starts) AS until,
                       m.region, m.sold_cpu_cores AS "cpu_cores!", m.sold_ram_gb AS "ram_gb!", m.cuda_version,
                       m.disk_mb_s, m.pcie_mb_s, m.inet_up_mbps, m.inet_down_mbps, m.ports,
-                      m.static_ip, m.verification, m.datacenter, m.service,
+                      m.static_ip, m.templates, m.verification, m.datacenter, m.service,
                       m.last_heartbeat_at, r.score_bps AS "score_bps?", r.starts AS "starts?", r.ready_p95_ms AS "ready_p95_ms?",
                       COALESCE(g.gpus, 0) AS "gpus!", COALESCE(held, 0) AS "gpus_held!"
                FROM offers o

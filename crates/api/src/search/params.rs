@@ -97,13 +97,13 @@ params! {
     /// At least so many ports.
     ports_gte: u32,
     /// In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
-    /// `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
+    /// `/v1/regions` nor a country of ISO 3166 is refused with the nearest, as in `country` and `not_country` (422).
     #[param(example = "de")]
     region: String,
     /// In one of these countries, as two letters, separated by commas.
     #[param(example = "de,se")]
     country: String,
-    /// In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
+    /// In none of these countries, as two letters, separated by commas.
     #[param(example = "us")]
     not_country: String,
     /// `unverified`, `verified` or `datacenter`; several by commas.
@@ -121,6 +121,8 @@ params! {
     isolation: String,
     /// Whether the machine's address stays.
     static_ip: bool,
+    /// `true`: whose machine runs templates, and can be quoted with a `template`.
+    runs_templates: bool,
     /// At least so many seconds of notice before the provider ends a rental.
     notice_s_gte: u32,
     /// `on_demand` (the default), or `reserved`: only offers with a discount for this duration.
@@ -246,8 +248,8 @@ impl Lexicon for Known<'_> {
         models::called(self.0, name)
     }
 
-    fn place(&self, name: &str, not: bool) -> Result<(), NoName> {
-        places::known(self.0, name, not)
+    fn place(&self, name: &str) -> Result<(), NoName> {
+        places::known(self.0, name)
     }
 }
 
@@ -426,7 +428,7 @@ impl SearchParams {
                 return Err(refused(name, format!("{name} must be of the form {form}")));
             }
             for place in &names {
-                places::known(app, place, not).map_err(|why| nameless(name, why))?;
+                places::known(app, place).map_err(|why| nameless(name, why))?;
             }
             places.push(Names { names, not });
             given.push(name);
@@ -459,6 +461,8 @@ impl SearchParams {
         tests.add("price_lte", Field::Price, at_most(self.price_lte.map(UsdMicros::get)));
         let static_ip = self.static_ip.map(|wanted| Set::OneOf(vec![wanted.into()]));
         tests.add("static_ip", Field::StaticIp, static_ip);
+        let templates = self.runs_templates.map(|wanted| Set::OneOf(vec![wanted.into()]));
+        tests.add("runs_templates", Field::Templates, templates);
         let duration = self.duration_s.map(u64::from);
         tests.add("duration_s", Field::MinDuration, at_most(duration));
         tests.add("duration_s", Field::MaxDuration, duration.map(Set::at_least));

@@ -5,15 +5,15 @@ use market::language::NoName;
 
 use crate::{AppState, catalog::no_place};
 
-/// Whether there is a place of this name in lower case: a region or its country, or where something is listed all the same.
-/// Any country may be left out: who must not rent somewhere says so, whatever is there.
+/// Whether there is a place of this name in lower case: a region, a country, whether or not something stands there, or where
+/// something is listed all the same.
 ///
 /// # Errors
 /// If there is none.
-pub(super) fn known(app: &AppState, name: &str, not: bool) -> Result<(), NoName> {
+pub(super) fn known(app: &AppState, name: &str) -> Result<(), NoName> {
     // without a market the caller will be told that
     let listed = || app.market.read(|index| index.has_region(name)).unwrap_or(true);
-    if catalog::is_place(name) || (not && catalog::is_country(name)) || listed() {
+    if catalog::is_place(name) || catalog::is_country(name) || listed() {
         Ok(())
     } else {
         Err(no_place(name))

@@ -50,7 +50,10 @@ fn range(field: Field) -> (u64, u64) {
         (0, 2)
     } else if field == Field::Form {
         (0, 4)
-    } else if matches!(field, Field::Vendor | Field::Datacenter | Field::StaticIp | Field::Rented) {
+    } else if matches!(
+        field,
+        Field::Vendor | Field::Datacenter | Field::StaticIp | Field::Templates | Field::Rented
+    ) {
         (0, 1)
     } else {
         (0, u64::MAX)

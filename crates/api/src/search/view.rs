@@ -106,6 +106,8 @@ pub(super) struct ListedOffer<'a> {
     #[schema(example = 100)]
     ports: u16,
     static_ip: bool,
+    /// Whether it can be quoted with a `template`: its machine's agent says that it runs them.
+    runs_templates: bool,
     /// `unverified`, `verified` or `datacenter`.
     #[schema(example = "verified")]
     tier: &'static str,
@@ -426,6 +428,7 @@ impl<'a> ListedOffer<'a> {
             inet_down_mbps: offer.inet_down_mbps,
             ports: offer.ports,
             static_ip: offer.static_ip,
+            runs_templates: offer.runs_templates,
             tier: offer.tier.as_str(),
             verification: offer.verification.as_str(),
             reliability: offer.reliability_bps.map(Share),

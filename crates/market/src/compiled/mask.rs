@@ -152,6 +152,7 @@ pub(super) fn masks_of(
         | Field::Datacenter
         | Field::Isolation
         | Field::StaticIp
+        | Field::Templates
         | Field::Updated => {}
     }
     decided

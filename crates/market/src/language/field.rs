@@ -113,6 +113,7 @@ const FIELDS: &[(&str, Kind)] = &[
     ("datacenter", Kind::Flag { field: Field::Datacenter }),
     ("isolation", Kind::Choice { field: Field::Isolation, names: ISOLATIONS }),
     ("static_ip", Kind::Flag { field: Field::StaticIp }),
+    ("runs_templates", Kind::Flag { field: Field::Templates }),
     ("region", Kind::Region),
     ("country", Kind::Region),
     ("geolocation", Kind::Region),

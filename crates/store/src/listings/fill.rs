@@ -142,18 +142,18 @@ async fn machines(
     let online = column(listings, |listing| listing.heard_at == newest);
     sqlx::query!(
         "INSERT INTO machines (id, account_id, name, region, cpu_cores, ram_gb, disk_gb, cuda_version, inet_up_mbps,
-                               inet_down_mbps, disk_mb_s, pcie_mb_s, ports, static_ip, verification,
+                               inet_down_mbps, disk_mb_s, pcie_mb_s, ports, static_ip, templates, verification,
                                verification_reason, datacenter, service, last_heartbeat_at, contact_since, created_at)
          SELECT id, account, 'generated', region, cores, ram, greatest(disk, 1), cuda, up, down, disk_speed, pcie,
-                ports, static_ip, verification,
+                ports, static_ip, templates, verification,
                 CASE verification WHEN 'deverified' THEN 'the self-test failed' END, datacenter,
                 CASE WHEN open THEN 'open' ELSE 'draining' END,
                 CASE WHEN online THEN $19 ELSE to_timestamp(heard) END, to_timestamp(heard), to_timestamp(created)
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::int[], $7::smallint[], $8::int[],
                      $9::int[], $10::int[], $11::int[], $12::int[], $13::bool[], $14::text[], $15::bool[], $16::bool[],
-                     $17::bigint[], $18::bigint[], $20::bool[])
+                     $17::bigint[], $18::bigint[], $20::bool[], $21::bool[])
               AS t (id, account, region, cores, ram, disk, cuda, up, down, disk_speed, pcie, ports, static_ip,
-                    verification, datacenter, open, heard, created, online)",
+                    verification, datacenter, open, heard, created, online, templates)",
         &column(listings, |listing| listing.machine),
         &column(listings, |listing| listing.provider),
         &regions,
@@ -174,6 +174,7 @@ async fn machines(
         &column(listings, |listing| i64::from(listing.created_at)),
         ts(heard_until)?,
         &online,
+        &column(listings, |listing| listing.runs_templates),
     )
     .execute(tx)
     .await?;

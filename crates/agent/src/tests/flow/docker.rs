@@ -9,7 +9,9 @@ mod sweeps;
 
 const DOCKER: &str = r#"#!/bin/sh
 here="$(dirname "$0")"
-{ for word; do printf '<%s>' "$word"; done; echo; } >>"$here/calls"
+# in one write: two may be called at once
+said=; for word; do said="$said<$word>"; done
+printf '%s\n' "$said" >>"$here/calls"
 case "$1" in
   ps) [ ! -e "$here/down" ] && cat "$here/boxes" ;;
   container) for box; do :; done; [ -e "$here/box.$box" ] && echo true ;;

@@ -4209,6 +4209,8 @@ export interface components {
             reliability?: string | null;
             /** @description Longer is cheaper; empty without discounts. */
             reserved: components["schemas"]["StepView"][];
+            /** @description Whether it can be quoted with a `template`: its machine's agent says that it runs them. */
+            runs_templates: boolean;
             /**
              * Format: u-int16
              * @description Starts in those 30 days, 65,535 for more; null without a reliability.
@@ -6259,7 +6261,7 @@ export interface components {
              */
             min_vram_gb: number | null;
             /**
-             * @description In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
+             * @description In none of these countries, as two letters, separated by commas.
              * @default null
              */
             not_country: string | null;
@@ -6309,7 +6311,7 @@ export interface components {
             ready_p95_lte: string | null;
             /**
              * @description In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
-             *     `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
+             *     `/v1/regions` nor a country of ISO 3166 is refused with the nearest, as in `country` and `not_country` (422).
              * @default null
              */
             region: string | null;
@@ -6318,6 +6320,11 @@ export interface components {
              * @default null
              */
             reliability_gte: string | null;
+            /**
+             * @description `true`: whose machine runs templates, and can be quoted with a `template`.
+             * @default null
+             */
+            runs_templates: boolean | null;
             /**
              * @description `price` (the default), `total` (for the job), `perf_per_usd` (single precision, by the makers' data sheets),
              *     `per_million_tokens`, `reliability`, `ready` or `-created` (newest first). What is not known comes last.
@@ -11363,7 +11370,7 @@ export interface operations {
                 /** @description At least so much memory per GPU, in GB. */
                 min_vram_gb?: number;
                 /**
-                 * @description In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
+                 * @description In none of these countries, as two letters, separated by commas.
                  * @example us
                  */
                 not_country?: string;
@@ -11394,7 +11401,7 @@ export interface operations {
                 ready_p95_lte?: string;
                 /**
                  * @description In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
-                 *     `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
+                 *     `/v1/regions` nor a country of ISO 3166 is refused with the nearest, as in `country` and `not_country` (422).
                  * @example de
                  */
                 region?: string;
@@ -11403,6 +11410,8 @@ export interface operations {
                  * @example 0.98
                  */
                 reliability_gte?: string;
+                /** @description `true`: whose machine runs templates, and can be quoted with a `template`. */
+                runs_templates?: boolean;
                 /**
                  * @description `price` (the default), `total` (for the job), `perf_per_usd` (single precision, by the makers' data sheets),
                  *     `per_million_tokens`, `reliability`, `ready` or `-created` (newest first). What is not known comes last.
@@ -11874,7 +11883,7 @@ export interface operations {
                 /** @description At least so much memory per GPU, in GB. */
                 min_vram_gb?: number;
                 /**
-                 * @description In none of these countries, as two letters, separated by commas: any of ISO 3166, whether or not something is there.
+                 * @description In none of these countries, as two letters, separated by commas.
                  * @example us
                  */
                 not_country?: string;
@@ -11905,7 +11914,7 @@ export interface operations {
                 ready_p95_lte?: string;
                 /**
                  * @description In one of these regions or inside them, separated by commas, in any case: `de` finds `de-fra`. A place that is neither of
-                 *     `/v1/regions` nor one of their countries is refused with the nearest, as in `country` and `not_country` (422).
+                 *     `/v1/regions` nor a country of ISO 3166 is refused with the nearest, as in `country` and `not_country` (422).
                  * @example de
                  */
                 region?: string;
@@ -11914,6 +11923,8 @@ export interface operations {
                  * @example 0.98
                  */
                 reliability_gte?: string;
+                /** @description `true`: whose machine runs templates, and can be quoted with a `template`. */
+                runs_templates?: boolean;
                 /**
                  * @description `price` (the default), `total` (for the job), `perf_per_usd` (single precision, by the makers' data sheets),
                  *     `per_million_tokens`, `reliability`, `ready` or `-created` (newest first). What is not known comes last.

@@ -158,3 +158,27 @@ async fn what_asks_for_what_can_be_booked_is_not_undone_by_what_asks_for_more() 
         assert_eq!(ids(&world, query).await, wanted, "{query}");
     }
 }
+
+/// Whoever wants a template finds what can be quoted with one, as soon as an agent says that it runs them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_templates_is_found_by_that() {
+    let world = World::new().await;
+    let (rig, plain) = (world.rig(1, 1, "0.65").await, world.rig(3, 1, "0.60").await);
+    let found = async |filter: &str| ids(&world, filter).await;
+    for runs in [false, true, false] {
+        world.runs_templates(&rig.agent, runs).await;
+        for filter in ["runs_templates=true", "q=runs_templates=true"] {
+            let of: Vec<String> = runs.then(|| rig.offer.clone()).into_iter().collect();
+            assert_eq!(found(filter).await, of, "{filter} {runs}");
+        }
+        assert!(found("runs_templates=false").await.contains(&plain.offer));
+        let body = json!({"gpus": 1, "hours": "1", "q": "runs_templates=true"});
+        let said = world.post("/v1/match").json(&body).send().await.ok(200);
+        let cheapest = &said["proposals"][0]["parts"][0]["offer_id"];
+        assert_eq!(*cheapest == rig.offer, runs, "{said}");
+        let all = world.get("/v1/offers").send().await.ok(200);
+        let all = all["data"].as_array().unwrap();
+        let told = all.iter().find(|one| one["id"] == rig.offer).unwrap();
+        assert_eq!(told["runs_templates"], runs);
+    }
+}

@@ -65,6 +65,8 @@ async fn the_next_rental_removes_what_outlived_its_own() {
     scene.fake.world().ordered = order(json!({"image": "vllm:1"}));
     let agent = scene.run(docker.config(&scene, &[]));
     scene.rent().await;
+    // beside what the rental itself begins
+    docker.until_calls("<rm>", GONE.len()).await;
     assert_eq!(removed(&docker), GONE);
     scene.end().await;
     agent.stop().await;
