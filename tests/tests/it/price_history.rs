@@ -220,3 +220,52 @@ async fn deals_are_counted_when_they_were_booked_once_their_deposit_is_final() {
     let day = [12, 400_000, 450_000, 650_000, 900_000, 2_000_000, 12, 12];
     assert_eq!(market.told("deal", 86_400).await, [(DAY, day)]);
 }
+
+/// Five hours in which nobody surveyed, for want of a worker or of its database: what can be known of them later is.
+#[tokio::test]
+async fn what_nobody_surveyed_is_made_up_for() {
+    for restarted in [false, true] {
+        let market = Market::new().await;
+        market.ask(0, 11).await;
+        market.agree(&market.booked[0], 400_000).await;
+        market.scene.clock.advance(Seconds(5 * 3_600));
+        market.lock(&market.booked[0]).await;
+        let fresh = Surveyor::new(market.scene.store.clone());
+        let surveyor = if restarted { &fresh } else { &market.surveyor };
+        assert!(surveyor.tick().await.unwrap());
+        let one = [1, 400_000, 400_000, 400_000, 400_000, 400_000, 1, 1];
+        for step in [300, 3_600, 86_400] {
+            assert_eq!(market.told("deal", step).await, [(DAY, one)], "{step} {restarted}");
+        }
+        let hours = market.told("ask", 3_600).await;
+        assert_eq!((hours.len(), hours[0].0), (1, DAY), "{restarted}");
+    }
+}
+
+/// What nobody can book is no price that is asked.
+#[tokio::test]
+async fn an_offer_in_maintenance_or_at_its_end_is_no_ask() {
+    let market = Market::new().await;
+    market.ask(0, 11).await;
+    let count = async || market.told("ask", 300).await.last().unwrap().1[0];
+    assert_eq!(count().await, 11);
+    for (statement, left) in [
+        (
+            "INSERT INTO maintenance_windows (id, machine_id, during, reason, created_at)
+             VALUES (gen_random_uuid(), $1, tstzrange(to_timestamp($2), to_timestamp($2 + 3600)), 'fans', now())",
+            10,
+        ),
+        (
+            "UPDATE offer_versions v SET available_until = to_timestamp($2 + min_duration_s - 1)
+             FROM offers o WHERE o.id = v.offer_id AND o.machine_id = $1",
+            9,
+        ),
+    ] {
+        market.scene.clock.advance(Seconds(300));
+        let now = market.scene.store.now().seconds().get();
+        let machine = market.booked[usize::try_from(left).unwrap()].machine;
+        market.set(statement, machine.uuid(), now).await;
+        market.ask(0, 11).await;
+        assert_eq!(count().await, left);
+    }
+}

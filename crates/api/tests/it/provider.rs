@@ -235,3 +235,26 @@ async fn of_eight_changes_at_once_one_is_made() {
     }
     assert_eq!(made, 1);
 }
+
+/// What one wallet takes of everybody's memory has a bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_has_so_many_machines_and_room_again_when_one_is_retired() {
+    let world = World::new().await;
+    let owner = world.sign_in(1).await;
+    world.machine(&owner, 1).await;
+    let sql = |text: &'static str| sqlx::query(text).execute(world.store.pool());
+    sql("INSERT INTO machines (id, account_id, name, region, cpu_cores, ram_gb, disk_gb, created_at)
+         SELECT gen_random_uuid(), account_id, name, region, cpu_cores, ram_gb, disk_gb, created_at
+         FROM machines, generate_series(1, 4999)")
+    .await
+    .unwrap();
+    let body = json!({"name": "r", "region": "de", "cpu_cores": 1, "ram_gb": 1, "disk_gb": 1,
+        "gpus": [{"uuid": "GPU-11111111", "model": "rtx-4090"}]});
+    let one_more = || world.post("/v1/machines").auth(&owner.token).json(&body).send();
+    let refused = one_more().await.problem(409, "state-conflict");
+    assert!(refused["detail"].as_str().unwrap().contains("5000 machines"), "{refused}");
+    sql("UPDATE machines SET service = 'retired' WHERE id = (SELECT min(id::text)::uuid FROM machines)")
+        .await
+        .unwrap();
+    one_more().await.ok(201);
+}
