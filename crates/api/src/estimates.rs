@@ -1,6 +1,9 @@
 //! `POST /v1/estimates`: what something would come to, before anything is booked. Exact, and binding nobody.
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{FromRequest as _, Request, State},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -64,11 +67,13 @@ pub(crate) struct EstimateView {
     responses((status = 200, body = EstimateView)))]
 async fn estimate(
     State(app): State<AppState>,
-    Body(Unique(body)): Body<Unique>,
+    request: Request,
 ) -> Result<Json<EstimateView>, Problem> {
+    let network = app.limits.network(&request);
+    let Body(Unique(body)) = Body::<Unique>::from_request(request, &app).await?;
     let request = EstimateRequest::read(body, "")?;
     let answer = if let EstimateRequest::CompareProviders(job) = &request {
-        EstimateAnswer::CompareProviders(Box::new(providers::answer(&app, job)?))
+        EstimateAnswer::CompareProviders(Box::new(providers::answer(&app, network, job).await?))
     } else {
         compute::answer(&request, "")?
     };

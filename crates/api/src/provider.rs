@@ -12,8 +12,8 @@ use crate::AppState;
 
 pub(crate) use earnings::CallView;
 pub(crate) use machines::{
-    FactsView, PageParams, StandingView, facts_view, free_of_obstacles, in_the_way, is_online,
-    is_region, is_version, standing_view, time_of,
+    FactsView, MAX_CPU_CORES, MAX_PORTS, MAX_RAM_GB, PageParams, StandingView, facts_view,
+    free_of_obstacles, in_the_way, is_online, is_region, is_version, standing_view, time_of,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {

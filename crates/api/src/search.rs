@@ -10,16 +10,17 @@ mod places;
 mod satisfiable;
 mod seal;
 mod text;
+mod turns;
 mod view;
 mod written;
 
 use axum::{
-    body::Body,
-    extract::State,
+    body::{Body, Bytes},
+    extract::{FromRequestParts as _, Request, State},
     http::{HeaderValue, header},
     response::Response,
 };
-use market::language::NoName;
+use market::{Index, Page, Query, Searching, language::NoName};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -27,13 +28,14 @@ use crate::{AppState, Code, Problem, extract::Params, problem::internal};
 
 pub(crate) use follow::{MarketSeats, market_seats};
 pub(crate) use index::Market;
-pub(crate) use matching::{Needs, needs};
 pub(crate) use models::{names as models_named, one_called};
 pub(crate) use params::SearchParams;
+pub(crate) use places::known_in as known_place;
 pub(crate) use text::digits;
+pub(crate) use turns::{AT_ONCE, Needs, needs, think};
 
 use view::FoundOffer;
-use written::Sheet;
+use written::{Sheet, Written};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(search)).merge(follow::routes()).merge(matching::routes())
@@ -57,35 +59,71 @@ struct OfferPage<'a> {
 /// shows within a tenth of a second. Facts that nobody knows match no filter that needs them.
 #[utoipa::path(get, path = "/v1/offers", tag = "market", params(SearchParams),
     responses((status = 200, body = OfferPage)))]
-async fn search(
-    State(app): State<AppState>,
-    Params(mut params): Params<Box<SearchParams>>,
-) -> Result<Response, Problem> {
+async fn search(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    let Params(mut params) =
+        Params::<Box<SearchParams>>::from_request_parts(&mut parts, &app).await?;
     let mut query = params.asked(&app)?;
     let (filters, fingerprint) = params.told()?;
     let secret = app.market.secret()?;
-    let now = query.now;
     let after = params.cursor.as_deref();
-    query.after = after.map(|text| seal::read(&secret, &fingerprint, now, text)).transpose()?;
-    let body = app.market.read_page(|index, written| {
-        let page = index.search(&query);
-        let mut sheet = Sheet::new();
-        let body = &mut sheet.0;
-        body.extend_from_slice(br#"{"data":["#);
-        written.append((index, &query), &page.found, body)?;
-        let next_cursor = page.next.map(|next| seal::write(&secret, &fingerprint, now, next));
-        body.extend_from_slice(br#"],"next_cursor":"#);
-        serde_json::to_writer(&mut *body, &next_cursor)?;
-        body.extend_from_slice(br#","applied_filters":"#);
-        body.extend_from_slice(&filters);
-        body.push(b'}');
-        Ok::<_, serde_json::Error>(sheet.into_bytes())
-    })?;
-    let mut response = Response::new(Body::from(body.map_err(internal)?));
+    query.after =
+        after.map(|text| seal::read(&secret, &fingerprint, query.now, text)).transpose()?;
+    let paper = Paper { filters, fingerprint, secret };
+    let page = app.market.read_page(
+        |index| index.search_within(&query, AT_ONCE),
+        |index, page, written| paper.write((index, &query), page, written),
+    )?;
+    let page = match page {
+        Some(page) => page,
+        // it has to look at many offers one by one
+        None => {
+            let network = app.limits.network(&Request::from_parts(parts, Body::empty()));
+            think(&app, network, move |market| {
+                let mut searching = Searching::new(query.clone());
+                while !market.read(|index| searching.look(index, AT_ONCE))? {}
+                let page = market.read_page(
+                    |index| Some(searching.told(index)),
+                    |index, page, written| paper.write((index, &query), page, written),
+                )?;
+                page.ok_or_else(index::not_ready)
+            })
+            .await?
+        }
+    };
+    let mut response = Response::new(Body::from(page.map_err(internal)?));
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// What a page is written on.
+struct Paper {
+    filters: Vec<u8>,
+    fingerprint: seal::Fingerprint,
+    secret: [u8; 32],
+}
+
+impl Paper {
+    fn write(
+        &self,
+        (index, query): (&Index, &Query),
+        page: &Page,
+        written: &mut Written,
+    ) -> serde_json::Result<Bytes> {
+        let mut sheet = Sheet::new();
+        let body = &mut sheet.0;
+        body.extend_from_slice(br#"{"data":["#);
+        written.append((index, query), &page.found, body)?;
+        let seal = |next| seal::write(&self.secret, &self.fingerprint, query.now, next);
+        body.extend_from_slice(br#"],"next_cursor":"#);
+        serde_json::to_writer(&mut *body, &page.next.map(seal))?;
+        body.extend_from_slice(br#","applied_filters":"#);
+        body.extend_from_slice(&self.filters);
+        body.push(b'}');
+        Ok(sheet.into_bytes())
+    }
 }
 
 /// A refusal of a query parameter.

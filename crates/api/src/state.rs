@@ -31,6 +31,7 @@ use crate::{
     search::{Market, MarketSeats, Needs, market_seats, needs},
     status::Watched,
     streams::Streams,
+    system::Readiness,
     views::Unit,
     wallets::Desk,
 };
@@ -160,6 +161,7 @@ pub struct Parts {
     pub(crate) figures: Figures,
     pub(crate) export: Export,
     pub(crate) status: Watched,
+    pub(crate) readiness: Readiness,
     pub(crate) histories: Turns,
     pub(crate) seals: Seals,
     pub(crate) revoked: Revoked,
@@ -210,6 +212,7 @@ impl AppState {
             figures,
             export: Export::default(),
             status: Watched::default(),
+            readiness: Readiness::default(),
             histories: Turns::default(),
             seals: Seals::default(),
             revoked: Revoked::default(),

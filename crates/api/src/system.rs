@@ -1,5 +1,7 @@
 //! Health, metrics, the API's description and the pages about errors.
 
+use std::time::{Duration, Instant};
+
 use axum::{
     Json,
     extract::State,
@@ -8,6 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 use store::{StoreError, deployment};
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -42,16 +45,42 @@ async fn readyz(State(app): State<AppState>) -> Result<Json<Health>, Problem> {
     if app.leaving.is_cancelled() {
         return Err(Problem::new(Code::NotReady, "the service is stopping; ask another instance"));
     }
+    app.readiness.asked(&app).await?;
+    if !app.market.is_built() {
+        let detail = "the market is being read; ask again in a moment";
+        return Err(Problem::new(Code::NotReady, detail));
+    }
+    Ok(Json(Health { status: "ready" }))
+}
+
+/// For how long it is good whether the database does its part.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+
+/// What the database said last, for all that ask: nobody counts these requests, and each would take a connection.
+#[derive(Default)]
+pub(crate) struct Readiness(Mutex<Option<(Instant, Result<(), Problem>)>>);
+
+impl Readiness {
+    async fn asked(&self, app: &AppState) -> Result<(), Problem> {
+        let mut known = self.0.lock().await;
+        if let Some((at, said)) = known.as_ref()
+            && at.elapsed() < GOOD_FOR
+        {
+            return said.clone();
+        }
+        let said = look(app).await;
+        // what is missing may be there the next moment
+        let is_kept = said.as_ref().map_or_else(|why| why.code() == Code::Unavailable, |()| true);
+        *known = is_kept.then(|| (Instant::now(), said.clone()));
+        said
+    }
+}
+
+/// Whether the database answers, is migrated, and knows an escrow contract.
+async fn look(app: &AppState) -> Result<(), Problem> {
     let mut connection = app.store.read().await?;
     match deployment::get(&mut connection).await {
-        Ok(found) => {
-            app.known(found)?;
-            if !app.market.is_built() {
-                let detail = "the market is being read; ask again in a moment";
-                return Err(Problem::new(Code::NotReady, detail));
-            }
-            Ok(Json(Health { status: "ready" }))
-        }
+        Ok(found) => app.known(found).map(drop),
         Err(StoreError::Bug(_)) => {
             Err(Problem::new(Code::NotReady, "the database is not migrated"))
         }

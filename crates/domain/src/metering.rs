@@ -70,11 +70,28 @@ pub struct CloseCall {
     pub credit: Seconds,
 }
 
-impl Metered {
-    /// How to tell the contract, which refuses an end before `earliest` (ten minutes before its own time).
+impl CloseCall {
+    /// How to tell the contract, which refuses an end before `earliest` (ten minutes before its own time), that of the time
+    /// that [`counted`] so many seconds are billed.
     ///
     /// An end that is too long ago is told later, and the difference is credited as far as the deposit pays for it
     /// (`auto_stop` seconds): the same seconds are billed. `None` past the end of the range.
+    #[must_use]
+    pub fn of(
+        counted: Interval,
+        billed: Seconds,
+        earliest: UnixSeconds,
+        auto_stop: Seconds,
+    ) -> Option<Self> {
+        let stopped_at = counted.to.max(earliest);
+        let by_the_clock = stopped_at.since(counted.from)?.min(auto_stop).max(Seconds::ONE).get();
+        let credit = by_the_clock.checked_sub(billed.get()).map(Seconds)?;
+        Some(Self { stopped_at, credit })
+    }
+}
+
+impl Metered {
+    /// The same for what was metered from `started_at` on.
     #[must_use]
     pub fn close_call(
         &self,
@@ -82,11 +99,19 @@ impl Metered {
         earliest: UnixSeconds,
         auto_stop: Seconds,
     ) -> Option<CloseCall> {
-        let stopped_at = started_at.plus(self.elapsed)?.max(earliest);
-        let by_the_clock = stopped_at.since(started_at)?.min(auto_stop).max(Seconds::ONE).get();
-        let credit = by_the_clock.checked_sub(self.billed.get()).map(Seconds)?;
-        Some(CloseCall { stopped_at, credit })
+        let counted = Interval::new(started_at, started_at.plus(self.elapsed)?);
+        CloseCall::of(counted, self.billed, earliest, auto_stop)
     }
+}
+
+/// The part of `window` that counts: no more of it than the deposit pays for (`auto_stop` seconds), and at least a second.
+#[must_use]
+pub fn counted(window: Interval, auto_stop: Seconds) -> Interval {
+    Interval::new(window.from, window.from.saturating_plus(elapsed(window, auto_stop)))
+}
+
+fn elapsed(window: Interval, auto_stop: Seconds) -> Seconds {
+    window.seconds().min(auto_stop).max(Seconds::ONE)
 }
 
 /// Meters `window` (from the start of billing to its end) against the stretches that `evidence` covers.
@@ -96,8 +121,7 @@ impl Metered {
 /// contract bills at least one.
 #[must_use]
 pub fn meter(window: Interval, evidence: &[Interval], auto_stop: Seconds) -> Metered {
-    let elapsed = window.seconds().min(auto_stop).max(Seconds::ONE);
-    let counted = Interval::new(window.from, window.from.saturating_plus(elapsed));
+    let (elapsed, counted) = (elapsed(window, auto_stop), counted(window, auto_stop));
     let mut good = merged_within(counted, evidence);
     if good.is_empty() {
         good.push(Interval::new(counted.from, counted.from.saturating_plus(Seconds::ONE)));

@@ -3,8 +3,8 @@
 mod terms;
 
 pub use terms::{
-    Isolation, MAX_DISK_PRICE, MAX_DURATION, MAX_GPU_COUNT, MAX_NETWORK_PRICE, MAX_NOTICE,
-    MAX_PRICE, MAX_RESERVED_STEPS, OfferError, OfferTerms, Reserved,
+    Isolation, MAX_DISK_GB, MAX_DISK_PRICE, MAX_DURATION, MAX_GPU_COUNT, MAX_NETWORK_PRICE,
+    MAX_NOTICE, MAX_PRICE, MAX_RESERVED_STEPS, OfferError, OfferTerms, Reserved,
 };
 
 use serde::{Deserialize, Serialize};

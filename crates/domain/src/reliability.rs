@@ -1,6 +1,8 @@
 //! What a machine has shown in a window of time: the published formula, as a pure function of public rows.
 //! docs/MARKET.md says it in words.
 
+use std::collections::BTreeMap;
+
 use crate::{metering::Interval, rank::nearest_rank, time::UnixSeconds};
 
 mod wilson;
@@ -55,16 +57,18 @@ pub struct History {
     pub disputes_lost: Vec<UnixSeconds>,
 }
 
-/// What it comes to. Seconds of rentals are summed over them, each by its share of the machine's GPUs.
+/// What it comes to, in seconds of the whole machine: seconds of single GPUs are added up and divided once by how many it
+/// has. What was promised is rounded up, and so is what is missing of it: of a machine that misses nothing all is good, and
+/// never less because more of it was rented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reliability {
-    /// Seconds listed and not rented.
+    /// Listed, of the GPUs that were not rented: `rented_s` and this are rounded up together.
     pub idle_s: u64,
-    /// Those in contact.
+    /// That in contact.
     pub idle_good_s: u64,
-    /// Seconds rented, of the whole machine; rounded up.
+    /// Rented, of the GPUs that were.
     pub rented_s: u64,
-    /// Those that readings cover; rounded down.
+    /// That which readings cover.
     pub rented_good_s: u64,
     /// `idle_s` and twice `rented_s`.
     pub promised_s: u64,
@@ -89,26 +93,31 @@ pub struct Reliability {
 /// Computes what a machine has shown in `window`.
 #[must_use]
 pub fn compute(history: &History, window: Interval) -> Reliability {
-    let rented: Vec<Interval> =
-        history.rentals.iter().flat_map(|rental| rental.promised.iter().copied()).collect();
-    let listed = within(&history.listed, window);
-    let idle =
-        without(&without(&listed, &within(&rented, window)), &within(&history.maintenance, window));
-    let idle_s = seconds(&idle);
-    let idle_good_s = seconds(&both(&idle, &within(&history.contact, window)));
-    // seconds of single GPUs: divided once, at the end, so that a machine in many pieces loses nothing by rounding
-    let mut rented_gpu_s = 0_u64;
-    let mut rented_good_gpu_s = 0_u64;
-    for rental in &history.rentals {
-        let promised = within(&rental.promised, window);
-        let by_gpus = |parts: &[Interval]| seconds(parts).saturating_mul(u64::from(rental.gpus));
-        rented_gpu_s = rented_gpu_s.saturating_add(by_gpus(&promised));
-        let good = both(&promised, &within(&rental.covered, window));
-        rented_good_gpu_s = rented_good_gpu_s.saturating_add(by_gpus(&good));
-    }
     let gpus = u64::from(history.gpus.max(1));
-    let rented_s = rented_gpu_s.div_ceil(gpus);
-    let rented_good_s = rented_good_gpu_s.checked_div(gpus).unwrap_or(0);
+    // all in seconds of single GPUs: divided once, at the end, so that a machine in many pieces loses nothing by rounding
+    let (mut rented, mut uncovered) = (0_u64, 0_u64);
+    for rental in &history.rentals {
+        let by_gpus = |parts: &[Interval]| seconds(parts).saturating_mul(u64::from(rental.gpus));
+        let promised = within(&rental.promised, window);
+        let missing = without(&promised, &within(&rental.covered, window));
+        rented = rented.saturating_add(by_gpus(&promised));
+        uncovered = uncovered.saturating_add(by_gpus(&missing));
+    }
+    let taken = by_rented(&history.rentals, window, gpus);
+    let idle_of = |parts: &[Interval]| {
+        let all = seconds(parts).saturating_mul(gpus);
+        taken.iter().fold(all, |left, (rented, when)| {
+            left.saturating_sub(seconds(&both(parts, when)).saturating_mul(*rented))
+        })
+    };
+    let open = without(&within(&history.listed, window), &within(&history.maintenance, window));
+    let idle = idle_of(&open);
+    let silent = idle_of(&without(&open, &within(&history.contact, window)));
+    let rented_s = rented.div_ceil(gpus);
+    // rounded together: else a GPU's second that is rented instead of idle could make a second less of both
+    let idle_s = idle.saturating_add(rented).div_ceil(gpus).saturating_sub(rented_s);
+    let idle_good_s = idle_s.saturating_sub(silent.div_ceil(gpus));
+    let rented_good_s = rented_s.saturating_sub(uncovered.div_ceil(gpus));
     let promised_s = idle_s.saturating_add(rented_s.saturating_mul(RENTED_WEIGHT));
     let good_s = idle_good_s.saturating_add(rented_good_s.saturating_mul(RENTED_WEIGHT));
     let inside = |at: &&UnixSeconds| window.from <= **at && **at < window.to;
@@ -130,6 +139,31 @@ pub fn compute(history: &History, window: Interval) -> Reliability {
         disputes_lost: count(history.disputes_lost.iter().filter(inside).count()),
         score_bps: lower_bound_bps(good_s, promised_s),
     }
+}
+
+/// When so many of `gpus` were rented, by how many, 0 left out; each in order and disjoint. More than all count as all.
+fn by_rented(rentals: &[RentedTime], window: Interval, gpus: u64) -> BTreeMap<u64, Vec<Interval>> {
+    // GPUs whose time begins and ends, by when
+    let mut moments: BTreeMap<UnixSeconds, (u64, u64)> = BTreeMap::new();
+    for rental in rentals {
+        let share = u64::from(rental.gpus);
+        for part in within(&rental.promised, window) {
+            let (begun, _) = moments.entry(part.from).or_default();
+            *begun = begun.saturating_add(share);
+            let (_, ended) = moments.entry(part.to).or_default();
+            *ended = ended.saturating_add(share);
+        }
+    }
+    let mut by_rented: BTreeMap<u64, Vec<Interval>> = BTreeMap::new();
+    let (mut since, mut rented) = (window.from, 0_u64);
+    for (at, (begun, ended)) in moments {
+        if rented > 0 {
+            by_rented.entry(rented.min(gpus)).or_default().push(Interval::new(since, at));
+        }
+        rented = rented.saturating_add(begun).saturating_sub(ended);
+        since = at;
+    }
+    by_rented
 }
 
 fn count(n: usize) -> u32 {

@@ -112,7 +112,7 @@ impl Assessor {
                         tracing::warn!(machine.id = %machine, "more rows than are looked at");
                         metrics::counter!("weir_assessments_failed_total").increment(1);
                         // what it showed before is not what it shows now
-                        reliability::forget(tx, machine).await?;
+                        reliability::forget(tx, machine, as_of).await?;
                         return Ok(());
                     };
                     for days in WINDOWS {

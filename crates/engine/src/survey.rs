@@ -38,7 +38,7 @@ impl Surveyor {
         Self { store, done: AtomicU64::new(0) }
     }
 
-    /// Samples the market if a new bucket has begun. True if it has.
+    /// Samples the market if a new bucket has begun and nobody else surveys at the moment. True if it did.
     ///
     /// # Errors
     /// The database's.
@@ -51,9 +51,13 @@ impl Surveyor {
             return Ok(false);
         }
         let online = self.store.policy().offline_after();
-        self.store
+        let surveyed = self
+            .store
             .write("survey", move |tx| {
                 Box::pin(async move {
+                    if !prices::take_turn(tx).await? {
+                        return Ok(false);
+                    }
                     prices::take_time(tx).await?;
                     let before = prices::newest(tx).await?;
                     let asks = prices::asks(tx, now, online).await?;
@@ -64,10 +68,13 @@ impl Surveyor {
                     draw_together(tx, now, last.min(bucket)).await?;
                     let dropped = prices::drop_old(tx, now).await?;
                     tracing::debug!(prices.asks = asks.len(), prices.dropped = dropped, "surveyed");
-                    Ok::<_, TxError<EngineError>>(())
+                    Ok::<_, TxError<EngineError>>(true)
                 })
             })
             .await?;
+        if !surveyed {
+            return Ok(false);
+        }
         self.done.store(bucket.get(), Ordering::Relaxed);
         metrics::counter!("weir_price_surveys_total").increment(1);
         Ok(true)
@@ -86,9 +93,7 @@ async fn deals(
         while from <= bucket {
             let to = from.saturating_plus(Seconds(step));
             let found = prices::deals(tx, from, to).await?;
-            if !found.is_empty() {
-                prices::note_deals(tx, step, from, &found).await?;
-            }
+            prices::note_deals(tx, step, from, &found).await?;
             from = to;
         }
     }

@@ -12,7 +12,7 @@ use domain::{
     webhook::{Rules, wait_after},
 };
 use store::{
-    Store, TxError, account_events,
+    Store, TxError, account_events, payments,
     webhooks::{
         claim::{self, Due, Places},
         deliveries::{self, Recorded, Tried},
@@ -183,6 +183,7 @@ impl Courier {
                     account_events::forget(tx, FORGET_OF_ACCOUNTS).await?;
                     upkeep::forget(tx, now.saturating_minus(KEEP), FORGET).await?;
                     upkeep::clear(tx, FORGET).await?;
+                    payments::forget(tx, now, FORGET).await?;
                     Ok::<_, TxError<EngineError>>(())
                 })
             })

@@ -49,6 +49,8 @@ pub const NAME: &str = "Weir Receipt";
 pub const VERSION: &str = "1";
 /// Readings that a receipt holds at most; a longer chain is given apart.
 pub const MAX_INLINE: u64 = 10_000;
+/// Outages that a receipt lists at most: as many as the readings that it can hold leave.
+pub const MAX_OUTAGES: u32 = 10_001;
 
 /// The domain of the receipts for the escrow at this address.
 #[must_use]
@@ -136,8 +138,12 @@ pub struct Metered {
     pub elapsed: Seconds,
     /// Those that readings cover, at least 1.
     pub covered: Seconds,
-    /// Where the others lie.
+    /// Where the others lie; none where these are left out.
     pub outages: Vec<Interval>,
+    /// How many outages there are, where they are more than [`MAX_OUTAGES`] and so left out: whoever has the readings
+    /// works them out. It is no part of a receipt that lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
 }
 
 /// An event of the contract.

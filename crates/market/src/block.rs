@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use uuid::Uuid;
 
 use crate::{
-    code::{COLUMNS, Column},
+    code::{self, COLUMNS, Column},
     table::Slot,
 };
 
@@ -60,6 +60,18 @@ impl Block {
     /// No offer in here has a larger id.
     pub(crate) const fn newest(&self) -> u128 {
         self.newest
+    }
+
+    /// At least the largest discount of any offer in here, in hundredths of a percent.
+    pub(crate) fn discount(&self) -> u16 {
+        let (mut rows, mut most) = (self.all(), 0_u8);
+        for (bit, word) in (0_u32..8).zip(self.column(Column::Discount)).rev() {
+            if rows & word != 0 {
+                rows &= word;
+                most |= 1_u8.checked_shl(bit).unwrap_or(0);
+            }
+        }
+        code::discount_of(most)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -27,6 +27,8 @@ pub(crate) enum Column {
     MinDuration,
     MaxDuration,
     Notice,
+    /// The largest discount for a long rental: see [`discount`].
+    Discount,
 }
 
 impl Column {
@@ -51,12 +53,13 @@ impl Column {
             Self::MinDuration => 15,
             Self::MaxDuration => 16,
             Self::Notice => 17,
+            Self::Discount => 18,
         }
     }
 }
 
 /// How many columns there are.
-pub(crate) const COLUMNS: usize = 18;
+pub(crate) const COLUMNS: usize = 19;
 
 /// What an unknown fact is written as where more is better: no least asked for is reached.
 pub(crate) const UNKNOWN_LOW: u8 = 0;
@@ -79,6 +82,19 @@ pub(crate) fn log(value: u32) -> u8 {
 /// 1 to 240 for CUDA 8.1 and later: versions differ by units.
 pub(crate) fn cuda(version: u16) -> u8 {
     u8::try_from(version.saturating_sub(80).min(239)).unwrap_or(239).saturating_add(1)
+}
+
+/// Hundredths of a percent that a step of [`discount`] has.
+const DISCOUNT_STEP: u16 = 40;
+
+/// 0 to 250: a discount of 0 to 100 percent, rounded up.
+pub(crate) fn discount(bps: u16) -> u8 {
+    u8::try_from(bps.div_ceil(DISCOUNT_STEP)).unwrap_or(u8::MAX)
+}
+
+/// The largest discount that is written so.
+pub(crate) fn discount_of(code: u8) -> u16 {
+    u16::from(code).saturating_mul(DISCOUNT_STEP)
 }
 
 /// The low byte of a number.
@@ -105,6 +121,10 @@ mod tests {
         assert_eq!(before, 240);
         assert!((10..9_999_u16).all(|version| cuda(version) <= cuda(version + 1)));
         assert_eq!((cuda(80), cuda(9_999)), (1, 240));
+        for bps in 0..=10_000_u16 {
+            let most = discount_of(discount(bps));
+            assert!(most >= bps && most < bps + DISCOUNT_STEP, "{bps}");
+        }
         for power in 3..31 {
             assert!(log((1 << power) - 1) < log(1 << power), "powers of two begin a step");
         }

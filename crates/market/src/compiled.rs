@@ -180,6 +180,11 @@ impl<'q> Compiled<'q> {
         compiled
     }
 
+    /// The plan of an offer's model, if the query finds any of its offers.
+    pub(crate) fn plan_of(&self, row: &Row) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.model == usize::from(row.model))
+    }
+
     /// The conditions on offers' own facts.
     pub(crate) fn facts(&self) -> &[&'q Test] {
         &self.tests

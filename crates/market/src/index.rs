@@ -295,7 +295,7 @@ impl Index {
                     let Some(slot) = self.slab.put(*row) else { return };
                     let slab = &self.slab;
                     self.table.insert(row.id, slot, |slot| slab.id(slot));
-                    placed.push((row.key(), slot, row.codes()));
+                    placed.push((row.key(), slot, self.codes(row)));
                 }
             }
             let first = model.first().and_then(|(_, _, number)| row_of(*number));
@@ -328,7 +328,7 @@ impl Index {
             self.hold(row);
             let slab = &self.slab;
             self.table.insert(row.id, slot, |slot| slab.id(slot));
-            placed.push((row.key(), slot, row.codes()));
+            placed.push((row.key(), slot, self.codes(row)));
             last = Some(row.key());
         }
         if let Some(segment) = self.segments.get_mut(model) {
@@ -339,10 +339,11 @@ impl Index {
     /// Puts a row in that holds what it has, and whose id is not known.
     fn add(&mut self, row: Row) {
         let Some(slot) = self.slab.put(row) else { return };
+        let codes = self.codes(&row);
         let slab = &self.slab;
         self.table.insert(row.id, slot, |slot| slab.id(slot));
         if let Some(segment) = self.segments.get_mut(usize::from(row.model)) {
-            segment.insert(row.key(), slot, &row.codes(), &|slot| slab.key(slot));
+            segment.insert(row.key(), slot, &codes, &|slot| slab.key(slot));
         }
     }
 
@@ -367,9 +368,10 @@ impl Index {
             if let Some(place) = slab.get_mut(slot) {
                 *place = row;
             }
+            // before its schedule is let go
+            let (known, codes) = (self.codes(&old), self.codes(&row));
             self.release(&old);
-            let codes: [u8; COLUMNS] = row.codes();
-            if codes != old.codes()
+            if codes != known
                 && let Some(segment) = self.segments.get_mut(usize::from(row.model))
             {
                 let slab = &self.slab;
@@ -445,8 +447,19 @@ impl Index {
     }
 
     pub(crate) fn row_of(&self, id: Uuid) -> Option<&Row> {
+        self.place_of(id).map(|(_, row)| row)
+    }
+
+    /// Where the offer with this id is, if it is listed.
+    pub(crate) fn place_of(&self, id: Uuid) -> Option<(Slot, &Row)> {
         let slot = self.table.get(id, |slot| self.slab.id(slot))?;
-        self.slab.get(slot)
+        Some((slot, self.slab.get(slot)?))
+    }
+
+    /// A row's byte in each column.
+    fn codes(&self, row: &Row) -> [u8; COLUMNS] {
+        let discount = self.steps(row).iter().map(|step| step.discount_bps).max();
+        row.codes(discount.unwrap_or(0))
     }
 
     /// What the index takes. Exact but for the maps of the catalog, whose allocations are computed from their capacity.

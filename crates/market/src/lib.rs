@@ -31,7 +31,7 @@ pub use catalog::{GpuModel, normal};
 pub use index::{Builder, Change, Index, Memory};
 pub use listing::{Form, Isolation, Listing, Step, Tier, Unlistable, Vendor, Verification};
 pub use query::{Field, Job, MAX_VALUES, Names, Position, Query, Set, Sort, Speeds, Test};
-pub use search::{Concern, Found, Page};
+pub use search::{Concern, Found, Page, Searching};
 pub use supply::{Count, Counting, Supply};
 pub use total::total;
 pub use view::{Brief, Offer};

@@ -105,8 +105,8 @@ impl Row {
         }
     }
 
-    /// Its byte in each column.
-    pub(crate) fn codes(&self) -> [u8; COLUMNS] {
+    /// Its byte in each column; `discount` is the largest that it ever gives, in hundredths of a percent.
+    pub(crate) fn codes(&self, discount: u16) -> [u8; COLUMNS] {
         let mut codes = [0; COLUMNS];
         let mut set = |column: Column, code: u8| {
             if let Some(place) = codes.get_mut(column.number()) {
@@ -145,6 +145,7 @@ impl Row {
         set(Column::MinDuration, code::log(self.min_duration));
         set(Column::MaxDuration, code::log(self.max_duration));
         set(Column::Notice, code::log(self.notice));
+        set(Column::Discount, code::discount(discount));
         codes
     }
 }

@@ -1,6 +1,9 @@
 //! Running a query: a merge of the models' lists where the order is theirs, else the best of everything that fits.
 
+mod pieces;
+
 use std::{
+    cell::Cell,
     cmp::Reverse,
     collections::{BinaryHeap, binary_heap::PeekMut},
 };
@@ -13,12 +16,14 @@ use crate::{
     compiled::{Compiled, Plan, speed},
     index::{Change, Index},
     listing::Listing,
-    query::{Position, Query, Sort},
+    query::{Field, Position, Query, Sort},
     row::{Row, UNKNOWN, UNKNOWN_BPS},
     segment::{Key, Segment},
     table::Slot,
     total,
 };
+
+pub use pieces::Searching;
 
 /// An offer that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,28 +59,39 @@ impl Index {
     /// Runs a query.
     #[must_use]
     pub fn search(&self, query: &Query) -> Page {
+        self.search_within(query, usize::MAX).unwrap_or_default()
+    }
+
+    /// Runs a query that need not look at more than `rows` offers one by one; `None` if it would have to. Those that the
+    /// columns of masks rule out do not count.
+    #[must_use]
+    pub fn search_within(&self, query: &Query, rows: usize) -> Option<Page> {
         let compiled = Compiled::new(self, query);
-        let run = Run { index: self, compiled: &compiled };
-        let found = match query.sort {
-            Sort::Price | Sort::PerfPerUsd | Sort::PerToken => run.merged(),
-            Sort::Total if query.job.is_none() => run.merged(),
-            Sort::Total | Sort::Reliability | Sort::Ready | Sort::Newest => run.best(),
+        let run = Run::new(self, &compiled, rows);
+        let found = if !query.offers.is_empty() {
+            run.named()
+        } else if is_merged(query) {
+            let (found, bound) = run.merged();
+            bound.is_none().then_some(found)?
+        } else {
+            let mut best = BinaryHeap::new();
+            run.best(None, &mut best).is_none().then_some(())?;
+            best.into_sorted_vec().into_iter().map(Found::from).collect()
         };
-        let full = found.len() >= query.limit;
-        let next = found.last().filter(|_| full).map(|last| last.position);
-        Page { found, next }
+        Some(Page::of(found, query.limit))
     }
 
     /// What each of these changes is to whoever follows a query; `None` for nothing. Whether a machine is online is taken as
     /// the index noted it. What only time took out of the query's answer, is in it until something about it changes.
     #[must_use]
     pub fn concerns(&self, query: &Query, changes: &[Change]) -> Vec<Option<Concern>> {
-        let timeless = Query { now: 0, start_window: 0, ..query.clone() };
+        let mut timeless = Query { now: 0, start_window: 0, ..query.clone() };
+        timeless.tests.retain(|test| test.field != Field::Until);
         let compiled = Compiled::new(self, query).by_the_flag();
         let ever = Compiled::new(self, &timeless).by_the_flag();
         let size = |compiled: &Compiled<'_>, row: Option<Row>| {
             let row = row?;
-            let plan = compiled.plans.iter().find(|plan| plan.model == usize::from(row.model))?;
+            let plan = compiled.plan_of(&row)?;
             compiled.fits(self, plan, &row).map(u16::from)
         };
         let concern = |change: &Change| match size(&compiled, change.after) {
@@ -117,6 +133,32 @@ impl Index {
     }
 }
 
+impl Page {
+    fn of(found: Vec<Found>, limit: usize) -> Self {
+        let full = found.len() >= limit;
+        let next = found.last().filter(|_| full).map(|last| last.position);
+        Self { found, next }
+    }
+}
+
+/// One of the best: what it is ordered by, and what it is.
+type Best = (u128, Uuid, Slot, u8);
+
+impl From<Best> for Found {
+    fn from((key, id, slot, gpus): Best) -> Self {
+        Self { slot, gpus: gpus.into(), position: Position { key, id } }
+    }
+}
+
+/// Whether the models' lists have the order that is asked for.
+fn is_merged(query: &Query) -> bool {
+    match query.sort {
+        Sort::Price | Sort::PerfPerUsd | Sort::PerToken => true,
+        Sort::Total => query.job.is_none(),
+        Sort::Reliability | Sort::Ready | Sort::Newest => false,
+    }
+}
+
 /// The place of a price in the order of a merge: rises with the price within a model.
 fn rank(sort: Sort, speed: Option<u32>, price: u32) -> u128 {
     let price = u128::from(price);
@@ -131,6 +173,8 @@ fn rank(sort: Sort, speed: Option<u32>, price: u32) -> u128 {
 struct Run<'a> {
     index: &'a Index,
     compiled: &'a Compiled<'a>,
+    /// How many more rows may be looked at.
+    left: Cell<usize>,
 }
 
 /// How far a merge has come in one model's list.
@@ -151,8 +195,41 @@ struct Cursor<'a> {
 type Next = Reverse<(u128, u128, usize, Option<(Slot, u8)>)>;
 
 impl<'a> Run<'a> {
-    /// Offers in the order of price or of what depends on nothing else within a model.
-    fn merged(&self) -> Vec<Found> {
+    const fn new(index: &'a Index, compiled: &'a Compiled<'a>, rows: usize) -> Self {
+        Self { index, compiled, left: Cell::new(rows) }
+    }
+
+    /// Counts a row that is looked at; false if it is one too many.
+    fn may_look(&self) -> bool {
+        let left = self.left.get().checked_sub(1);
+        left.inspect(|left| self.left.set(*left)).is_some()
+    }
+
+    /// The offers that the query names, in order.
+    fn named(&self) -> Vec<Found> {
+        let Self { index, compiled, .. } = self;
+        let query = compiled.query;
+        let mut found: Vec<Best> = query
+            .offers
+            .iter()
+            .filter_map(|id| {
+                let (slot, row) = index.place_of(*id)?;
+                let plan = compiled.plan_of(row)?;
+                let gpus = compiled.fits(index, plan, row)?;
+                let key = self.key(row, gpus)?;
+                let ahead = query.after.is_none_or(|after| Position { key, id: *id } > after);
+                ahead.then_some((key, *id, slot, gpus))
+            })
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(query.limit);
+        found.into_iter().map(Found::from).collect()
+    }
+
+    /// Offers in the order of price or of what depends on nothing else within a model; and if that was too much to look
+    /// at, the first place that may have more.
+    fn merged(&self) -> (Vec<Found>, Option<Position>) {
         let mut cursors: Vec<Cursor<'a>> =
             self.compiled.plans.iter().filter_map(|plan| self.cursor(plan)).collect();
         let mut heap = BinaryHeap::with_capacity(cursors.len());
@@ -161,7 +238,7 @@ impl<'a> Run<'a> {
         }
         let limit = self.compiled.query.limit;
         if limit == 0 {
-            return Vec::new();
+            return (Vec::new(), None);
         }
         let mut found = Vec::with_capacity(limit.min(256));
         let mut least = heap.pop();
@@ -174,6 +251,12 @@ impl<'a> Run<'a> {
                 }
             }
             let next = cursors.get_mut(number).and_then(|cursor| self.advance(cursor, number));
+            if self.left.get() == 0 {
+                let Some(Reverse((key, id, ..))) = next.into_iter().chain(heap.pop()).max() else {
+                    break;
+                };
+                return (found, Some(Position { key, id: Uuid::from_u128(id) }));
+            }
             least = match (next, heap.peek_mut()) {
                 (None, None) => None,
                 (None, Some(rival)) => Some(PeekMut::pop(rival)),
@@ -184,7 +267,7 @@ impl<'a> Run<'a> {
                 (Some(next), _) => Some(next),
             };
         }
-        found
+        (found, None)
     }
 
     fn cursor(&self, plan: &'a Plan) -> Option<Cursor<'a>> {
@@ -210,7 +293,7 @@ impl<'a> Run<'a> {
     }
 
     fn advance(&self, cursor: &mut Cursor<'_>, number: usize) -> Option<Next> {
-        let Self { index, compiled } = self;
+        let Self { index, compiled, .. } = self;
         for _ in 0..cursor.stride {
             let block = cursor.segment.block(cursor.block)?;
             if !cursor.begun {
@@ -233,6 +316,9 @@ impl<'a> Run<'a> {
                 if compiled.query.after.is_some_and(seen) {
                     continue;
                 }
+                if !self.may_look() {
+                    return Some(Reverse((key, row.id.as_u128(), number, None)));
+                }
                 if let Some(gpus) = compiled.candidate_fits(index, cursor.plan, row) {
                     cursor.stride = 1;
                     return Some(Reverse((key, row.id.as_u128(), number, Some((slot, gpus)))));
@@ -245,45 +331,48 @@ impl<'a> Run<'a> {
         self.ahead(cursor, number)
     }
 
-    /// The first of everything that fits, by a key of its own.
-    fn best(&self) -> Vec<Found> {
-        let Self { index, compiled } = self;
+    /// The first of everything that fits, by a key of its own, beside what is among the best already. Begins at a model's
+    /// key, and hands out where to go on if that was too much to look at.
+    fn best(
+        &self,
+        from: Option<(usize, Key)>,
+        best: &mut BinaryHeap<Best>,
+    ) -> Option<(usize, Key)> {
+        let Self { index, compiled, .. } = self;
         let query = compiled.query;
-        let mut best: BinaryHeap<(u128, Uuid, Slot, u8)> = BinaryHeap::new();
         let discount = query.job.map_or(0, |job| index.best_discount(job.duration_s));
-        for plan in &compiled.plans {
+        let begun = from.map_or(0, |(model, _)| model);
+        for plan in compiled.plans.iter().filter(|plan| plan.model >= begun) {
             let Some(segment) = index.segments.get(plan.model) else { continue };
-            let begin = segment.start(|(price, _)| u64::from(*price) >= compiled.prices.0);
+            let seen = from.filter(|(model, _)| *model == plan.model).map(|(_, key)| key);
+            let begin = segment.start(|key| {
+                u64::from(key.0) >= compiled.prices.0 && seen.is_none_or(|seen| *key >= seen)
+            });
             for number in begin..segment.blocks() {
                 let (Some(block), Some(first)) = (segment.block(number), segment.first(number))
                 else {
                     break;
                 };
                 if u64::from(first.0) > compiled.prices.1
-                    || self.is_too_dear(plan, first, discount, &best)
+                    || self.is_too_dear(plan, first, discount, best)
                 {
                     break;
                 }
-                self.take(plan, block, &mut best);
+                if self.left.get() == 0 {
+                    return Some((plan.model, seen.map_or(first, |seen| seen.max(first))));
+                }
+                // one large discount somewhere does not have everything looked at
+                let own = block.discount();
+                if own >= discount || !self.is_too_dear(plan, first, own, best) {
+                    self.take(plan, block, seen, best);
+                }
             }
         }
-        let sorted = best.into_sorted_vec();
-        let found = sorted.into_iter().map(|(key, id, slot, gpus)| Found {
-            slot,
-            gpus: gpus.into(),
-            position: Position { key, id },
-        });
-        found.collect()
+        None
     }
 
-    /// Whether nothing from this price on can be among the best by total.
-    fn is_too_dear(
-        &self,
-        plan: &Plan,
-        first: Key,
-        discount: u16,
-        best: &BinaryHeap<(u128, Uuid, Slot, u8)>,
-    ) -> bool {
+    /// Whether nothing from this price on, with this discount at most, can be among the best by total.
+    fn is_too_dear(&self, plan: &Plan, first: Key, discount: u16, best: &BinaryHeap<Best>) -> bool {
         let query = self.compiled.query;
         let (Sort::Total, Some(job)) = (query.sort, &query.job) else { return false };
         let least = total::least(first.0, discount, job, plan.fewest().into());
@@ -292,8 +381,9 @@ impl<'a> Run<'a> {
             || (best.len() >= query.limit && best.peek().is_some_and(|(worst, ..)| least > *worst))
     }
 
-    fn take(&self, plan: &Plan, block: &Block, best: &mut BinaryHeap<(u128, Uuid, Slot, u8)>) {
-        let Self { index, compiled } = self;
+    /// Takes what is among the best of a block's rows, from a key on.
+    fn take(&self, plan: &Plan, block: &Block, from: Option<Key>, best: &mut BinaryHeap<Best>) {
+        let Self { index, compiled, .. } = self;
         let query = compiled.query;
         let worst =
             best.peek().filter(|_| best.len() >= query.limit).map_or(u128::MAX, |(key, ..)| *key);
@@ -309,6 +399,11 @@ impl<'a> Run<'a> {
             if u64::from(row.price) > compiled.prices.1 {
                 return;
             }
+            if from.is_some_and(|from| row.key() < from) {
+                continue;
+            }
+            // the block is looked at to its end in any case
+            self.may_look();
             let Some(gpus) = compiled.candidate_fits(index, plan, row) else { continue };
             let Some(key) = self.key(row, gpus) else { continue };
             if query.after.is_some_and(|after| Position { key, id: row.id } <= after) {
@@ -326,11 +421,11 @@ impl<'a> Run<'a> {
 
     fn key(&self, row: &Row, gpus: u8) -> Option<u128> {
         let query = self.compiled.query;
+        if is_merged(query) {
+            let speed = self.index.model_of(row).and_then(|model| speed(query, model));
+            return Some(rank(query.sort, speed, row.price));
+        }
         Some(match query.sort {
-            Sort::Price | Sort::PerfPerUsd | Sort::PerToken => {
-                let speed = self.index.model_of(row).and_then(|model| speed(query, model));
-                rank(query.sort, speed, row.price)
-            }
             Sort::Total => {
                 let job = query.job.as_ref()?;
                 total::of_row(row, self.index.steps(row), job, gpus)?.total.get().into()
@@ -340,6 +435,7 @@ impl<'a> Run<'a> {
             Sort::Ready if row.ready_ms == UNKNOWN => u128::from(UNKNOWN),
             Sort::Ready => row.ready_ms.into(),
             Sort::Newest => !row.id.as_u128(),
+            Sort::Price | Sort::PerfPerUsd | Sort::PerToken => return None,
         })
     }
 }

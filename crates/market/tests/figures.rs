@@ -117,7 +117,7 @@ fn micros(times: u32, mut work: impl FnMut()) -> (f64, f64) {
 }
 
 #[test]
-fn an_offer_weighs_at_most_200_bytes_and_a_million_are_soon_built() {
+fn an_offer_weighs_at_most_200_bytes_and_an_index_is_soon_built() {
     let sizes: &[u32] =
         if cfg!(debug_assertions) { &[20_000] } else { &[1_000, 10_000, 100_000, 1_000_000] };
     for size in sizes {
@@ -135,7 +135,8 @@ fn an_offer_weighs_at_most_200_bytes_and_a_million_are_soon_built() {
         if *size >= 20_000 {
             assert!(each <= 200.0, "{each}");
         }
-        assert!(cpu < 1.0, "{size} took {cpu} s");
+        // what nobody counted is no little time
+        assert!(cpu > 0.0 && cpu < 1.0, "{size} took {cpu} s");
         let hits = index.search(&typical()).found.len();
         let (p50, p99) = micros(2_000, || drop(std::hint::black_box(index.search(&typical()))));
         println!("  typical: {hits} found, p50 {p50:.1} us, p99 {p99:.1} us");

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use market::{
-    Concern, Field, Form, GpuModel, Index, Job, Listing, Names, Position, Query, Set, Sort, Speeds,
-    Test, Vendor, generate::Generator, total,
+    Concern, Field, Form, GpuModel, Index, Job, Listing, Names, Page, Position, Query, Searching,
+    Set, Sort, Speeds, Step, Test, Vendor, generate::Generator, total,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -199,6 +199,13 @@ fn paged(index: &Index, query: &Query) -> Vec<(Uuid, u16)> {
     }
 }
 
+/// A page that is looked for by so many offers at a time.
+fn by_pieces(index: &Index, query: &Query, rows: usize) -> Page {
+    let mut searching = Searching::new(query.clone());
+    while !searching.look(index, rows) {}
+    searching.told(index)
+}
+
 fn set() -> impl Strategy<Value = Set> {
     let value = prop_oneof![
         0_u64..4,
@@ -340,6 +347,19 @@ proptest! {
         prop_assert_eq!(index.len(), known.len());
         for query in &queries {
             prop_assert_eq!(paged(&index, query), plainly(&known, query), "{:?}", query);
+            let page = index.search(query);
+            for rows in [1, 9, 200] {
+                prop_assert_eq!(&by_pieces(&index, query, rows), &page, "{} {:?}", rows, query);
+                let within = index.search_within(query, rows);
+                prop_assert!(within.is_none_or(|within| within == page), "{} {:?}", rows, query);
+            }
+            let mut offers: Vec<Uuid> = listings.iter().step_by(5).map(|listing| listing.id).collect();
+            let mut expected = plainly(&known, query);
+            expected.retain(|(id, _)| offers.contains(id));
+            // named twice, and one that is nobody's
+            offers.extend([listings[0].id, Uuid::nil()]);
+            let named = Query { offers, ..query.clone() };
+            prop_assert_eq!(paged(&index, &named), expected, "{:?}", named);
         }
         let providers: Vec<Uuid> = listings.iter().take(3).map(|listing| listing.provider).collect();
         let theirs = Query { providers, limit: 50, now: NOW, ..Query::default() };
@@ -408,4 +428,83 @@ fn who_follows_is_told_of_what_time_took_out_once_it_changes() {
             assert_eq!(name, told, "{found:?}");
         }
     }
+}
+
+#[test]
+fn what_changes_between_two_pieces_is_found_as_it_is_or_not_at_all() {
+    let listings: Vec<Listing> = Generator::new(&models(), 9, 600, NOW).collect();
+    for sort in [Sort::Price, Sort::Total, Sort::Reliability] {
+        let (mut index, _) = Index::build(models(), OFFLINE_AFTER, listings.clone(), NOW);
+        let mut known: BTreeMap<Uuid, Listing> =
+            listings.iter().map(|listing| (listing.id, listing.clone())).collect();
+        let job = Some(Job { duration_s: 7_200, ..Job::default() });
+        let query = Query { sort, job, limit: 300, now: NOW, ..Query::default() };
+        let mut searching = Searching::new(query.clone());
+        let mut pieces = 0_usize;
+        while !searching.look(&index, 20) {
+            for step in 0..3 {
+                let mut listing = listings[(pieces * 7 + step * 200) % listings.len()].clone();
+                listing.price_micros = 200_000 + u32::try_from(pieces * 997 % 900_000).unwrap();
+                index.upsert(&listing, NOW).unwrap();
+                known.insert(listing.id, listing);
+            }
+            index.remove(listings[pieces * 13 % listings.len()].id);
+            known.remove(&listings[pieces * 13 % listings.len()].id);
+            pieces += 1;
+        }
+        assert!(pieces > 5, "{pieces}");
+        let page = searching.told(&index);
+        let found: Vec<(u128, u128)> = page
+            .found
+            .iter()
+            .map(|hit| {
+                let id = index.listing(hit).unwrap().id;
+                let listing = &known[&id];
+                assert_eq!(fits(listing, &query), Some(hit.gpus));
+                let place = key(listing, &query, hit.gpus);
+                assert_eq!((hit.position.key, hit.position.id), (place.0, id));
+                place
+            })
+            .collect();
+        assert!(found.len() > 50 && found.windows(2).all(|pair| pair[0] < pair[1]), "{sort:?}");
+    }
+}
+
+#[test]
+fn one_large_discount_does_not_have_everything_looked_at() {
+    let model = "rtx-4090".to_owned();
+    let mut listings: Vec<Listing> = Generator::new(&models(), 4, 3_000, NOW)
+        .zip(0_u32..)
+        .map(|(listing, number)| Listing {
+            model: model.clone(),
+            price_micros: 200_000 + number * 500,
+            reserved: Vec::new(),
+            ..listing
+        })
+        .collect();
+    // the dearest gives nine tenths off from the first second
+    let last = listings.last_mut().unwrap();
+    last.reserved = vec![Step { min_duration_s: 1, discount_bps: 9_000 }];
+    last.available_until = None;
+    last.chunks = vec![1];
+    last.gpus_free = 1;
+    (last.open, last.heard_at, last.min_duration_s, last.max_duration_s) = (true, NOW, 60, 86_400);
+    let cheapest = last.id;
+    let (index, _) = Index::build(models(), OFFLINE_AFTER, listings, NOW);
+    let count = Test { field: Field::GpuCount, set: Set::OneOf(vec![1]) };
+    let job = Some(Job { duration_s: 7_200, ..Job::default() });
+    let query = Query {
+        tests: vec![count],
+        sort: Sort::Total,
+        job,
+        available: true,
+        limit: 10,
+        now: NOW,
+        ..Query::default()
+    };
+    let all = index.search(&query);
+    let ids: Vec<Uuid> = all.found.iter().map(|hit| index.listing(hit).unwrap().id).collect();
+    assert!(ids.len() == 10 && ids.contains(&cheapest), "its total is among the least");
+    // some blocks of 64 that may have more, and the one that has the discount
+    assert_eq!(index.search_within(&query, 400), Some(all));
 }

@@ -55,7 +55,7 @@ pub struct Horizon {
 }
 
 /// Keeps an account's events from now on, and for a week after the last call. True if they were not kept before:
-/// transactions that go on at this moment may still leave none.
+/// transactions that go on at this moment may still leave none (see [`whole_from`]).
 ///
 /// # Errors
 /// The database's.
@@ -70,6 +70,34 @@ pub async fn keep(tx: &mut Connection, account: AccountId) -> Result<bool, Store
     .fetch_optional(tx)
     .await?;
     Ok(fresh.unwrap_or(false))
+}
+
+/// From which transaction on an account's events are all there: those below may have written before it was known that they
+/// are kept. Asked for in a transaction that begins after that of [`keep`].
+///
+/// # Errors
+/// The database's, [`StoreError::Missing`] if they are not kept, or [`StoreError::Corrupt`].
+pub async fn whole_from(tx: &mut Connection, account: AccountId) -> Result<u64, StoreError> {
+    let known = sqlx::query_scalar!(
+        r#"SELECT whole_from::text AS "from?" FROM account_streams WHERE account_id = $1"#,
+        account.uuid(),
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .flatten();
+    if let Some(from) = known {
+        return number(&from);
+    }
+    // This one's own number, which it gets here: whoever wrote without seeing the row had one by then. The next of a snapshot
+    // would not do: it is above those that are over, and may be below others.
+    let from = sqlx::query_scalar!(
+        r#"UPDATE account_streams SET whole_from = COALESCE(whole_from, pg_current_xact_id())
+           WHERE account_id = $1 RETURNING whole_from::text AS "from!""#,
+        account.uuid(),
+    )
+    .fetch_one(tx)
+    .await?;
+    number(&from)
 }
 
 /// How far transactions are at this moment.

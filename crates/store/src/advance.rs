@@ -6,7 +6,7 @@ use domain::{
     billing::auto_stop_second,
     deposit::{DepositTold, DepositUse},
     id::{CommandId, RentalId},
-    metering::{meter, next_release},
+    metering::{CloseCall, counted, next_release},
     rental::{Effect, Party, Progress, RentalEvent, RentalState, StepError, step},
     time::{Seconds, UnixSeconds},
 };
@@ -381,16 +381,14 @@ async fn close(tx: &mut Connection, rental: &Rental, now: UnixSeconds) -> Result
         .progress
         .billing_window()
         .ok_or_else(|| StoreError::corrupt("a rental is closed without start or end"))?;
-    let evidence = readings::covered(tx, rental.id).await?;
     let auto_stop = auto_stop_second(rental.locked, quote.rate);
-    let metered = meter(window, &evidence, auto_stop);
+    let billed = readings::billed(tx, rental.id, window, auto_stop).await?;
     let again = intents::wait_before(tx, rental.id, "close").await?;
     // the contract goes by its own clock, which may be ahead of ours
     let tip = blocks::tip(tx).await?.map_or(now, |block| block.timestamp.max(now));
     let sent_at = tip.saturating_plus(again.max(SIGN_WAIT));
     let earliest = sent_at.saturating_minus(Seconds(CLOSE_WINDOW_S));
-    let call = metered
-        .close_call(window.from, earliest, auto_stop)
+    let call = CloseCall::of(counted(window, auto_stop), billed, earliest, auto_stop)
         .ok_or_else(|| StoreError::corrupt("the end of billing lies beyond time"))?;
     let end = End { stopped_at: call.stopped_at, credit: call.credit };
     let wait = ask_to_sign(tx, rental, &quote, end, now).await?.max(again);

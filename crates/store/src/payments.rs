@@ -2,7 +2,7 @@
 
 use domain::{
     id::{AccountId, QuoteId, RentalId},
-    time::UnixSeconds,
+    time::{Seconds, UnixSeconds},
 };
 
 use crate::{
@@ -13,8 +13,10 @@ use crate::{
     revocations,
 };
 
-/// How many dead rows each new one clears away, so that the tables stay small without a timer.
+/// How many dead rows each new one clears away, so that the tables stay small also while nobody else clears them.
 const CLEARED: i64 = 20;
+/// A payment of a price that began in time has ended after so long, by anybody's clock.
+const MARGIN: Seconds = Seconds(60);
 /// The most tokens of one rental.
 pub const MOST_TOKENS: i64 = 8;
 
@@ -73,7 +75,7 @@ pub async fn offer(
     if open.here >= room.share {
         return Ok(Kept::ShareUsed);
     }
-    if open.all >= room.most {
+    if open.all >= room.most && !give_way(&mut *tx, now, open.here).await? {
         return Ok(Kept::Full);
     }
     sqlx::query!(
@@ -94,6 +96,42 @@ pub async fn offer(
     .execute(tx)
     .await?;
     Ok(Kept::Yes)
+}
+
+/// Drops the price that ends first of the network that has most of them, if that has two more than the one that asks:
+/// so a hundred networks that take all the room have it to themselves until somebody else asks. True if there was one.
+async fn give_way(tx: &mut Connection, now: UnixSeconds, here: i64) -> Result<bool, StoreError> {
+    let dropped = sqlx::query!(
+        "WITH most AS (
+             SELECT network FROM payment_offers WHERE expires_at >= $1
+             GROUP BY network HAVING count(*) > $2::bigint + 1 ORDER BY count(*) DESC, network LIMIT 1)
+         DELETE FROM payment_offers WHERE id IN
+            (SELECT o.id FROM payment_offers o JOIN most USING (network) WHERE o.expires_at >= $1
+             ORDER BY o.expires_at, o.id LIMIT 1 FOR UPDATE OF o SKIP LOCKED)",
+        ts(now)?,
+        here,
+    )
+    .execute(tx)
+    .await?;
+    Ok(dropped.rows_affected() > 0)
+}
+
+/// Forgets up to `limit` prices that have been over for a minute, and with each from where it was asked for. Returns how
+/// many.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(tx: &mut Connection, now: UnixSeconds, limit: i64) -> Result<u64, StoreError> {
+    let over = sqlx::query!(
+        "DELETE FROM payment_offers WHERE id IN
+            (SELECT id FROM payment_offers WHERE expires_at < $1
+             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ts(now.saturating_minus(MARGIN))?,
+        limit,
+    )
+    .execute(tx)
+    .await?;
+    Ok(over.rows_affected())
 }
 
 /// The price that was given under this id, while it is kept.

@@ -138,6 +138,18 @@ pub async fn take_time(tx: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether it is our turn to survey, until the transaction ends: one surveyor at a time, so that what two of them find is not
+/// mixed in a bucket.
+///
+/// # Errors
+/// The database's.
+pub async fn take_turn(tx: &mut Connection) -> Result<bool, StoreError> {
+    // two numbers: those of leases are one (`txs::signer`)
+    Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock(10, 1) AS "ours!""#)
+        .fetch_one(tx)
+        .await?)
+}
+
 /// When the market was last sampled.
 ///
 /// # Errors
@@ -178,7 +190,7 @@ pub async fn sampled(
 }
 
 /// The prices that were agreed for GPUs alone, without disk and network in them: of rentals booked from `from` up to `to` whose deposit is locked, finally. What was
-/// only booked costs nothing, and says nothing.
+/// only booked costs nothing, and says nothing. Tier and region are those that the machine had when it was booked.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].
@@ -190,7 +202,8 @@ pub async fn deals(
     sqlx::query_as!(
         Row,
         r#"WITH deal AS (
-               SELECT v.model, m.tier, split_part(m.region, '-', 1) AS region,
+               SELECT v.model, coalesce(r.tier, m.tier) AS tier,
+                      split_part(coalesce(r.region, m.region), '-', 1) AS region,
                       q.usd_micros_per_hour / coalesce(q.gpu_count, v.gpu_count) AS price,
                       coalesce(q.gpu_count, v.gpu_count) AS gpus,
                       CASE WHEN r.state IN ('funded', 'provisioning', 'active', 'interrupted', 'stopping')

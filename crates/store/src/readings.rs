@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use alloy_primitives::B256;
 use domain::{
     id::RentalId,
-    metering::{Interval, ReadingHead},
+    metering::{Coverage, Interval, ReadingHead, counted, meter},
     time::{Seconds, UnixSeconds},
 };
 use serde_json::Value;
@@ -46,6 +46,27 @@ pub struct Evidence {
     pub head: ReadingHead,
     /// Seconds that all readings cover; they never overlap.
     pub covered: Seconds,
+}
+
+impl Evidence {
+    /// The same without the chain of it.
+    #[must_use]
+    pub const fn coverage(&self) -> Coverage {
+        Coverage { span: Interval::new(self.first_from, self.head.to), covered: self.covered }
+    }
+}
+
+/// What [`meter`] makes of a rental's readings, with no more of the outages than were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Billing {
+    /// The seconds that count: those of the window, no more than the deposit pays for, at least 1.
+    pub elapsed: Seconds,
+    /// The seconds of them that readings cover, at least 1.
+    pub billed: Seconds,
+    /// The newest outages, in order.
+    pub newest: Vec<Interval>,
+    /// Whether there are older ones.
+    pub more: bool,
 }
 
 /// The rental, so locked that its state and its evidence stay as they are until the transaction ends.
@@ -194,8 +215,154 @@ pub async fn least_heard(
     .collect()
 }
 
+/// The seconds of `window` that a rental's readings cover, by the sums that they carry: the chain is not read, but for what
+/// of it lies outside of the window.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn covered_in(
+    connection: &mut Connection,
+    rental: RentalId,
+    window: Interval,
+) -> Result<Seconds, StoreError> {
+    // what lies before the window's end, less what lies before its beginning
+    let covered = sqlx::query_scalar!(
+        r#"SELECT GREATEST(0, COALESCE(
+               (SELECT covered_s - GREATEST(0, extract(epoch FROM to_at - $3::timestamptz))::bigint
+                FROM readings WHERE rental_id = $1 AND from_at < $3 ORDER BY seq DESC LIMIT 1)
+             - (SELECT covered_s - extract(epoch FROM to_at - GREATEST(from_at, $2::timestamptz))::bigint
+                FROM readings WHERE rental_id = $1 AND to_at > $2 ORDER BY seq LIMIT 1), 0)) AS "covered!""#,
+        rental.uuid(),
+        ts(window.from)?,
+        ts(window.to)?,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(duration(covered)?.min(window.seconds()))
+}
+
+/// The seconds that [`meter`] bills of `window` by a rental's readings, looked up as [`covered_in`] does.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn billed(
+    connection: &mut Connection,
+    rental: RentalId,
+    window: Interval,
+    auto_stop: Seconds,
+) -> Result<Seconds, StoreError> {
+    let covered = covered_in(connection, rental, counted(window, auto_stop)).await?;
+    Ok(covered.max(Seconds::ONE))
+}
+
+/// What `window` comes to by a rental's readings, with the newest `most` outages. Where there are any, the database goes
+/// through the chain from its end until it has found so many.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn billing(
+    connection: &mut Connection,
+    rental: RentalId,
+    window: Interval,
+    auto_stop: Seconds,
+    most: u32,
+) -> Result<Billing, StoreError> {
+    let counted = counted(window, auto_stop);
+    let covered = covered_in(connection, rental, counted).await?;
+    let (elapsed, mut newest) = if covered == Seconds::ZERO {
+        // a second is billed even so, and the rest is one outage
+        let metered = meter(window, &[], auto_stop);
+        (metered.elapsed, metered.outages)
+    } else if covered == counted.seconds() {
+        (covered, Vec::new())
+    } else {
+        let limit = i64::from(most).saturating_add(1);
+        (counted.seconds(), newest_gaps(connection, rental, counted, limit).await?)
+    };
+    let more = newest.len().saturating_sub(usize::try_from(most).map_err(StoreError::corrupt)?);
+    newest.drain(..more);
+    Ok(Billing { elapsed, billed: covered.max(Seconds::ONE), newest, more: more > 0 })
+}
+
+/// How many outages `window` has by a rental's readings. The database goes through all of the chain.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn outages(
+    connection: &mut Connection,
+    rental: RentalId,
+    window: Interval,
+    auto_stop: Seconds,
+) -> Result<u64, StoreError> {
+    let newest = billing(connection, rental, window, auto_stop, 1).await?;
+    if newest.more {
+        return gaps(connection, rental, counted(window, auto_stop)).await;
+    }
+    u64::try_from(newest.newest.len()).map_err(StoreError::corrupt)
+}
+
+/// The newest `limit` stretches of `window` without a reading, in order.
+async fn newest_gaps(
+    connection: &mut Connection,
+    rental: RentalId,
+    window: Interval,
+    limit: i64,
+) -> Result<Vec<Interval>, StoreError> {
+    // after each reading that reaches into the window, the newest first; and before the first of them
+    let mut found = sqlx::query!(
+        r#"SELECT gone_at AS "gone_at!", back_at AS "back_at!" FROM (
+               (SELECT gone_at, back_at FROM (
+                    SELECT seq, to_at AS gone_at,
+                           lag(from_at, 1, $3::timestamptz) OVER (ORDER BY seq DESC) AS back_at
+                    FROM readings WHERE rental_id = $1 AND to_at > $2 AND from_at < $3) AS told
+                WHERE gone_at < back_at ORDER BY seq DESC LIMIT $4)
+               UNION ALL
+               SELECT $2::timestamptz, COALESCE(
+                   (SELECT from_at FROM readings WHERE rental_id = $1 AND to_at > $2 AND from_at < $3
+                    ORDER BY seq LIMIT 1), $3::timestamptz)) AS gaps
+           WHERE gone_at < back_at ORDER BY gone_at DESC LIMIT $4"#,
+        rental.uuid(),
+        ts(window.from)?,
+        ts(window.to)?,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| Ok(Interval::new(seconds(row.gone_at)?, seconds(row.back_at)?)))
+    .collect::<Result<Vec<_>, StoreError>>()?;
+    found.reverse();
+    Ok(found)
+}
+
+/// How many stretches of `window` have no reading, if some have one.
+async fn gaps(
+    connection: &mut Connection,
+    rental: RentalId,
+    window: Interval,
+) -> Result<u64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT (SELECT count(*) FROM (
+                       SELECT to_at AS gone_at,
+                              lag(from_at, 1, $3::timestamptz) OVER (ORDER BY seq DESC) AS back_at
+                       FROM readings WHERE rental_id = $1 AND to_at > $2 AND from_at < $3) AS told
+                   WHERE gone_at < back_at)
+                + (SELECT count(*) FROM (
+                       SELECT from_at FROM readings WHERE rental_id = $1 AND to_at > $2 AND from_at < $3
+                       ORDER BY seq LIMIT 1) AS first
+                   WHERE from_at > $2) AS "count!""#,
+        rental.uuid(),
+        ts(window.from)?,
+        ts(window.to)?,
+    )
+    .fetch_one(connection)
+    .await?;
+    u64::try_from(count).map_err(StoreError::corrupt)
+}
+
 /// The stretches of time that a rental's readings cover, in order; readings that touch are one stretch.
-/// This is what [`domain::metering::meter`] bills by.
+/// This is what [`domain::metering::meter`] bills by. There can be a million of them: [`billed`] and
+/// [`billing`] come to the same, and this is there to hold them against.
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].

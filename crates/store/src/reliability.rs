@@ -24,7 +24,8 @@ pub use history::{MAX_ROWS, history};
 /// The windows, in days.
 pub const WINDOWS: [u16; 3] = [7, 30, 90];
 
-/// Up to here nothing about the past changes any more: readings are in or refused, silences have been noticed.
+/// Up to here nothing about the past changes any more: readings are in or refused, silences have been noticed. What the
+/// readings cover is told later, when the machine was looked at ([`looked_at_until`]).
 #[must_use]
 pub fn settled_until(policy: &Policy, now: UnixSeconds) -> UnixSeconds {
     let late = policy.evidence_timeout.saturating_add(policy.evidence_timeout);
@@ -74,15 +75,48 @@ pub async fn machines_after(
     Ok(ids.into_iter().map(MachineId::from_uuid).collect())
 }
 
-/// Takes away what a machine has shown: it has no score until the next is stored.
+/// Takes away what a machine has shown, at a look that went up to `as_of`: it has no score until the next is stored.
 ///
 /// # Errors
 /// The database's.
-pub async fn forget(tx: &mut Connection, machine: MachineId) -> Result<(), StoreError> {
+pub async fn forget(
+    tx: &mut Connection,
+    machine: MachineId,
+    as_of: UnixSeconds,
+) -> Result<(), StoreError> {
     sqlx::query!("DELETE FROM machine_reliability WHERE machine_id = $1", machine.uuid())
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
+    sqlx::query!(
+        "INSERT INTO machines_without_figures (machine_id, as_of) VALUES ($1, $2)
+         ON CONFLICT (machine_id) DO UPDATE
+             SET as_of = greatest(machines_without_figures.as_of, excluded.as_of)",
+        machine.uuid(),
+        ts(as_of)?,
+    )
+    .execute(tx)
+    .await?;
     Ok(())
+}
+
+/// Up to where a machine was looked at: what its readings cover before was drawn together ([`draw_together`]), and no row of
+/// it changes any more. `None` if it never was.
+///
+/// # Errors
+/// The database's, or [`StoreError::Corrupt`].
+pub async fn looked_at_until(
+    connection: &mut Connection,
+    machine: MachineId,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    sqlx::query_scalar!(
+        "SELECT max(as_of) FROM (SELECT as_of FROM machine_reliability WHERE machine_id = $1
+                                 UNION ALL SELECT as_of FROM machines_without_figures WHERE machine_id = $1) looks",
+        machine.uuid(),
+    )
+    .fetch_one(connection)
+    .await?
+    .map(seconds)
+    .transpose()
 }
 
 /// Stores what a machine has shown. Of two that are stored at once the later window stays.

@@ -34,7 +34,7 @@ pub struct Webhook {
     pub events: Vec<String>,
     /// The owner's words.
     pub description: String,
-    /// Until when the secret before this one signs too.
+    /// Until when the old secret signs too.
     pub old_until: Option<UnixSeconds>,
     /// Why it is not called any more, and since when.
     pub disabled: Option<(String, UnixSeconds)>,
@@ -272,7 +272,8 @@ pub async fn delete(
     Ok(())
 }
 
-/// Gives a webhook a new secret; the one that it had signs beside it until `old_until`.
+/// Gives a webhook a new secret; the one that it had signs beside it until `old_until`. While an older one still signs, that
+/// one goes on for as long as was said, and the one that it had signs no more.
 ///
 /// # Errors
 /// The database's.
@@ -284,7 +285,10 @@ pub async fn rotate(
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE webhooks SET old_secret = secret, old_until = $3, secret = $2, updated_at = $4, version = version + 1
+        "UPDATE webhooks
+         SET old_secret = CASE WHEN old_until > $4 THEN old_secret ELSE secret END,
+             old_until = CASE WHEN old_until > $4 THEN old_until ELSE $3::timestamptz END,
+             secret = $2, updated_at = $4, version = version + 1
          WHERE id = $1",
         id.uuid(),
         secret,

@@ -109,3 +109,42 @@ async fn gpus_get_one_spelling_and_the_first_machine_keeps_what_two_name() {
     .unwrap_err();
     assert!(again.to_string().contains("gpus_vendor_uuid_key"), "{again}");
 }
+
+#[tokio::test]
+async fn deals_of_late_are_where_their_machine_is_and_older_ones_stay_as_they_were_counted() {
+    let pool = before(45).await;
+    sqlx::raw_sql(
+        "INSERT INTO accounts (id, address, created_at)
+         SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, decode(repeat('0' || n, 20), 'hex'), now()
+         FROM generate_series(1, 2) n;
+         INSERT INTO machines (id, account_id, name, region, cpu_cores, ram_gb, disk_gb, verification, created_at)
+         VALUES ('00000000-0000-0000-0000-00000000000b', '00000000-0000-0000-0000-000000000002', 'b', 'de-fra', 16, 64,
+                 500, 'verified', now());
+         WITH booked AS (SELECT days, gen_random_uuid() AS quote, sha256(int4send(days)) AS escrow
+                         FROM unnest(ARRAY[1, 10]) days),
+         quoted AS (
+             INSERT INTO quotes (id, account_id, offer_id, offer_version, duration_s, usd_micros_per_hour, lines, renter,
+                                 provider, token, price_per_hour, fee_bps, start_by, holdback_s, order_hash, escrow_id,
+                                 deposit, created_at, expires_at)
+             SELECT quote, '00000000-0000-0000-0000-000000000001', gen_random_uuid(), 1, 60, 1, '[]',
+                    decode(repeat('01', 20), 'hex'), decode(repeat('02', 20), 'hex'), decode(repeat('00', 20), 'hex'), 1,
+                    1200, now() + interval '2 hours', 0, escrow, escrow, 1, now(), now() + interval '1 hour'
+             FROM booked)
+         INSERT INTO rentals (id, quote_id, escrow_id, renter_id, provider_id, machine_id, state, lock_status,
+                              agent_status, start_status, created_at, updated_at)
+         SELECT gen_random_uuid(), quote, escrow, '00000000-0000-0000-0000-000000000001',
+                '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-00000000000b', 'awaiting_funds', 'none',
+                'idle', 'none', now() - days * interval '1 day', now()
+         FROM booked",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    MIGRATOR.run(&pool).await.unwrap();
+    let booked: Vec<(Option<String>, Option<String>)> =
+        sqlx::query_as("SELECT tier, region FROM rentals ORDER BY created_at DESC")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    assert_eq!(booked, [(Some("verified".to_owned()), Some("de-fra".to_owned())), (None, None)]);
+}

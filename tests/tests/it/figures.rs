@@ -183,4 +183,11 @@ async fn machines_are_assessed_round_by_round() {
     scene.pass(600).await;
     assert_eq!(assessor.tick().await.unwrap(), 1);
     assert_eq!(shown().await, []);
+    // but its rows are settled up to there as well
+    let looked_at = {
+        let mut connection = scene.store.read().await.unwrap();
+        reliability::looked_at_until(&mut connection, scene.booked.machine).await.unwrap()
+    };
+    let settled = scene.clock.now().seconds().saturating_minus(Seconds(120));
+    assert_eq!(looked_at, Some(settled));
 }

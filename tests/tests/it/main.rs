@@ -31,6 +31,7 @@ mod engine_rest;
 mod engine_ways_back;
 mod figures;
 mod fleet_patience;
+mod forgotten;
 mod health;
 mod https;
 mod parity;

@@ -6,7 +6,12 @@ use domain::{
     time::{Seconds, UnixSeconds},
 };
 use engine::Surveyor;
-use store::{TxError, advance, prices::Point, rentals, rentals::MoneyDelta};
+use store::{
+    TxError, advance,
+    prices::{self, Band, Point, STEPS},
+    rentals,
+    rentals::MoneyDelta,
+};
 use tests::booking::Booked;
 
 use crate::figures::{DAY, Scene};
@@ -118,6 +123,21 @@ impl Market {
             .unwrap();
     }
 
+    /// What becomes of all machines.
+    async fn machines(&self, change: &'static str) {
+        sqlx::raw_sql(change).execute(self.scene.store.pool()).await.unwrap();
+    }
+
+    /// How many there are in each tier and country, in all buckets of a step together.
+    async fn groups(&self, kind: &str, step: u32) -> Vec<(String, String, i64)> {
+        let groups = sqlx::query_as(
+            "SELECT tier, region, sum(n)::bigint FROM price_points WHERE kind = $1 AND step_s = $2
+             GROUP BY 1, 2 ORDER BY 1, 2",
+        );
+        let groups = groups.bind(kind).bind(i32::try_from(step).unwrap());
+        groups.fetch_all(self.scene.store.pool()).await.unwrap()
+    }
+
     async fn told(&self, kind: &str, step: u32) -> Vec<(u64, Figures)> {
         let points = self.scene.points_of(kind, step).await;
         points.iter().map(|point| (point.at.get(), figures(point))).collect()
@@ -219,6 +239,81 @@ async fn deals_are_counted_when_they_were_booked_once_their_deposit_is_final() {
     // of a day they are the day's deals, not the medians of its hours: the 1st, 2nd, 6th, 11th and 12th
     let day = [12, 400_000, 450_000, 650_000, 900_000, 2_000_000, 12, 12];
     assert_eq!(market.told("deal", 86_400).await, [(DAY, day)]);
+}
+
+/// So many in each of the four groups that a tier and a country make.
+fn in_groups(tier: &str, region: &str, n: i64) -> [(String, String, i64); 4] {
+    [("", ""), ("", region), (tier, ""), (tier, region)]
+        .map(|(tier, region)| (tier.to_owned(), region.to_owned(), n))
+}
+
+#[tokio::test]
+async fn a_deal_is_counted_once_in_the_tier_and_the_country_that_it_was_booked_in() {
+    let market = Market::new().await;
+    market.lock(&market.booked[0]).await;
+    market.surveyor.tick().await.unwrap();
+    market.machines("UPDATE machines SET verification = 'verified', region = 'us-nyc'").await;
+    market.scene.clock.advance(Seconds(300));
+    market.surveyor.tick().await.unwrap();
+    for step in STEPS {
+        assert_eq!(market.groups("deal", step).await, in_groups("unverified", "de", 1), "{step}");
+    }
+    // by the version before nothing was kept of where it was booked: it moves with its machine, and leaves nothing behind
+    market.machines("UPDATE rentals SET tier = NULL, region = NULL").await;
+    market.scene.clock.advance(Seconds(300));
+    market.surveyor.tick().await.unwrap();
+    for step in STEPS {
+        assert_eq!(market.groups("deal", step).await, in_groups("verified", "us", 1), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_counted_and_is_not_found_any_more_is_taken_back() {
+    let market = Market::new().await;
+    let stray = Band {
+        model: "rtx-4090".to_owned(),
+        tier: "datacenter".to_owned(),
+        region: "se".to_owned(),
+        n: 1,
+        minimum: 1,
+        p10: 1,
+        median: 1,
+        p90: 1,
+        maximum: 1,
+        gpus: 1,
+        gpus_rented: 0,
+    };
+    let noted = market.scene.store.write::<(), (), _>("stray", move |tx| {
+        let stray = [stray.clone()];
+        Box::pin(async move {
+            for step in STEPS {
+                prices::note_deals(tx, step, UnixSeconds(DAY), &stray).await?;
+            }
+            Ok::<_, TxError<()>>(())
+        })
+    });
+    noted.await.unwrap();
+    assert_eq!(market.groups("deal", 300).await.len(), 1);
+    market.surveyor.tick().await.unwrap();
+    for step in STEPS {
+        assert_eq!(market.groups("deal", step).await, [], "{step}");
+    }
+}
+
+#[tokio::test]
+async fn a_sample_is_of_one_moment_whoever_takes_another() {
+    let market = Market::new().await;
+    market.ask(0, 11).await;
+    market.machines("UPDATE machines SET verification = 'verified'").await;
+    let other = Surveyor::new(market.scene.store.clone());
+    // two at once would not see each other's
+    let mut connection = market.scene.store.read().await.unwrap();
+    let mut somebody = testkit::begin(&mut connection).await.unwrap();
+    assert!(prices::take_turn(&mut somebody).await.unwrap());
+    assert!(!other.tick().await.unwrap());
+    somebody.rollback().await.unwrap();
+    assert!(other.tick().await.unwrap());
+    assert_eq!(market.groups("ask", 300).await, in_groups("unverified", "de", 11));
 }
 
 /// Five hours in which nobody surveyed, for want of a worker or of its database: what can be known of them later is.

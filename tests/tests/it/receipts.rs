@@ -142,7 +142,7 @@ impl Notary {
                 readings.items.iter().map(|item| Interval::new(item.from, item.to)).collect();
             let found = meter(window, &covered, auto_stop_second(row.locked, rate));
             let (elapsed, covered, outages) = (found.elapsed, found.billed, found.outages);
-            Metered { window, elapsed, covered, outages }
+            Metered { window, elapsed, covered, outages, left_out: None }
         });
         let mut receipt = Receipt {
             format: FORMAT.to_owned(),

@@ -73,6 +73,8 @@ struct Endpoint {
     plan: Arc<Mutex<BTreeMap<String, Vec<u16>>>>,
     /// `/slow` answers when one is given out.
     gate: Arc<Semaphore>,
+    /// `/slower` has its own.
+    other_gate: Arc<Semaphore>,
 }
 
 impl Endpoint {
@@ -81,24 +83,25 @@ impl Endpoint {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let plan: Arc<Mutex<BTreeMap<String, Vec<u16>>>> = Arc::default();
-        let gate = Arc::new(Semaphore::new(0));
-        let (seen, planned, closed) = (calls.clone(), plan.clone(), gate.clone());
+        let (gate, other_gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let gates = [("/slow", gate.clone()), ("/slower", other_gate.clone())];
+        let (seen, planned) = (calls.clone(), plan.clone());
         let router = Router::new().fallback(move |request: Request| {
-            let (seen, planned, closed) = (seen.clone(), planned.clone(), closed.clone());
+            let (seen, planned, gates) = (seen.clone(), planned.clone(), gates.clone());
             async move {
                 let (parts, body) = request.into_parts();
                 let path = parts.uri.to_string();
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 let call = Call { path: path.clone(), headers: parts.headers, body };
                 seen.lock().unwrap().push(call);
-                if path == "/slow" {
+                if let Some((_, closed)) = gates.iter().find(|(slow, _)| *slow == path) {
                     closed.acquire().await.unwrap().forget();
                 }
                 answer(&mut planned.lock().unwrap(), &path)
             }
         });
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, calls, plan, gate }
+        Self { url, calls, plan, gate, other_gate }
     }
 
     fn plans(&self, path: &str, statuses: &[u16]) {
@@ -111,6 +114,13 @@ impl Endpoint {
 
     fn of(&self, path: &str) -> usize {
         self.calls().iter().filter(|call| call.path == path).count()
+    }
+
+    /// Waits until a path was called so often.
+    async fn called(&self, path: &str, times: usize) {
+        while self.of(path) < times {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -177,6 +187,26 @@ impl Scene {
             Box::pin(async move { Ok(deliveries::test(tx, hook, 1_000, now).await?.unwrap()) })
         })
         .await
+    }
+
+    /// Gives a webhook a new secret; the old one signs for a day.
+    async fn rotate(&self, hook: WebhookId, secret: [u8; 32]) {
+        let now = self.now();
+        let until = now.saturating_plus(Seconds(86_400));
+        write(&self.store, move |tx| {
+            Box::pin(async move { Ok(webhooks::rotate(tx, hook, &secret, until, now).await?) })
+        })
+        .await;
+    }
+
+    /// Asks for a delivery once more.
+    async fn again(&self, id: DeliveryId) {
+        let (delivery, now) = (self.delivery(id).await, self.now());
+        let asked = write(&self.store, move |tx| {
+            let delivery = delivery.clone();
+            Box::pin(async move { Ok(deliveries::again(tx, &delivery, 1, now).await?) })
+        });
+        assert!(asked.await);
     }
 
     /// A round of the courier, and the end of every call that it began.
@@ -267,22 +297,27 @@ async fn a_call_is_signed_as_another_library_verifies() {
 async fn a_secret_is_changed_without_loss() {
     let scene = Scene::new().await;
     let hook = scene.hook("/").await;
-    let (new, now) = ([9; 32], scene.now());
-    let until = now.saturating_plus(Seconds(86_400));
-    write(&scene.store, move |tx| {
-        Box::pin(async move { Ok(webhooks::rotate(tx, hook, &new, until, now).await?) })
-    })
-    .await;
+    let (lost, new) = ([8; 32], [9; 32]);
+    scene.rotate(hook, lost).await;
+    // the answer with it was lost: asked again, only what nobody has is replaced
+    scene.clock.advance(Seconds(3_600));
+    scene.rotate(hook, new).await;
     scene.test(hook).await;
     scene.round().await;
     let call = scene.endpoint.calls().remove(0);
     assert_eq!(call.header("webhook-signature").split(' ').count(), 2);
-    assert!(call.verifies(&SECRET) && call.verifies(&new));
-    scene.clock.advance(Seconds(86_400));
+    assert!(call.verifies(&SECRET) && call.verifies(&new) && !call.verifies(&lost));
+    scene.clock.advance(Seconds(86_400 - 3_600));
     scene.test(hook).await;
     scene.round().await;
     let call = scene.endpoint.calls().remove(1);
     assert!(!call.verifies(&SECRET) && call.verifies(&new), "the old one is no good any more");
+    // from then on the one that it has is the old one
+    scene.rotate(hook, lost).await;
+    scene.test(hook).await;
+    scene.round().await;
+    let call = scene.endpoint.calls().remove(2);
+    assert!(!call.verifies(&SECRET) && call.verifies(&new) && call.verifies(&lost));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -408,25 +443,62 @@ async fn what_a_holder_of_an_old_lease_saw_does_not_count() {
     let hook = scene.hook("/slow").await;
     let id = scene.test(hook).await;
     assert_eq!(scene.courier.tick().await.unwrap().begun, 1);
-    while scene.endpoint.of("/slow") == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    // it hangs for longer than its lease, and another takes over and is refused
+    scene.endpoint.called("/slow", 1).await;
+    // it hangs for longer than its lease, and another takes over and calls where the webhook leads now
     scene.clock.advance(Seconds(31));
-    scene.endpoint.plans("/slow", &[500, 200]);
+    scene.endpoint.plans("/slow", &[200]);
+    scene.endpoint.plans("/slower", &[500]);
+    let (url, now) = (format!("{}/slower", scene.endpoint.url), scene.now());
+    let wish = Wish { url, events: vec!["*".to_owned()], description: String::new() };
+    let changed = write(&scene.store, move |tx| {
+        let wish = wish.clone();
+        Box::pin(async move { Ok(webhooks::change(tx, hook, 1, &wish, now).await?) })
+    });
+    assert!(changed.await);
     let other = Courier::new(scene.store.clone(), LOOPBACK, OFFLINE);
     assert_eq!(other.tick().await.unwrap().begun, 1);
-    while scene.endpoint.of("/slow") < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    scene.endpoint.gate.add_permits(2);
+    scene.endpoint.called("/slower", 1).await;
+    // the first one's call comes through after all
+    scene.endpoint.gate.add_permits(1);
     scene.courier.finish().await;
-    other.finish().await;
-    // whichever of the two answers the second lease's holder got is what is recorded, once
     let delivery = scene.delivery(id).await;
+    assert_eq!((delivery.state.as_str(), delivery.last_status), ("pending", None));
+    scene.endpoint.other_gate.add_permits(1);
+    other.finish().await;
+    let delivery = scene.delivery(id).await;
+    assert_eq!((delivery.state.as_str(), delivery.last_status), ("pending", Some(500)));
     assert_eq!(delivery.attempts, 2);
-    let recorded = delivery.last_status.unwrap();
-    assert_eq!(delivery.state == "delivered", recorded == 200, "{delivery:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_during_its_last_try_is_not_given_up() {
+    let scene = Scene::new().await;
+    scene.endpoint.plans("/slow", &[503]);
+    let hook = scene.hook("/slow").await;
+    let id = scene.test(hook).await;
+    for _ in 0..9 {
+        scene.endpoint.gate.add_permits(1);
+        scene.round().await;
+        let next = scene.delivery(id).await.due_at.unwrap();
+        scene.clock.advance(Seconds(u32::try_from(next.get() - scene.now().get()).unwrap()));
+    }
+    assert_eq!(scene.courier.tick().await.unwrap().begun, 1);
+    scene.again(id).await;
+    scene.endpoint.gate.add_permits(1);
+    scene.courier.finish().await;
+    let put_off = scene.delivery(id).await;
+    assert_eq!((put_off.state.as_str(), put_off.last_status), ("pending", Some(503)));
+    assert_eq!((put_off.attempts, put_off.due_at), (10, Some(scene.now())), "at once");
+    assert_eq!(scene.read(hook).await.disabled, None);
+    // a try that comes through is what was asked for, and it is not sent once more
+    scene.endpoint.plans("/slow", &[204]);
+    assert_eq!(scene.courier.tick().await.unwrap().begun, 1);
+    scene.again(id).await;
+    scene.endpoint.gate.add_permits(1);
+    scene.courier.finish().await;
+    let done = scene.delivery(id).await;
+    assert_eq!((done.state.as_str(), done.attempts), ("delivered", 11));
+    assert_eq!(scene.round().await, Told::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -178,12 +178,18 @@ impl Follower {
             let young = horizon.now.saturating_since(*at) < RESUMED_WITHIN;
             !fresh && young && position.xid < horizon.next
         });
-        match (known, seen) {
-            (Some((position, _)), _) => self.position = position,
-            // whoever writes at this moment does not know yet that events are kept
-            (None, None) => self.begins = Some(("begin", if fresh { horizon.next } else { 0 })),
-            (None, Some(_)) => self.begins = Some(("again", if fresh { horizon.next } else { 0 })),
+        if let Some((position, _)) = known {
+            self.position = position;
+            return Ok(());
         }
+        // whoever wrote when the account's first stream was opened did not know yet that events are kept
+        let whole_from = app
+            .store
+            .write::<u64, Problem, _>("account_events.whole_from", move |tx| {
+                Box::pin(async move { Ok(account_events::whole_from(tx, account).await?) })
+            })
+            .await?;
+        self.begins = Some((if seen.is_some() { "again" } else { "begin" }, whole_from));
         Ok(())
     }
 
@@ -229,7 +235,8 @@ impl Follower {
     async fn look(&mut self) -> Result<Outlook, Problem> {
         if let Some((name, after)) = self.begins {
             let horizon = self.horizon().await?;
-            if horizon.oldest < after {
+            // a number that nobody has had yet is of the database that this one was copied from
+            if horizon.oldest < after && after < horizon.next {
                 return Ok(Outlook::Unsettled);
             }
             self.position = Position { xid: horizon.oldest, id: 0 };

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{KEEP_S, models_called};
 use crate::{
     Problem, cache,
-    extract::{Parameters, Params},
+    extract::{Parameters, Params, distance},
     views::Usd,
 };
 
@@ -166,13 +166,13 @@ pub(crate) struct ReferenceList {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReferenceParams {
-    /// As the table writes it, in upper or lower case.
+    /// As the table writes it, in upper or lower case; a name that is not in it is refused with the nearest (422).
     #[param(example = "RunPod")]
     provider: Option<String>,
     /// A GPU model in any spelling; prices that leave open which form is meant are among the answer.
     #[param(example = "rtx-4090")]
     gpu_model: Option<String>,
-    /// The kind of service, such as `on_demand`, `spot` or `marketplace`.
+    /// The kind of service, such as `on_demand`, `spot` or `marketplace`; refused as `provider` is.
     #[param(example = "on_demand")]
     kind: Option<String>,
     /// `gpu_hour`, `instance_hour` and others.
@@ -184,6 +184,34 @@ impl Parameters for ReferenceParams {
     const NAMES: &'static [&'static str] = &["provider", "gpu_model", "kind", "unit"];
 }
 
+/// Refuses a name that the table does not have, in upper or lower case, with the one that has the fewest letters to change, if
+/// those are few.
+fn known(
+    parameter: &str,
+    wanted: Option<&str>,
+    names: impl Iterator<Item = &'static str> + Clone,
+) -> Result<(), Problem> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    if names.clone().any(|name| name.eq_ignore_ascii_case(wanted)) {
+        return Ok(());
+    }
+    let short: String = wanted.chars().take(64).collect();
+    let text = short.to_ascii_lowercase();
+    let few = if text.len() > 3 { 2 } else { 1 };
+    let by_distance = names
+        .filter(|name| !name.is_empty())
+        .map(|name| (distance(&text, &name.to_ascii_lowercase()), name));
+    let nearest = by_distance.min_by_key(|(letters, _)| *letters);
+    let nearest = nearest.filter(|(letters, _)| *letters <= few).map(|(_, name)| name);
+    let hint = nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+    let detail = format!("{short:?} is no {parameter} that is known here{hint}");
+    let problem = Problem::invalid(format!("?{parameter}"), detail);
+    Err(match nearest {
+        Some(name) => problem.with("nearest", name),
+        None => problem,
+    })
+}
+
 /// What others ask for GPUs, from published sources: for comparing, not for booking.
 #[utoipa::path(get, path = "/v1/reference-prices", tag = "market", params(ReferenceParams),
     responses((status = 200, body = ReferenceList), (status = 304, description = "The caller has it already.")))]
@@ -193,6 +221,11 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let models =
         params.gpu_model.as_deref().map(|name| models_called(name, "?gpu_model")).transpose()?;
+    let platforms = reference::platforms().iter().map(|terms| terms.provider.as_str());
+    let providers = reference::prices().iter().map(|price| price.provider.as_str());
+    known("provider", params.provider.as_deref(), providers.chain(platforms))?;
+    let kinds = reference::prices().iter().map(|price| price.tier.as_deref().unwrap_or_default());
+    known("kind", params.kind.as_deref(), kinds)?;
     let same = |wanted: &Option<String>, found: &str| {
         wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
     };

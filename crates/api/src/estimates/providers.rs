@@ -8,7 +8,7 @@ use domain::{
     reference::COLLECTED_ON,
     time::Seconds,
 };
-use market::{Field, Names, Query, Set, Sort, Test};
+use market::{Field, Index, Names, Page, Query, Searching, Set, Sort, Test};
 
 use super::{
     answer::{AtProviderView, BillingView, HereView, ProvidersAnswer},
@@ -20,14 +20,17 @@ use crate::{
     AppState, Problem,
     catalog::{NOTICE, PriceSpanView, model_called, models_called},
     problem::internal,
+    search::{AT_ONCE, think},
 };
 
 /// Compares.
 ///
 /// # Errors
-/// [`crate::Code::ValidationFailed`], with the place; [`crate::Code::NotReady`] while the market is read.
-pub(super) fn answer(
+/// [`crate::Code::ValidationFailed`], with the place; [`crate::Code::NotReady`] while the market is read;
+/// [`crate::Code::Unavailable`] if there is much to look at, and too many look.
+pub(super) async fn answer(
     app: &AppState,
+    network: Vec<u8>,
     request: &ProvidersRequest,
 ) -> Result<ProvidersAnswer, Problem> {
     let at = At("");
@@ -42,7 +45,7 @@ pub(super) fn answer(
     let job = Job { models, gpus, elapsed };
     let found = across_providers(&job).map_err(|error| at.out_of_range(error))?;
     let least = cheapest(&found).map(|at| at.compared().low);
-    let here = ours(app, &gpu_models, gpus, elapsed, least)?;
+    let here = ours(app, network, &gpu_models, (gpus, elapsed), least).await?;
     let total = here.as_ref().map(|here| here.total.amount);
     let providers = found.into_iter().map(|at| elsewhere(at, total)).collect();
     let notice = NOTICE;
@@ -76,11 +79,11 @@ fn wanted(request: &ProvidersRequest) -> Result<Vec<&'static GpuModel>, Problem>
 }
 
 /// The cheapest for the job, of what a quote could be had for now.
-fn ours(
+async fn ours(
     app: &AppState,
+    network: Vec<u8>,
     models: &[&'static str],
-    gpus: u32,
-    elapsed: Seconds,
+    (gpus, elapsed): (u32, Seconds),
     cheapest_elsewhere: Option<UsdMicros>,
 ) -> Result<Option<HereView>, Problem> {
     let duration = elapsed.max(Seconds::ONE);
@@ -99,10 +102,25 @@ fn ours(
         start_window: app.store.policy().start_window().get(),
         ..Query::default()
     };
+    let first = |index: &Index, page: Page| {
+        let found = page.found.first()?;
+        Some((index.listing(found)?, found.gpus))
+    };
     let found = app.market.read(|index| {
-        let found = *index.search(&query).found.first()?;
-        Some((index.listing(&found)?, found.gpus))
+        let page = index.search_within(&query, AT_ONCE)?;
+        Some(first(index, page))
     })?;
+    let found = match found {
+        Some(found) => found,
+        None => {
+            let looked = think(app, network, move |market| {
+                let mut searching = Searching::new(query);
+                while !market.read(|index| searching.look(index, AT_ONCE))? {}
+                market.read(|index| first(index, searching.told(index)))
+            });
+            looked.await?
+        }
+    };
     let Some((listing, gpus)) = found else {
         return Ok(None);
     };

@@ -26,7 +26,7 @@ use crate::{
     kept::Kept,
     problem::internal,
     provider::is_region,
-    search::one_called,
+    search::{known_place, one_called},
     views::Usd,
 };
 
@@ -136,7 +136,8 @@ fn views(levels: &[Level]) -> Vec<LevelView> {
 
 /// The asks for a GPU model by price, as they can be booked now: how many GPUs are free at each price. It is read from
 /// the same index as `/v1/offers`. Discounts for long rentals, disk and traffic are not in it: a quote says what a job
-/// costs. A name that no model has is answered 404, with the `nearest`; one of several models 422, with `candidates`.
+/// costs. A name that no model has is answered 404, with the `nearest`; one of several models 422, with `candidates`; a place
+/// that nobody knows 422, with the `nearest`.
 #[utoipa::path(get, path = "/v1/market/book/{model}", tag = "market",
     params(("model" = String, Path, description = "In any spelling: `RTX 4090` is `rtx-4090`.", example = "rtx-4090"),
            BookParams,
@@ -157,6 +158,9 @@ async fn book(
     if region.as_deref().is_some_and(|region| !is_region(region)) {
         return Err(wrong("region", "a region such as de-fra, or the two letters of a country"));
     }
+    if let Some(region) = &region {
+        known_place(&app, "region", region)?;
+    }
     let levels = params.levels.unwrap_or(LEVELS);
     if !(1..=MOST_LEVELS).contains(&levels) {
         return Err(wrong("levels", "1 to 200"));
@@ -170,7 +174,7 @@ async fn book(
         return Err(Problem::not_found("GPU model"));
     }
     if !listed {
-        // there are very many regions that do not exist
+        // of most regions there is no book to be made and kept
         let nothing = BookView { model, asks: Vec::new(), more: false };
         return cacheable(&nothing, KEPT.get(), &headers);
     }

@@ -25,7 +25,7 @@ use crate::{
     kept::Kept,
     problem::internal,
     provider::{is_region, time_of},
-    search::{models_named, one_called},
+    search::{known_place, models_named, one_called},
     views::{Time, Usd},
 };
 
@@ -197,8 +197,8 @@ const TIERS: &[&str] = &["", "unverified", "verified", "datacenter"];
 
 /// What GPUs are offered for now, and what they were rented for in the last 24 hours, per GPU and hour: for each model,
 /// for all tiers and regions together and for each; all rows, or those that `gpu_model`, `kind`, `tier` and `region` leave.
-/// Percentiles are by nearest rank. A deal is a booking whose deposit is locked, finally. A model that nobody knows is
-/// refused with the nearest (422).
+/// Percentiles are by nearest rank. A deal is a booking whose deposit is locked, finally, in the tier and the country that its
+/// machine had when it was booked. A model or a country that nobody knows is refused with the nearest (422).
 #[utoipa::path(get, path = "/v1/market/prices", tag = "market",
     params(PricesParams, ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = PricesView, headers(("ETag", description = "for If-None-Match"))),
@@ -211,7 +211,7 @@ async fn current(
     let named = params.gpu_model.map(|text| models_named(&app, &text)).transpose()?;
     let kind = params.kind.map(|kind| one_of("kind", &kind, KINDS)).transpose()?;
     let tier = params.tier.map(|tier| one_of("tier", &tier, TIERS)).transpose()?;
-    let region = params.region.map(|region| country(&region)).transpose()?;
+    let region = params.region.map(|region| country(&app, &region)).transpose()?;
     let (now, own) = (app.now(), app.clone());
     let prices = app.figures.prices.get(KEPT, now, || prices_at(own, now)).await?;
     if named.is_none() && kind.is_none() && tier.is_none() && region.is_none() {
@@ -342,10 +342,13 @@ fn one_of(name: &str, given: &str, known: &[&'static str]) -> Result<&'static st
 }
 
 /// A country in lower case, or none, which is all.
-fn country(given: &str) -> Result<String, Problem> {
+fn country(app: &AppState, given: &str) -> Result<String, Problem> {
     let region = given.to_ascii_lowercase();
-    let letters = region.len() == 2 && region.bytes().all(|b| b.is_ascii_lowercase());
-    if letters || region.is_empty() {
+    if region.is_empty() {
+        return Ok(region);
+    }
+    if region.len() == 2 && region.bytes().all(|b| b.is_ascii_lowercase()) {
+        known_place(app, "region", &region)?;
         return Ok(region);
     }
     match region.split_once('-') {
@@ -388,7 +391,7 @@ fn span(
 
 /// How prices of a model went, by steps of time. Steps of five minutes are kept for seven days, of an hour for 400 days,
 /// of a day for ever. A name that no model has is answered 404, with the `nearest`; one of several models 422, with
-/// `candidates`.
+/// `candidates`; a country that nobody knows 422, with the `nearest`.
 #[utoipa::path(get, path = "/v1/market/prices/{model}/history", tag = "market",
     params(("model" = String, Path, description = "In any spelling: `RTX 4090` is `rtx-4090`.", example = "rtx-4090"),
            CourseParams,
@@ -403,7 +406,7 @@ async fn course(
 ) -> Result<Response, Problem> {
     let kind = one_of("kind", params.kind.as_deref().unwrap_or("ask"), KINDS)?;
     let tier = one_of("tier", params.tier.as_deref().unwrap_or_default(), TIERS)?;
-    let region = country(params.region.as_deref().unwrap_or_default())?;
+    let region = country(&app, params.region.as_deref().unwrap_or_default())?;
     let step = params.step.unwrap_or(3_600);
     if !STEPS.contains(&step) {
         return Err(wrong("step", "300, 3600 or 86400"));

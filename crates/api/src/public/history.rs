@@ -100,7 +100,7 @@ pub(crate) struct WindowView {
     #[schema(example = 30)]
     days: u16,
     from: Time,
-    /// Nothing about the time before can change any more, but that a rental's fee is paid.
+    /// Nothing about the time before can change any more, but that a rental's fee is paid. The rows of `inputs` end here.
     to: Time,
     /// Wilson's lower bound at 95 % of the good hours among the promised ones, in basis points.
     #[schema(example = 9_871)]
@@ -111,11 +111,13 @@ pub(crate) struct WindowView {
     promised_s: u64,
     /// `idle_good_s` and twice `rented_good_s`.
     good_s: u64,
+    /// Of the whole machine: its GPUs that nobody rented count by their share. Rounded up together with `rented_s`.
     idle_s: u64,
+    /// Those in contact; what is missing is rounded up.
     idle_good_s: u64,
     /// Of the whole machine: a rental counts by its share of the GPUs. Rounded up.
     rented_s: u64,
-    /// Those that readings cover, rounded down.
+    /// Those that readings cover; what is missing is rounded up.
     rented_good_s: u64,
     starts: u32,
     /// Starts that got ready.
@@ -192,7 +194,7 @@ async fn scores(
 pub(crate) struct SpanParams {
     /// RFC 3339; seven days before `to` if left out.
     from: Option<String>,
-    /// RFC 3339, at most seven days after `from`; where the past is settled if left out or later.
+    /// RFC 3339, at most seven days after `from`; where the machine's past is settled if left out or later.
     to: Option<String>,
 }
 
@@ -234,6 +236,7 @@ pub(crate) struct HistoryView {
     #[schema(value_type = String, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")]
     machine_id: MachineId,
     from: Time,
+    /// Where the rows end: earlier than asked for where less is settled, and the same as `from` where nothing of it is.
     to: Time,
     /// GPUs of the machine.
     gpus: u32,
@@ -253,25 +256,44 @@ fn spans(parts: Vec<Interval>) -> Vec<SpanView> {
     parts.into_iter().map(|part| SpanView { from: Time(part.from), to: Time(part.to) }).collect()
 }
 
-fn asked(params: &SpanParams, settled: UnixSeconds) -> Result<Interval, Problem> {
-    let time = |text: &Option<String>, name: &str| match text {
-        None => Ok(None),
-        Some(text) => time_of(text).map(Some).ok_or_else(|| {
-            let detail = format!("{name} must be a time such as 2027-02-01T02:00:00Z");
-            Problem::new(Code::InvalidRequest, detail.clone()).at(format!("?{name}"), detail)
-        }),
-    };
-    let to = time(&params.to, "to")?.unwrap_or(settled).min(settled);
-    let from = time(&params.from, "from")?.unwrap_or_else(|| to.saturating_minus(LONGEST));
-    if from > to || to > from.saturating_plus(LONGEST) {
-        let detail =
-            "from must not be after to or after the settled past, and at most seven days before to";
-        return Err(Problem::new(Code::InvalidRequest, detail).at("?from", detail));
-    }
-    Ok(Interval::new(from, to))
+/// What was asked for, as far as it was said.
+struct Asked {
+    from: Option<UnixSeconds>,
+    to: Option<UnixSeconds>,
 }
 
-/// What a machine did in a time that is settled: the rows that its reliability is computed from.
+impl Asked {
+    fn read(params: &SpanParams) -> Result<Self, Problem> {
+        let time = |text: &Option<String>, name: &str| match text {
+            None => Ok(None),
+            Some(text) => time_of(text).map(Some).ok_or_else(|| {
+                let detail = format!("{name} must be a time such as 2027-02-01T02:00:00Z");
+                Problem::new(Code::InvalidRequest, detail.clone()).at(format!("?{name}"), detail)
+            }),
+        };
+        let (from, to) = (time(&params.from, "from")?, time(&params.to, "to")?);
+        if from.zip(to).is_some_and(|(from, to)| from > to) {
+            let detail = "from must not be after to";
+            return Err(Problem::new(Code::InvalidRequest, detail).at("?from", detail));
+        }
+        Ok(Self { from, to })
+    }
+
+    /// The part of it that is settled; nothing, from where it was to begin, if that is later.
+    fn settled(&self, settled: UnixSeconds) -> Result<Interval, Problem> {
+        let to = self.to.unwrap_or(settled).min(settled);
+        let from = self.from.unwrap_or_else(|| to.saturating_minus(LONGEST));
+        if to > from.saturating_plus(LONGEST) {
+            let detail = "from must be at most seven days before to";
+            return Err(Problem::new(Code::InvalidRequest, detail).at("?from", detail));
+        }
+        Ok(Interval::new(from, to.max(from)))
+    }
+}
+
+/// What a machine did in a time that is settled: the rows that its reliability is computed from. They end where its
+/// windows do (`to` at `/v1/machines/{id}/reliability`), whatever is asked for, so that no row changes afterwards, but that a
+/// rental's fee is paid. A machine that was never assessed has none.
 #[utoipa::path(get, path = "/v1/machines/{id}/history", tag = "market",
     params(("id" = String, Path, example = "mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f"), SpanParams,
            ("If-None-Match" = Option<String>, Header)),
@@ -284,14 +306,18 @@ async fn rows(
     Params(params): Params<SpanParams>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let window = asked(&params, reliability::settled_until(app.store.policy(), app.now()))?;
+    let asked = Asked::read(&params)?;
     let network = app.limits.network(&request);
     let headers = request.into_parts().0.headers;
     let turn = app.histories.take(network).await?;
     let mut connection = app.store.read().await?;
-    if machines::get(&mut connection, id).await?.is_none() {
+    let Some(machine) = machines::get(&mut connection, id).await? else {
         return Err(Problem::not_found("machine"));
-    }
+    };
+    // of one that was never looked at no more is settled than that it did nothing before it was registered
+    let looked_at = reliability::looked_at_until(&mut connection, id).await?;
+    let settled = reliability::settled_until(app.store.policy(), app.now());
+    let window = asked.settled(looked_at.unwrap_or(machine.created_at).min(settled))?;
     let found = reliability::history(&mut connection, id, window).await?;
     drop(connection);
     drop(turn);

@@ -215,8 +215,8 @@ fn made(rental: RentalId, body: String) -> Result<Response, Problem> {
 /// for `/v1/quotes`, is paid for by x402 and needs no session: without `PAYMENT-SIGNATURE` the answer is 402 with what is to
 /// be signed, with it the rental is booked, its deposit locked, and `access.token` is good for this rental and its disputes.
 #[utoipa::path(post, path = "/v1/rentals", tag = "renter", security(("bearer" = [])),
-    params(("Idempotency-Key" = String, Header, description = "new for each intent, the same for its retries; x402's first request, which \
-                                                              only asks what to sign, needs none"),
+    params(("Idempotency-Key" = Option<String>, Header, description = "new for each intent, the same for its retries; required but for x402's \
+                                                                      first request, which only asks what to sign"),
            ("Prefer" = Option<String>, Header, description = "`wait=N`: answer once the rental has moved on, or after N seconds, 30 at most; \
                                                              paid by x402, once the deposit's lock is in a block"),
            ("PAYMENT-SIGNATURE" = Option<String>, Header, description = "x402 version 2: a payment of the scheme `weir-escrow`")),

@@ -2,7 +2,7 @@
 
 use domain::{
     billing::{auto_stop_second, split},
-    metering::{Interval, meter},
+    metering::{Interval, counted},
     rental::RentalState,
     time::{Seconds, UnixSeconds},
 };
@@ -115,17 +115,8 @@ pub(crate) async fn billed_by(
     quote: &Quote,
     now: UnixSeconds,
 ) -> Result<Seconds, Problem> {
-    // what never started has no readings
-    if rental.progress.started_at.is_none() {
-        return Ok(Seconds::ZERO);
-    }
-    let evidence = readings::evidence(connection, rental.id).await?;
-    if let Some(billed) = billed_known(rental, quote, evidence.as_ref(), now) {
-        return Ok(billed);
-    }
     let Some((window, auto_stop)) = window(rental, quote, now) else { return Ok(Seconds::ZERO) };
-    let covered = readings::covered(connection, rental.id).await?;
-    Ok(meter(window, &covered, auto_stop).billed)
+    Ok(readings::billed(connection, rental.id, window, auto_stop).await?)
 }
 
 /// The same without a look at the readings, where what they come to is enough to say.
@@ -136,12 +127,16 @@ pub(crate) fn billed_known(
     now: UnixSeconds,
 ) -> Option<Seconds> {
     let Some((window, auto_stop)) = window(rental, quote, now) else { return Some(Seconds::ZERO) };
-    let Some(evidence) = evidence else { return Some(meter(window, &[], auto_stop).billed) };
-    let funded = window.from.saturating_plus(auto_stop);
-    // readings never overlap: where all of them lie in the time that counts, their sum is the answer,
-    // and the chain need not be read
-    let inside = evidence.first_from >= window.from && evidence.head.to <= window.to.min(funded);
-    inside.then(|| evidence.covered.max(Seconds::ONE))
+    billed_in(counted(window, auto_stop), evidence)
+}
+
+/// What is billed of the time that counts, if the sums tell.
+fn billed_in(counted: Interval, evidence: Option<&Evidence>) -> Option<Seconds> {
+    let covered = match evidence {
+        Some(evidence) => evidence.coverage().within(counted)?,
+        None => Seconds::ZERO,
+    };
+    Some(covered.max(Seconds::ONE))
 }
 
 /// The time that is billed, up to now, and the second at which the deposit is used up; none before the start.
@@ -149,4 +144,54 @@ fn window(rental: &Rental, quote: &Quote, now: UnixSeconds) -> Option<(Interval,
     let started = rental.progress.started_at?;
     let until = rental.progress.stopped_at.unwrap_or(now).max(started);
     Some((Interval::new(started, until), auto_stop_second(rental.locked, quote.rate)))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::B256;
+    use domain::metering::{ReadingHead, meter};
+
+    use super::*;
+
+    const START: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    /// What is billed so many seconds after the start, of a deposit for so many, by readings of ten seconds that end here.
+    fn told(passed: u32, funded: u32, ends: &[u32]) -> (Option<Seconds>, Seconds) {
+        let at = |second: u32| START.saturating_plus(Seconds(second));
+        let parts: Vec<Interval> =
+            ends.iter().map(|end| Interval::new(at(end.saturating_sub(10)), at(*end))).collect();
+        let covered =
+            parts.iter().fold(Seconds::ZERO, |sum, part| sum.saturating_add(part.seconds()));
+        let evidence = parts.first().zip(parts.last()).map(|(first, last)| Evidence {
+            first_from: first.from,
+            head: ReadingHead { seq: 1, to: last.to, hash: B256::ZERO },
+            covered,
+        });
+        let window = Interval::new(START, at(passed));
+        let known = billed_in(counted(window, Seconds(funded)), evidence.as_ref());
+        (known, meter(window, &parts, Seconds(funded)).billed)
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_has_no_chain_read() {
+        for (passed, funded, ends) in [
+            (30, 3_600, vec![10, 20, 30]),
+            // an agent may be two seconds ahead
+            (29, 3_600, vec![10, 20, 30]),
+            (28, 3_600, vec![10, 20, 30]),
+            (58, 3_600, vec![10, 30, 60]),
+            // the deposit ends before we look
+            (60, 58, vec![10, 30, 60]),
+            (8, 3_600, vec![10]),
+            // without evidence the first second is billed
+            (30, 3_600, vec![]),
+            (0, 3_600, vec![]),
+        ] {
+            let (known, looked_up) = told(passed, funded, &ends);
+            assert_eq!(known, Some(looked_up), "{passed} s of {funded}, {ends:?}");
+        }
+        // far ahead of what counts, they have to be looked at
+        assert_eq!(told(50, 3_600, &[10, 30, 60]).0, None);
+        assert_eq!(told(60, 50, &[10, 30, 60]).0, None);
+    }
 }

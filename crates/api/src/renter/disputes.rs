@@ -271,7 +271,9 @@ async fn of_side(
     let case = case.filter(|case| asker.sees(case.rental));
     let case = case.ok_or_else(|| Problem::not_found("dispute"))?;
     let party = of_party(connection, asker.account, case.rental).await;
-    let (rental, quote) = party.map_err(|_| Problem::not_found("dispute"))?;
+    let (rental, quote) = party.map_err(|problem| {
+        if problem.code() == Code::NotFound { Problem::not_found("dispute") } else { problem }
+    })?;
     let role = side_of(&rental, asker.account);
     Ok((case, rental, quote, role))
 }

@@ -3,10 +3,10 @@
 use alloy::primitives::{Address, B256};
 use axum::{Json, extract::State};
 use domain::{
-    billing::auto_stop_second, id::RentalId, metering::meter, money::Amount, rental::RentalState,
-    time::Seconds,
+    billing::auto_stop_second, id::RentalId, metering::Interval, money::Amount,
+    rental::RentalState, time::Seconds,
 };
-use escrow::reading::recover_hash;
+use escrow::{reading::recover_hash, receipt::MAX_INLINE};
 use serde::Serialize;
 use serde_json::Value;
 use store::{
@@ -30,6 +30,8 @@ use crate::{
 
 /// Events that a receipt shows at most, beside the lock. Anybody can add top-ups.
 const MAX_EVENTS: i64 = 200;
+/// Outages that a receipt shows at most. An agent that stutters makes a million of them in a month.
+const MAX_OUTAGES: u32 = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(read))
@@ -132,7 +134,12 @@ pub(crate) struct ReceiptView {
     /// By the chain; 0 while some seconds are held.
     #[schema(value_type = u32)]
     seconds_billed: Seconds,
-    /// The time of the rental that was not covered by readings.
+    /// Seconds of the rental that were not covered by readings.
+    #[schema(value_type = u32)]
+    outage_s: Seconds,
+    /// In how many stretches they lie.
+    outages_total: u64,
+    /// Where they lie; the newest 1,000 stretches. Readings tell of the others.
     outages: Vec<OutageView>,
     readings: EvidenceView,
     /// What was paid so far; together with what is held it is the deposit.
@@ -180,6 +187,17 @@ async fn read(
         let detail = format!("the rental is {state}; there is a receipt once money has moved");
         return Err(Problem::new(Code::ReceiptNotReady, detail));
     }
+    let readings = evidence(&mut connection, &rental).await?;
+    // a long chain is gone through in turn; no connection waits for it
+    let _turn = if readings.count > MAX_INLINE {
+        drop(connection);
+        let turn = app.seals.take(account).await?;
+        connection = app.store.read().await?;
+        Some(turn)
+    } else {
+        None
+    };
+    let outages = Outages::of(&mut connection, &rental, &quote).await?;
     let contract = app.known(deployment::get(&mut connection).await?)?;
     let unit = unit_of(&mut connection, quote.token, contract.chain_id).await?;
     let domain = escrow::domain(contract.chain_id, contract.escrow);
@@ -187,8 +205,10 @@ async fn read(
         terms: escrow::typed_data::terms(&terms_of(&quote), &domain),
         deposit: unit.amount(rental.locked),
         seconds_billed: rental.billed.unwrap_or(Seconds::ZERO),
-        outages: outages(&mut connection, &rental, &quote).await?,
-        readings: evidence(&mut connection, &rental).await?,
+        outage_s: outages.seconds,
+        outages_total: outages.total,
+        outages: outages.newest,
+        readings,
         split: split_view(&rental, &quote, &unit)?,
         held: held(&mut connection, &rental, &quote, &unit).await?,
         events: events_of(&mut connection, rental.escrow_id).await?,
@@ -207,25 +227,42 @@ fn split_view(rental: &Rental, quote: &Quote, unit: &Unit) -> Result<SplitView, 
     })
 }
 
-async fn outages(
-    connection: &mut Connection,
-    rental: &Rental,
-    quote: &Quote,
-) -> Result<Vec<OutageView>, Problem> {
-    let Some(window) = rental.progress.billing_window() else {
-        return Ok(Vec::new());
-    };
-    let covered = readings::covered(connection, rental.id).await?;
-    let metered = meter(window, &covered, auto_stop_second(rental.locked, quote.rate));
-    Ok(metered
-        .outages
-        .into_iter()
-        .map(|outage| OutageView {
+/// What was not billed.
+#[derive(Default)]
+struct Outages {
+    seconds: Seconds,
+    total: u64,
+    newest: Vec<OutageView>,
+}
+
+impl Outages {
+    async fn of(
+        connection: &mut Connection,
+        rental: &Rental,
+        quote: &Quote,
+    ) -> Result<Self, Problem> {
+        let Some(window) = rental.progress.billing_window() else {
+            return Ok(Self::default());
+        };
+        let auto_stop = auto_stop_second(rental.locked, quote.rate);
+        let found =
+            readings::billing(connection, rental.id, window, auto_stop, MAX_OUTAGES).await?;
+        let total = if found.more {
+            readings::outages(connection, rental.id, window, auto_stop).await?
+        } else {
+            u64::try_from(found.newest.len()).map_err(internal)?
+        };
+        let view = |outage: Interval| OutageView {
             from: Time(outage.from),
             to: Time(outage.to),
             seconds: outage.seconds(),
+        };
+        Ok(Self {
+            seconds: found.elapsed.saturating_sub(found.billed),
+            total,
+            newest: found.newest.into_iter().map(view).collect(),
         })
-        .collect())
+    }
 }
 
 async fn evidence(connection: &mut Connection, rental: &Rental) -> Result<EvidenceView, Problem> {

@@ -10,8 +10,8 @@ use axum::{
 };
 use domain::{
     billing::auto_stop_second,
-    id::RentalId,
-    metering::{Interval, meter},
+    id::{AccountId, RentalId},
+    metering::Interval,
     quote::QuoteLine,
     rental::RentalState,
 };
@@ -19,7 +19,8 @@ use escrow::{
     EscrowEvent,
     reading::recover_hash,
     receipt::{
-        ChainEvent, FORMAT, Item, MAX_INLINE, Metered, Readings, Receipt, Seal, SignedQuote, Totals,
+        ChainEvent, FORMAT, Item, MAX_INLINE, MAX_OUTAGES, Metered, Readings, Receipt, Seal,
+        SignedQuote, Totals,
     },
 };
 use serde::Deserialize;
@@ -34,36 +35,57 @@ use crate::{
     extract::{Id, Parameters, Params},
     identity::Wallet,
     problem::internal,
+    streams::{Full, Seat, Seats},
 };
 
 /// Events that a receipt can hold. Anybody can add top-ups.
 const MAX_EVENTS: i64 = 2_000;
 
 const NO_KEY: &str = "this service has no key to sign receipts with";
-/// Receipts that are put together at once: one can have 15 MB, several times.
+/// Receipts that are put together at once: one can have 15 MB, several times, or a chain of a million readings.
 const AT_ONCE: usize = 2;
+/// Those that may be put together or wait for it, in a process and of one account: nobody waits because of one caller's
+/// many.
+const MOST: usize = 32;
+const SHARE: usize = 2;
 /// How long somebody waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Turns at putting receipts together.
 #[derive(Clone)]
-pub(crate) struct Seals(Arc<Semaphore>);
+pub(crate) struct Seals {
+    seats: Seats<AccountId>,
+    turns: Arc<Semaphore>,
+}
 
 impl Default for Seals {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self { seats: Seats::new(MOST, SHARE), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 
+/// A turn, which lasts until it is dropped.
+pub(super) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _seat: Seat<AccountId>,
+}
+
 impl Seals {
-    /// Waits for a turn, which lasts until it is dropped.
-    async fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        match tokio::time::timeout(PATIENCE, self.0.clone().acquire_owned()).await {
-            Ok(turn) => turn.map_err(internal),
-            Err(_) => {
-                let detail = "too many receipts are being sealed; come again later";
-                Err(Problem::new(Code::Unavailable, detail))
-            }
+    /// Waits for a turn of a party's.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] if too many wait, or too many of the account's, or it takes too long.
+    pub(super) async fn take(&self, account: AccountId) -> Result<Turn, Problem> {
+        let busy = |detail: &str| Problem::new(Code::Unavailable, detail);
+        let seat = self.seats.take(Some(account)).map_err(|full| {
+            busy(match full {
+                Full::Share => "as many of your receipts as may be are being put together",
+                Full::All => "too many receipts are being put together; come again later",
+            })
+        })?;
+        match tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await {
+            Ok(turn) => Ok(Turn { _permit: turn.map_err(internal)?, _seat: seat }),
+            Err(_) => Err(busy("too many receipts are being put together; come again later")),
         }
     }
 }
@@ -110,10 +132,13 @@ async fn read(
     Id(id): Id<RentalId>,
     Params(params): Params<SealedParams>,
 ) -> Result<Response, Problem> {
-    // before anything of it is in memory
-    let turn = app.seals.take().await?;
+    let account = wallet.account.id;
     let mut connection = app.store.read().await?;
-    let (rental, quote) = of_party(&mut connection, wallet.account.id, id).await?;
+    let (rental, quote) = of_party(&mut connection, account, id).await?;
+    drop(connection);
+    // before anything of it is in memory, for a party only; no connection waits for it
+    let turn = app.seals.take(account).await?;
+    let mut connection = app.store.read().await?;
     let place = params.readings.unwrap_or_default();
     let mut receipt = receipt(&mut connection, &app, &rental, &quote, place).await?;
     drop(connection);
@@ -244,12 +269,50 @@ async fn metered(
     });
     let Some((from, to)) = started.zip(rental.progress.stopped_at) else { return Ok(None) };
     let window = Interval::new(from, to);
-    let covered = readings::covered(connection, rental.id).await?;
-    let metered = meter(window, &covered, auto_stop_second(rental.locked, quote.rate));
-    Ok(Some(Metered {
-        window,
-        elapsed: metered.elapsed,
-        covered: metered.billed,
-        outages: metered.outages,
-    }))
+    let auto_stop = auto_stop_second(rental.locked, quote.rate);
+    let found = readings::billing(connection, rental.id, window, auto_stop, MAX_OUTAGES).await?;
+    let (outages, left_out) = if found.more {
+        let count = readings::outages(connection, rental.id, window, auto_stop).await?;
+        (Vec::new(), Some(count))
+    } else {
+        (found.newest, None)
+    };
+    Ok(Some(Metered { window, elapsed: found.elapsed, covered: found.billed, outages, left_out }))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_account_has_its_share_of_the_turns_and_others_wait_for_theirs() {
+        let seals = Seals::default();
+        let fresh = || AccountId::from_uuid(Uuid::now_v7());
+        let (one, other) = (fresh(), fresh());
+        let held = [seals.take(one).await.unwrap(), seals.take(one).await.unwrap()];
+        // at once, and without a place among those who wait
+        let refused = seals.take(one).now_or_never().unwrap().map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(seals.take(other).now_or_never().is_none(), "both turns are taken");
+        drop(held);
+        assert!(seals.take(other).await.is_ok());
+        assert!(seals.take(one).await.is_ok(), "what was held is given back");
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_no_more() {
+        let seals = Seals::default();
+        let fresh = || AccountId::from_uuid(Uuid::now_v7());
+        let mut asked: Vec<_> = (0..MOST).map(|_| Box::pin(seals.take(fresh()))).collect();
+        let turns: Vec<_> =
+            asked.iter_mut().filter_map(|one| one.as_mut().now_or_never()).collect();
+        assert_eq!(turns.len(), AT_ONCE, "the others wait");
+        let refused = seals.take(fresh()).now_or_never().unwrap().map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        drop((turns, asked));
+        assert!(seals.take(fresh()).await.is_ok());
+    }
 }

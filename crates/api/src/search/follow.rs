@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{SearchParams, refused, text::Id, view::FoundOffer};
+use super::{SearchParams, params::FromNow, refused, text::Id, view::FoundOffer};
 use crate::{
     AppState, Code, Problem,
     extract::Params,
@@ -93,6 +93,7 @@ async fn follow(
         news: app.market.news(),
         app,
         query,
+        from_now: params.counted_from_now(),
         epoch: 0,
         seen: 0,
         waiting: VecDeque::new(),
@@ -125,6 +126,7 @@ struct Follower {
     app: AppState,
     news: watch::Receiver<u64>,
     query: Query,
+    from_now: FromNow,
     epoch: u64,
     /// The number of the last change that was looked at.
     seen: u64,
@@ -214,7 +216,8 @@ impl Follower {
             self.again();
             return Ok(());
         };
-        self.query.now = u32::try_from(self.app.now().get()).map_err(internal)?;
+        let now = u32::try_from(self.app.now().get()).map_err(internal)?;
+        self.from_now.ask(&mut self.query, now);
         let mut numbered = (first..).zip(&changes);
         for some in changes.chunks(AT_ONCE) {
             let events = self.app.market.read_of(generation, |index| {

@@ -129,15 +129,20 @@ impl Market {
         })
     }
 
-    /// As [`Market::read`], with what was written of offers before.
+    /// As [`Market::read`]; then writes what was found, beside what was written of offers before. Others find meanwhile:
+    /// only the writing is done one after the other.
     ///
     /// # Errors
     /// As [`Market::read`].
-    pub(crate) fn read_page<T>(
+    pub(crate) fn read_page<P, T>(
         &self,
-        ask: impl FnOnce(&Index, &mut Written) -> T,
-    ) -> Result<T, Problem> {
-        self.read(|index| ask(index, &mut self.inner.written()))
+        find: impl FnOnce(&Index) -> Option<P>,
+        write: impl FnOnce(&Index, &P, &mut Written) -> T,
+    ) -> Result<Option<T>, Problem> {
+        self.read(|index| {
+            let found = find(index)?;
+            Some(write(index, &found, &mut self.inner.written()))
+        })
     }
 
     /// The supply at this second, counted piece by piece: whoever changes the index waits for a piece, and not for all of it.

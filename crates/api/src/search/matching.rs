@@ -1,7 +1,5 @@
 //! Matching: needs in, the cheapest ways to satisfy them out, and why the rest was not taken.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::{FromRequest as _, Request, State},
@@ -12,7 +10,6 @@ use market::plan::{
     Proposal, Refusal,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -20,48 +17,10 @@ use super::{
     SearchParams,
     index::Market,
     text::{Id, Micros},
+    turns::{self, AT_ONCE},
     view::TotalView,
 };
-use crate::{
-    AppState, Code, Problem, extract::Body, problem::internal, streams::Seats, views::Usd,
-};
-
-/// Needs that are thought about at once in a process: each takes a processor, and anybody may ask.
-const AT_ONCE: usize = 2;
-/// Needs that may be thought about or wait for it, in a process and from one network: nobody's wait because of many others of
-/// one caller.
-const MOST_NEEDS: usize = 32;
-const SHARE: usize = 4;
-/// How long one waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Offers that are looked at while the index waits.
-const ROWS: usize = 8_192;
-
-static TURNS: Turns = Turns(Semaphore::const_new(AT_ONCE));
-
-/// Turns at thinking. Who has gone away keeps its turn until its need is thought about to the end.
-struct Turns(Semaphore);
-
-impl Turns {
-    /// Waits for a turn, which lasts until it is dropped.
-    async fn take(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        match tokio::time::timeout(PATIENCE, self.0.acquire()).await {
-            Ok(turn) => turn.map_err(internal),
-            Err(_) => {
-                let detail = "too many needs are being matched; come again later";
-                Err(Problem::new(Code::Unavailable, detail))
-            }
-        }
-    }
-}
-
-/// Room for needs, by network.
-pub(crate) type Needs = Seats<Vec<u8>>;
-
-/// As much room as there is.
-pub(crate) fn needs() -> Needs {
-    Seats::new(MOST_NEEDS, SHARE)
-}
+use crate::{AppState, Problem, extract::Body, views::Usd};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(matching))
@@ -222,7 +181,7 @@ struct NearestView {
 /// do not do. Nothing is held: quote and book what you choose.
 #[utoipa::path(post, path = "/v1/match", tag = "market", request_body = MatchRequest,
     responses((status = 200, body = MatchView),
-              (status = 503, description = "Others are matched already, or four from the same network: come again after `Retry-After`.")))]
+              (status = 503, description = "Others are thought about already, or four from the same network: come again after `Retry-After`.")))]
 async fn matching(
     State(app): State<AppState>,
     request: Request,
@@ -230,27 +189,15 @@ async fn matching(
     let network = app.limits.network(&request);
     let Body(request) = Body::<MatchRequest>::from_request(request, &app).await?;
     let need = request.need(&app)?;
-    let seat = app.needs.take(Some(network)).map_err(|_| {
-        let detail =
-            "too many needs are being matched, or too many from your network; come again later";
-        Problem::new(Code::Unavailable, detail)
-    })?;
-    let market = app.market.clone();
-    let turn = TURNS.take().await?;
-    // some ten milliseconds of thought in a large market: not on the thread that answers others
-    let found = tokio::task::spawn_blocking(move || {
-        let found = thought(&market, &need);
-        drop((turn, seat));
-        found
-    });
-    Ok(Json(MatchView::new(found.await.map_err(internal)??)))
+    let found = turns::think(&app, network, move |market| thought(market, &need)).await?;
+    Ok(Json(MatchView::new(found)))
 }
 
 /// What comes of a need. The index is let go of between two looks, so that whoever changes it, and all searches that wait
 /// for that, need not wait for the whole.
 fn thought(market: &Market, need: &Need) -> Result<Match, Problem> {
     let mut matching = Matching::new(need);
-    while !market.read(|index| matching.look(index, ROWS))? {}
+    while !market.read(|index| matching.look(index, AT_ONCE))? {}
     matching.put_together();
     market.read(|index| matching.told(index))
 }
@@ -358,30 +305,5 @@ impl RefusalView {
             alone: refusal.alone,
             nearest: refusal.nearest.map(nearest),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_third_need_waits_a_while_and_is_told_to_come_again() {
-        let turns = Turns(Semaphore::new(AT_ONCE));
-        let (first, _second) = (turns.take().await.unwrap(), turns.take().await.unwrap());
-        let refused = turns.take().await.map(drop).unwrap_err();
-        assert_eq!(refused.code(), Code::Unavailable);
-        drop(first);
-        assert!(turns.take().await.is_ok());
-    }
-
-    #[test]
-    fn a_network_has_its_share_of_the_needs() {
-        let needs = needs();
-        let held: Vec<_> = (0..SHARE).map(|_| needs.take(Some(vec![1])).unwrap()).collect();
-        assert!(needs.take(Some(vec![1])).is_err());
-        assert!(needs.take(Some(vec![2])).is_ok());
-        drop(held);
-        assert!(needs.take(Some(vec![1])).is_ok());
     }
 }

@@ -10,7 +10,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    models, nameless, places, refused,
+    models, places, refused,
     satisfiable::{self, Given},
     seal,
     text::digits,
@@ -117,7 +117,7 @@ params! {
     /// Ready within so many seconds for 95 of 100 rentals.
     #[param(example = "30")]
     ready_p95_lte: String,
-    /// `machine`, `gpu` or `mig`; several by commas.
+    /// `machine` or `gpu`, several by commas; `mig` (slices of GPUs), which nobody can offer at present, is refused alone.
     isolation: String,
     /// Whether the machine's address stays.
     static_ip: bool,
@@ -273,7 +273,33 @@ impl Tests {
     }
 }
 
+/// Until when an offer must last that is to be rented for so many seconds, which begin at this second at the latest.
+fn until(begins: u32, seconds: u32) -> Set {
+    Set::at_least(begins.saturating_add(seconds).into())
+}
+
+/// What is asked for in seconds from now, wherever that lies: `available_for_s`, the one condition on when offers end.
+#[derive(Clone, Copy)]
+pub(super) struct FromNow(Option<u32>);
+
+impl FromNow {
+    /// Asks a query anew at another second.
+    pub(super) fn ask(self, query: &mut Query, now: u32) {
+        query.now = now;
+        let Some(seconds) = self.0 else { return };
+        let set = until(query.begins(), seconds);
+        for test in query.tests.iter_mut().filter(|test| test.field == Field::Until) {
+            test.set.clone_from(&set);
+        }
+    }
+}
+
 impl SearchParams {
+    /// What has to be asked anew at another second, beside the query's own.
+    pub(super) fn counted_from_now(&self) -> FromNow {
+        FromNow(self.available_for_s)
+    }
+
     /// The filters as JSON, and what a cursor is bound to: everything but the size of a page.
     ///
     /// # Errors
@@ -301,11 +327,14 @@ impl SearchParams {
     ///
     /// # Errors
     /// [`crate::Code::InvalidRequest`]; [`crate::Code::ValidationFailed`] for `q`, for models that nobody knows, and for
-    /// conditions that no offer can satisfy.
+    /// conditions that no offer can satisfy, by the market's bounds or beside each other.
     pub(super) fn asked(&self, app: &AppState) -> Result<Query, Problem> {
         let now = u32::try_from(app.now().get()).map_err(internal)?;
         let start_window = app.store.policy().start_window().get();
         let job = self.job()?;
+        if let Some(job) = &job {
+            satisfiable::job(job, self.total_lte.map(UsdMicros::get))?;
+        }
         let Tests { tests, given } = self.tests(now.saturating_add(start_window))?;
         let speeds =
             self.tokens_per_s.as_ref().map(|text| models::speeds(app, text)).transpose()?;
@@ -428,7 +457,7 @@ impl SearchParams {
                 return Err(refused(name, format!("{name} must be of the form {form}")));
             }
             for place in &names {
-                places::known(app, place).map_err(|why| nameless(name, why))?;
+                places::known_in(app, name, place)?;
             }
             places.push(Names { names, not });
             given.push(name);
@@ -466,8 +495,8 @@ impl SearchParams {
         let duration = self.duration_s.map(u64::from);
         tests.add("duration_s", Field::MinDuration, at_most(duration));
         tests.add("duration_s", Field::MaxDuration, duration.map(Set::at_least));
-        let until = self.available_for_s.map(|seconds| u64::from(begins.saturating_add(seconds)));
-        tests.add("available_for_s", Field::Until, until.map(Set::at_least));
+        let until = self.available_for_s.map(|seconds| until(begins, seconds));
+        tests.add("available_for_s", Field::Until, until);
         self.decimals(&mut tests)?;
         self.names(&mut tests)?;
         Ok(tests)

@@ -3,7 +3,8 @@
 use domain::catalog;
 use market::language::NoName;
 
-use crate::{AppState, catalog::no_place};
+use super::nameless;
+use crate::{AppState, Problem, catalog::no_place};
 
 /// Whether there is a place of this name in lower case: a region, a country, whether or not something stands there, or where
 /// something is listed all the same.
@@ -18,4 +19,12 @@ pub(super) fn known(app: &AppState, name: &str) -> Result<(), NoName> {
     } else {
         Err(no_place(name))
     }
+}
+
+/// The same of a name in a query parameter.
+///
+/// # Errors
+/// [`Code::ValidationFailed`](crate::Code::ValidationFailed), with the `nearest`, if there is none.
+pub(crate) fn known_in(app: &AppState, parameter: &str, name: &str) -> Result<(), Problem> {
+    known(app, name).map_err(|why| nameless(parameter, why))
 }

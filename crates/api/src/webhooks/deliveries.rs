@@ -127,7 +127,8 @@ async fn list(
     Ok(Json(DeliveryPage { data, next_cursor }))
 }
 
-/// Has a delivery sent again, with the same `webhook-id`, whether it came through or was given up.
+/// Has a delivery sent again, with the same `webhook-id`, whether it came through or was given up. One that is being tried is
+/// sent once more, at once, if that try fails.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/redeliver", tag = "webhooks", security(("bearer" = [])),
     params(("id" = String, Path, example = "dlv_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f")),
     responses((status = 202, body = DeliveryView)))]

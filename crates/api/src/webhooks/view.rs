@@ -58,7 +58,7 @@ pub(crate) struct WebhookSecret {
     /// `whsec_` and base64 of the key, as libraries for Standard Webhooks take it; shown once.
     #[schema(example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD2sVJjZkSt+E=")]
     pub(super) secret: String,
-    /// Until when the secret before this one signs too.
+    /// Until when the old secret signs too.
     pub(super) old_secret_until: Option<Time>,
 }
 

@@ -226,8 +226,27 @@ async fn nothing_is_missed_that_commits_out_of_order() {
     sqlx::raw_sql("SELECT pg_current_xact_id()").execute(&mut *slow).await.unwrap();
     let mut stream = Stream::at(&world, PATH, &other.token, None).await;
     is_quiet(&mut stream).await;
+    // nor does one begin before that is opened after it, though events are kept since
+    drop(stream);
+    let mut stream = Stream::at(&world, PATH, &other.token, None).await;
+    is_quiet(&mut stream).await;
+    // or after a process that had them kept and got no further
+    let third = world.sign_in(7).await;
+    let kept = "INSERT INTO account_streams SELECT id FROM accounts WHERE address = $1";
+    let kept = sqlx::query(kept).bind(third.key.address().into_array());
+    kept.execute(world.store.pool()).await.unwrap();
+    let mut thirds = Stream::at(&world, PATH, &third.token, None).await;
+    is_quiet(&mut thirds).await;
     slow.commit().await.unwrap();
     assert_eq!(stream.next().await.unwrap().name, "begin");
+    assert_eq!(thirds.next().await.unwrap().name, "begin");
+    is_quiet(&mut stream).await;
+
+    // once they are over, nobody who writes since is waited for
+    let mut slow = testkit::begin(&mut connection).await.unwrap();
+    sqlx::raw_sql("SELECT pg_current_xact_id()").execute(&mut *slow).await.unwrap();
+    let mut stream = follow(&world, &other.token).await;
+    slow.commit().await.unwrap();
     is_quiet(&mut stream).await;
 }
 

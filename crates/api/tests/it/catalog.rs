@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use store::{catalog::Rentable, listings};
 use testkit::Statements;
 
-use crate::fixture::{Rig, World};
+use crate::fixture::{Rig, World, fill};
 
 fn slugs(page: &Value) -> Vec<&str> {
     page["data"].as_array().unwrap().iter().map(|model| model["slug"].as_str().unwrap()).collect()
@@ -256,7 +256,20 @@ async fn reference_prices_are_dated_sourced_and_no_offers() {
     assert_eq!(runpod["platforms"][0]["minimum_billing_s"], 1);
     let instances = find("?unit=instance_hour&provider=AWS").await;
     assert_eq!(instances["data"].as_array().unwrap().len(), 5);
-    assert_eq!(find("?provider=nobody").await["data"], json!([]));
+    assert_eq!(find("?provider=CoreWeave").await["data"], json!([]), "a platform without a price");
+    for (query, nearest) in [
+        ("provider=Runpodd", json!("RunPod")),
+        ("provider=nobody", Value::Null),
+        ("provider=", Value::Null),
+        ("kind=on-demand", json!("on_demand")),
+        ("kind=interruptible&provider=AWS", Value::Null),
+    ] {
+        let refused = world.get(&format!("/v1/reference-prices?{query}")).send().await;
+        let refused = refused.problem(422, "validation-failed");
+        let name = query.split('=').next().unwrap();
+        assert_eq!(refused["errors"][0]["pointer"], format!("?{name}"), "{refused}");
+        assert_eq!(refused["nearest"], nearest, "{refused}");
+    }
     let open = find("?gpu_model=a100-80gb-sxm&provider=Azure").await;
     assert_eq!(open["data"].as_array().unwrap().len(), 2, "the form is left open there");
     world.get("/v1/reference-prices?gpu_model=xyz").send().await.problem(422, "validation-failed");
@@ -280,8 +293,8 @@ async fn no_model_is_left_out_of_the_files_for_being_dear() {
     let now = world.now();
     let made: Vec<_> = Generator::new(&models, 2, 500, u32::try_from(now.get()).unwrap()).collect();
     let until = now.saturating_plus(Seconds(3_600));
-    listings::fill(&mut connection, &made, until).await.unwrap();
     drop(connection);
+    fill(&world.store, made, until).await;
     let all = rentable(&world, 100_000).await;
     let of = |ways: &[Rentable]| {
         let mut of: BTreeMap<String, usize> = BTreeMap::new();

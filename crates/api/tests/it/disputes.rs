@@ -194,3 +194,17 @@ async fn what_is_paid_cannot_be_disputed() {
     let said = world.post("/v1/disputes").auth(&running.renter.token).json(&body).send().await;
     said.problem(409, "state-conflict");
 }
+
+/// What could not be looked up is not said to be missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_is_there_though_the_database_has_trouble() {
+    let world = world().await;
+    let running = Running::new(&world).await;
+    let token = &running.renter.token;
+    let body = json!({"rental_id": running.id, "code": "abuse"});
+    let case = world.post("/v1/disputes").auth(token).json(&body).send().await.ok(201);
+    let path = format!("/v1/disputes/{}", case["id"].as_str().unwrap());
+    let away = sqlx::raw_sql("ALTER TABLE quotes RENAME TO away");
+    away.execute(world.store.pool()).await.unwrap();
+    world.get(&path).auth(token).send().await.problem(500, "internal");
+}

@@ -237,6 +237,7 @@ fn every_body_that_is_sent_is_shown_whole_and_is_what_its_schema_takes() {
             for example in shown {
                 let refused = refusal(&api, &content["schema"], example, "");
                 assert_eq!(refused, None, "{method} {path}: {example}");
+                assert_eq!(misnamed(example), None, "{method} {path}: {example}");
             }
         }
     }
@@ -247,6 +248,30 @@ fn every_body_that_is_sent_is_shown_whole_and_is_what_its_schema_takes() {
         let bad = serde_json::from_str(bad).unwrap();
         assert!(refusal(&api, &schema, &bad, "").is_some(), "{bad}");
     }
+}
+
+/// An id in an example whose kind is not that of its member.
+fn misnamed(example: &Value) -> Option<String> {
+    let kinds = [
+        ("quote_id", "quo_"),
+        ("quote_ids", "quo_"),
+        ("offer_id", "ofr_"),
+        ("machine_id", "mch_"),
+        ("rental_id", "rnt_"),
+        ("ssh_key_ids", "ssh_"),
+    ];
+    let members = example.as_object().into_iter().flatten();
+    let mut of_another_kind = members.filter_map(|(name, value)| {
+        let kind = kinds.iter().find(|(member, _)| member == name).map(|(_, kind)| *kind);
+        let own = std::slice::from_ref(value);
+        let ids = value.as_array().map_or(own, Vec::as_slice);
+        let mut ids = ids.iter().filter_map(Value::as_str);
+        match kind {
+            Some(kind) => ids.find(|id| !id.starts_with(kind)).map(str::to_owned),
+            None => misnamed(value),
+        }
+    });
+    of_another_kind.next()
 }
 
 /// What is shown as the answer of an operation.

@@ -4,7 +4,7 @@
     reason = "a computation that shares nothing with the one under test"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     id::{MachineId, RentalId},
@@ -23,7 +23,7 @@ use testkit::Statements;
 
 use crate::{
     fixture::{Rig, World},
-    running::Running,
+    running::{Running, START},
 };
 
 /// What the assessor does at its turn.
@@ -68,29 +68,29 @@ async fn recomputed(world: &World, machine: &str, days: i64) -> (Value, f64, i64
     let window = windows.iter().find(|window| window["days"] == days).unwrap().clone();
     let rows = world.get(said["inputs"].as_str().unwrap()).send().await.ok(200);
     assert_eq!(rows["to"], window["to"], "seven days that end where the window ends");
-    let rented: BTreeSet<i64> = rows["rentals"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|rental| seconds(&rental["promised"]))
-        .collect();
     let gpus = rows["gpus"].as_u64().unwrap() as usize;
     let maintenance = seconds(&rows["maintenance"]);
-    let idle: BTreeSet<i64> = seconds(&rows["listed"])
-        .into_iter()
-        .filter(|at| !rented.contains(at) && !maintenance.contains(at))
-        .collect();
-    let contact = seconds(&rows["contact"]);
-    let (mut promised, mut good) = (idle.len(), idle.intersection(&contact).count());
-    let (mut rented, mut shown) = (0, 0);
+    // seconds of single GPUs: those of each second that nobody rents, and those of rentals
+    let mut free: BTreeMap<i64, usize> =
+        seconds(&rows["listed"]).difference(&maintenance).map(|at| (*at, gpus)).collect();
+    let (mut rented, mut uncovered) = (0, 0);
     for rental in rows["rentals"].as_array().unwrap() {
         let (time, covered) = (seconds(&rental["promised"]), seconds(&rental["covered"]));
         let share = rental["gpus"].as_u64().unwrap() as usize;
         rented += share * time.len();
-        shown += share * time.intersection(&covered).count();
+        uncovered += share * time.difference(&covered).count();
+        for at in &time {
+            if let Some(free) = free.get_mut(at) {
+                *free -= share;
+            }
+        }
     }
-    promised += 2 * rented.div_ceil(gpus);
-    good += 2 * (shown / gpus);
+    let contact = seconds(&rows["contact"]);
+    let idle: usize = free.values().sum();
+    let silent: usize =
+        free.iter().filter(|(at, _)| !contact.contains(*at)).map(|(_, free)| free).sum();
+    let promised = (idle + rented).div_ceil(gpus) + rented.div_ceil(gpus);
+    let good = promised - silent.div_ceil(gpus) - 2 * uncovered.div_ceil(gpus);
     let (n, p, z) = (promised as f64 / 3_600.0, good as f64 / promised as f64, 1.959_964_f64);
     let root = (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     let score = (p + z * z / (2.0 * n) - z * root) / (1.0 + z * z / n);
@@ -165,14 +165,64 @@ async fn anybody_computes_the_same_reliability_from_public_rows() {
     assert_eq!(later["windows"][2]["rented_good_s"], 580);
     let path = format!("/v1/machines/{machine}/reliability");
     assert_eq!(world.get(&path).header("if-none-match", tag).send().await.status, 304);
-    for bad in
-        ["from=yesterday", "to=0", "from=2027-01-01T00:00:00Z&to=2027-01-15T00:00:00Z", "x=1"]
-    {
+    for bad in [
+        "from=yesterday",
+        "to=0",
+        "from=2027-01-01T00:00:00Z&to=2027-01-15T00:00:00Z",
+        "from=2027-01-15T09:00:00Z&to=2027-01-15T08:00:00Z",
+        "x=1",
+    ] {
         let path = format!("/v1/machines/{machine}/history?{bad}");
         world.get(&path).send().await.problem(400, "invalid-request");
     }
     let none = "/v1/machines/mch_0198f1c2a4b37c1e8d2f6a5b4c3d2e1f/history";
     world.get(none).send().await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_end_where_the_machine_was_looked_at_and_stay_as_they_were() {
+    async fn runs(world: &World, running: &mut Running, seconds: std::ops::Range<u64>) {
+        for from in seconds.step_by(20) {
+            running.pass(world, 20).await;
+            running.append(world, from, from + 20).await;
+        }
+    }
+    let world = World::new().await;
+    let mut running = Running::new(&world).await;
+    let machine = running.rig.machine.clone();
+    let path = format!("/v1/machines/{machine}/history");
+    fee(&world, &running.id).await;
+    runs(&world, &mut running, 0..600).await;
+    // nobody looked at it yet: no second of a rental without a fault is told as one that failed
+    let rows = world.get(&path).send().await.ok(200);
+    assert_eq!(unix(&rows["to"]), START as i64, "where it was registered");
+    for name in ["listed", "contact", "rentals", "starts"] {
+        assert_eq!(rows[name], json!([]), "{name}");
+    }
+    let asked = format!("{path}?from={}", world.rfc3339());
+    let rows = world.get(&asked).send().await.ok(200);
+    assert_eq!((&rows["to"], &rows["rentals"]), (&rows["from"], &json!([])));
+
+    let perfect = |rows: &Value| {
+        let rented = &rows["rentals"][0];
+        assert_eq!(rented["promised"], rented["covered"], "{rows}");
+        seconds(&rented["promised"]).len()
+    };
+    assess(&world, &machine).await;
+    let first = world.get(&path).send().await.ok(200);
+    assert_eq!((perfect(&first), unix(&first["to"])), (480, START as i64 + 480));
+    // nine minutes later nobody has looked again, and that is where it ends, whatever is asked for
+    runs(&world, &mut running, 600..1_140).await;
+    assert_eq!(world.get(&path).send().await.ok(200), first);
+    let from = first["from"].as_str().unwrap();
+    let asked = format!("{path}?from={from}&to={}", world.rfc3339());
+    assert_eq!(world.get(&asked).send().await.ok(200), first);
+    assess(&world, &machine).await;
+    let to = first["to"].as_str().unwrap();
+    let asked = format!("{path}?from={from}&to={to}");
+    assert_eq!(world.get(&asked).send().await.ok(200), first, "and it stays");
+    let rows = world.get(&path).send().await.ok(200);
+    assert_eq!((perfect(&rows), unix(&rows["to"])), (1_020, START as i64 + 1_020));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,6 +379,37 @@ async fn supply_and_prices_are_those_of_the_offers_and_deals() {
     assert_eq!((&row["listed"], &row["online"]), (&json!(8), &json!(2)));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deal_stays_in_the_tier_and_the_country_that_it_was_booked_in() {
+    let world = World::new().await;
+    let mut rigs = Vec::new();
+    for (n, price) in [(1, "0.50"), (3, "0.60"), (5, "0.70")] {
+        rigs.push(world.rig(n, 1, price).await);
+    }
+    let renter = world.sign_in(99).await;
+    world.start(&renter, &rigs[0]).await;
+    let mut quotes = Vec::new();
+    for rig in &rigs[1..] {
+        quotes.push(world.quote(&renter, rig).await["id"].clone());
+    }
+    let group = world.post("/v1/rentals/group").auth(&renter.token).key("group");
+    group.json(&json!({"quote_ids": quotes})).send().await.ok(201);
+    let kept = "SELECT count(*) FROM rentals WHERE (tier, region) = ('unverified', 'de-fra')";
+    let kept = sqlx::query_scalar::<_, i64>(kept).fetch_one(world.store.pool());
+    assert_eq!(kept.await.unwrap(), 3, "however it was booked");
+    let changed = "UPDATE machines SET verification = 'verified', region = 'us-nyc'";
+    sqlx::raw_sql(changed).execute(world.store.pool()).await.unwrap();
+    let deals = async |tier: &str| {
+        let path = format!("/v1/market/prices?kind=deal{tier}");
+        let said = world.get(&path).send().await.ok(200);
+        let bands = said["data"].as_array().unwrap().iter();
+        bands.map(|band| json!([band["tier"], band["region"], band["n"]])).collect::<Vec<_>>()
+    };
+    let booked = [("", ""), ("", "de"), ("unverified", ""), ("unverified", "de")];
+    assert_eq!(deals("").await, booked.map(|(tier, region)| json!([tier, region, 1])));
+    assert!(deals("&tier=verified").await.is_empty());
+}
+
 /// What filters leave of all prices.
 async fn some_prices(world: &World, all: &Value, tag: &str) {
     for (query, field, value) in [
@@ -358,6 +439,40 @@ async fn some_prices(world: &World, all: &Value, tag: &str) {
     }
     let unknown = world.get("/v1/market/prices?gpu_model=rtx-4091").send().await;
     assert_eq!(unknown.problem(422, "validation-failed")["nearest"], "rtx-4090");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_nobody_knows_is_refused_with_the_nearest() {
+    let world = World::new().await;
+    world.rig(1, 1, "0.50").await;
+    world.state.catch_up_with_market().await.unwrap();
+    let paths =
+        ["/v1/market/prices", "/v1/market/prices/rtx-4090/history", "/v1/market/book/rtx-4090"];
+    for path in paths {
+        for (region, nearest) in [("uk", "gb"), ("ZZ", "cz")] {
+            let refused = world.get(&format!("{path}?region={region}")).send().await;
+            let refused = refused.problem(422, "validation-failed");
+            assert_eq!(refused["errors"][0]["pointer"], "?region", "{refused}");
+            assert_eq!(refused["nearest"], nearest, "{refused}");
+        }
+        // with something there, without, and where nothing may stand
+        for region in ["de", "ZA", "gr"] {
+            world.get(&format!("{path}?region={region}")).send().await.ok(200);
+        }
+    }
+    let [.., book] = paths;
+    let refused = world.get(&format!("{book}?region=de-fr")).send().await;
+    assert_eq!(refused.problem(422, "validation-failed")["nearest"], "de-fra");
+    let refused = world.get(&format!("{book}?region=zz-foo")).send().await;
+    refused.problem(422, "validation-failed");
+    // where a machine stands since before
+    let moved = sqlx::query("UPDATE machines SET region = 'zz-old'");
+    moved.execute(world.store.pool()).await.unwrap();
+    world.state.catch_up_with_market().await.unwrap();
+    for path in paths {
+        world.get(&format!("{path}?region=zz")).send().await.ok(200);
+    }
+    world.get(&format!("{book}?region=zz-old")).send().await.ok(200);
 }
 
 // one thread, so that all statements are sent from it, and those of other tests are not

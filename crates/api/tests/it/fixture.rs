@@ -15,10 +15,12 @@ use domain::{
     rental::RentalEvent,
     time::{Clock as _, Seconds, UnixSeconds},
 };
+use market::Listing;
 use serde_json::{Value, json};
 use store::{
-    Policy, Store, TxError, advance,
+    Policy, Store, StoreError, TxError, advance,
     deployment::{self, Deployment},
+    listings,
     rentals::{self, MoneyDelta},
     tokens::{self, Token},
 };
@@ -46,6 +48,16 @@ pub fn policy() -> Policy {
         release_every: Seconds::ZERO,
         start_slack: Seconds(60),
     }
+}
+
+/// Stores a generated market whole, as whoever reads it meanwhile has to find it.
+pub async fn fill(store: &Store, made: Vec<Listing>, heard_until: UnixSeconds) {
+    let made = Arc::new(made);
+    let stored = store.write::<(), StoreError, _>("test.fill", move |tx| {
+        let made = made.clone();
+        Box::pin(async move { Ok(listings::fill(tx, &made, heard_until).await?) })
+    });
+    stored.await.unwrap();
 }
 
 /// The market.

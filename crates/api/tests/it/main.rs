@@ -66,6 +66,7 @@ mod sessions;
 mod shown;
 mod shows;
 mod ssh_keys;
+mod stutter;
 mod together;
 mod tools;
 mod wallets;

@@ -432,13 +432,22 @@ async fn prices_without_end_are_not_kept() {
                 FROM generate_series(1, 10000)";
     let fill = sqlx::query(fill).bind(NOW.0 as f64);
     fill.execute(world.store.pool()).await.unwrap();
+    // of one network: one of its prices gives way to another's, and still there are no more than may wait
+    required(&world, "k", &order(&rig)).await;
+    assert_eq!(count(&world, "SELECT count(*) FROM payment_offers").await, 10_000);
+    // of ten thousand networks nobody has more than who asks
+    let spread = "UPDATE payment_offers o SET network = int4send(n::int)
+                  FROM (SELECT id, row_number() OVER () AS n FROM payment_offers) r WHERE r.id = o.id";
+    sqlx::query(spread).execute(world.store.pool()).await.unwrap();
     ask(&world, "k", &order(&rig)).await.problem(503, "unavailable");
+    let over = "DELETE FROM payment_offers WHERE quote <> '{}'";
+    sqlx::query(over).execute(world.store.pool()).await.unwrap();
     // they go by themselves
     world.pass(61);
     world.heartbeat(&rig.agent, &[]).await;
     required(&world, "k", &order(&rig)).await;
     let left = count(&world, "SELECT count(*) FROM payment_offers").await;
-    assert_eq!(left, 10_000 - 20 + 1);
+    assert_eq!(left, 9_999 - 20 + 1);
 }
 
 /// By the wallet, or by whoever holds one: the others of that rental too, and nothing of another rental.

@@ -15,6 +15,7 @@ use store::{
 
 use crate::{
     fixture::{CHAIN_ID, ESCROW, USDC, World, key},
+    payments::count,
     running::{Running, START},
 };
 
@@ -129,6 +130,36 @@ async fn a_settled_rental_has_a_receipt_that_a_stranger_can_check() {
     };
     let items: Vec<_> = page["data"].as_array().unwrap().iter().map(item).collect();
     receipt::verify(&read, Some(&items), &[]).unwrap();
+}
+
+/// A party has two turns, however many it asks for, and who is none has no place among those who wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_are_for_parties_and_nobody_has_more_than_a_share() {
+    let world = World::with(|config| config.quoter = Some(key(QUOTER))).await;
+    let running = settled(&world).await;
+    let stranger = world.sign_in(30).await;
+    let path = format!("/v1/rentals/{}/sealed-receipt", running.id);
+    let ask = |token: &str| world.get(&path).auth(token).send();
+    // whoever has a turn reads them
+    let mut connection = world.store.pool().acquire().await.unwrap();
+    let mut tx = testkit::begin(&mut connection).await.unwrap();
+    let lock = "LOCK TABLE readings IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut *tx).await.unwrap();
+    let renter = &running.renter.token;
+    let sealed = [tokio::spawn(ask(renter)), tokio::spawn(ask(renter))];
+    let waiting =
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'readings'::regclass
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while count(&world, waiting).await < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let refused = ask(renter).await.problem(503, "unavailable");
+    assert!(refused["detail"].as_str().unwrap().contains("your receipts"), "{refused}");
+    ask(&stranger.token).await.problem(404, "not-found");
+    tx.rollback().await.unwrap();
+    for one in sealed {
+        one.await.unwrap().ok(200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

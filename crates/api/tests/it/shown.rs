@@ -280,22 +280,29 @@ impl Rows {
         let mut moments: Vec<i64> = all.flatten().flat_map(|span| [span.0, span.1]).collect();
         moments.sort_unstable();
         moments.dedup();
-        let (mut idle, mut idle_good, mut rented, mut rented_good) = (0, 0, 0, 0);
+        let (mut idle, mut silent, mut rented, mut uncovered) = (0, 0, 0, 0);
         for pair in moments.windows(2) {
             let (part, long) = ((pair[0], pair[1]), pair[1] - pair[0]);
-            let mut free = within(&self.listed, part) && !within(&self.maintenance, part);
+            let mut free = self.gpus;
             for (gpus, promised, covered) in &self.rentals {
                 if within(promised, part) {
-                    free = false;
+                    free -= gpus;
                     rented += gpus * long;
-                    rented_good += if within(covered, part) { gpus * long } else { 0 };
+                    uncovered += if within(covered, part) { 0 } else { gpus * long };
                 }
             }
-            idle += if free { long } else { 0 };
-            idle_good += if free && within(&self.contact, part) { long } else { 0 };
+            assert!(free >= 0, "no GPU is rented twice");
+            if within(&self.listed, part) && !within(&self.maintenance, part) {
+                idle += free * long;
+                silent += if within(&self.contact, part) { 0 } else { free * long };
+            }
         }
-        let rented = (rented + self.gpus - 1) / self.gpus;
-        let rented_good = rented_good / self.gpus;
+        // seconds of single GPUs so far
+        let of_machine = |gpu_s: i64| (gpu_s + self.gpus - 1) / self.gpus;
+        let idle = of_machine(idle + rented) - of_machine(rented);
+        let idle_good = (idle - of_machine(silent)).max(0);
+        let rented_good = of_machine(rented) - of_machine(uncovered);
+        let rented = of_machine(rented);
         let (promised, good) = (idle + 2 * rented, idle_good + 2 * rented_good);
         let mut ready: Vec<i64> = self.ready.iter().filter_map(Value::as_i64).collect();
         ready.sort_unstable();

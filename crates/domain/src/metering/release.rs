@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::Interval;
 use crate::time::{Seconds, UnixSeconds};
 
+/// Readings that are taken lie no further ahead of anybody's clock.
+const AHEAD: Seconds = Seconds(3);
+
 /// Releases that come due in one slot go in one batch: an interval has so many slots.
 const SLOTS: u32 = 24;
 
@@ -20,6 +23,21 @@ pub struct Coverage {
     pub span: Interval,
     /// How many seconds in it are covered.
     pub covered: Seconds,
+}
+
+impl Coverage {
+    /// How many seconds of `window` are covered, without a look at the readings; `None` where these sums do not tell,
+    /// because something lies before the window or far beyond it.
+    ///
+    /// An agent's clock may be a little ahead: the time between the window's end and the last covered second is taken to
+    /// be covered, which it is if no more than the newest reading reaches there. Otherwise the answer is too little, by the
+    /// gaps in those few seconds.
+    #[must_use]
+    pub fn within(&self, window: Interval) -> Option<Seconds> {
+        let beyond = self.span.to.saturating_since(window.to);
+        let told = self.span.from >= window.from && beyond <= AHEAD;
+        told.then(|| self.covered.saturating_sub(beyond))
+    }
 }
 
 /// Whether to release now.

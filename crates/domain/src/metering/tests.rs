@@ -54,6 +54,40 @@ fn a_late_close_bills_the_same_seconds() {
     assert_eq!(late, CloseCall { stopped_at: UnixSeconds(5_000), credit: Seconds(30) });
 }
 
+/// Readings from second 100 on, with gaps of so many seconds before each.
+fn chain(gaps: &[u64], length: u64) -> (Vec<Interval>, Coverage) {
+    let (mut parts, mut at) = (Vec::new(), 100);
+    for gap in gaps {
+        parts.push(span(at + gap, at + gap + length));
+        at += gap + length;
+    }
+    let (from, to) = (parts.first().unwrap().from, parts.last().unwrap().to);
+    let covered: u32 = parts.iter().map(|part| part.seconds().get()).sum();
+    (parts, Coverage { span: Interval::new(from, to), covered: Seconds(covered) })
+}
+
+#[test]
+fn sums_tell_what_is_billed_though_an_agents_clock_is_ahead() {
+    let (parts, sums) = chain(&[0, 0, 7, 0, 2, 0], 10);
+    let end = sums.span.to.get();
+    for ahead in 0..=3 {
+        let window = span(100, end - ahead);
+        let looked_up = meter(window, &parts, Seconds::MAX).billed;
+        assert_eq!(sums.within(window), Some(looked_up), "{ahead} s ahead");
+    }
+    assert_eq!(sums.within(span(100, end + 50)), Some(Seconds(60)));
+    // the readings have to be looked at
+    assert_eq!(sums.within(span(100, end - 4)), None);
+    assert_eq!(sums.within(span(101, end)), None);
+    // where there is a gap ahead of us it is too little, never too much
+    let (parts, sums) = chain(&[0, 1, 1, 1], 1);
+    for (to, covered, told) in [(104, 2, 1), (105, 3, 2), (106, 3, 3), (107, 4, 4)] {
+        let window = span(100, to);
+        assert_eq!(meter(window, &parts, Seconds::MAX).billed, Seconds(covered));
+        assert_eq!(sums.within(window), Some(Seconds(told)));
+    }
+}
+
 const RULES: ReadingRules =
     ReadingRules { max_span: Seconds(60), max_lag: Seconds(300), max_skew: Seconds(5) };
 

@@ -25,7 +25,7 @@ pub const MAX_DISCOUNT: u16 = 9_000;
 /// The most steps of a discount schedule.
 pub const MAX_RESERVED_STEPS: usize = 8;
 /// The most disk of one offer, in GB.
-const MAX_DISK_GB: u32 = 1_048_576;
+pub const MAX_DISK_GB: u32 = 1_048_576;
 
 named_enum! {
     /// What a renter shares with others on the machine.

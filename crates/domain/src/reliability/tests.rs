@@ -51,39 +51,102 @@ proptest! {
         prop_assert!(lower_bound_bps(a.min(b), promised) <= lower_bound_bps(a.max(b), promised));
     }
 
-    /// Second by second, as anybody would count.
+    /// Second by second and GPU by GPU, as anybody would count.
     #[test]
     fn sums_are_those_of_single_seconds(
-        listed in parts(), contact in parts(), maintenance in parts(), promised in parts(), covered in parts(),
-        other in parts(), share in 1_u32..=4, from in 0_u64..40, length in 0_u64..60,
+        listed in parts(), contact in parts(), maintenance in parts(), rentals in some_rentals(),
+        gpus in 1_u32..=8, from in 0_u64..40, length in 0_u64..60,
     ) {
         let window = span(from, from + length);
         let has = |parts: &[Interval], at: u64| parts.iter().any(|part| part.from.0 <= at && at < part.to.0);
-        let seconds = |holds: &dyn Fn(u64) -> bool| (from..from + length).filter(|at| holds(*at)).count() as u64;
-        let history = History {
-            gpus: 4, listed, contact, maintenance,
-            rentals: vec![
-                RentedTime { gpus: 4, promised: promised.clone(), covered: covered.clone() },
-                RentedTime { gpus: share, promised: other.clone(), covered: vec![] },
-            ],
-            ..History::default()
-        };
+        let history =
+            History { gpus, listed, contact, maintenance, rentals, ..History::default() };
         let shown = compute(&history, window);
-        let idle = |at| has(&history.listed, at) && !has(&promised, at) && !has(&other, at)
-            && !has(&history.maintenance, at);
-        prop_assert_eq!(shown.idle_s, seconds(&idle));
-        prop_assert_eq!(shown.idle_good_s, seconds(&|at| idle(at) && has(&history.contact, at)));
-        let other_s = (seconds(&|at| has(&other, at)) * u64::from(share)).div_ceil(4);
-        prop_assert_eq!(shown.rented_s, seconds(&|at| has(&promised, at)) + other_s);
-        prop_assert_eq!(shown.rented_good_s, seconds(&|at| has(&promised, at) && has(&covered, at)));
+        let (mut idle, mut silent, mut rented, mut uncovered) = (0, 0, 0, 0);
+        for at in from..from + length {
+            let mut free = u64::from(gpus);
+            for rental in history.rentals.iter().filter(|rental| has(&rental.promised, at)) {
+                let share = u64::from(rental.gpus);
+                free = free.saturating_sub(share);
+                rented += share;
+                uncovered += if has(&rental.covered, at) { 0 } else { share };
+            }
+            if has(&history.listed, at) && !has(&history.maintenance, at) {
+                idle += free;
+                silent += if has(&history.contact, at) { 0 } else { free };
+            }
+        }
+        let of_machine = |gpu_s: u64| gpu_s.div_ceil(u64::from(gpus));
+        prop_assert_eq!(shown.rented_s, of_machine(rented));
+        prop_assert_eq!(shown.idle_s + shown.rented_s, of_machine(idle + rented));
+        prop_assert_eq!(shown.idle_good_s, shown.idle_s.saturating_sub(of_machine(silent)));
+        prop_assert_eq!(shown.rented_good_s, shown.rented_s - of_machine(uncovered));
         prop_assert_eq!(shown.promised_s, shown.idle_s + 2 * shown.rented_s);
         prop_assert_eq!(shown.good_s, shown.idle_good_s + 2 * shown.rented_good_s);
     }
+
+    /// Of a machine that misses nothing, however much of it is listed or in maintenance.
+    #[test]
+    fn renting_more_of_it_is_never_worse(
+        listed in parts(), maintenance in parts(), rentals in some_rentals(), share in 1_u32..=8, more in parts(),
+        gpus in 1_u32..=8, from in 0_u64..40, length in 0_u64..60,
+    ) {
+        let window = span(from, from + length);
+        let perfect = |rental: RentedTime| RentedTime { covered: rental.promised.clone(), ..rental };
+        let rentals: Vec<RentedTime> = rentals.into_iter().map(perfect).collect();
+        let contact = vec![window];
+        let mut history = History { gpus, listed, contact, maintenance, rentals, ..History::default() };
+        let before = compute(&history, window);
+        history.rentals.push(perfect(RentedTime { gpus: share, promised: more, covered: vec![] }));
+        let after = compute(&history, window);
+        prop_assert_eq!((before.good_s, after.good_s), (before.promised_s, after.promised_s));
+        prop_assert!(before.promised_s <= after.promised_s, "{before:?}, {after:?}");
+        prop_assert!(before.score_bps <= after.score_bps, "{before:?}, {after:?}");
+    }
+}
+
+/// Eight GPUs, listed for 30 days: how many are rented all the time, hours promised, and the score.
+#[test]
+fn a_machine_that_is_rented_in_part_has_shown_more_than_an_idle_one() {
+    const HOUR: u64 = 3_600;
+    let month = span(0, 720 * HOUR);
+    let with = |rented: u32, contact: Vec<Interval>| {
+        let time = RentedTime { gpus: rented, promised: vec![month], covered: vec![month] };
+        let rentals = if rented == 0 { vec![] } else { vec![time] };
+        let listed = vec![month];
+        compute(&History { gpus: 8, listed, contact, rentals, ..History::default() }, month)
+    };
+    for (rented, hours, bps) in
+        [(0, 720, 9_946), (1, 810, 9_952), (4, 1_080, 9_964), (8, 1_440, 9_973)]
+    {
+        let shown = with(rented, vec![month]);
+        assert_eq!((shown.promised_s, shown.good_s), (hours * HOUR, hours * HOUR), "{rented}");
+        assert_eq!(shown.score_bps, bps, "{rented}");
+    }
+    // the silence of the seven that are idle counts: 180 good hours of 810
+    let silent = with(1, vec![]);
+    assert_eq!((silent.idle_s, silent.idle_good_s), (630 * HOUR, 0));
+    assert_eq!((silent.rented_s, silent.rented_good_s), (90 * HOUR, 90 * HOUR));
+    assert_eq!(silent.score_bps, 1_949);
+    // a third of a machine: what was promised is rounded up, and so is what of it is missing
+    let time = RentedTime { gpus: 1, promised: vec![span(0, 100)], covered: vec![span(0, 98)] };
+    let (listed, contact) = (vec![span(0, 200)], vec![span(0, 200)]);
+    let third = History { gpus: 3, listed, contact, rentals: vec![time], ..History::default() };
+    let shown = compute(&third, span(0, 200));
+    assert_eq!((shown.rented_s, shown.rented_good_s), (34, 33));
+    assert_eq!((shown.idle_s, shown.idle_good_s), (166, 166));
 }
 
 fn parts() -> impl Strategy<Value = Vec<Interval>> {
     proptest::collection::vec((0_u64..100, 0_u64..30), 0..6)
         .prop_map(|parts| parts.into_iter().map(|(from, long)| span(from, from + long)).collect())
+}
+
+fn some_rentals() -> impl Strategy<Value = Vec<RentedTime>> {
+    let rental = (1_u32..=4, parts(), parts());
+    let rental =
+        rental.prop_map(|(gpus, promised, covered)| RentedTime { gpus, promised, covered });
+    proptest::collection::vec(rental, 0..4)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use domain::{
     billing::auto_stop_second,
     deposit::DepositUse,
     id::RentalId,
-    metering::{Interval, meter},
+    metering::{Interval, counted},
     rental::RentalState,
     time::{Seconds, UnixSeconds},
 };
@@ -110,7 +110,8 @@ async fn tell(
     };
     let quote = quotes::get(tx, rental.quote_id).await?.ok_or(StoreError::Missing("the quote"))?;
     let lasts = auto_stop_second(rental.locked, quote.rate);
-    let billed = billed(tx, id, Interval::new(started, now.max(started)), lasts).await?;
+    let window = counted(Interval::new(started, now.max(started)), lasts);
+    let billed = readings::covered_in(tx, id, window).await?;
     let lead = policy.expiring_lead;
     let deposit = DepositUse { started, lasts, billed, lead, now };
     let (notices, told) = deposit.due(told);
@@ -129,24 +130,6 @@ async fn tell(
     // a near end is told to the second, outage or not
     let end = started.saturating_plus(lasts.saturating_sub(lead));
     deposit_notices::note(tx, id, told, if now < end { next.min(end) } else { next }).await
-}
-
-/// The seconds that would be billed if the rental ended now.
-async fn billed(
-    tx: &mut Connection,
-    id: RentalId,
-    window: Interval,
-    lasts: Seconds,
-) -> Result<Seconds, StoreError> {
-    let Some(evidence) = readings::evidence(tx, id).await? else { return Ok(Seconds::ZERO) };
-    let funded = window.from.saturating_plus(lasts);
-    // Where none begins before the time that counts their sum is the answer, less what the last one has beyond it (an agent's
-    // clock may be a little ahead), and the chain need not be read: that is a reading too little at most.
-    if evidence.first_from >= window.from {
-        let beyond = evidence.head.to.saturating_since(window.to.min(funded));
-        return Ok(evidence.covered.saturating_sub(beyond));
-    }
-    Ok(meter(window, &readings::covered(tx, id).await?, lasts).billed)
 }
 
 fn written(at: UnixSeconds) -> Option<String> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{
     billing::auto_stop_second,
-    metering::{Coverage, Interval, ReleaseAnswer, may_release},
+    metering::{ReleaseAnswer, may_release},
     rental::{RentalEvent, RentalState, StartStatus},
     time::{Seconds, UnixSeconds},
 };
@@ -137,10 +137,7 @@ pub(super) async fn look(
     }
     // the contract pays by its own clock, which may be ahead of ours
     let at = blocks::tip(tx).await?.map_or(now, |block| block.timestamp.max(now));
-    let coverage = readings::evidence(tx, rental.id).await?.map(|evidence| Coverage {
-        span: Interval::new(evidence.first_from, evidence.head.to),
-        covered: evidence.covered,
-    });
+    let coverage = readings::evidence(tx, rental.id).await?.map(|evidence| evidence.coverage());
     Ok(match may_release(started, at, funded_until, quote.holdback, coverage.as_ref()) {
         ReleaseAnswer::Now { until } => Due::Event(RentalEvent::ReleaseDue { until }),
         ReleaseAnswer::NotYet => Due::Later(later),

@@ -12,7 +12,7 @@ use domain::{
 };
 
 use super::{
-    Item, Metered, Receipt, Totals, domain,
+    Item, MAX_OUTAGES, Metered, Receipt, Totals, domain,
     story::{Rules, Story},
 };
 use crate::{Terms, quote, reading, signed};
@@ -246,7 +246,7 @@ fn money(receipt: &Receipt, terms: &Terms, id: B256, items: &[Item]) -> Result<(
 }
 
 /// Whether the metered time is what the readings come to.
-fn time(
+pub(super) fn time(
     metered: &Metered,
     items: &[Item],
     started_at: Option<UnixSeconds>,
@@ -267,8 +267,22 @@ fn time(
     if metered.covered != due.billed {
         return Err(Fault::new("/metered/covered", format!("the readings cover {} s", due.billed)));
     }
-    if metered.outages != due.outages {
-        return Err(Fault::new("/metered/outages", "these are not the times without a reading"));
+    let Some(left_out) = metered.left_out else {
+        if metered.outages != due.outages {
+            return Err(Fault::new(
+                "/metered/outages",
+                "these are not the times without a reading",
+            ));
+        }
+        return Ok(());
+    };
+    let count = u64::try_from(due.outages.len()).unwrap_or(u64::MAX);
+    if left_out != count || count <= u64::from(MAX_OUTAGES) {
+        let problem = format!("there are {count}; more than {MAX_OUTAGES} are left out");
+        return Err(Fault::new("/metered/left_out", problem));
+    }
+    if !metered.outages.is_empty() {
+        return Err(Fault::new("/metered/outages", "it lists what it says to leave out"));
     }
     Ok(())
 }

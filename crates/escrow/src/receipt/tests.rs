@@ -142,6 +142,7 @@ impl Sample {
                 elapsed: Seconds(40),
                 covered: Seconds(30),
                 outages: vec![Interval::new(at(20), at(30))],
+                left_out: None,
             }),
             // floor(30 * 650,000 / 3,600) = 5,416; 12 % of it = 649
             events: vec![
@@ -453,6 +454,66 @@ fn an_operators_end_lies_within_its_block() {
     assert_eq!(sample.pointer(), "/metered/window/to");
     sample.receipt.events[2].at = at(40);
     sample.judged().unwrap();
+}
+
+/// Readings of a second with a second after each, and what they come to.
+fn stuttering(count: u64) -> (Vec<Item>, Metered) {
+    let item = |n: u64| Item {
+        seq: n + 1,
+        from: at(2 * n),
+        to: at(2 * n + 1),
+        detail: json!({}),
+        prev_hash: B256::ZERO,
+        signature: Bytes::new(),
+    };
+    let gap = |n: u64| Interval::new(at(2 * n + 1), at(2 * n + 2));
+    let seconds = u32::try_from(count).unwrap();
+    let metered = Metered {
+        window: Interval::new(at(0), at(2 * count)),
+        elapsed: Seconds(2 * seconds),
+        covered: Seconds(seconds),
+        outages: (0..count).map(gap).collect(),
+        left_out: None,
+    };
+    ((0..count).map(item).collect(), metered)
+}
+
+#[test]
+fn outages_without_end_are_counted_and_not_listed() {
+    let rate = domain::rate::TokenRate::new(units(650_000)).unwrap();
+    let judged = |metered: &Metered, items: &[Item]| {
+        let funded = (units(65_000_000), rate);
+        check::time(metered, items, Some(at(0)), funded).map_err(|fault| fault.pointer)
+    };
+    let (items, listed) = stuttering(10_002);
+    // a receipt from before that lists them is as good as it was
+    assert_eq!(judged(&listed, &items), Ok(()));
+    let left_out = |count| Metered { outages: Vec::new(), left_out: Some(count), ..listed.clone() };
+    assert_eq!(judged(&left_out(10_002), &items), Ok(()));
+    assert_eq!(judged(&left_out(10_003), &items), Err("/metered/left_out".to_owned()));
+    let silent = Metered { left_out: None, ..left_out(0) };
+    assert_eq!(judged(&silent, &items), Err("/metered/outages".to_owned()));
+    let both = Metered { left_out: Some(10_002), ..listed.clone() };
+    assert_eq!(judged(&both, &items), Err("/metered/outages".to_owned()));
+    // what can be listed is
+    let (items, listed) = stuttering(u64::from(MAX_OUTAGES));
+    let silent = Metered { outages: Vec::new(), left_out: Some(10_001), ..listed.clone() };
+    assert_eq!(judged(&silent, &items), Err("/metered/left_out".to_owned()));
+    assert_eq!(judged(&listed, &items), Ok(()));
+}
+
+#[test]
+fn a_receipt_says_what_it_leaves_out_and_nothing_where_it_lists_them() {
+    let mut sample = Sample::new();
+    assert!(!sample.receipt.text().contains("left_out"));
+    if let Some(metered) = &mut sample.receipt.metered {
+        metered.left_out = Some(1);
+    }
+    assert_eq!(sample.pointer(), "/metered/left_out");
+    let text = sample.receipt.text();
+    assert_eq!(read(text.as_bytes()), Ok(sample.receipt.clone()));
+    let fault = read(text.replace("\"left_out\":1", "\"left_out\":null").as_bytes()).unwrap_err();
+    assert!(fault.to_string().contains("one form"), "{fault}");
 }
 
 #[test]

@@ -74,7 +74,8 @@ impl Columns {
     }
 }
 
-/// Stores what is asked in the bucket of five minutes that begins at `bucket`; what is stored stays.
+/// Stores what is asked in the bucket of five minutes that begins at `bucket`. What is stored stays, as a whole: of a sample
+/// beside it nothing is added, as an offer whose tier changed in between would be in both.
 ///
 /// # Errors
 /// The database's.
@@ -83,10 +84,18 @@ pub async fn note_asks(
     bucket: UnixSeconds,
     bands: &[Band],
 ) -> Result<(), StoreError> {
-    note(tx, "ask", 300, bucket, bands).await
+    let sampled = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM price_points
+                          WHERE step_s = 300 AND bucket = $1 AND kind = 'ask') AS "sampled!""#,
+        ts(bucket)?,
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if sampled { Ok(()) } else { note(tx, "ask", 300, bucket, Columns::of(bands)?).await }
 }
 
-/// Stores what was agreed in a bucket, in place of what was known of it before: a deposit becomes final later.
+/// Stores what was agreed in a bucket, in place of all that was known of it before: a deposit becomes final later. Without
+/// bands nothing is left.
 ///
 /// # Errors
 /// The database's.
@@ -96,7 +105,22 @@ pub async fn note_deals(
     bucket: UnixSeconds,
     bands: &[Band],
 ) -> Result<(), StoreError> {
-    note(tx, "deal", step, bucket, bands).await
+    let columns = Columns::of(bands)?;
+    let [models, tiers, regions] = &columns.names;
+    sqlx::query!(
+        "DELETE FROM price_points p
+         WHERE p.kind = 'deal' AND p.step_s = $1 AND p.bucket = $2
+           AND NOT EXISTS (SELECT FROM unnest($3::text[], $4::text[], $5::text[]) AS b (model, tier, region)
+                           WHERE b.model = p.model AND b.tier = p.tier AND b.region = p.region)",
+        i32::try_from(step).map_err(StoreError::corrupt)?,
+        ts(bucket)?,
+        models,
+        tiers,
+        regions,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if bands.is_empty() { Ok(()) } else { note(tx, "deal", step, bucket, columns).await }
 }
 
 async fn note(
@@ -104,13 +128,13 @@ async fn note(
     kind: &str,
     step: u32,
     bucket: UnixSeconds,
-    bands: &[Band],
+    columns: Columns,
 ) -> Result<(), StoreError> {
     let Columns {
         names: [models, tiers, regions],
         numbers: [n, minimum, p10, median, p90, maximum],
         counts: [gpus, rented],
-    } = Columns::of(bands)?;
+    } = columns;
     sqlx::query!(
         "INSERT INTO price_points (kind, model, tier, region, step_s, bucket, n, minimum, p10, median, p90,
                                    maximum, gpus, gpus_rented)

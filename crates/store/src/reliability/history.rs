@@ -37,8 +37,9 @@ fn times(rows: Vec<OffsetDateTime>) -> Result<Vec<UnixSeconds>, StoreError> {
 }
 
 /// What a machine did in `window`, clipped to it; `None` if there are more than [`MAX_ROWS`] rows of a kind. The window
-/// should end where nothing changes any more ([`super::settled_until`]), and what readings cover must have been drawn
-/// together before ([`super::draw_together`]).
+/// should end where nothing changes any more ([`super::settled_until`]), and what readings cover up to there must have been
+/// drawn together before: by [`super::draw_together`] in the same transaction, or else it ends where the machine was last
+/// looked at ([`super::looked_at_until`]).
 ///
 /// # Errors
 /// The database's, or [`StoreError::Corrupt`].

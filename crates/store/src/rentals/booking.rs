@@ -121,8 +121,8 @@ pub async fn book(
     Ok(insert(tx, policy, new).await?.0)
 }
 
-/// Writes the rental, its GPUs, the first entry of its timeline and its deadline, all in one statement. It
-/// takes the machine's first free GPUs; the exclusion constraint decides between two bookings that see the
+/// Writes the rental with the machine's tier and region of now, its GPUs, the first entry of its timeline and its deadline,
+/// all in one statement. It takes the machine's first free GPUs; the exclusion constraint decides between two bookings that see the
 /// same GPU free. The entry is not announced: nobody can be waiting for it yet, and transactions that
 /// announce something commit one after the other.
 ///
@@ -139,8 +139,9 @@ pub async fn insert(
     let gpus = sqlx::query!(
         r#"WITH made AS (
                INSERT INTO rentals (id, quote_id, escrow_id, renter_id, provider_id, machine_id, state,
-                                    lock_status, agent_status, start_status, created_at, updated_at)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)),
+                                    lock_status, agent_status, start_status, created_at, updated_at, tier, region)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11,
+                       (SELECT tier FROM machines WHERE id = $6), (SELECT region FROM machines WHERE id = $6))),
            free AS MATERIALIZED (
                SELECT g.id, g.vendor_uuid, g.model, g.ordinal FROM gpus g
                WHERE g.machine_id = $6

@@ -232,8 +232,11 @@ pub async fn insert_clear(
                     AS n (id, quote, escrow_id, renter, provider, machine, job, key, hash, status)),
            made AS (
                INSERT INTO rentals (id, quote_id, escrow_id, renter_id, provider_id, machine_id, state,
-                                    lock_status, agent_status, start_status, created_at, updated_at)
-               SELECT id, quote, escrow_id, renter, provider, machine, $13, $14, $15, $16, $17, $17 FROM new),
+                                    lock_status, agent_status, start_status, created_at, updated_at, tier, region)
+               SELECT id, quote, escrow_id, renter, provider, machine, $13, $14, $15, $16, $17, $17,
+                      (SELECT m.tier FROM machines m WHERE m.id = new.machine),
+                      (SELECT m.region FROM machines m WHERE m.id = new.machine)
+               FROM new),
            held AS (
                INSERT INTO rental_gpus (rental_id, gpu_id, during)
                SELECT rental, gpu, tstzrange($17, NULL) FROM unnest($11::uuid[], $12::uuid[]) AS h (rental, gpu)),

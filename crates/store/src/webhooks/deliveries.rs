@@ -187,8 +187,9 @@ pub async fn test(
     Ok(Some(DeliveryId::from_uuid(id)))
 }
 
-/// Has a delivery tried again from now on, whatever came of it before. One that is being tried goes on. False if `most`
-/// that somebody asked for wait already, and this is none of them.
+/// Has a delivery tried again from now on, whatever came of it before. One that is being tried is done if that comes through,
+/// and else tried once more at once, as [`record`] sees. False if `most` that somebody asked for wait already, and this is
+/// none of them.
 ///
 /// # Errors
 /// The database's.
@@ -204,7 +205,7 @@ pub async fn again(
     sqlx::query!(
         "UPDATE deliveries
          SET asked = asked OR state <> 'pending', state = 'pending', tries = 0, due_at = $2, delivered_at = NULL
-         WHERE id = $1 AND (leased_until IS NULL OR leased_until <= $2)",
+         WHERE id = $1",
         delivery.id.uuid(),
         ts(now)?,
     )
@@ -262,7 +263,8 @@ pub enum Recorded {
     Lost,
 }
 
-/// Records what came of a try, if the lease still holds.
+/// Records what came of a try, if the lease still holds. What failed and was asked for [`again`] meanwhile is put off and due
+/// since then, however often it was tried and however long it would have waited.
 ///
 /// # Errors
 /// The database's.
@@ -288,11 +290,15 @@ pub async fn record(
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let done = sqlx::query!(
+    // whoever claims it counts a try: there is none if it was asked for since
+    let became = sqlx::query_scalar!(
         "UPDATE deliveries
-         SET state = $3, last_at = $4, last_status = $5, last_error = $6, due_at = COALESCE($7, due_at),
-             leased_until = NULL, delivered_at = CASE WHEN $3 = 'delivered' THEN $4::timestamptz END
-         WHERE id = $1 AND run_lease = $2 AND state = 'pending'",
+         SET state = CASE WHEN $8::boolean AND tries = 0 THEN 'pending' ELSE $3::text END,
+             due_at = CASE WHEN $8 AND tries = 0 THEN due_at ELSE COALESCE($7, due_at) END,
+             last_at = $4, last_status = $5, last_error = $6, leased_until = NULL,
+             delivered_at = CASE WHEN $3 = 'delivered' THEN $4::timestamptz END
+         WHERE id = $1 AND run_lease = $2 AND state = 'pending'
+         RETURNING state",
         due.id.uuid(),
         due.run_lease,
         state,
@@ -300,10 +306,11 @@ pub async fn record(
         status.map(i16::try_from).transpose().map_err(StoreError::corrupt)?,
         error,
         next.map(ts).transpose()?,
+        matches!(tried, Tried::Failed(..)),
     )
-    .execute(&mut *tx)
+    .fetch_optional(&mut *tx)
     .await?;
-    let Some(failing) = failing.filter(|_| done.rows_affected() == 1) else {
+    let Some((failing, became)) = failing.zip(became) else {
         return Ok(Recorded::Lost);
     };
     let failing = failing.map(seconds).transpose()?;
@@ -318,11 +325,11 @@ pub async fn record(
             super::disable(tx, due.webhook, "the endpoint answered 410 Gone", now).await?;
             Ok(Recorded::Disabled)
         }
-        Tried::Failed(.., next) => {
+        Tried::Failed(..) => {
             if failing.is_none() {
                 note_failing(tx, due.webhook, Some(now)).await?;
             }
-            if next.is_some() {
+            if became == "pending" {
                 return Ok(Recorded::PutOff);
             }
             if failing.is_none_or(|since| now < since.saturating_plus(PATIENCE)) {

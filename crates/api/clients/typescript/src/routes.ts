@@ -30,7 +30,9 @@ export type StreamPath = {
 /** The paths that move money: they take an `Idempotency-Key`. */
 export type KeyedPath = {
   [P in keyof paths]: paths[P] extends { post: { parameters: { header: { "Idempotency-Key": string } } } } ? P : never;
-}[keyof paths];
+}[keyof paths]
+  // x402's first request needs none
+  | "/v1/rentals";
 
 type Asked<A> = A extends { query?: infer Q } ? NonNullable<Q> : never;
 type Page<O> = Extract<AnswerOf<O>, { data: unknown[] }>;

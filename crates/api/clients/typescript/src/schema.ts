@@ -394,7 +394,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Has a delivery sent again, with the same `webhook-id`, whether it came through or was given up. */
+        /**
+         * Has a delivery sent again, with the same `webhook-id`, whether it came through or was given up. One that is being tried is
+         *     sent once more, at once, if that try fails.
+         */
         post: operations["post_deliveries_id_redeliver"];
         delete?: never;
         options?: never;
@@ -794,7 +797,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What a machine did in a time that is settled: the rows that its reliability is computed from. */
+        /**
+         * What a machine did in a time that is settled: the rows that its reliability is computed from. They end where its
+         *     windows do (`to` at `/v1/machines/{id}/reliability`), whatever is asked for, so that no row changes afterwards, but that a
+         *     rental's fee is paid. A machine that was never assessed has none.
+         */
         get: operations["get_machines_id_history"];
         put?: never;
         post?: never;
@@ -966,7 +973,8 @@ export interface paths {
         /**
          * The asks for a GPU model by price, as they can be booked now: how many GPUs are free at each price. It is read from
          *     the same index as `/v1/offers`. Discounts for long rentals, disk and traffic are not in it: a quote says what a job
-         *     costs. A name that no model has is answered 404, with the `nearest`; one of several models 422, with `candidates`.
+         *     costs. A name that no model has is answered 404, with the `nearest`; one of several models 422, with `candidates`; a place
+         *     that nobody knows 422, with the `nearest`.
          */
         get: operations["get_market_book_model"];
         put?: never;
@@ -987,8 +995,8 @@ export interface paths {
         /**
          * What GPUs are offered for now, and what they were rented for in the last 24 hours, per GPU and hour: for each model,
          *     for all tiers and regions together and for each; all rows, or those that `gpu_model`, `kind`, `tier` and `region` leave.
-         *     Percentiles are by nearest rank. A deal is a booking whose deposit is locked, finally. A model that nobody knows is
-         *     refused with the nearest (422).
+         *     Percentiles are by nearest rank. A deal is a booking whose deposit is locked, finally, in the tier and the country that its
+         *     machine had when it was booked. A model or a country that nobody knows is refused with the nearest (422).
          */
         get: operations["get_market_prices"];
         put?: never;
@@ -1009,7 +1017,7 @@ export interface paths {
         /**
          * How prices of a model went, by steps of time. Steps of five minutes are kept for seven days, of an hour for 400 days,
          *     of a day for ever. A name that no model has is answered 404, with the `nearest`; one of several models 422, with
-         *     `candidates`.
+         *     `candidates`; a country that nobody knows 422, with the `nearest`.
          */
         get: operations["get_market_prices_model_history"];
         put?: never;
@@ -1871,8 +1879,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Gives a webhook a new secret, shown here and never again. For a day the secret before it signs too: each call has
-         *     both signatures, and whoever knows either can verify it.
+         * Gives a webhook a new secret, shown here and never again. For a day the old secret signs too: each call has both
+         *     signatures, and whoever knows either can verify it. Ask again if the answer was lost: within that day only the new secret
+         *     is replaced, and signs no more; the old one signs for as long as was said.
          */
         post: operations["post_webhooks_id_rotate_secret"];
         delete?: never;
@@ -3777,6 +3786,7 @@ export interface components {
             maintenance: components["schemas"]["SpanView"][];
             rentals: components["schemas"]["RentedView"][];
             starts: components["schemas"]["StartView"][];
+            /** @description Where the rows end: earlier than asked for where less is settled, and the same as `from` where nothing of it is. */
             to: components["schemas"]["Time"];
         };
         /** @description What a rental came to. */
@@ -5695,8 +5705,18 @@ export interface components {
             /** @description The lock and the newest 200 events after it. */
             events: components["schemas"]["ChainEventView"][];
             held?: components["schemas"]["HeldView"] | null;
-            /** @description The time of the rental that was not covered by readings. */
+            /**
+             * Format: u-int32
+             * @description Seconds of the rental that were not covered by readings.
+             */
+            outage_s: number;
+            /** @description Where they lie; the newest 1,000 stretches. Readings tell of the others. */
             outages: components["schemas"]["OutageView"][];
+            /**
+             * Format: u-int64
+             * @description In how many stretches they lie.
+             */
+            outages_total: number;
             readings: components["schemas"]["EvidenceView"];
             rental: components["schemas"]["RentalView"];
             /**
@@ -6227,7 +6247,7 @@ export interface components {
              */
             ingress_gb: number | null;
             /**
-             * @description `machine`, `gpu` or `mig`; several by commas.
+             * @description `machine` or `gpu`, several by commas; `mig` (slices of GPUs), which nobody can offer at present, is refused alone.
              * @default null
              */
             isolation: string | null;
@@ -7400,9 +7420,15 @@ export interface components {
              * @description `idle_good_s` and twice `rented_good_s`.
              */
             good_s: number;
-            /** Format: u-int64 */
+            /**
+             * Format: u-int64
+             * @description Those in contact; what is missing is rounded up.
+             */
             idle_good_s: number;
-            /** Format: u-int64 */
+            /**
+             * Format: u-int64
+             * @description Of the whole machine: its GPUs that nobody rented count by their share. Rounded up together with `rented_s`.
+             */
             idle_s: number;
             /** Format: u-int32 */
             interruptions: number;
@@ -7417,7 +7443,7 @@ export interface components {
             ready_p95_ms?: number | null;
             /**
              * Format: u-int64
-             * @description Those that readings cover, rounded down.
+             * @description Those that readings cover; what is missing is rounded up.
              */
             rented_good_s: number;
             /**
@@ -7438,7 +7464,7 @@ export interface components {
              * @description Starts that got ready.
              */
             starts_ok: number;
-            /** @description Nothing about the time before can change any more, but that a rental's fee is paid. */
+            /** @description Nothing about the time before can change any more, but that a rental's fee is paid. The rows of `inputs` end here. */
             to: components["schemas"]["Time"];
         };
         /** @description The process that talks to the chain. */
@@ -7719,8 +7745,8 @@ export interface operations {
                      * @example {
                      *       "commands": [
                      *         {
-                     *           "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
-                     *           "id": "cmd_01a21a1624af7359879f05e8437284f9",
+                     *           "escrow_id": "0x2c6037340fae7c4345a018122b717db692ad3dc3f556361cc6c803c8f9f3633b",
+                     *           "id": "cmd_01a21c3fb0d17615b851e44abba2136e",
                      *           "kind": "provision",
                      *           "payload": {
                      *             "disk_gb": 0,
@@ -7737,7 +7763,7 @@ export interface operations {
                      *             "ssh_keys": [],
                      *             "template": null
                      *           },
-                     *           "rental_id": "rnt_01a21a16249f7579a0adb177fb92254d"
+                     *           "rental_id": "rnt_01a21c3fb0ca762a95c8271070e4afde"
                      *         }
                      *       ]
                      *     }
@@ -9043,7 +9069,7 @@ export interface operations {
                      *       "contract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
                      *       "decimals": 6,
                      *       "deposit": "650000",
-                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *       "escrow_id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *       "events": [
                      *         {
                      *           "at": "2027-01-15T08:00:10Z",
@@ -9051,7 +9077,7 @@ export interface operations {
                      *           "body": {
                      *             "deposit": "650000",
                      *             "event": "locked",
-                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *             "id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *             "prepaid": false,
                      *             "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *             "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -9069,7 +9095,7 @@ export interface operations {
                      *             "billed": 30,
                      *             "event": "closed",
                      *             "fee": "649",
-                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *             "id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *             "net": "4767",
                      *             "outcome": "closed_by_operator",
                      *             "pushed": true,
@@ -9100,7 +9126,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xacbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
+                     *           "orderHash": "0x5d5ac14e0df7a890d6186e8b158b67916e606315e6e040985298394416adbad0",
                      *           "pricePerHour": "650000",
                      *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -9468,7 +9494,7 @@ export interface operations {
                      *           "currency": "USD"
                      *         }
                      *       },
-                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *       "escrow_id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *       "fee": {
                      *         "amount": {
                      *           "base_units": "649",
@@ -9574,7 +9600,7 @@ export interface operations {
                      *           "currency": "USD"
                      *         }
                      *       },
-                     *       "rental_id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
+                     *       "rental_id": "rnt_01a21c3fb04f7340a5cfa4635e3bb2be",
                      *       "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *       "seconds_billed": 30,
                      *       "to": "2027-01-15T08:00:30Z"
@@ -10042,7 +10068,7 @@ export interface operations {
             query?: {
                 /** @description RFC 3339; seven days before `to` if left out. */
                 from?: string;
-                /** @description RFC 3339, at most seven days after `from`; where the past is settled if left out or later. */
+                /** @description RFC 3339, at most seven days after `from`; where the machine's past is settled if left out or later. */
                 to?: string;
             };
             header?: {
@@ -10321,8 +10347,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "inputs": "/v1/machines/mch_01a21a16240070e889406f3086e2f915/history",
-                     *       "machine_id": "mch_01a21a16240070e889406f3086e2f915",
+                     *       "inputs": "/v1/machines/mch_01a21c3faff4778fa4d7453f4c1ea84b/history",
+                     *       "machine_id": "mch_01a21c3faff4778fa4d7453f4c1ea84b",
                      *       "windows": [
                      *         {
                      *           "computed_at": "2027-01-15T08:00:30Z",
@@ -11181,12 +11207,12 @@ export interface operations {
                      *               },
                      *               "gpu_model": "rtx-4090",
                      *               "gpus": 2,
-                     *               "offer_id": "ofr_01a21a1624e077dfa108351b46d1d617",
+                     *               "offer_id": "ofr_01a21c3fb10573ac8ec4cf1a4d4e7604",
                      *               "price": {
                      *                 "amount": "0.500000",
                      *                 "currency": "USD"
                      *               },
-                     *               "provider": "acc_01a21a1624c576b6bbeff0c8f3b26014",
+                     *               "provider": "acc_01a21c3fb0dd713fa0c93abce5d34f4a",
                      *               "region": "de-fra",
                      *               "tier": "unverified",
                      *               "version": 1
@@ -11202,7 +11228,7 @@ export interface operations {
                      *         {
                      *           "alone": 2,
                      *           "nearest": {
-                     *             "offer_id": "ofr_01a21a16248472d98a00a3465b8ff11b",
+                     *             "offer_id": "ofr_01a21c3fb09471faa1e3b34b25c81031",
                      *             "price": {
                      *               "amount": "0.400000",
                      *               "currency": "USD"
@@ -11217,7 +11243,7 @@ export interface operations {
                     "application/json": components["schemas"]["MatchView"];
                 };
             };
-            /** @description Others are matched already, or four from the same network: come again after `Retry-After`. */
+            /** @description Others are thought about already, or four from the same network: come again after `Retry-After`. */
             503: {
                 headers: {
                     /** @description under /v1: how many requests are left, and for how many seconds */
@@ -11354,7 +11380,7 @@ export interface operations {
                 inet_up_gte?: number;
                 /** @description GB that the job receives; needs `hours`. */
                 ingress_gb?: number;
-                /** @description `machine`, `gpu` or `mig`; several by commas. */
+                /** @description `machine` or `gpu`, several by commas; `mig` (slices of GPUs), which nobody can offer at present, is refused alone. */
                 isolation?: string;
                 /**
                  * @description `on_demand` (the default), or `reserved`: only offers with a discount for this duration.
@@ -11867,7 +11893,7 @@ export interface operations {
                 inet_up_gte?: number;
                 /** @description GB that the job receives; needs `hours`. */
                 ingress_gb?: number;
-                /** @description `machine`, `gpu` or `mig`; several by commas. */
+                /** @description `machine` or `gpu`, several by commas; `mig` (slices of GPUs), which nobody can offer at present, is refused alone. */
                 isolation?: string;
                 /**
                  * @description `on_demand` (the default), or `reserved`: only offers with a discount for this duration.
@@ -12167,7 +12193,7 @@ export interface operations {
                      * @example {
                      *       "data": [
                      *         {
-                     *           "machine_id": "mch_01a21a16240070e889406f3086e2f915",
+                     *           "machine_id": "mch_01a21c3faff4778fa4d7453f4c1ea84b",
                      *           "windows": [
                      *             {
                      *               "computed_at": "2027-01-15T08:00:30Z",
@@ -12355,7 +12381,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xfb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d",
+                     *           "orderHash": "0x1cd5f44f21395ffe0a5a031a5576ada9bd417630836b818a95875436b668b5f3",
                      *           "pricePerHour": "800000",
                      *           "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -12418,7 +12444,7 @@ export interface operations {
                      *           ]
                      *         }
                      *       },
-                     *       "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
+                     *       "escrow_id": "0x2c6037340fae7c4345a018122b717db692ad3dc3f556361cc6c803c8f9f3633b",
                      *       "expires_at": "2027-01-15T08:02:00Z",
                      *       "fee": {
                      *         "amount": {
@@ -12440,7 +12466,7 @@ export interface operations {
                      *       },
                      *       "gpu_count": 2,
                      *       "gpu_model": "rtx-4090",
-                     *       "id": "quo_01a21a16249074e499f3a1c7b0a6df73",
+                     *       "id": "quo_01a21c3fb09f77c1adfacdc6c0e3f839",
                      *       "isolation": "gpu",
                      *       "lines": [
                      *         {
@@ -12483,10 +12509,10 @@ export interface operations {
                      *           }
                      *         }
                      *       ],
-                     *       "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
-                     *       "offer_id": "ofr_01a21a16248472d98a00a3465b8ff11b",
+                     *       "machine_id": "mch_01a21c3fb07b71d095b826b802c8d930",
+                     *       "offer_id": "ofr_01a21c3fb09471faa1e3b34b25c81031",
                      *       "offer_version": 1,
-                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a21a1624727182ae3386b9fe5f8cd8\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a21a16248472d98a00a3465b8ff11b\",\"offer_version\":1,\"quote_id\":\"quo_01a21a16249074e499f3a1c7b0a6df73\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
+                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a21c3fb07b71d095b826b802c8d930\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a21c3fb09471faa1e3b34b25c81031\",\"offer_version\":1,\"quote_id\":\"quo_01a21c3fb09f77c1adfacdc6c0e3f839\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
                      *       "provider_max": {
                      *         "base_units": "704000",
                      *         "chain": "eip155:31337",
@@ -12589,7 +12615,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xfb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d",
+                     *           "orderHash": "0x1cd5f44f21395ffe0a5a031a5576ada9bd417630836b818a95875436b668b5f3",
                      *           "pricePerHour": "800000",
                      *           "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -12652,7 +12678,7 @@ export interface operations {
                      *           ]
                      *         }
                      *       },
-                     *       "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
+                     *       "escrow_id": "0x2c6037340fae7c4345a018122b717db692ad3dc3f556361cc6c803c8f9f3633b",
                      *       "expires_at": "2027-01-15T08:02:00Z",
                      *       "fee": {
                      *         "amount": {
@@ -12674,7 +12700,7 @@ export interface operations {
                      *       },
                      *       "gpu_count": 2,
                      *       "gpu_model": "rtx-4090",
-                     *       "id": "quo_01a21a16249074e499f3a1c7b0a6df73",
+                     *       "id": "quo_01a21c3fb09f77c1adfacdc6c0e3f839",
                      *       "isolation": "gpu",
                      *       "lines": [
                      *         {
@@ -12717,10 +12743,10 @@ export interface operations {
                      *           }
                      *         }
                      *       ],
-                     *       "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
-                     *       "offer_id": "ofr_01a21a16248472d98a00a3465b8ff11b",
+                     *       "machine_id": "mch_01a21c3fb07b71d095b826b802c8d930",
+                     *       "offer_id": "ofr_01a21c3fb09471faa1e3b34b25c81031",
                      *       "offer_version": 1,
-                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a21a1624727182ae3386b9fe5f8cd8\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a21a16248472d98a00a3465b8ff11b\",\"offer_version\":1,\"quote_id\":\"quo_01a21a16249074e499f3a1c7b0a6df73\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
+                     *       "order": "{\"disk_gb\":0,\"down_gb\":0,\"duration_s\":3600,\"evidence_s\":30,\"gpu_count\":2,\"gpu_model\":\"rtx-4090\",\"isolation\":\"gpu\",\"machine_id\":\"mch_01a21c3fb07b71d095b826b802c8d930\",\"max_outage_s\":600,\"notice_s\":120,\"offer_id\":\"ofr_01a21c3fb09471faa1e3b34b25c81031\",\"offer_version\":1,\"quote_id\":\"quo_01a21c3fb09f77c1adfacdc6c0e3f839\",\"ready_s\":300,\"template\":null,\"up_gb\":0}",
                      *       "provider_max": {
                      *         "base_units": "704000",
                      *         "chain": "eip155:31337",
@@ -12791,12 +12817,12 @@ export interface operations {
                  */
                 gpu_model?: string;
                 /**
-                 * @description The kind of service, such as `on_demand`, `spot` or `marketplace`.
+                 * @description The kind of service, such as `on_demand`, `spot` or `marketplace`; refused as `provider` is.
                  * @example on_demand
                  */
                 kind?: string;
                 /**
-                 * @description As the table writes it, in upper or lower case.
+                 * @description As the table writes it, in upper or lower case; a name that is not in it is refused with the nearest (422).
                  * @example RunPod
                  */
                 provider?: string;
@@ -12935,13 +12961,13 @@ export interface operations {
                      *           "agent": "idle",
                      *           "created_at": "2027-01-15T08:00:00Z",
                      *           "end_reason": null,
-                     *           "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
-                     *           "id": "rnt_01a21a16249f7579a0adb177fb92254d",
+                     *           "escrow_id": "0x2c6037340fae7c4345a018122b717db692ad3dc3f556361cc6c803c8f9f3633b",
+                     *           "id": "rnt_01a21c3fb0ca762a95c8271070e4afde",
                      *           "interrupted_since": null,
                      *           "label": null,
                      *           "lock": "included",
-                     *           "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
-                     *           "quote_id": "quo_01a21a16249074e499f3a1c7b0a6df73",
+                     *           "machine_id": "mch_01a21c3fb07b71d095b826b802c8d930",
+                     *           "quote_id": "quo_01a21c3fb09f77c1adfacdc6c0e3f839",
                      *           "ready_at": null,
                      *           "role": "renter",
                      *           "started_at": null,
@@ -12950,7 +12976,7 @@ export interface operations {
                      *           "updated_at": "2027-01-15T08:00:00Z"
                      *         }
                      *       ],
-                     *       "next_cursor": "cmVudGFsczpyZW50ZXJ8cm50XzAxYTIxYTE2MjQ5Zjc1NzlhMGFkYjE3N2ZiOTIyNTRk"
+                     *       "next_cursor": "cmVudGFsczpyZW50ZXJ8cm50XzAxYTIxYzNmYjBjYTc2MmE5NWM4MjcxMDcwZTRhZmRl"
                      *     }
                      */
                     "application/json": components["schemas"]["RentalPage"];
@@ -12978,9 +13004,9 @@ export interface operations {
     post_rentals: {
         parameters: {
             query?: never;
-            header: {
-                /** @description new for each intent, the same for its retries; x402's first request, which only asks what to sign, needs none */
-                "Idempotency-Key": string;
+            header?: {
+                /** @description new for each intent, the same for its retries; required but for x402's first request, which only asks what to sign */
+                "Idempotency-Key"?: string | null;
                 /** @description x402 version 2: a payment of the scheme `weir-escrow` */
                 "PAYMENT-SIGNATURE"?: string | null;
                 /** @description `wait=N`: answer once the rental has moved on, or after N seconds, 30 at most; paid by x402, once the deposit's lock is in a block */
@@ -13016,7 +13042,7 @@ export interface operations {
                      *           "calldata": "0x095ea7b3000000000000000000000000e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e500000000000000000000000000000000000000000000000000000000000c3500",
                      *           "to": "0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
                      *         },
-                     *         "calldata": "0x232d004100000000000000000000000058da990a8f4a3a6ca7cb6315d68a140105917352000000000000000000000000ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c000000000000000000000000000000000000000000000000000000000000c350000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000fb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d00000000000000000000000000000000000000000000000000000000000c3500",
+                     *         "calldata": "0x232d004100000000000000000000000058da990a8f4a3a6ca7cb6315d68a140105917352000000000000000000000000ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c000000000000000000000000000000000000000000000000000000000000c350000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d45800000000000000000000000000000000000000000000000000000000000000001cd5f44f21395ffe0a5a031a5576ada9bd417630836b818a95875436b668b5f300000000000000000000000000000000000000000000000000000000000c3500",
                      *         "chain_id": 31337,
                      *         "deadline": "2027-01-15T08:02:00Z",
                      *         "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
@@ -13030,7 +13056,7 @@ export interface operations {
                      *             },
                      *             "message": {
                      *               "from": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
-                     *               "nonce": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
+                     *               "nonce": "0x2c6037340fae7c4345a018122b717db692ad3dc3f556361cc6c803c8f9f3633b",
                      *               "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
                      *               "validAfter": "0",
                      *               "validBefore": "1800000120",
@@ -13152,7 +13178,7 @@ export interface operations {
                      *             "message": {
                      *               "feeBps": "1200",
                      *               "holdback": "0",
-                     *               "orderHash": "0xfb462856fb391e47cf237b91379714ee6bf25cf09fe9035daa04ef42391a8d2d",
+                     *               "orderHash": "0x1cd5f44f21395ffe0a5a031a5576ada9bd417630836b818a95875436b668b5f3",
                      *               "pricePerHour": "800000",
                      *               "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
                      *               "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -13267,23 +13293,23 @@ export interface operations {
                      *           "token": "USDC"
                      *         },
                      *         "end_reason": null,
-                     *         "escrow_id": "0xc7308e4a36e17269569df1eac7033a5df1cd1b2b2e380900c0aa8894169e7a33",
+                     *         "escrow_id": "0x2c6037340fae7c4345a018122b717db692ad3dc3f556361cc6c803c8f9f3633b",
                      *         "frozen": false,
                      *         "gpu_count": 2,
                      *         "gpu_model": "rtx-4090",
                      *         "gpus": [
                      *           {
-                     *             "id": "gpu_01a21a1624727182ae3386b7dce6f504",
+                     *             "id": "gpu_01a21c3fb07b71d095b826b6e9029d0b",
                      *             "model": "rtx-4090",
                      *             "uuid": "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-0"
                      *           },
                      *           {
-                     *             "id": "gpu_01a21a1624727182ae3386b8f0d83a71",
+                     *             "id": "gpu_01a21c3fb07b71d095b826b79b4b7b1e",
                      *             "model": "rtx-4090",
                      *             "uuid": "GPU-ebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c-1"
                      *           }
                      *         ],
-                     *         "id": "rnt_01a21a16249f7579a0adb177fb92254d",
+                     *         "id": "rnt_01a21c3fb0ca762a95c8271070e4afde",
                      *         "interrupted_since": null,
                      *         "label": null,
                      *         "lock": "none",
@@ -13293,9 +13319,9 @@ export interface operations {
                      *           "decimals": 6,
                      *           "token": "USDC"
                      *         },
-                     *         "machine_id": "mch_01a21a1624727182ae3386b9fe5f8cd8",
+                     *         "machine_id": "mch_01a21c3fb07b71d095b826b802c8d930",
                      *         "provider": "0xebe6c4d9aaa0769f04698f986d1ac6e5eac76c1c",
-                     *         "quote_id": "quo_01a21a16249074e499f3a1c7b0a6df73",
+                     *         "quote_id": "quo_01a21c3fb09f77c1adfacdc6c0e3f839",
                      *         "ready_at": null,
                      *         "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *         "role": "renter",
@@ -13431,19 +13457,19 @@ export interface operations {
                      *         "token": "USDC"
                      *       },
                      *       "end_reason": "renter_stop",
-                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *       "escrow_id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *       "evicted_at": null,
                      *       "frozen": false,
                      *       "gpu_count": 1,
                      *       "gpu_model": "rtx-4090",
                      *       "gpus": [
                      *         {
-                     *           "id": "gpu_01a21a16240070e889406f2fec9cf870",
+                     *           "id": "gpu_01a21c3faff4778fa4d7453eff9d4afa",
                      *           "model": "rtx-4090",
                      *           "uuid": "GPU-1a642f0e3c3af545e7acbd38b07251b3990914f1-0"
                      *         }
                      *       ],
-                     *       "id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
+                     *       "id": "rnt_01a21c3fb04f7340a5cfa4635e3bb2be",
                      *       "interrupted_since": null,
                      *       "label": null,
                      *       "lock": "final",
@@ -13453,9 +13479,9 @@ export interface operations {
                      *         "decimals": 6,
                      *         "token": "USDC"
                      *       },
-                     *       "machine_id": "mch_01a21a16240070e889406f3086e2f915",
+                     *       "machine_id": "mch_01a21c3faff4778fa4d7453f4c1ea84b",
                      *       "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
-                     *       "quote_id": "quo_01a21a16242f7697ba227db5d3621645",
+                     *       "quote_id": "quo_01a21c3fb03375218a73fb13f779884d",
                      *       "ready_at": "2027-01-15T08:00:00Z",
                      *       "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *       "role": "renter",
@@ -13811,7 +13837,7 @@ export interface operations {
                      * @example {
                      *       "chain_id": 31337,
                      *       "contract": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5",
-                     *       "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *       "escrow_id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *       "terms": {
                      *         "domain": {
                      *           "chainId": "31337",
@@ -13822,7 +13848,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xacbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
+                     *           "orderHash": "0x5d5ac14e0df7a890d6186e8b158b67916e606315e6e040985298394416adbad0",
                      *           "pricePerHour": "650000",
                      *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -13888,7 +13914,7 @@ export interface operations {
                      *       "ways_out": [
                      *         {
                      *           "call": {
-                     *             "calldata": "0x2e6e379400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
+                     *             "calldata": "0x2e6e379400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d45800000000000000000000000000000000000000000000000000000000000000005d5ac14e0df7a890d6186e8b158b67916e606315e6e040985298394416adbad0",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "stop",
@@ -13897,7 +13923,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "call": {
-                     *             "calldata": "0xfacc70ce00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
+                     *             "calldata": "0xfacc70ce00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d45800000000000000000000000000000000000000000000000000000000000000005d5ac14e0df7a890d6186e8b158b67916e606315e6e040985298394416adbad0",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "reclaim",
@@ -13906,7 +13932,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "call": {
-                     *             "calldata": "0x2d2f385400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
+                     *             "calldata": "0x2d2f385400000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d45800000000000000000000000000000000000000000000000000000000000000005d5ac14e0df7a890d6186e8b158b67916e606315e6e040985298394416adbad0",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "release",
@@ -13915,7 +13941,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "call": {
-                     *             "calldata": "0x5caf41eb00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d4580000000000000000000000000000000000000000000000000000000000000000acbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
+                     *             "calldata": "0x5caf41eb00000000000000000000000058da990a8f4a3a6ca7cb6315d68a1401059173520000000000000000000000001a642f0e3c3af545e7acbd38b07251b3990914f1000000000000000000000000c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0000000000000000000000000000000000000000000000000000000000009eb1000000000000000000000000000000000000000000000000000000000000004b0000000000000000000000000000000000000000000000000000000006b49d45800000000000000000000000000000000000000000000000000000000000000005d5ac14e0df7a890d6186e8b158b67916e606315e6e040985298394416adbad0",
                      *             "to": "0xe5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5"
                      *           },
                      *           "name": "finalize",
@@ -14073,7 +14099,7 @@ export interface operations {
                      *           "body": {
                      *             "deposit": "650000",
                      *             "event": "locked",
-                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *             "id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *             "prepaid": false,
                      *             "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *             "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -14091,7 +14117,7 @@ export interface operations {
                      *             "billed": 30,
                      *             "event": "closed",
                      *             "fee": "649",
-                     *             "id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *             "id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *             "net": "4767",
                      *             "outcome": "closed_by_operator",
                      *             "pushed": true,
@@ -14104,11 +14130,13 @@ export interface operations {
                      *         }
                      *       ],
                      *       "held": null,
+                     *       "outage_s": 0,
                      *       "outages": [],
+                     *       "outages_total": 0,
                      *       "readings": {
                      *         "agent": "0x5050a4f4b3f9338c3472dcc01a87c76a144b3c9c",
                      *         "count": 1,
-                     *         "root": "0x6b181c837105a63c49312099ca13805ebfe7467af14707855f2e4464e73c81f4"
+                     *         "root": "0x30ab373a9f16c885469d5e886a1e8416353c4a6b413ae010355e50ab7631047e"
                      *       },
                      *       "rental": {
                      *         "agent": "stopped",
@@ -14159,18 +14187,18 @@ export interface operations {
                      *           "token": "USDC"
                      *         },
                      *         "end_reason": "renter_stop",
-                     *         "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
+                     *         "escrow_id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
                      *         "frozen": false,
                      *         "gpu_count": 1,
                      *         "gpu_model": "rtx-4090",
                      *         "gpus": [
                      *           {
-                     *             "id": "gpu_01a21a16240070e889406f2fec9cf870",
+                     *             "id": "gpu_01a21c3faff4778fa4d7453eff9d4afa",
                      *             "model": "rtx-4090",
                      *             "uuid": "GPU-1a642f0e3c3af545e7acbd38b07251b3990914f1-0"
                      *           }
                      *         ],
-                     *         "id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
+                     *         "id": "rnt_01a21c3fb04f7340a5cfa4635e3bb2be",
                      *         "interrupted_since": null,
                      *         "label": null,
                      *         "lock": "final",
@@ -14180,9 +14208,9 @@ export interface operations {
                      *           "decimals": 6,
                      *           "token": "USDC"
                      *         },
-                     *         "machine_id": "mch_01a21a16240070e889406f3086e2f915",
+                     *         "machine_id": "mch_01a21c3faff4778fa4d7453f4c1ea84b",
                      *         "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
-                     *         "quote_id": "quo_01a21a16242f7697ba227db5d3621645",
+                     *         "quote_id": "quo_01a21c3fb03375218a73fb13f779884d",
                      *         "ready_at": "2027-01-15T08:00:00Z",
                      *         "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
                      *         "role": "renter",
@@ -14240,7 +14268,7 @@ export interface operations {
                      *         "message": {
                      *           "feeBps": "1200",
                      *           "holdback": "0",
-                     *           "orderHash": "0xacbbee156eb79976227a8c99d294ba265d70a384186f9886678fe4ceb6af4712",
+                     *           "orderHash": "0x5d5ac14e0df7a890d6186e8b158b67916e606315e6e040985298394416adbad0",
                      *           "pricePerHour": "650000",
                      *           "provider": "0x1a642f0e3c3af545e7acbd38b07251b3990914f1",
                      *           "renter": "0x58da990a8f4a3a6ca7cb6315d68a140105917352",
@@ -14999,20 +15027,20 @@ export interface operations {
                      *         {
                      *           "block": null,
                      *           "created_at": "2027-01-15T08:00:30Z",
-                     *           "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
-                     *           "id": "01a21a16-250f-770f-85c1-09fff52d7dd0",
+                     *           "escrow_id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
+                     *           "id": "01a21c3f-b153-766e-8392-0a626fb18bf2",
                      *           "kind": "close",
-                     *           "rental_id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
+                     *           "rental_id": "rnt_01a21c3fb04f7340a5cfa4635e3bb2be",
                      *           "state": "dropped",
                      *           "tx_hash": null
                      *         },
                      *         {
                      *           "block": null,
                      *           "created_at": "2027-01-15T08:00:00Z",
-                     *           "escrow_id": "0x13b5f67d4ac4bd6d6362931cb27a9090fe45dbefafd4173eb3d26c3218323bfd",
-                     *           "id": "01a21a16-2465-734d-9faa-75d701c40e73",
+                     *           "escrow_id": "0xba2bbae52bbd2ce91acfe9ba8207d6c8401db329b41d7d58455eba555ef476eb",
+                     *           "id": "01a21c3f-b06b-70e3-993c-50baadf911f8",
                      *           "kind": "start",
-                     *           "rental_id": "rnt_01a21a16244e75468ac7d34ff51f1aa2",
+                     *           "rental_id": "rnt_01a21c3fb04f7340a5cfa4635e3bb2be",
                      *           "state": "dropped",
                      *           "tx_hash": null
                      *         }

@@ -18,6 +18,10 @@ use crate::{Code, Problem, catalog::nearest_regions};
 const SLICE: &str = "MIG-";
 /// The most GPUs in one machine.
 const MAX_GPUS: usize = 64;
+/// The most CPU cores, GB of memory and ports of one machine.
+pub(crate) const MAX_CPU_CORES: u32 = 4_096;
+pub(crate) const MAX_RAM_GB: u32 = 65_536;
+pub(crate) const MAX_PORTS: u32 = 65_535;
 
 /// A machine to be registered.
 #[derive(Clone, Deserialize, ToSchema)]
@@ -164,8 +168,10 @@ impl Wrong {
         if before.is_none_or(|before| before.region != spec.region) {
             self.region(&spec.region);
         }
-        self.unless((1..=4_096).contains(&spec.cpu_cores), "/cpu_cores", "1 to 4096");
-        self.unless((1..=65_536).contains(&spec.ram_gb), "/ram_gb", "1 to 65536");
+        let cores = (1..=MAX_CPU_CORES).contains(&spec.cpu_cores);
+        self.unless(cores, "/cpu_cores", format!("1 to {MAX_CPU_CORES}"));
+        let ram = (1..=MAX_RAM_GB).contains(&spec.ram_gb);
+        self.unless(ram, "/ram_gb", format!("1 to {MAX_RAM_GB}"));
         self.unless((1..=1_048_576).contains(&spec.disk_gb), "/disk_gb", "1 to 1048576");
     }
 
@@ -183,7 +189,7 @@ impl Wrong {
             let within = value.is_none_or(|value| value <= MAX_SPEED);
             self.unless(within, pointer, format!("0 to {MAX_SPEED}"));
         }
-        self.unless(facts.ports <= 65_535, "/ports", "0 to 65535");
+        self.unless(facts.ports <= MAX_PORTS, "/ports", format!("0 to {MAX_PORTS}"));
     }
 }
 

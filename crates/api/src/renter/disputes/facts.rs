@@ -4,11 +4,18 @@ use alloy::primitives::B256;
 use domain::{
     billing::auto_stop_second,
     dispute::DisputeCode,
-    metering::{Interval, meter},
+    id::RentalId,
+    metering::{Interval, counted},
     time::{Seconds, UnixSeconds},
 };
 use serde::Serialize;
-use store::{Connection, disputes::Case, quotes::Quote, readings, rentals::Rental};
+use store::{
+    Connection, StoreError,
+    disputes::Case,
+    quotes::Quote,
+    readings::{self, Billing},
+    rentals::Rental,
+};
 use utoipa::ToSchema;
 
 use crate::{Problem, renter::held::Word, views::Time};
@@ -67,7 +74,7 @@ pub(crate) struct DisputeFacts {
 }
 
 /// Gaps that are listed.
-const MAX_GAPS: usize = 50;
+const MAX_GAPS: u32 = 50;
 
 pub(super) async fn facts(
     connection: &mut Connection,
@@ -78,32 +85,31 @@ pub(super) async fn facts(
 ) -> Result<DisputeFacts, Problem> {
     let progress = &rental.progress;
     let head = readings::head(connection, rental.id).await?;
-    let covered = readings::covered(connection, rental.id).await?;
     let ended = progress.stopped_at;
-    let window = progress.started_at.map(|from| Interval::new(from, ended.unwrap_or(now)));
-    let metered =
-        window.map(|window| meter(window, &covered, auto_stop_second(rental.locked, quote.rate)));
-    let (clock, billed, gaps) = metered
-        .map_or((Seconds::ZERO, Seconds::ZERO, Vec::new()), |m| (m.elapsed, m.billed, m.outages));
-    let question = case.span.or(window);
-    let in_question = question.map_or(Seconds::ZERO, |question| {
-        gaps.iter()
-            .map(|gap| gap.clipped_to(question).seconds())
-            .fold(Seconds::ZERO, Seconds::saturating_add)
-    });
+    let auto_stop = auto_stop_second(rental.locked, quote.rate);
+    let (mut billing, mut in_question) = (None, Seconds::ZERO);
+    if let Some(from) = progress.started_at {
+        let window = Interval::new(from, ended.unwrap_or(now));
+        let found = readings::billing(connection, rental.id, window, auto_stop, MAX_GAPS).await?;
+        let counted = counted(window, auto_stop);
+        in_question = missing(connection, rental.id, (counted, &found), case.span).await?;
+        billing = Some(found);
+    }
+    let (clock, billed, gaps) = billing
+        .map_or((Seconds::ZERO, Seconds::ZERO, Vec::new()), |b| (b.elapsed, b.billed, b.newest));
     let default = word.map(|word| {
         let held = if word.provider_disputes { word.seconds } else { word.claim };
         word.settled.saturating_add(held)
     });
     let (judgement, reason) = judge(case.code, in_question, billed, default);
-    let listed = gaps.iter().rev().take(MAX_GAPS).rev();
     Ok(DisputeFacts {
         started_at: progress.started_at.map(Time),
         stopped_at: ended.map(Time),
         clock_s: clock,
         covered_s: billed,
         uncovered_s: clock.saturating_sub(billed),
-        uncovered: listed
+        uncovered: gaps
+            .into_iter()
             .map(|gap| UncoveredView {
                 from: Time(gap.from),
                 to: Time(gap.to),
@@ -117,6 +123,25 @@ pub(super) async fn facts(
         judgement,
         reason,
     })
+}
+
+/// The seconds that count and have no reading, of all of them or of those in question.
+async fn missing(
+    connection: &mut Connection,
+    rental: RentalId,
+    (counted, billing): (Interval, &Billing),
+    question: Option<Interval>,
+) -> Result<Seconds, StoreError> {
+    let Some(question) = question else {
+        return Ok(billing.elapsed.saturating_sub(billing.billed));
+    };
+    if !billing.more {
+        let parts = billing.newest.iter().map(|gap| gap.clipped_to(question).seconds());
+        return Ok(parts.fold(Seconds::ZERO, Seconds::saturating_add));
+    }
+    let question = question.clipped_to(counted);
+    let covered = readings::covered_in(connection, rental, question).await?;
+    Ok(question.seconds().saturating_sub(covered))
 }
 
 /// The objective codes, by the numbers alone.

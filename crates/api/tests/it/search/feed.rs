@@ -246,6 +246,28 @@ async fn streams_tell_what_appears_changes_and_vanishes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_reckons_from_the_second_that_it_looks_at() {
+    let world = World::new().await;
+    let rig = world.rig(1, 1, "0.40").await;
+    // what is quoted now begins at 8:10 at the latest, and may run for an hour and five minutes from then
+    patch(&world, &rig, json!({"available_until": "2027-01-15T09:15:00Z"})).await;
+    world.state.catch_up_with_market().await.unwrap();
+    let mut hour = Stream::open(&world, "available_for_s=3600", None).await;
+    assert_eq!(hour.next().await.name, "begin");
+    patch(&world, &rig, price("0.41")).await;
+    assert_eq!(hour.next().await.data["change"], "changed");
+    for _ in 0..26 {
+        world.pass(12);
+        world.heartbeat(&rig.agent, &[]).await;
+    }
+    assert_eq!(ids(&world, "available_for_s=3600").await, [""; 0]);
+    patch(&world, &rig, price("0.42")).await;
+    assert_eq!(hour.next().await.name, "gone", "time took it out, and it changed since");
+    patch(&world, &rig, json!({"available_until": "2027-01-15T09:16:00Z"})).await;
+    assert_eq!(hour.next().await.data["change"], "appeared");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_refuse_what_they_do_not_have() {
     let world = World::new().await;
     for (query, pointer) in [

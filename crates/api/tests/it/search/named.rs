@@ -9,7 +9,7 @@ use store::{Store, listings};
 use testkit::{ManualClock, TestDb};
 
 use crate::{
-    fixture::{NOW, World, policy},
+    fixture::{NOW, World, fill, policy},
     rpc,
 };
 
@@ -39,8 +39,8 @@ async fn one_of_each() -> World {
             heard_at: now,
             ..listing
         });
-    listings::fill(&mut connection, &made.collect::<Vec<_>>(), NOW).await.unwrap();
     drop(connection);
+    fill(&store, made.collect(), NOW).await;
     world.state.catch_up_with_market().await.unwrap();
     world
 }

@@ -8,7 +8,7 @@ use store::{Store, listings};
 use testkit::{ManualClock, TestDb};
 
 use crate::{
-    fixture::{NOW, World, policy},
+    fixture::{NOW, World, fill, policy},
     rpc,
 };
 
@@ -34,8 +34,8 @@ async fn with(offers: &[(&str, u32)]) -> World {
                 ..listing
             }
         });
-    listings::fill(&mut connection, &made.collect::<Vec<_>>(), NOW).await.unwrap();
     drop(connection);
+    fill(&store, made.collect(), NOW).await;
     world.state.catch_up_with_market().await.unwrap();
     world
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use domain::time::Clock as _;
-use market::{GpuModel, generate::Generator};
+use market::{GpuModel, Listing, generate::Generator};
 use sqlx::{AssertSqlSafe, Row as _};
 use store::{Store, listings};
 use testkit::{ManualClock, TestDb};
 
 use crate::{
-    fixture::{NOW, World, policy},
+    fixture::{NOW, World, fill, policy},
     rpc,
 };
 
@@ -224,8 +224,8 @@ async fn generated() -> World {
         let left = [100, 659, 660, 900, 1_900, 2_400, 4_300, 7_300, 7_800][number / 3 % 9];
         listing.available_until = Some(now + left);
     }
-    listings::fill(&mut connection, &made, NOW).await.unwrap();
     drop(connection);
+    fill(&store, made, NOW).await;
     World::over(store, clock, &rpc::start().await, |_| {}).await
 }
 
@@ -255,7 +255,7 @@ async fn every_search_finds_what_sql_finds() {
             let path = format!("/v1/offers?{query}&limit=150{cursor}");
             let reply = world.get(&path).send().await;
             if reply.status == 422 {
-                // conditions that exclude each other, which SQL does not mind
+                // conditions that exclude each other, or are beyond the market's bounds, which SQL does not mind
                 assert!(wanted.is_empty(), "{query}");
                 break;
             }
@@ -271,4 +271,49 @@ async fn every_search_finds_what_sql_finds() {
         if found.is_empty() { none += 1 } else { some += 1 }
     }
     assert!(some > SEARCHES / 5 && none > SEARCHES / 20, "{some} found something, {none} nothing");
+}
+
+/// More than a search may look at one by one on the thread that answers others.
+const MANY: u32 = 9_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_looks_at_many_offers_finds_what_sql_finds() {
+    let db = TestDb::new(Some(&store::MIGRATOR)).await.unwrap();
+    let clock = Arc::new(ManualClock::new(NOW.millis()));
+    let store = Store::from_pool(db.pool, clock.clone(), policy());
+    let mut connection = store.read().await.unwrap();
+    let models: Vec<GpuModel> = listings::models(&mut connection).await.unwrap();
+    let now = u32::try_from(clock.now().seconds().get()).unwrap();
+    // no column of masks has what disk costs
+    let made = Generator::new(&models, 5, MANY, now)
+        .zip(0_u32..)
+        .map(|(listing, number)| Listing { disk_price_micros: number, ..listing });
+    fill(&store, made.collect(), NOW).await;
+    let world = World::over(store.clone(), clock, &rpc::start().await, |_| {}).await;
+    for (sort, order) in [("price", "v.usd_micros_per_hour, o.id"), ("newest", "o.id DESC")] {
+        let sql = format!(
+            "SELECT o.id FROM offers o JOIN offer_versions v ON v.offer_id = o.id
+             WHERE v.disk_micros_per_gb_month IN (8, 4000, 8999) ORDER BY {order}"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.unwrap();
+        let expected: Vec<String> = rows
+            .iter()
+            .map(|row| format!("ofr_{}", row.get::<uuid::Uuid, _>("id").simple()))
+            .collect();
+        let q = "storage_cost in [0.000008, 0.004, 0.008999]";
+        let q: String = q.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let page = world
+            .get(&format!("/v1/offers?available=false&sort={sort}&q={q}"))
+            .send()
+            .await
+            .ok(200);
+        let found: Vec<&str> = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_str().unwrap())
+            .collect();
+        assert!(found == expected && found.len() == 3, "{sort}: {found:?} {expected:?}");
+        assert_eq!(page["next_cursor"], serde_json::Value::Null);
+    }
 }
