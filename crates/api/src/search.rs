@@ -58,7 +58,9 @@ struct OfferPage<'a> {
 /// Searches the offers that can be booked now; with `available=false`, all that are listed. What is listed or booked
 /// shows within a tenth of a second. Facts that nobody knows match no filter that needs them.
 #[utoipa::path(get, path = "/v1/offers", tag = "market", params(SearchParams),
-    responses((status = 200, body = OfferPage)))]
+    responses((status = 200, body = OfferPage),
+              (status = 503, description = "It has to look at many offers one by one, and others do already, or four from the same network: come \
+                                            again after `Retry-After`, or ask for less.")))]
 async fn search(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
     let Params(mut params) =
@@ -71,7 +73,7 @@ async fn search(State(app): State<AppState>, request: Request) -> Result<Respons
         after.map(|text| seal::read(&secret, &fingerprint, query.now, text)).transpose()?;
     let paper = Paper { filters, fingerprint, secret };
     let page = app.market.read_page(
-        |index| index.search_within(&query, AT_ONCE),
+        |index| index.search_within(&query, app.config.looks),
         |index, page, written| paper.write((index, &query), page, written),
     )?;
     let page = match page {

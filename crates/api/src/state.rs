@@ -89,6 +89,8 @@ pub struct ApiConfig {
     pub webhooks: Rules,
     /// The file that the market is kept in, so that the next start need not read all of it.
     pub market_image: Option<PathBuf>,
+    /// Offers that a search may look at one by one on the thread that answers others; for more it waits for a turn.
+    pub looks: usize,
     /// Other web origins that browsers may call from; empty turns CORS off.
     pub cors_origins: Vec<HeaderValue>,
 }
@@ -125,6 +127,7 @@ impl ApiConfig {
             limits: LimitConfig::default(),
             webhooks: Rules::default(),
             market_image: None,
+            looks: 65_536,
             cors_origins: Vec::new(),
         }
     }

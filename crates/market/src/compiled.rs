@@ -221,6 +221,9 @@ impl<'q> Compiled<'q> {
                 self.masks.push(Mask::at_least(Column::Disk, code::log(job.disk_gb)));
             }
         }
+        if self.query.reserved {
+            self.masks.push(Mask::at_least(Column::Discount, 1));
+        }
         for test in &self.query.tests {
             if matches!(
                 test.field,

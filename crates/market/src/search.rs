@@ -16,7 +16,7 @@ use crate::{
     compiled::{Compiled, Plan, speed},
     index::{Change, Index},
     listing::Listing,
-    query::{Field, Position, Query, Sort},
+    query::{Position, Query, Sort},
     row::{Row, UNKNOWN, UNKNOWN_BPS},
     segment::{Key, Segment},
     table::Slot,
@@ -82,13 +82,17 @@ impl Index {
     }
 
     /// What each of these changes is to whoever follows a query; `None` for nothing. Whether a machine is online is taken as
-    /// the index noted it. What only time took out of the query's answer, is in it until something about it changes.
+    /// the index noted it. What only time took out of the query's answer, is in it until something about it changes: if
+    /// `earlier`, the same query as it was asked at the first moment that the follower remembers, finds it.
     #[must_use]
-    pub fn concerns(&self, query: &Query, changes: &[Change]) -> Vec<Option<Concern>> {
-        let mut timeless = Query { now: 0, start_window: 0, ..query.clone() };
-        timeless.tests.retain(|test| test.field != Field::Until);
+    pub fn concerns(
+        &self,
+        query: &Query,
+        earlier: &Query,
+        changes: &[Change],
+    ) -> Vec<Option<Concern>> {
         let compiled = Compiled::new(self, query).by_the_flag();
-        let ever = Compiled::new(self, &timeless).by_the_flag();
+        let ever = Compiled::new(self, earlier).by_the_flag();
         let size = |compiled: &Compiled<'_>, row: Option<Row>| {
             let row = row?;
             let plan = compiled.plan_of(&row)?;
@@ -387,6 +391,11 @@ impl<'a> Run<'a> {
         let query = compiled.query;
         let worst =
             best.peek().filter(|_| best.len() >= query.limit).map_or(u128::MAX, |(key, ..)| *key);
+        // where the order is that of a row's own fact, most are no better than what there is
+        let is_behind = |row: &Row| {
+            let by_itself = query.sort != Sort::Total;
+            by_itself && self.key(row, 1).is_none_or(|key| key > worst)
+        };
         let mut rows = compiled.better(plan, block, worst);
         while rows != 0 {
             let place = rows.trailing_zeros();
@@ -404,6 +413,9 @@ impl<'a> Run<'a> {
             }
             // the block is looked at to its end in any case
             self.may_look();
+            if is_behind(row) {
+                continue;
+            }
             let Some(gpus) = compiled.candidate_fits(index, plan, row) else { continue };
             let Some(key) = self.key(row, gpus) else { continue };
             if query.after.is_some_and(|after| Position { key, id: row.id } <= after) {

@@ -404,6 +404,8 @@ fn who_follows_is_told_of_what_time_took_out_once_it_changes() {
     let dearer = Listing { price_micros: listing.price_micros + 1, ..listing.clone() };
     let longer = Listing { available_until: Some(NOW + 36_000), ..listing.clone() };
     let whole = Listing { gpus_free: listing.gpu_count, ..listing.clone() };
+    let short = Listing { available_until: Some(NOW - 50), ..whole.clone() };
+    let shorter = Listing { price_micros: listing.price_micros + 1, ..short.clone() };
     for (now, before, after, told) in [
         (NOW, &rented, &whole, "appeared"),
         (NOW, &whole, &dearer, "changed"),
@@ -413,11 +415,14 @@ fn who_follows_is_told_of_what_time_took_out_once_it_changes() {
         (NOW + 3_600, &whole, &rented, "gone"),
         (NOW + 3_600, &rented, &rented, "nothing"),
         (NOW + 3_600, &whole, &longer, "appeared"),
+        // it never lasted long enough
+        (NOW, &short, &shorter, "nothing"),
     ] {
         let (mut index, _) = Index::build(models(), OFFLINE_AFTER, [before.clone()], NOW);
         let change = index.upsert(after, NOW).unwrap();
         let query = Query { available: true, now, ..Query::default() };
-        let found = index.concerns(&query, &[change, change]);
+        let earlier = Query { now: NOW - 100, ..query.clone() };
+        let found = index.concerns(&query, &earlier, &[change, change]);
         for found in found {
             let name = match found {
                 Some(Concern::Appeared(_)) => "appeared",
@@ -444,7 +449,9 @@ fn what_changes_between_two_pieces_is_found_as_it_is_or_not_at_all() {
         while !searching.look(&index, 20) {
             for step in 0..3 {
                 let mut listing = listings[(pieces * 7 + step * 200) % listings.len()].clone();
-                listing.price_micros = 200_000 + u32::try_from(pieces * 997 % 900_000).unwrap();
+                // some come to stand where nobody has looked yet
+                let price = if step == 2 { 4_000_000 } else { 200_000 };
+                listing.price_micros = price + u32::try_from(pieces * 997 % 900_000).unwrap();
                 index.upsert(&listing, NOW).unwrap();
                 known.insert(listing.id, listing);
             }

@@ -15,6 +15,8 @@ use crate::{
 
 /// How many dead rows each new one clears away, so that the tables stay small also while nobody else clears them.
 const CLEARED: i64 = 20;
+/// So many prices of a network are kept until they are over, however many others ask.
+const KEPT: i64 = 10;
 /// A payment of a price that began in time has ended after so long, by anybody's clock.
 const MARGIN: Seconds = Seconds(60);
 /// The most tokens of one rental.
@@ -98,18 +100,20 @@ pub async fn offer(
     Ok(Kept::Yes)
 }
 
-/// Drops the price that ends first of the network that has most of them, if that has two more than the one that asks:
-/// so a hundred networks that take all the room have it to themselves until somebody else asks. True if there was one.
+/// Drops the price that ends first of the network that has most of them, if that has two more than the one that asks and
+/// more than [`KEPT`]: so a hundred networks that take all the room have it to themselves until somebody else asks. True if
+/// there was one.
 async fn give_way(tx: &mut Connection, now: UnixSeconds, here: i64) -> Result<bool, StoreError> {
     let dropped = sqlx::query!(
         "WITH most AS (
              SELECT network FROM payment_offers WHERE expires_at >= $1
-             GROUP BY network HAVING count(*) > $2::bigint + 1 ORDER BY count(*) DESC, network LIMIT 1)
+             GROUP BY network HAVING count(*) > greatest($2::bigint + 1, $3) ORDER BY count(*) DESC, network LIMIT 1)
          DELETE FROM payment_offers WHERE id IN
             (SELECT o.id FROM payment_offers o JOIN most USING (network) WHERE o.expires_at >= $1
              ORDER BY o.expires_at, o.id LIMIT 1 FOR UPDATE OF o SKIP LOCKED)",
         ts(now)?,
         here,
+        KEPT,
     )
     .execute(tx)
     .await?;

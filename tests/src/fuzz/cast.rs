@@ -171,9 +171,7 @@ impl Stage {
         let body =
             json!({ "slug": "fuzz", "name": "Fuzz", "image": "ghcr.io/me/x:1", "disk_gb": 8 });
         let template = id("/v1/templates", "/slug", body).await;
-        let order =
-            json!({ "offer_id": self.any_offer(client).await, "duration_s": 600, "token": "USDC" });
-        let quote = id("/v1/quotes", "/id", order).await;
+        let quote = self.any_quote(client).await;
         let (_, sessions) = client.get("/v1/sessions").await;
         let all = sessions["data"].as_array().unwrap();
         let session = all.iter().find(|session| session["current"] == false).unwrap();
@@ -193,16 +191,22 @@ impl Stage {
         ]
     }
 
-    /// An offer of somebody else's.
-    async fn any_offer(&self, client: &Client) -> String {
+    /// A quote of somebody else's offer. Others rent meanwhile: one that is found may be taken by then.
+    async fn any_quote(&self, client: &Client) -> String {
         let (_, me) = client.get("/v1/me").await;
         let own = text(&me, "/address").to_lowercase();
         for _ in 0..MOST_LOOKS {
             let (_, page) = client.get("/v1/offers?limit=100").await;
             let all = page["data"].as_array().unwrap();
             let of_other = |offer: &&Value| !offer.to_string().to_lowercase().contains(&own);
-            if let Some(offer) = all.iter().find(of_other) {
-                return text(offer, "/id");
+            for offer in all.iter().filter(of_other) {
+                let offer = text(offer, "/id");
+                let order = json!({ "offer_id": offer, "duration_s": 600, "token": "USDC" });
+                let (status, said) = client.post("/v1/quotes", &order).await;
+                if status == 201 {
+                    return text(&said, "/id");
+                }
+                assert_eq!(status, 409, "{said}");
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

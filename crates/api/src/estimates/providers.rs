@@ -78,6 +78,9 @@ fn wanted(request: &ProvidersRequest) -> Result<Vec<&'static GpuModel>, Problem>
     Ok(models)
 }
 
+/// Offers that are kept while one is looked for by pieces.
+const SPARE: usize = 16;
+
 /// The cheapest for the job, of what a quote could be had for now.
 async fn ours(
     app: &AppState,
@@ -107,14 +110,15 @@ async fn ours(
         Some((index.listing(found)?, found.gpus))
     };
     let found = app.market.read(|index| {
-        let page = index.search_within(&query, AT_ONCE)?;
+        let page = index.search_within(&query, app.config.looks)?;
         Some(first(index, page))
     })?;
     let found = match found {
         Some(found) => found,
         None => {
             let looked = think(app, network, move |market| {
-                let mut searching = Searching::new(query);
+                // more than one, as the first may be gone by the end
+                let mut searching = Searching::new(Query { limit: SPARE, ..query });
                 while !market.read(|index| searching.look(index, AT_ONCE))? {}
                 market.read(|index| first(index, searching.told(index)))
             });

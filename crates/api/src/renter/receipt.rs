@@ -174,7 +174,7 @@ async fn read(
 ) -> Result<Json<ReceiptView>, Problem> {
     let account = wallet.account.id;
     let mut connection = app.store.read().await?;
-    let (rental, quote) = of_party(&mut connection, account, id).await?;
+    let (mut rental, mut quote) = of_party(&mut connection, account, id).await?;
     let state = rental.progress.state;
     let has_receipt = matches!(
         state,
@@ -187,12 +187,15 @@ async fn read(
         let detail = format!("the rental is {state}; there is a receipt once money has moved");
         return Err(Problem::new(Code::ReceiptNotReady, detail));
     }
-    let readings = evidence(&mut connection, &rental).await?;
+    let mut readings = evidence(&mut connection, &rental).await?;
     // a long chain is gone through in turn; no connection waits for it
     let _turn = if readings.count > MAX_INLINE {
         drop(connection);
         let turn = app.seals.take(account).await?;
         connection = app.store.read().await?;
+        // it may have moved on meanwhile, from one state with a receipt to another
+        (rental, quote) = of_party(&mut connection, account, id).await?;
+        readings = evidence(&mut connection, &rental).await?;
         Some(turn)
     } else {
         None

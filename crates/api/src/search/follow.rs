@@ -73,6 +73,9 @@ async fn follow(
         }
     }
     let query = params.asked(&app)?;
+    let from_now = params.counted_from_now();
+    let mut earlier = query.clone();
+    from_now.ask(&mut earlier, query.now.saturating_sub(REMEMBERED_S));
     if !app.market.is_built() {
         return Err(super::index::not_ready());
     }
@@ -93,7 +96,8 @@ async fn follow(
         news: app.market.news(),
         app,
         query,
-        from_now: params.counted_from_now(),
+        earlier,
+        from_now,
         epoch: 0,
         seen: 0,
         waiting: VecDeque::new(),
@@ -121,11 +125,16 @@ fn position(text: &str) -> Result<(u64, u64), Problem> {
     })
 }
 
+/// How long before a stream its reader may have begun to follow: they come again, with what they were told before.
+const REMEMBERED_S: u32 = 86_400;
+
 /// One reader and how far they are.
 struct Follower {
     app: AppState,
     news: watch::Receiver<u64>,
     query: Query,
+    /// As the reader asked at the earliest.
+    earlier: Query,
     from_now: FromNow,
     epoch: u64,
     /// The number of the last change that was looked at.
@@ -221,7 +230,7 @@ impl Follower {
         let mut numbered = (first..).zip(&changes);
         for some in changes.chunks(AT_ONCE) {
             let events = self.app.market.read_of(generation, |index| {
-                let concerns = index.concerns(&self.query, some);
+                let concerns = index.concerns(&self.query, &self.earlier, some);
                 // the concerns first: their end takes no number
                 let told = concerns.into_iter().zip(numbered.by_ref());
                 let told = told.filter_map(|(concern, (number, change))| {

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::index::Market;
 use crate::{AppState, Code, Problem, problem::internal, streams::Seats};
 
-/// Offers that are looked at while the index waits; who looks at no more needs no turn.
+/// Offers that are looked at while the index waits.
 pub(crate) const AT_ONCE: usize = 8_192;
 
 /// Needs that are thought about at once in a process: each takes a processor, and anybody may ask.
@@ -31,7 +31,7 @@ impl Turns {
         match tokio::time::timeout(PATIENCE, self.0.acquire()).await {
             Ok(turn) => turn.map_err(internal),
             Err(_) => {
-                let detail = "too many needs are being thought about; come again later";
+                let detail = "too many searches and matches are at work; come again later";
                 Err(Problem::new(Code::Unavailable, detail))
             }
         }
@@ -58,7 +58,7 @@ pub(crate) async fn think<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let seat = app.needs.take(Some(network)).map_err(|_| {
         let detail =
-            "too many needs are being thought about, or too many from your network; come again later";
+            "too many searches and matches are at work, or too many from your network; come again later";
         Problem::new(Code::Unavailable, detail)
     })?;
     let market = app.market.clone();

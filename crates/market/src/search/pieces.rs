@@ -82,15 +82,17 @@ impl Searching {
         found.sort_unstable();
         let compiled = Compiled::new(index, &query);
         let run = Run::new(index, &compiled, usize::MAX);
-        let same = |(key, id, _, gpus): &Best| {
+        // its place may be the same with fewer GPUs
+        let same = |(key, id, ..): &Best| {
             let (slot, row) = index.place_of(*id)?;
-            let plan = compiled.plan_of(row)?;
-            let is_same =
-                compiled.fits(index, plan, row) == Some(*gpus) && run.key(row, *gpus) == Some(*key);
-            is_same.then(|| Found::from((*key, *id, slot, *gpus)))
+            let gpus = compiled.fits(index, compiled.plan_of(row)?, row)?;
+            let is_there = run.key(row, gpus) == Some(*key);
+            is_there.then(|| Found::from((*key, *id, slot, gpus)))
         };
         let last = found.last().map(|(key, id, ..)| Position { key: *key, id: *id });
         let next = last.filter(|_| found.len() >= query.limit);
+        // one that came to another price was met again where the order is of something else
+        found.dedup_by_key(|(key, id, ..)| (*key, *id));
         Page { found: found.iter().filter_map(same).collect(), next }
     }
 }

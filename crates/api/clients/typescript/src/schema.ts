@@ -11586,6 +11586,23 @@ export interface operations {
                     "application/json": components["schemas"]["OfferPage"];
                 };
             };
+            /** @description It has to look at many offers one by one, and others do already, or four from the same network: come again after `Retry-After`, or ask for less. */
+            503: {
+                headers: {
+                    /** @description under /v1: how many requests are left, and for how many seconds */
+                    RateLimit?: string;
+                    /** @description under /v1: how many there are in which time */
+                    "RateLimit-Policy"?: string;
+                    /** @description with 429, 503 and `idempotency-in-flight`: seconds to wait */
+                    "Retry-After"?: string;
+                    /** @description under which the service logged the request; a caller may send its own */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description An error; `code` says which of those at /errors. */
             default: {
                 headers: {
