@@ -1,6 +1,7 @@
 //! The search over what can be rented, from the index in memory; PostgreSQL stays the truth when it is booked.
 
 mod follow;
+mod from_now;
 mod image;
 mod index;
 mod matching;

@@ -18,7 +18,7 @@ const JOINED: usize = 40;
 pub(crate) struct Segment {
     #[expect(
         clippy::vec_box,
-        reason = "a block is 1.4 kB, and the list is moved when one is split"
+        reason = "a block is 1.5 kB, and the list is moved when one is split"
     )]
     blocks: Vec<Box<Block>>,
     /// The first key of each block.

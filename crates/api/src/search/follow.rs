@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{SearchParams, params::FromNow, refused, text::Id, view::FoundOffer};
+use super::{SearchParams, from_now::FromNow, refused, text::Id, view::FoundOffer};
 use crate::{
     AppState, Code, Problem,
     extract::Params,

@@ -10,6 +10,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
+    from_now::{FromNow, until},
     models, places, refused,
     satisfiable::{self, Given},
     seal,
@@ -270,27 +271,6 @@ impl Tests {
 
     fn at_least(&mut self, name: &'static str, field: Field, value: Option<u32>) {
         self.add(name, field, value.map(|value| Set::at_least(value.into())));
-    }
-}
-
-/// Until when an offer must last that is to be rented for so many seconds, which begin at this second at the latest.
-fn until(begins: u32, seconds: u32) -> Set {
-    Set::at_least(begins.saturating_add(seconds).into())
-}
-
-/// What is asked for in seconds from now, wherever that lies: `available_for_s`, the one condition on when offers end.
-#[derive(Clone, Copy)]
-pub(super) struct FromNow(Option<u32>);
-
-impl FromNow {
-    /// Asks a query anew at another second.
-    pub(super) fn ask(self, query: &mut Query, now: u32) {
-        query.now = now;
-        let Some(seconds) = self.0 else { return };
-        let set = until(query.begins(), seconds);
-        for test in query.tests.iter_mut().filter(|test| test.field == Field::Until) {
-            test.set.clone_from(&set);
-        }
     }
 }
 
