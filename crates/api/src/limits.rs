@@ -285,6 +285,25 @@ impl Limits {
     }
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller(IpAddr);
+
+impl Caller {
+    /// From which network ([`network_of`]).
+    pub(crate) fn network(self) -> Vec<u8> {
+        network_of(self.0)
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Infallible> {
+        Ok(Self(app.limits.caller(&parts.extensions, &parts.headers)))
+    }
+}
+
 /// Whose a credential is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Whose {

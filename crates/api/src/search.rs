@@ -17,7 +17,7 @@ mod written;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequestParts as _, Request, State},
+    extract::State,
     http::{HeaderValue, header},
     response::Response,
 };
@@ -25,7 +25,7 @@ use market::{Index, Page, Query, Searching, language::NoName};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{AppState, Code, Problem, extract::Params, problem::internal};
+use crate::{AppState, Code, Problem, extract::Params, limits::Caller, problem::internal};
 
 pub(crate) use follow::{MarketSeats, market_seats};
 pub(crate) use index::Market;
@@ -62,10 +62,11 @@ struct OfferPage<'a> {
     responses((status = 200, body = OfferPage),
               (status = 503, description = "It has to look at many offers one by one, and others do already, or four from the same network: come \
                                             again after `Retry-After`, or ask for less.")))]
-async fn search(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let Params(mut params) =
-        Params::<Box<SearchParams>>::from_request_parts(&mut parts, &app).await?;
+async fn search(
+    State(app): State<AppState>,
+    caller: Caller,
+    Params(mut params): Params<Box<SearchParams>>,
+) -> Result<Response, Problem> {
     let mut query = params.asked(&app)?;
     let (filters, fingerprint) = params.told()?;
     let secret = app.market.secret()?;
@@ -79,26 +80,33 @@ async fn search(State(app): State<AppState>, request: Request) -> Result<Respons
     )?;
     let page = match page {
         Some(page) => page,
-        // it has to look at many offers one by one
-        None => {
-            let network = app.limits.network(&Request::from_parts(parts, Body::empty()));
-            think(&app, network, move |market| {
-                let mut searching = Searching::new(query.clone());
-                while !market.read(|index| searching.look(index, AT_ONCE))? {}
-                let page = market.read_page(
-                    |index| Some(searching.told(index)),
-                    |index, page, written| paper.write((index, &query), page, written),
-                )?;
-                page.ok_or_else(index::not_ready)
-            })
-            .await?
-        }
+        // in a box, as few need its room
+        None => Box::pin(by_pieces(&app, caller, query, paper)).await?,
     };
     let mut response = Response::new(Body::from(page.map_err(internal)?));
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// The page of a search that has to look at many offers one by one.
+async fn by_pieces(
+    app: &AppState,
+    caller: Caller,
+    query: Query,
+    paper: Paper,
+) -> Result<serde_json::Result<Bytes>, Problem> {
+    think(app, caller.network(), move |market| {
+        let mut searching = Searching::new(query.clone());
+        while !market.read(|index| searching.look(index, AT_ONCE))? {}
+        let page = market.read_page(
+            |index| Some(searching.told(index)),
+            |index, page, written| paper.write((index, &query), page, written),
+        )?;
+        page.ok_or_else(index::not_ready)
+    })
+    .await
 }
 
 /// What a page is written on.
