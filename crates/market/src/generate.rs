@@ -235,7 +235,11 @@ impl Iterator for Generator {
             return None;
         }
         self.made = self.made.saturating_add(1);
-        self.make()
+        let mut made = self.make()?;
+        // what nobody can rent for so long has no discount for it
+        let longest = made.max_duration_s;
+        made.reserved.retain(|step| step.min_duration_s <= longest);
+        Some(made)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -269,6 +273,17 @@ mod tests {
                 fp32_gflops: None,
             })
             .collect()
+    }
+
+    #[test]
+    fn discounts_are_for_what_can_be_rented() {
+        let mut some = 0;
+        for listing in Generator::new(&models(), 3, 2_000, 1_800_000_000) {
+            let rentable = listing.min_duration_s..=listing.max_duration_s;
+            assert!(listing.reserved.iter().all(|step| rentable.contains(&step.min_duration_s)));
+            some += listing.reserved.len();
+        }
+        assert!(some > 200, "{some}");
     }
 
     #[test]
